@@ -1,0 +1,144 @@
+"""From a command line and a YAML file to a configuration, and from a configuration to YAML.
+
+Options are gathered by name, flags over the file; tyro then converts their values and prints the help. Whatever
+is wrong ends in one line on standard error and status 2.
+"""
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import field, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar, cast
+
+import tyro
+import yaml
+
+from dbn.checks import flag
+from dbn.config import to_dict
+from dbn.errors import InputError
+from dbn.options import Given, Option, options_of, read_file, read_tokens
+
+Config = TypeVar("Config")
+
+COLOUR = re.compile(r"\x1b\[[\d;]*m")  # tyro colours its boxes on a terminal
+FRAME = re.compile(r"[│╭╮╰╯─|]")
+
+
+def run_script(main: Callable[[Config], None], config_class: type[Config], description: str) -> None:
+    """Read the command line and call `main`; what the user can put right ends in one line and status 2."""
+    try:
+        main(parse(config_class, description=description))
+        sys.stdout.flush()
+    except InputError as error:
+        _refuse(error)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    except BrokenPipeError:  # the pipe's reader is gone, and Python must not flush into it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def parse(config_class: type[Config], argv: Sequence[str] | None = None, *, description: str) -> Config:
+    """The configuration that the command line asks for.
+
+    Raises `SystemExit`: status 0 after `--help`, 2 after one line on standard error that names the option.
+    """
+    tokens = sys.argv[1:] if argv is None else argv
+    options = options_of(config_class)
+    try:
+        if {"-h", "--help"}.intersection(tokens):
+            return _convert(config_class, {"help": ["--help"]}, options, description)
+        given = read_tokens(tokens, options | {"config": Option(Path)})
+        file = given.pop("config", None)
+        if file:
+            given = read_file(Path(file[1]), options) | given
+        elif given.get("resume") == ["--resume"]:
+            given = _begun_with(config_class, given, options) | given
+        for name, option in options.items():
+            if option.required and name not in given:
+                raise InputError(f"{flag(name)} is required.")
+        return _convert(config_class, given, options, description)
+    except InputError as error:
+        _refuse(error)
+
+
+def _begun_with(config_class: type[Config], given: Given, options: dict[str, Option]) -> Given:
+    """The options in the run folder that is to be gone on with, so that they need not be typed again."""
+    default = next(each.default for each in fields(cast(Any, config_class)) if each.name == "run")
+    file = Path(given["run"][1] if "run" in given else str(default)) / "config.yaml"
+    if not file.is_file():
+        return {}  # what is wrong with the folder is said where it is opened
+    return {name: tokens for name, tokens in read_file(file, options).items() if name != "run"}
+
+
+def _convert(config_class: type[Config], given: Given, options: dict[str, Option], description: str) -> Config:
+    """Let tyro convert the values, and show `--config` in its help."""
+    help_text = "A YAML file of options, named as here; flags win over it."
+    file = Annotated[Path | None, tyro.conf.arg(help=help_text)]
+    command = make_dataclass(
+        config_class.__name__,
+        [("config", file, field(default=None))],
+        bases=(config_class,),
+        frozen=True,
+        kw_only=True,
+    )
+    boxes = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(boxes):
+            made: Any = tyro.cli(
+                command,
+                args=[token for tokens in given.values() for token in _joined(tokens)],
+                prog=_program(),
+                description=description,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+            )
+    except SystemExit as stop:
+        if stop.code == 0:
+            raise
+        raise _explanation(stop, boxes.getvalue(), given, options) from stop
+    return config_class(**{each.name: getattr(made, each.name) for each in fields(config_class)})  # type: ignore[arg-type]
+
+
+def _joined(tokens: list[str]) -> list[str]:
+    """`--run=-x` for `--run -x`: a value after = is never taken for an option."""
+    return ["=".join(tokens)] if len(tokens) == 2 else tokens
+
+
+def _explanation(stop: SystemExit, boxes: str, given: Given, options: dict[str, Option]) -> InputError:
+    """One sentence for a refusal of tyro's, which it explains in boxes of several lines.
+
+    Where one of our own checks refused, tyro was stopped by its error; else the boxes name the option.
+    """
+    cause: BaseException | None = stop
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return cause
+        cause = cause.__context__
+    text = " ".join(FRAME.sub(" ", COLOUR.sub("", boxes)).split())
+    found = re.search(r"(?:Error parsing |argument ')--([\w-]+)", text)
+    if not found or found[1] not in given:
+        return InputError(text)
+    name = found[1]
+    return InputError(f"--{name} must be {options[name].expected}, not {' '.join(given[name][1:])!r}.")
+
+
+def to_yaml(config: Any) -> str:
+    """`to_dict` as YAML, which `--config` reads again."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).name
+
+
+def _refuse(error: InputError) -> NoReturn:
+    _leave(f"error: {error}", 2)
+
+
+def _leave(sentence: str, status: int) -> NoReturn:
+    print(f"{_program()}: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,209 @@
+"""The comparison of starts: every arm under every learning rate and seed, then one look at the test set."""
+
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dbn.errors import InputError
+from dbn.evaluation import error_rate
+from dbn.events import EventLog
+from dbn.finetuning import Fit, Outcome
+from dbn.initializers import Arm, parse_arm
+from dbn.problem import Problem, labels_of
+from dbn.runs import RunFolder, load_state, save_classifier, save_state
+from dbn.storage import damaged
+from dbn.training import progress_bar
+
+CHECKPOINT_SECONDS = 30.0
+"""With few labels an epoch takes less than a second, and a checkpoint each would cost more than they do."""
+
+
+class Key(NamedTuple):
+    """Which fit of a comparison."""
+
+    arm: str
+    learning_rate: float
+    seed: int
+    stage: str
+    """"tune", or "refit" on training and validation examples together."""
+
+
+class Chosen(NamedTuple):
+    """An arm under the learning rate it keeps."""
+
+    arm: Arm
+    learning_rate: float
+    tuned: list[Outcome]
+    """By seed: fits that were validated."""
+    final: list[Outcome]
+    """By seed: fits that are tested; the same ones unless they were trained anew on all labels."""
+
+
+class Comparison:
+    """Trains every arm, tunes each over the same learning rates on validation error, tests each once.
+
+    Goes on where it stopped: a finished fit is a file, the fit under way a checkpoint.
+    """
+
+    def __init__(self, problem: Problem, run: RunFolder) -> None:
+        self.problem, self.run = problem, run
+        self.arms = [parse_arm(text) for text in problem.config.init]
+        self.rates = sorted(problem.config.learning_rates)
+        state = run.load_checkpoint(problem.device)
+        self.current: dict[str, Any] | None = state
+        run.keep_metrics(self._is_kept)
+
+    def _is_kept(self, record: dict[str, Any]) -> bool:
+        key = Key(record["arm"], record["learning_rate"], record["seed"], record["stage"])
+        return self._file(key).exists() or record["epoch"] <= self._epochs_done(key)
+
+    def _epochs_done(self, key: Key) -> int:
+        if self.current is None or self.current["key"] != list(key):
+            return 0
+        return int(self.current["fit"]["epoch"])
+
+    def train(self, *, progress: bool = False) -> list[Chosen]:
+        """Every arm with its best learning rate: the least mean validation error, the smaller rate of equals."""
+        chosen = []
+        for arm in self.arms:
+            fits = len(self.rates) * len(self.problem.seeds)
+            with progress_bar(fits * self.problem.config.epochs, arm.name, shown=progress) as bar:
+                tuned = {
+                    rate: [self._fit(Key(arm.name, rate, s, "tune"), arm, bar) for s in self.problem.seeds]
+                    for rate in self.rates
+                }
+            rate = min(self.rates, key=lambda rate: math.fsum(outcome.valid_error for outcome in tuned[rate]))
+            final = tuned[rate]
+            if self.problem.config.refit:
+                with progress_bar(
+                    sum(outcome.best_epoch for outcome in tuned[rate]), f"{arm.name}, refit", shown=progress
+                ) as bar:
+                    final = [
+                        self._fit(Key(arm.name, rate, seed, "refit"), arm, bar, refit_epochs=outcome.best_epoch)
+                        for seed, outcome in zip(self.problem.seeds, tuned[rate], strict=True)
+                    ]
+            chosen.append(Chosen(arm, rate, tuned[rate], final))
+        return chosen
+
+    def _fit(self, key: Key, arm: Arm, bar: Any, refit_epochs: int | None = None) -> Outcome:
+        """The outcome of one fit, from its file if it is done."""
+        file = self._file(key)
+        planned = self.problem.config.epochs if refit_epochs is None else refit_epochs
+        if file.exists():
+            bar.update(planned)
+            return Outcome(**load_state(file, self.problem.device))
+        fit = Fit(self.problem, arm, key.learning_rate, key.seed, refit_epochs)
+        if self._epochs_done(key) and self.current is not None:
+            fit.load_state(self.current["fit"])
+            bar.update(fit.epoch)
+        folder = self.folder(key.arm, key.seed)
+        prefix = self._prefix(key)
+        EventLog.keep(folder, lambda tag, step: not tag.startswith(f"{prefix}/") or step <= fit.epoch)
+        saved = time.monotonic()
+        with EventLog(folder) as events:
+            for record in fit.epochs():
+                self.run.log({**key._asdict(), **record})
+                events.scalars(_shown(record), prefix=prefix, step=int(record["epoch"]))
+                events.flush()
+                bar.set_postfix({"seed": key.seed, "valid error": f"{record.get('valid_error', math.nan):.2f} %"})
+                bar.update()
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self.run.save_checkpoint({"key": list(key), "fit": fit.state()})
+                    saved = time.monotonic()
+        bar.update(planned - fit.epoch)
+        outcome = fit.outcome()
+        save_state(file, {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__})
+        return outcome
+
+    def _prefix(self, key: Key) -> str:
+        """Of the tags in TensorBoard: a tuning run of several has a name of its own."""
+        if key.stage == "refit":
+            return "refit"
+        return "finetune" if len(self.rates) == 1 else f"learning-rate-{key.learning_rate}"
+
+    def _file(self, key: Key) -> Path:
+        name = f"{folder_name(key.arm)}-{key.learning_rate}-{key.seed}-{key.stage}.safetensors"
+        return self.run.subfolder("checkpoint") / name
+
+    def folder(self, arm: str, seed: int) -> Path:
+        """ARM/seed-N of the run."""
+        return self.run.subfolder(f"{folder_name(arm)}/seed-{seed}")
+
+    def test(self, chosen: Sequence[Chosen]) -> dict[str, list[float]]:
+        """Test error (%) of every arm, a seed each; the test set is touched here and nowhere else."""
+        return {each.arm.name: list(self._tested(each)) for each in chosen}
+
+    def _tested(self, chosen: Chosen) -> Iterator[float]:
+        test = self.problem.test
+        for seed, outcome in zip(self.problem.seeds, chosen.final, strict=True):
+            network = self.problem.network(chosen.arm, seed)
+            network.load_state_dict(outcome.weights)
+            yield error_rate(network.eval(), self.problem.scaling, test.x, labels_of(test))
+
+    def write(self, chosen: Sequence[Chosen], test_errors: dict[str, list[float]]) -> None:
+        """Curves and rows for TensorBoard, and each arm's best classifier (by validation error)."""
+        for each in chosen:
+            for seed, tuned, error in zip(self.problem.seeds, each.tuned, test_errors[each.arm.name], strict=True):
+                self._write_events(each, seed, tuned, error)
+            errors = [outcome.valid_error for outcome in each.tuned]
+            best = errors.index(min(errors))
+            seed = self.problem.seeds[best]
+            network = self.problem.network(each.arm, seed)
+            network.load_state_dict(each.final[best].weights)
+            save_classifier(
+                self.folder(each.arm.name, seed) / "classifier.safetensors",
+                network,
+                self.problem.description(each.arm),
+            )
+
+    def _write_events(self, chosen: Chosen, seed: int, tuned: Outcome, test_error: float) -> None:
+        folder = self.folder(chosen.arm.name, seed)
+        several = len(self.rates) > 1
+        written_here = ("finetune/", "hparam/") if several else ("finetune/test_error", "hparam/")
+        EventLog.keep(folder, lambda tag, _: not tag.startswith(written_here))
+        config = self.problem.config
+        with EventLog(folder) as events:
+            for record in tuned.history if several else ():
+                events.scalars(_shown(record), prefix="finetune", step=int(record["epoch"]))
+            events.scalars({"test_error": test_error}, prefix="finetune", step=tuned.best_epoch)
+            events.hparams(
+                {
+                    "arm": chosen.arm.name,
+                    "activation": chosen.arm.activation,
+                    "learning_rate": chosen.learning_rate,
+                    "labels": self.problem.labels,
+                    "seed": seed,
+                    "hidden": list(self.problem.hidden),
+                    "optimizer": config.optimizer,
+                    "batch_size": config.batch_size,
+                    "epochs": config.epochs,
+                    "refit": config.refit,
+                },
+                {"hparam/test_error": test_error, "hparam/valid_error": tuned.valid_error},
+            )
+
+
+def best_classifier(run: RunFolder) -> tuple[str, Path]:
+    """The arm with the least mean validation error of a finished comparison, and its classifier's file."""
+    found = run.read_json("result.json")
+    try:
+        errors = {parse_arm(name).name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
+        best = min(errors, key=lambda name: errors[name])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(run.path / "result.json", "it is not that of a comparison") from error
+    files = sorted((run.path / folder_name(best)).glob("seed-*/classifier.safetensors"))
+    if not files:
+        raise InputError(f"{run.path} holds no classifier of the arm {best}: run scripts/finetune.py again")
+    return best, files[0]
+
+
+def folder_name(arm: str) -> str:
+    """The folder of an arm: its name, without the colon where the file system forbids it."""
+    return arm.replace(":", "-") if os.name == "nt" else arm
+
+
+def _shown(record: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in record.items() if name != "epoch"}

@@ -1,0 +1,299 @@
+"""From a name or a file to training, validation and test examples.
+
+Splits depend on the data alone, never on a run's seed: pre-training and fine-tuning cut the same rows. Bytes stay
+bytes until a batch of them is used.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from hashlib import blake2b
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dbn.errors import InputError
+from dbn.files import SUFFIXES, read_numpy, read_table
+from dbn.randomness import permutation, stream
+from dbn.scaling import as_float
+from dbn.tables import Table, checked_table
+from dbn.vision import SOURCES, load_named
+
+SHIPPED = "mnist-10k"
+NAMES = (SHIPPED, *SOURCES)
+LEAST_ROWS = 10
+MOST_VALIDATION = 5000
+SPLIT_SEED = 0
+
+Binarize = Literal["none", "threshold", "sample", "fixed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """`x` (N, V) uint8 as stored, or float32; `y` (N,) int64 class indices, where there are labels."""
+
+    x: Tensor
+    y: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def to(self, device: torch.device | str) -> "Examples":
+        """The same examples on `device`."""
+        return Examples(self.x.to(device), None if self.y is None else self.y.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What a data set gives: no row is in two of `train`, `valid` and `test`.
+
+    `classes` are names in the order of their indices, () without labels. `image_shape` is (C, H, W) where rows are
+    grey or colour pictures. Bytes are divided by `divisor` before use: 255, or 1 where all bytes outside the test
+    set are 0 or 1. `fingerprint` changes with any value, label or split. `test_is_cut` says that the data came
+    without a test set of its own.
+    """
+
+    name: str
+    train: Examples
+    valid: Examples
+    test: Examples | None
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int] | None
+    divisor: float
+    test_is_cut: bool = False
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", _fingerprint(self))
+
+    @property
+    def n_classes(self) -> int:
+        """0 without labels."""
+        return len(self.classes)
+
+    def describe(self) -> str:
+        """One sentence: sizes, and what is done to the values."""
+        test = "no" if self.test is None else f"{len(self.test):,}"
+        cut = ", the test examples cut from the same rows" if self.test_is_cut else ""
+        labels = f"in {self.n_classes} classes" if self.classes else "without labels"
+        values = "values are used as they are"
+        if self.train.x.dtype == torch.uint8:
+            values = f"bytes are divided by {self.divisor:g}" if self.divisor != 1 else "bytes are 0 or 1"
+        return (
+            f"{self.name}: {len(self.train):,} training, {len(self.valid):,} validation and {test} test examples of "
+            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values}."
+        )
+
+
+def _fingerprint(splits: Splits) -> str:
+    digest = blake2b(repr(splits.classes).encode(), digest_size=8)
+    for part in (splits.train, splits.valid, splits.test):
+        for tensor in () if part is None else (part.x, part.y):
+            if tensor is not None:
+                digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
+    """The splits of a named data set (`NAMES`), or of a `.npz`, `.npy` or `.csv` file.
+
+    One tenth of the training rows, at most 5,000, is cut for validation, with equal numbers a class as far as half
+    of each class goes. From a file without test rows, a fifth of every class is cut for testing before that.
+
+    Raises:
+        InputError: nothing of that name, no way to fetch it, or a file that cannot be used.
+    """
+    suffix = Path(dataset).suffix.lower()
+    if dataset not in NAMES and suffix not in SUFFIXES:
+        raise _unknown(dataset)
+    if label_column is not None and (dataset in NAMES or suffix != ".csv"):
+        raise InputError(f"--label-column is for .csv files only, leave it out with {dataset}")
+    if dataset == SHIPPED:
+        with files("dbn").joinpath("data", f"{SHIPPED}.npz").open("rb") as file:
+            table = read_numpy(file, SHIPPED)
+    elif dataset in SOURCES:
+        table = load_named(dataset, data_dir)
+    else:
+        table = read_table(Path(dataset).expanduser(), label_column)
+    return _split(dataset, table, cut_test=True)
+
+
+def splits_from_arrays(
+    x: Tensor | NDArray,
+    y: Tensor | NDArray | None = None,
+    *,
+    name: str = "x",
+    cut_test: bool = False,
+) -> Splits:
+    """Arrays in memory, checked and split as a file of them would be; without a test set unless `cut_test`.
+
+    Raises:
+        InputError: as for a file.
+    """
+    table = checked_table(name, _as_array(x), None if y is None else _as_array(y))
+    return _split(name, table, cut_test=cut_test)
+
+
+def _as_array(values: Tensor | NDArray) -> NDArray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _unknown(dataset: str) -> InputError:
+    path = Path(dataset)
+    if path.suffix or path.exists() or path.name != dataset:
+        return InputError(f"{dataset}: files must end in {', '.join(SUFFIXES)}, and data sets are {', '.join(NAMES)}")
+    near = get_close_matches(dataset.lower(), NAMES, n=1)
+    hint = f", did you mean {near[0]}?" if near else ""
+    return InputError(
+        f"there is no data set {dataset!r} among {', '.join(NAMES)}, nor is it a {', '.join(SUFFIXES)} file{hint}"
+    )
+
+
+def _split(name: str, table: Table, *, cut_test: bool) -> Splits:
+    if len(table.x) < LEAST_ROWS:
+        raise InputError(f"{name}: {len(table.x)} rows are too few to split, at least {LEAST_ROWS} are needed")
+    if len(table.classes) == 1:
+        raise InputError(f"{name}: all labels are {table.classes[0]!r}, but at least two classes are needed")
+    rest = _examples(table.x, table.y)
+    binary = rest.x.dtype == torch.uint8 and int(rest.x.max()) <= 1
+    divisor = 255.0 if rest.x.dtype == torch.uint8 and not binary else 1.0
+    test = None if table.x_test is None else _examples(table.x_test, table.y_test)
+    test_is_cut = test is None and cut_test
+    if test_is_cut:
+        rest, test = _cut(name, rest, (_class_sizes(rest) + 2) // 5, "test")
+    n_valid = min(max(len(rest) // 10, 1), MOST_VALIDATION)
+    train, valid = _cut(name, rest, _level_quotas(_class_sizes(rest) // 2, n_valid), "validation")
+    return Splits(name, train, valid, test, table.classes, table.image_shape, divisor, test_is_cut)
+
+
+def _examples(x: NDArray, y: NDArray | None) -> Examples:
+    return Examples(torch.from_numpy(x), None if y is None else torch.from_numpy(y))
+
+
+def _classes_of(examples: Examples) -> Tensor:
+    """Unlabelled rows are one class to the cuts."""
+    return torch.zeros(len(examples), dtype=torch.int64) if examples.y is None else examples.y
+
+
+def _class_sizes(examples: Examples) -> Tensor:
+    return torch.bincount(_classes_of(examples))
+
+
+def _level_quotas(limits: Tensor, n: int) -> Tensor:
+    """`n` shared out evenly: min(limit, level) of each class, one more for the largest classes until `n` is reached."""
+
+    def total(level: int) -> int:
+        return int(limits.clamp(max=level).sum())
+
+    level = bisect_right(range(n + 1), n, key=total) - 1
+    quotas = limits.clamp(max=level)
+    left = min(n, int(limits.sum())) - total(level)
+    largest_first = torch.argsort(limits, descending=True, stable=True)
+    quotas[largest_first[:left]] += 1
+    return quotas
+
+
+def _cut(name: str, examples: Examples, quotas: Tensor, purpose: str) -> tuple[Examples, Examples]:
+    """The rows that stay and those that go, both in their old order."""
+    if int(quotas.sum()) == 0:
+        raise InputError(f"{name}: every class has too few rows for a {purpose} split, give more rows or merge classes")
+    goes = torch.zeros(len(examples), dtype=torch.bool)
+    goes[_draw(_classes_of(examples), quotas, stream(SPLIT_SEED, "split", purpose))] = True
+    y = examples.y
+    stays, gone = ((examples.x[rows], None if y is None else y[rows]) for rows in (~goes, goes))
+    return Examples(*stays), Examples(*gone)
+
+
+def _draw(y: Tensor, quotas: Tensor, generator: torch.Generator) -> Tensor:
+    """Rows at random, `quotas[c]` of every class c, in rising order; larger quotas only add rows."""
+    order = permutation(len(y), generator).to(y.device)
+    order = order[torch.argsort(y[order], stable=True)]
+    sizes = torch.bincount(y, minlength=len(quotas))
+    rank = torch.arange(len(y), device=y.device) - (sizes.cumsum(0) - sizes)[y[order]]
+    return order[rank < quotas.to(y.device)[y[order]]].sort().values
+
+
+def draw_labels(y: Tensor, n: int, n_classes: int, generator: torch.Generator, option: str = "--labels") -> Tensor:
+    """Indices (n,), rising, of a random subset of `y` (N,) with equal numbers of every class.
+
+    What is left of an uneven division goes to the largest classes, one each. Under the same seed a smaller subset
+    lies within a larger one.
+
+    Raises:
+        InputError: fewer labels than classes, or a class with fewer examples than its share.
+    """
+    if n < n_classes:
+        raise InputError(f"{option} {n} is fewer than the {n_classes} classes, ask for one a class at least")
+    sizes = torch.bincount(y, minlength=n_classes).cpu()
+    quotas = torch.full_like(sizes, n // n_classes)
+    quotas[torch.argsort(sizes, descending=True, stable=True)[: n % n_classes]] += 1
+    if (sizes < quotas).any():
+        poor = int((sizes < quotas).nonzero()[0])
+        raise InputError(
+            f"{option} {n} needs {int(quotas[poor])} examples of class {poor} (counted from 0), which has "
+            f"{int(sizes[poor])}: ask for fewer labels"
+        )
+    return _draw(y, quotas, generator)
+
+
+def check_bernoulli(splits: Splits) -> None:
+    """Raises InputError unless all values lie in [0, 1] after dividing, as Bernoulli visible units need."""
+    parts = {"training": splits.train, "validation": splits.valid, "test": splits.test}
+    for purpose, part in parts.items():
+        if part is None:
+            continue
+        least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())
+        if least < 0 or greatest > 1:
+            raise InputError(
+                f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but Bernoulli units need values "
+                "in [0, 1]: use --visible gaussian, or for pictures save the bytes as uint8 in .npz or .npy, which "
+                "are divided by 255"
+            )
+
+
+def standardisation(x: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
+    """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
+
+    (x − shift) / scale has mean 0 and variance 1 in every column. Sums run in float64, a slice of rows at a time.
+
+    Raises:
+        InputError: a column that is constant, naming the first of them.
+    """
+    slices = x.split(4096)
+    shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), torch.tensor(0.0)) / len(x)
+    squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), torch.tensor(0.0))
+    scale = (squares / len(x)).sqrt().float()
+    least, greatest = x.aminmax(dim=0)
+    constant = ((least == greatest) | (scale < torch.finfo(torch.float32).tiny)).nonzero().flatten().tolist()
+    if constant:
+        columns = "column" if len(constant) == 1 else "columns"
+        more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
+        raise InputError(
+            f"cannot standardise {columns} {', '.join(map(str, constant[:5]))}{more} (counted from 0), constant in "
+            "the training data: remove what is constant, or use --visible bernoulli for values in [0, 1]"
+        )
+    return shift.float(), scale
+
+
+def binarize(x: Tensor, how: Binarize, generator: torch.Generator | None = None) -> Tensor:
+    """`x` (B, V) in [0, 1] made 0 or 1: above one half for "threshold", by a Bernoulli draw for "sample" and "fixed".
+
+    "sample" and "fixed" differ in their callers: anew each epoch, or once. "none" returns `x` itself.
+
+    Raises:
+        InputError: another `how`.
+    """
+    match how:
+        case "none":
+            return x
+        case "threshold":
+            return (x > 0.5).to(x.dtype)
+        case "sample" | "fixed":
+            return torch.bernoulli(x, generator=generator)
+    raise InputError(f"--binarize {how} is not one of none, threshold, sample, fixed")

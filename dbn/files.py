@@ -1,0 +1,181 @@
+"""The user's own files: `.npz`, `.npy` and `.csv`, read into a `Table`.
+
+A cell that is missing or not a number is an error that says where it is. Nothing is unpickled.
+"""
+
+import csv
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dbn.errors import InputError
+from dbn.tables import Table, check_finite, checked_table
+
+SUFFIXES = (".npz", ".npy", ".csv")
+
+
+def read_table(path: Path, label_column: str | None = None) -> Table:
+    """The rows in a `.npz` (`x`, and `y`, `x_test`, `y_test` where there are), `.npy` or `.csv` file.
+
+    Raises:
+        InputError: the file is not there, cannot be read, is damaged, or holds what `checked_table` refuses.
+    """
+    name = str(path)
+    if path.is_dir():
+        raise InputError(f"{name} is a folder, but a file is needed")
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() == ".csv":
+                return read_csv(file, name, label_column)
+            return read_numpy(file, name)
+    except FileNotFoundError:
+        raise InputError(f"{name} does not exist, check the path given to --dataset") from None
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def read_numpy(file: IO[bytes], name: str) -> Table:
+    """The arrays of an open `.npz` or `.npy` file."""
+    keys = ["x"]
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            arrays = {"x": loaded}
+        else:
+            keys = list(loaded.files)
+            arrays = {key: loaded[key] for key in ("x", "y", "x_test", "y_test") if key in keys}
+    except Exception as error:  # a damaged byte ends in zipfile, zlib, ast, a wrong length, …: many types
+        if "Object arrays" in str(error):
+            raise InputError(
+                f"{name} holds Python objects, which are never unpickled: save plain arrays of numbers (for labels, "
+                "also of strings)"
+            ) from error
+        raise _damaged(name) from error
+    if not all(isinstance(value, np.ndarray) for value in arrays.values()):
+        raise _damaged(name)
+    if "x" not in arrays:
+        raise InputError(f"{name}: there is no array 'x', only {_listed(keys) or 'nothing at all'}")
+    return checked_table(name, **arrays)
+
+
+def _damaged(name: str) -> InputError:
+    return InputError(f"{name} is damaged or not a NumPy file, save it anew with numpy.save or numpy.savez")
+
+
+def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Table:
+    """The columns of an open CSV file with a header; all but `label_column` hold numbers."""
+    try:
+        text = (line.decode() for line in _without_mark(file))
+        reader = csv.reader(text, skipinitialspace=True)
+        header = next(reader, [])
+        label_index = _check_header(name, header, label_column)
+        numbers, labels, lines = array("f"), [], []
+        for line, cells in _full_lines(name, reader, len(header)):
+            lines.append(line)
+            if label_index is not None:
+                labels.append(_label(name, line, header[label_index], cells.pop(label_index)))
+            try:
+                numbers.extend(map(_number, cells) if "_" in "".join(cells) else map(float, cells))
+            except ValueError:
+                raise _bad_cell(name, line, header, label_index, cells) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8 text, save it as one") from error
+    except csv.Error as error:
+        raise InputError(f"{name}, line {reader.line_num}: {error}") from error
+    if not lines:
+        raise InputError(f"{name} is empty: there is a header line and no row below it")
+
+    names = [column for index, column in enumerate(header) if index != label_index]
+    x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(names))
+    check_finite(x, lambda row, column: f"{name}, line {lines[row]}, column {names[column]!r}")
+    return checked_table(name, x, None if label_index is None else _text_or_numbers(labels))
+
+
+def _without_mark(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, without the byte-order mark that some spreadsheets put before the first."""
+    yield file.readline().removeprefix(b"\xef\xbb\xbf")
+    yield from file
+
+
+def _check_header(name: str, header: list[str], label_column: str | None) -> int | None:
+    """The index of the label column; without a name for it, None."""
+    if not header:
+        raise InputError(f"{name} is empty or begins with an empty line, but a header line is needed")
+    for index, column in enumerate(header):
+        if not column.strip():
+            raise InputError(f"{name}: column {index + 1} has no name in the header line, name it or remove it")
+        if column in header[:index]:
+            raise InputError(
+                f"{name}: two columns of the header line are called {column!r} (is the header line missing?)"
+            )
+    counted = [str(number) for number in range(len(header) + 1)]
+    if all(map(_is_number, header)) and header not in (counted[:-1], counted[1:]):
+        raise InputError(f"{name}: the first line holds only numbers, but a header line is needed")
+    if label_column is None:
+        return None
+    if label_column not in header:
+        raise InputError(f"{name}: there is no column {label_column!r}, only {_listed(header)}")
+    if len(header) == 1:
+        raise InputError(f"{name}: there is no column beside the label column {label_column!r}")
+    return header.index(label_column)
+
+
+def _full_lines(name: str, reader: Iterator[list[str]], width: int) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers and cells; empty lines are accepted at the end only."""
+    empty = None
+    for cells in reader:
+        line: int = reader.line_num  # type: ignore[attr-defined]
+        if not cells:
+            empty = empty or line
+            continue
+        if empty is not None:
+            raise InputError(f"{name}, line {empty} is empty but there are rows below it, remove it")
+        if len(cells) != width:
+            raise InputError(f"{name}, line {line} has {len(cells)} cells but the header line has {width}")
+        yield line, cells
+
+
+def _number(cell: str) -> float:
+    """Python's own reading of a number, but for its 1_000."""
+    if "_" in cell:
+        raise ValueError(cell)
+    return float(cell)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        _number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _label(name: str, line: int, column: str, cell: str) -> str:
+    if not cell.strip():
+        raise InputError(f"{name}, line {line}, column {column!r}: the label is missing")
+    return cell
+
+
+def _text_or_numbers(labels: list[str]) -> NDArray:
+    if all(map(_is_number, labels)):
+        return np.array(list(map(float, labels)))
+    return np.array(labels)
+
+
+def _bad_cell(name: str, line: int, header: list[str], label_index: int | None, cells: list[str]) -> InputError:
+    """The sentence for the first of `cells` (without the label's) that is not a number."""
+    names = [column for index, column in enumerate(header) if index != label_index]
+    column, cell = next(pair for pair in zip(names, cells, strict=True) if not _is_number(pair[1]))
+    what = f"{cell[:40]!r} is not a number" if cell.strip() else "the cell is empty"
+    hint = "" if label_index is not None else " (if these are the labels, name the column with --label-column)"
+    return InputError(f"{name}, line {line}, column {column!r}: {what}{hint}")
+
+
+def _listed(names: list[str], most: int = 20) -> str:
+    """The first names, quoted, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

@@ -1,0 +1,49 @@
+"""The plain classifier that every start fills with weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import init
+
+from dbn.errors import InputError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+"""Activations by name; "identity" stands for none and adds no module."""
+
+
+def mlp(sizes: Sequence[int], activation: str | Sequence[str]) -> nn.Sequential:
+    """`Linear, activation, …, Linear`: sizes (V, H_1, …, C), no activation after the last layer.
+
+    `activation` is one name for all hidden layers or one a hidden layer.
+    """
+    names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else list(activation)
+    if len(names) != len(sizes) - 2:
+        raise InputError(f"{len(sizes) - 2} hidden layers need as many activations, not {len(names)}")
+    network = nn.Sequential()
+    for inputs, outputs, name in zip(sizes[:-2], sizes[1:-1], names, strict=True):
+        network.append(nn.Linear(inputs, outputs))
+        if name != "identity":
+            network.append(activation_module(name))
+    network.append(nn.Linear(sizes[-2], sizes[-1]))
+    return network
+
+
+def activation_module(name: str) -> nn.Module:
+    """A new module for an activation; InputError for a name that is not in the table."""
+    if name not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise InputError(f"there is no activation {name!r}: choose one of {known}")
+    return ACTIVATIONS[name]()
+
+
+def linear_layers(network: nn.Module) -> list[nn.Linear]:
+    """The layers with weights, from input to output."""
+    return [module for module in network.modules() if isinstance(module, nn.Linear)]
+
+
+@torch.no_grad()
+def initialise_output(layer: nn.Linear, generator: torch.Generator) -> None:
+    """Xavier uniform with bias 0, with numbers from a CPU generator: the output layer that all arms share."""
+    layer.weight.copy_(init.xavier_uniform_(torch.empty(layer.weight.shape), generator=generator))
+    layer.bias.zero_()

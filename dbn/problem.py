@@ -1,0 +1,169 @@
+"""What the arms of a comparison share: data, labels drawn, network, budget."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dbn.belief_net import DBN
+from dbn.config import FinetuneConfig, Finetuning
+from dbn.datasets import Examples, Splits, draw_labels, load_splits
+from dbn.errors import InputError
+from dbn.initializers import Arm, parse_arm
+from dbn.mlp import initialise_output, linear_layers, mlp
+from dbn.randomness import stream
+from dbn.runs import RunFolder, load
+from dbn.scaling import Scaling
+from dbn.training import pick_device
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all arms share."""
+
+    splits: Splits
+    """On the device that trains."""
+    scaling: Scaling
+    hidden: tuple[int, ...]
+    stacks: tuple[DBN, ...]
+    """None, one for all seeds, or one a seed."""
+    config: Finetuning
+
+    def __post_init__(self) -> None:
+        if not self.splits.classes:
+            raise InputError(f"{self.splits.name} has no labels, and fine-tuning needs them: add y, or --label-column")
+        width = self.splits.train.x.shape[1]
+        for stack in self.stacks:
+            if stack.sizes[0] != width:
+                raise InputError(
+                    f"the stack was pre-trained on {stack.sizes[0]} values an example, but {self.splits.name} has "
+                    f"{width}: name the data set it was trained on"
+                )
+            if stack.sizes[1:] != list(self.hidden):
+                raise InputError("the pre-trained stacks differ in their sizes: compare one architecture at a time")
+            if stack.scaling.description() != self.scaling.description():
+                raise InputError("the pre-trained stacks scale their data differently: train all on one data set")
+        if self.labels > len(self.splits.train):
+            raise InputError(f"--labels {self.labels} is more than the {len(self.splits.train)} training examples")
+        if self.valid_labels > len(self.splits.valid):
+            raise InputError(
+                f"--valid-labels {self.valid_labels} is more than the {len(self.splits.valid)} validation examples"
+            )
+        self.labelled(self.config.seed)  # whether the classes have enough examples is the same for every seed
+        for arm in map(parse_arm, self.config.init):
+            arm.initializer(self.stacks[0] if self.stacks else None)
+
+    @property
+    def labels(self) -> int:
+        """Labelled training examples."""
+        return len(self.splits.train) if self.config.labels is None else self.config.labels
+
+    @property
+    def valid_labels(self) -> int:
+        """Labelled validation examples, for tuning and stopping."""
+        if self.config.valid_labels is not None:
+            return self.config.valid_labels
+        return min(self.labels, 1000, len(self.splits.valid))
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the comparison."""
+        return range(self.config.seed, self.config.seed + self.config.seeds)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return self.splits.train.x.device
+
+    @property
+    def test(self) -> Examples:
+        """The test examples."""
+        if self.splits.test is None:
+            raise InputError(f"{self.splits.name} has no test examples")
+        return self.splits.test
+
+    def description(self, arm: Arm) -> dict[str, Any]:
+        """What a file of an arm's weights must say for them to be used."""
+        return {
+            "sizes": [self.splits.train.x.shape[1], *self.hidden, self.splits.n_classes],
+            "activation": arm.activation,
+            "classes": list(self.splits.classes),
+            **self.scaling.description(),
+        }
+
+    def labelled(self, seed: int) -> tuple[Examples, Examples]:
+        """The labelled training and validation examples that belong to a seed, alike for every arm."""
+        parts = (
+            ("labels", "--labels", self.splits.train, self.labels),
+            ("validation labels", "--valid-labels", self.splits.valid, self.valid_labels),
+        )
+        drawn = []
+        for purpose, option, part, n in parts:
+            if part.y is None or n == len(part):
+                drawn.append(part)
+                continue
+            rows = draw_labels(part.y, n, self.splits.n_classes, stream(seed, purpose), option)
+            drawn.append(Examples(part.x[rows], part.y[rows]))
+        return drawn[0], drawn[1]
+
+    def network(self, arm: Arm, seed: int) -> nn.Sequential:
+        """The network of an arm as it starts: hidden layers by the arm, the output layer by the seed alone."""
+        sizes = [self.splits.train.x.shape[1], *self.hidden, self.splits.n_classes]
+        with torch.device("meta"):  # every number is set below, and torch's global random state stays
+            network = mlp(sizes, arm.activation)
+        network.to_empty(device=self.device)
+        *hidden, output = linear_layers(network)
+        stack = self.stacks[self.seeds.index(seed) % len(self.stacks)] if self.stacks else None
+        arm.initializer(stack).fill(hidden, arm.activation, stream(seed, "start"))
+        initialise_output(output, stream(seed, "output layer"))
+        return network
+
+
+def load_problem(config: FinetuneConfig) -> Problem:
+    """The data set and the stacks that a configuration names, on its device.
+
+    Without a data set of its own it takes the one that the stacks were pre-trained on. InputError as for
+    `load_splits`, `load` and `Problem`.
+    """
+    device = pick_device(config.device)
+    stacks = tuple(load(path).requires_grad_(False).to(device) for path in config.pretrained)
+    if config.dataset is None:
+        splits = splits_of(config.pretrained[0], data_dir=config.data_dir, label_column=config.label_column)
+    else:
+        splits = load_splits(config.dataset, data_dir=config.data_dir, label_column=config.label_column)
+    splits = replace(
+        splits,
+        train=splits.train.to(device),
+        valid=splits.valid.to(device),
+        test=None if splits.test is None else splits.test.to(device),
+    )
+    scaling = stacks[0].scaling if stacks else Scaling(splits.divisor).to(device)
+    hidden = tuple(stacks[0].sizes[1:]) if stacks else config.hidden or ()
+    return Problem(splits, scaling, hidden, stacks, config.training)
+
+
+def splits_of(run: Path, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
+    """The splits that the stack in a run folder was pre-trained on; the options where the run's own do not hold.
+
+    InputError as for `load_splits`, and for a stack that was trained on arrays from Python.
+    """
+    before = RunFolder.open(run).read_config()
+    if not before.get("dataset"):
+        raise InputError(
+            f"{run} was trained on arrays in memory, which it does not keep: name the data with --dataset, or draw "
+            "samples with --start noise"
+        )
+    return load_splits(
+        str(before["dataset"]),
+        data_dir=data_dir or before.get("data_dir"),
+        label_column=label_column or before.get("label_column"),
+    )
+
+
+def labels_of(examples: Examples) -> Tensor:
+    """The labels, (N,); InputError where there are none."""
+    if examples.y is None:
+        raise InputError("these examples have no labels")
+    return examples.y

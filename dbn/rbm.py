@@ -1,0 +1,86 @@
+"""The restricted Boltzmann machine of any two unit types.
+
+    E(v, h) = visible.energy(v) + hidden.energy(h) − h·W·v,    p(v, h) = exp(−E(v, h)) / Z
+
+Smolensky (1986); Hinton (2002), "Training products of experts by minimizing contrastive divergence".
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dbn.units import Units
+
+
+class RBM(nn.Module):
+    """Two layers of units joined by `weight` (H, V), the shape that `nn.Linear` has.
+
+    Visible states are (B, V), hidden states (B, H). The parameters start at zero; see `initialise`.
+    """
+
+    def __init__(self, visible: Units, hidden: Units) -> None:
+        super().__init__()
+        self.visible = visible
+        self.hidden = hidden
+        self.weight = nn.Parameter(torch.zeros(hidden.size, visible.size))
+
+    @torch.no_grad()
+    def initialise(self, mean: Tensor, variance: Tensor, n: int, generator: torch.Generator) -> None:
+        """Weights from N(0, 0.01²), visible units at the marginals of `n` examples, hidden biases 0.
+
+        Hinton (2010), "A practical guide to training restricted Boltzmann machines", section 8.
+        """
+        self.weight.normal_(0.0, 0.01, generator=generator)
+        self.visible.fit_marginals(mean, variance, n)
+
+    def hidden_field(self, v: Tensor) -> Tensor:
+        """W v: what the visible units tell the hidden ones, (B, H)."""
+        return v @ self.weight.T
+
+    def visible_field(self, h: Tensor) -> Tensor:
+        """Wᵀ h: what the hidden units tell the visible ones, (B, V)."""
+        return h @ self.weight
+
+    def up(self, v: Tensor) -> Tensor:
+        """E[h | v]."""
+        return self.hidden.mean(self.hidden_field(v))
+
+    def down(self, h: Tensor) -> Tensor:
+        """E[v | h]."""
+        return self.visible.mean(self.visible_field(h))
+
+    def sample_hidden(self, v: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """h ~ p(h | v)."""
+        return self.hidden.sample(self.hidden_field(v), generator)
+
+    def sample_visible(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """v ~ p(v | h)."""
+        return self.visible.sample(self.visible_field(h), generator)
+
+    def gibbs(self, v: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+        """The visible state after `steps` rounds of h ~ p(h | v), v ~ p(v | h)."""
+        for _ in range(steps):
+            v = self.sample_visible(self.sample_hidden(v, generator), generator)
+        return v
+
+    def reconstruct(self, v: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """E[v | h] for one h ~ p(h | v)."""
+        return self.down(self.sample_hidden(v, generator))
+
+    def energy(self, v: Tensor, h: Tensor) -> Tensor:
+        """E(v, h), (B,)."""
+        return self.visible.energy(v) + self.hidden.energy(h) - (self.hidden_field(v) * h).sum(-1)
+
+    def free_energy(self, v: Tensor) -> Tensor:
+        """F(v) = −log Σ_h exp(−E(v, h)) = visible.energy(v) − hidden.log_partition(W v), (B,), in nats."""
+        return self.visible.energy(v) - self.hidden.log_partition(self.hidden_field(v))
+
+    def has_partition(self) -> bool:
+        """Whether Z is finite: always, unless both sides are unbounded and coupled too strongly.
+
+        Two layers of precisions Λ need ‖Λ_h^−½ W Λ_v^−½‖₂ < 1.
+        """
+        visible, hidden = self.visible.quadratic_precision(), self.hidden.quadratic_precision()
+        if visible is None or hidden is None:
+            return True
+        coupling = self.weight / hidden.sqrt()[:, None] / visible.sqrt()
+        return bool(torch.linalg.matrix_norm(coupling, 2) < 1)

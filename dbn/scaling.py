@@ -1,0 +1,59 @@
+"""From stored values to what a model sees: bytes to [0, 1], and standardised columns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def as_float(x: Tensor, divisor: float) -> Tensor:
+    """Bytes as float32 divided by `divisor`; anything else as float32, unchanged."""
+    if x.dtype == torch.uint8 and divisor != 1.0:
+        return x.to(torch.float32).div_(divisor)
+    return x.to(torch.float32)
+
+
+class Scaling(nn.Module):
+    """x ↦ (as_float(x) − shift)/spread, stored with a model so that later data are treated alike.
+
+    Without `shift` and `spread`, each (V,), only bytes are divided.
+    """
+
+    shift: Tensor | None
+    spread: Tensor | None
+
+    def __init__(self, divisor: float = 255.0, shift: Tensor | None = None, spread: Tensor | None = None) -> None:
+        super().__init__()
+        self.divisor = divisor
+        self.register_buffer("shift", shift)
+        self.register_buffer("spread", spread)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, V) of any type -> float32."""
+        scaled = as_float(x, self.divisor)
+        if self.shift is None or self.spread is None:
+            return scaled
+        return (scaled - self.shift) / self.spread
+
+    def description(self) -> dict[str, Any]:
+        """The numbers as plain data, for a file's metadata."""
+        return {
+            "divisor": self.divisor,
+            "shift": None if self.shift is None else self.shift.tolist(),
+            "spread": None if self.spread is None else self.spread.tolist(),
+        }
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> "Scaling":
+        """What `description` gave; other keys are left alone."""
+        shift, spread = (
+            None if description[name] is None else torch.tensor(description[name]) for name in ("shift", "spread")
+        )
+        return cls(float(description["divisor"]), shift, spread)
+
+    def undo(self, x: Tensor) -> Tensor:
+        """Back to the scale of the floats before standardising, for pictures."""
+        if self.shift is None or self.spread is None:
+            return x
+        return x * self.spread + self.shift

@@ -1,0 +1,111 @@
+"""The loop, which knows no model, and what every training shares: device, optimisers, order of examples."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dbn.errors import InputError
+from dbn.randomness import permutation, stream
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "nadam": torch.optim.NAdam,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+}
+FUSED = ("sgd", "adam", "adamw", "adagrad")
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes CUDA, then MPS, then the CPU. InputError if it is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name} is not available here: use --device auto") from error
+    return device
+
+
+def make_optimizer(
+    name: str,
+    parameters: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    momentum: float | None = None,
+    weight_decay: float = 0.0,
+    fused: bool = True,
+) -> torch.optim.Optimizer:
+    """An optimiser of torch's, with weight decay on matrices only: biases and precisions are left alone.
+
+    `fused` asks for one pass over the weights in place of four, where there is such a thing.
+    """
+    parameters = list(parameters)
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    options: dict[str, Any] = {"lr": learning_rate}
+    if fused and name in FUSED and all(p.device.type in ("cpu", "cuda") for p in parameters):
+        options["fused"] = True
+    if momentum is not None:
+        options["momentum"] = momentum
+    return OPTIMIZERS[name]([group for group in groups if group["params"]], **options)
+
+
+def set_option(optimizer: torch.optim.Optimizer, **options: float) -> None:
+    """Set learning rate (`lr`) or momentum in every group, as a schedule does between epochs."""
+    for group in optimizer.param_groups:
+        group.update(options)
+
+
+def shuffled_batches(n: int, batch_size: int, seed: int, *purpose: str | int, device: torch.device) -> Iterator[Tensor]:
+    """The indices 0 … n−1 in the order that belongs to the seed and purpose, `batch_size` at a time.
+
+    The order is made on the CPU, so that it is the same on every device.
+    """
+    order = permutation(n, stream(seed, "order", *purpose)).to(device)
+    return iter(order.split(batch_size))
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it, before a clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def run_epochs(
+    epochs: Iterable[int],
+    batches: Callable[[int], Iterable[Tensor]],
+    step: Callable[[Tensor, int, int], None],
+    after_epoch: Callable[[int, float], bool],
+    *,
+    device: torch.device,
+) -> None:
+    """Call `step(batch, epoch, number)` for every batch of every epoch, then `after_epoch(epoch, seconds)`.
+
+    `seconds` is the time of the steps alone. Training ends early when `after_epoch` returns True.
+    """
+    for epoch in epochs:
+        begin = time.perf_counter()
+        for number, batch in enumerate(batches(epoch)):
+            step(batch, epoch, number)
+        synchronise(device)
+        if after_epoch(epoch, time.perf_counter() - begin):
+            return
+
+
+def progress_bar(total: int, description: str, *, shown: bool, initial: int = 0) -> "tqdm[Any]":
+    """A bar on standard error; not shown where that is no terminal, or where nobody asked for one."""
+    return tqdm(total=total, desc=description, initial=initial, disable=None if shown else True, dynamic_ncols=True)

@@ -1,0 +1,26 @@
+"""Train a classifier from several starts, pre-training among them, and compare them fairly."""
+
+from dbn.command_line import run_script
+from dbn.config import FinetuneConfig, to_dict
+
+
+def main(config: FinetuneConfig) -> None:
+    """Train every arm under every seed; print one table and one sentence."""
+    from dbn.comparison import Comparison
+    from dbn.problem import load_problem
+    from dbn.report import heading, result, sentence, table
+    from dbn.runs import begin
+
+    problem = load_problem(config)
+    run = begin(config.run, to_dict(config), resume=config.resume, overwrite=config.overwrite)
+    comparison = Comparison(problem, run)
+    chosen = comparison.train(progress=True)
+    test_errors = comparison.test(chosen)
+    found = result(problem, chosen, test_errors)
+    comparison.write(chosen, test_errors)
+    run.write_json("result.json", found)
+    print(f"{heading(found)}\n\n{table(found)}\n\n{sentence(found)}")
+
+
+if __name__ == "__main__":
+    run_script(main, FinetuneConfig, __doc__)

@@ -1,0 +1,47 @@
+"""Class probabilities for new examples, from the classifier that did best on validation data."""
+
+import csv
+import io
+
+from dbn.command_line import run_script
+from dbn.config import PredictConfig
+
+
+def main(config: PredictConfig) -> None:
+    """Read the examples, write a row of probabilities for each."""
+    import torch
+
+    from dbn.comparison import best_classifier
+    from dbn.errors import InputError
+    from dbn.evaluation import predict
+    from dbn.files import read_table
+    from dbn.runs import RunFolder, load_classifier
+    from dbn.scaling import Scaling
+    from dbn.storage import write_whole
+    from dbn.training import pick_device
+
+    device = pick_device(config.device)
+    arm, file = best_classifier(RunFolder.open(config.run))
+    network, description = load_classifier(file)
+    x = torch.from_numpy(read_table(config.data, config.label_column).x)
+    if x.shape[1] != description["sizes"][0]:
+        raise InputError(
+            f"{config.data} has {x.shape[1]} values an example, but the classifier takes {description['sizes'][0]}"
+        )
+    if description["shift"] is None and x.is_floating_point() and not 0 <= x.min() <= x.max() <= 1:
+        raise InputError(
+            f"{config.data} has values from {x.min():g} to {x.max():g}, but the classifier was trained on values in "
+            "[0, 1]: bring them there, or save bytes as uint8 in .npz or .npy"
+        )
+    scaling = Scaling.from_description(description).to(device)
+    probabilities = predict(network.to(device), scaling, x.to(device)).softmax(1).cpu()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(description["classes"])
+    writer.writerows([f"{p:.6f}" for p in row] for row in probabilities.tolist())
+    write_whole(config.output, text.getvalue().encode())
+    print(f"{len(x)} examples classified by the arm {arm}: {config.output}")
+
+
+if __name__ == "__main__":
+    run_script(main, PredictConfig, __doc__)

@@ -1,0 +1,171 @@
+"""Who may import whom, and what no room does: print, exit, read a pickle."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = {path.stem: path for path in sorted((ROOT / "dbn").glob("*.py"))}
+SOURCES = [*MODULES.values(), *sorted((ROOT / "scripts").rglob("*.py"))]
+
+ANY_ROOM_MAY = {"errors", "randomness"}
+ROOMS = {
+    "__init__": "belief_net pretraining rbm runs units",
+    "belief_net": "rbm mlp scaling units",
+    "chains": "rbm",
+    "checks": "",
+    "command_line": "checks config options",
+    "comparison": "evaluation events finetuning initializers problem runs storage training",
+    "config": "checks",
+    "datasets": "files scaling tables vision",
+    "errors": "",
+    "evaluation": "rbm",
+    "events": "storage",
+    "files": "tables",
+    "finetuning": "datasets evaluation initializers mlp problem training",
+    "gradient": "rbm units",
+    "initializers": "mlp belief_net",
+    "layer_data": "datasets rbm scaling",
+    "mlp": "",
+    "monitoring": "config evaluation events layer_data pictures rbm runs",
+    "options": "checks",
+    "pictures": "rbm scaling storage vision",
+    "pretraining": "belief_net chains config datasets gradient layer_data monitoring rbm runs scaling training units",
+    "problem": "belief_net config datasets initializers mlp runs scaling training",
+    "randomness": "",
+    "rbm": "units",
+    "report": "comparison evaluation problem",
+    "runs": "belief_net mlp storage",
+    "scaling": "",
+    "storage": "",
+    "tables": "",
+    "training": "",
+    "units": "",
+    "vision": "tables",
+}
+"""The rooms of the package, and those that each may import."""
+
+LIBRARIES = {
+    "command_line": "tyro yaml",
+    "datasets": "numpy",
+    "evaluation": "scipy",
+    "events": "tensorboard",
+    "files": "numpy",
+    "options": "yaml",
+    "pretraining": "numpy",
+    "runs": "yaml",
+    "storage": "safetensors",
+    "tables": "numpy",
+    "training": "tqdm",
+    "vision": "numpy torchvision",
+}
+"""What a room may import from elsewhere, torch aside."""
+
+WITHOUT_TORCH = {"__init__", "checks", "command_line", "config", "errors", "options"}
+"""What `--help` waits for."""
+
+each_module = pytest.mark.parametrize("name", MODULES)
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Every module that the source names in an import, wherever the statement stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def rooms(names: set[str]) -> set[str]:
+    return {name.split(".")[1] for name in names if name.split(".")[0] == "dbn"}
+
+
+def libraries(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names} - {"dbn", *sys.stdlib_module_names}
+
+
+def test_every_module_has_a_row_and_every_row_a_module() -> None:
+    assert set(MODULES) == set(ROOMS)
+    assert set(LIBRARIES) <= set(ROOMS)
+
+
+def test_no_two_rooms_may_import_each_other() -> None:
+    order = tuple(TopologicalSorter({name: row.split() for name, row in ROOMS.items()}).static_order())
+    assert set(order) == set(ROOMS)
+    assert "finetuning" not in ROOMS["pretraining"].split()
+    assert "pretraining" not in ROOMS["finetuning"].split()
+
+
+@each_module
+def test_a_room_imports_only_what_its_row_names(name: str) -> None:
+    names = set(imported(ast.parse(MODULES[name].read_text(encoding="utf-8"))))
+    assert rooms(names) <= {*ROOMS[name].split(), *ANY_ROOM_MAY}
+    torch = set() if name in WITHOUT_TORCH else {"torch"}
+    assert libraries(names) <= {*LIBRARIES.get(name, "").split(), *torch}
+
+
+EXITS = {"print", "exit", "quit", "sys.exit", "os._exit", "SystemExit"}
+PICKLES = {
+    "pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "torch.save",
+    "torch.load",
+    "allow_pickle=True",
+}
+
+
+def offences(tree: ast.Module) -> set[str]:
+    """What the source names for printing, exiting and unpickling."""
+    names = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)}
+    modules = {word for name in imported(tree) for word in name.split(".")}
+    arguments = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+    return (names | {*imported(tree)} | arguments | modules) & (EXITS | PICKLES)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("print('x')", {"print"}),
+        ("from sys import exit", {"exit", "sys.exit"}),
+        ("import sys\nsys.exit(2)", {"sys.exit"}),
+        ("raise SystemExit(2)", {"SystemExit"}),
+        ("import torch\ntorch.load('x')", {"torch.load"}),
+        ("import torch\nf = torch.save", {"torch.save"}),
+        ("from torch import load", {"torch.load"}),
+        ("import pickle", {"pickle"}),
+        ("from sklearn.externals.joblib import dump", {"joblib"}),
+        ("def f():\n    import numpy\n    numpy.load('x', allow_pickle=True)", {"allow_pickle=True"}),
+        ("import numpy\nnumpy.load('x', allow_pickle=False)", set()),
+        ("import safetensors.torch\nsafetensors.torch.save({})", set()),
+    ],
+)
+def test_an_offence_is_noticed(source: str, found: set[str]) -> None:
+    assert offences(ast.parse(source)) == found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_unpickles_and_the_library_neither_prints_nor_exits(path: Path) -> None:
+    script = path == MODULES["command_line"] or path.parent.name == "scripts"
+    assert offences(ast.parse(path.read_text(encoding="utf-8"))) <= (EXITS if script else set())
+
+
+def test_what_help_waits_for_does_not_import_torch() -> None:
+    names = ["dbn", *(f"dbn.{name}" for name in sorted(WITHOUT_TORCH - {"__init__"}))]
+    code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+def test_every_public_name_is_there_when_it_is_asked_for() -> None:
+    code = "import dbn; print(*(getattr(dbn, name).__name__ for name in dbn.__all__))"
+    result = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, timeout=120)
+    assert {"DBN", "RBM", "InputError", "load", "pretrain"} <= set(result.stdout.decode().split())

@@ -1,0 +1,74 @@
+"""One seed and purpose, one stream; another of either, another stream."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from enumeration import Z
+
+from dbn.randomness import permutation, stream, stream_seed
+
+KEYS: list[tuple[int, tuple[str | int, ...]]] = [
+    (0, ()),
+    (1, ()),
+    (2**32, ()),
+    (1 + 2**32, ()),
+    (0, ("order",)),
+    (0, ("noise",)),
+    (0, ("a", 12)),
+    (0, ("a1", 2)),
+    (0, ("a", 1, 2)),
+    (0, ("a", "12")),
+    (0, ("noise", 1, 2, 3)),
+    (0, ("noise", 1, 3, 2)),
+    (0, ("noise", 1, 2, 3 + 2**32)),
+    (-1, ("noise", 1, 2, 3)),
+]
+
+
+def numbers(key: tuple[int, tuple[str | int, ...]]) -> torch.Tensor:
+    seed, purpose = key
+    return torch.rand(8, generator=stream(seed, *purpose))
+
+
+def test_streams_of_different_seeds_or_purposes_differ() -> None:
+    for one, other in combinations(KEYS, 2):
+        assert not torch.equal(numbers(one), numbers(other)), f"{one} and {other} give the same numbers"
+    low = {stream_seed(seed, *purpose) % 2**32 for seed, purpose in KEYS}
+    assert len(low) == len(KEYS), "torch's CPU generator sees the low 32 bits alone"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_stream_is_the_same_each_time(key: tuple[int, tuple[str | int, ...]]) -> None:
+    assert torch.equal(numbers(key), numbers(key))
+
+
+def test_a_seed_gives_these_numbers_in_every_process() -> None:
+    """Contract: a run can be repeated later, so what a seed means does not change by accident."""
+    assert stream_seed(0, "order", 1, 2) == 6492929615091620735
+    assert all(0 <= stream_seed(seed, *purpose) < 2**63 for seed, purpose in KEYS)
+
+
+def test_low_bits_of_neighbouring_seeds_are_spread_evenly() -> None:
+    n = 4000
+    seeds = torch.tensor([stream_seed(seed, "noise", 1, 1, step) for seed in range(4) for step in range(n // 4)])
+    bits = (seeds[:, None] >> torch.arange(32)) & 1
+    assert ((bits.double().mean(0) - 0.5).abs() / (0.25 / n) ** 0.5).max() < Z
+
+
+def test_first_numbers_of_neighbouring_streams_are_uniform_and_unrelated() -> None:
+    """Noise is re-seeded each step: its first numbers, over steps, must be as good as one long stream."""
+    n, width = 2000, 50
+    x = torch.stack([torch.rand(width, generator=stream(0, "noise", 1, 1, step)) for step in range(n)]).double()
+    assert ((x.mean(0) - 0.5) / (1 / 12 / n) ** 0.5).abs().max() < Z
+    assert (((x - 0.5) ** 2).mean(0) - 1 / 12).abs().max() < Z * (1 / 180 / n) ** 0.5
+    centred = (x - 0.5) * 12**0.5
+    assert ((centred[1:] * centred[:-1]).mean(0)).abs().max() < Z / (n - 1) ** 0.5
+
+
+def test_a_permutation_holds_every_number_once_and_each_place_is_fair() -> None:
+    n, draws = 10, 4000
+    orders = torch.stack([permutation(n, stream(0, "order", draw)) for draw in range(draws)])
+    assert torch.equal(orders.sort(1).values, torch.arange(n).expand(draws, n))
+    share = torch.nn.functional.one_hot(orders, n).double().mean(0)
+    assert (share - 1 / n).abs().max() < Z * (1 / n * (1 - 1 / n) / draws) ** 0.5

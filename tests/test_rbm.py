@@ -1,0 +1,117 @@
+"""The RBM of every pair of unit types against sums over its states."""
+
+import math
+
+import pytest
+import torch
+from enumeration import PAIRS, Z, conditional, joint, make_rbm, rng, support
+from torch import Tensor
+from torch.testing import assert_close
+
+from dbn.rbm import RBM
+from dbn.units import Bernoulli, Gaussian
+
+each_pair = pytest.mark.parametrize(("visible", "hidden"), PAIRS)
+
+
+def some(n: int, size: int, seed: int) -> Tensor:
+    """States that any unit type accepts: 0 or 1."""
+    return torch.randint(0, 2, (n, size), generator=rng(seed)).double()
+
+
+@each_pair
+def test_energy_is_both_sides_minus_their_product(visible: str, hidden: str) -> None:
+    rbm = make_rbm(visible, hidden)
+    v, h = some(5, rbm.visible.size, 1), some(5, rbm.hidden.size, 2)
+    product = torch.einsum("bj,ji,bi->b", h, rbm.weight, v)
+    assert_close(rbm.energy(v, h), rbm.visible.energy(v) + rbm.hidden.energy(h) - product)
+
+
+@each_pair
+def test_free_energy_sums_out_the_hidden_units(visible: str, hidden: str) -> None:
+    rbm = make_rbm(visible, hidden)
+    h, log_weight = support(rbm.hidden)
+    for v in torch.rand(4, rbm.visible.size, dtype=torch.float64, generator=rng(1)):
+        log_sum = (log_weight - rbm.energy(v.expand(len(h), -1), h)).logsumexp(0)
+        assert_close(rbm.free_energy(v[None])[0], -log_sum, rtol=1e-10, atol=1e-10)
+
+
+@each_pair
+def test_free_energy_normalises(visible: str, hidden: str) -> None:
+    rbm = make_rbm(visible, hidden)
+    assert rbm.has_partition()
+    v, log_weight = support(rbm.visible)
+    log_z = joint(rbm)[2].flatten().logsumexp(0)
+    assert_close((-rbm.free_energy(v) - log_z + log_weight).exp().sum(), torch.tensor(1.0, dtype=torch.float64))
+
+
+@each_pair
+def test_up_and_down_are_conditional_means(visible: str, hidden: str) -> None:
+    rbm = make_rbm(visible, hidden)
+    v, h = some(4, rbm.visible.size, 3), some(4, rbm.hidden.size, 4)
+    for mean, units, field in (
+        (rbm.up(v), rbm.hidden, torch.einsum("ji,bi->bj", rbm.weight, v)),
+        (rbm.down(h), rbm.visible, torch.einsum("ji,bj->bi", rbm.weight, h)),
+    ):
+        states, log_p = conditional(units, field)
+        assert_close(mean, log_p.softmax(1) @ states)
+
+
+@each_pair
+def test_gibbs_alternates_and_reconstruct_ends_in_a_mean(visible: str, hidden: str) -> None:
+    rbm = make_rbm(visible, hidden)
+    v, generator = some(50, rbm.visible.size, 5), rng(6)
+    h1 = rbm.sample_hidden(v, generator)
+    v1 = rbm.sample_visible(h1, generator)
+    v2 = rbm.sample_visible(rbm.sample_hidden(v1, generator), generator)
+    assert torch.equal(rbm.gibbs(v, 0, rng(6)), v)
+    assert torch.equal(rbm.gibbs(v, 2, rng(6)), v2)
+    assert_close(rbm.reconstruct(v, rng(6)), rbm.visible.mean(h1 @ rbm.weight))
+
+
+@pytest.mark.parametrize(("strength", "exists"), [(0.0, True), (0.5, True), (0.99, True), (1.01, False), (3.0, False)])
+def test_two_gaussian_sides_have_a_partition_while_their_joint_precision_is_positive(
+    strength: float, exists: bool
+) -> None:
+    rbm = make_rbm("gaussian", "gaussian", seed=3)
+    precision_h, precision_v = rbm.hidden.natural()["precision"], rbm.visible.natural()["precision"]
+    norm = torch.linalg.matrix_norm(rbm.weight / (precision_h[:, None] * precision_v).sqrt(), 2)
+    with torch.no_grad():
+        rbm.weight.mul_(strength / norm)
+    joint_precision = torch.diag(torch.cat([precision_v, precision_h]))
+    joint_precision[2:, :2], joint_precision[:2, 2:] = -rbm.weight, -rbm.weight.T
+    assert bool(torch.linalg.eigvalsh(joint_precision).min() > 0) == exists
+    assert rbm.has_partition() == exists
+
+
+def test_two_gaussian_sides_have_the_partition_of_their_joint_gaussian() -> None:
+    rbm = make_rbm("gaussian", "gaussian")
+    precision = torch.block_diag(*(torch.diag(side.natural()["precision"]) for side in (rbm.visible, rbm.hidden)))
+    precision[2:, :2], precision[:2, 2:] = -rbm.weight, -rbm.weight.T
+    bias = torch.cat([rbm.visible.bias, rbm.hidden.bias])
+    exact = 0.5 * (bias @ torch.linalg.solve(precision, bias) + 4 * math.log(2 * math.pi) - torch.logdet(precision))
+    v, log_weight = support(rbm.visible)
+    assert_close((log_weight - rbm.free_energy(v)).logsumexp(0), exact, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("visible", "hidden"), [pair for pair in PAIRS if "bernoulli" in pair])
+def test_a_bounded_side_has_a_partition_however_strong_the_weights(visible: str, hidden: str) -> None:
+    rbm = make_rbm(visible, hidden)
+    with torch.no_grad():
+        rbm.weight.mul_(100.0)
+    assert rbm.has_partition()
+
+
+def test_initialise_starts_at_the_marginals_with_small_weights() -> None:
+    rbm = RBM(Gaussian(300), Bernoulli(200))
+    mean, variance = torch.linspace(-1, 1, 300), torch.linspace(0.5, 2, 300)
+    rbm.initialise(mean, variance, 1000, rng(7))
+    weight, n = rbm.weight.detach(), rbm.weight.numel()
+    assert abs(float(weight.mean())) < Z * 0.01 / n**0.5
+    assert abs(float((weight**2).mean()) / 0.01**2 - 1) < Z * (2 / n) ** 0.5
+    assert torch.equal(rbm.hidden.bias, torch.zeros(200))
+    assert_close(rbm.visible.mean(torch.zeros(1, 300)), mean[None])
+    assert_close(1 / rbm.visible.natural()["precision"], variance)
+    again = RBM(Gaussian(300), Bernoulli(200))
+    again.initialise(mean, variance, 1000, rng(7))
+    assert torch.equal(rbm.weight, again.weight)
