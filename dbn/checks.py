@@ -8,6 +8,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from dbn.errors import InputError
+from dbn.schedules import Schedule
 
 
 def flag(name: str) -> str:
@@ -52,6 +53,20 @@ def check_number(config: Any, name: str, wanted: str, allowed: Callable[[float],
             raise InputError(f"{flag(name)} must be {wanted}, not {value!r}.")
 
 
+def check_schedule(config: Any, name: str, wanted: str, allowed: Callable[[float], bool]) -> None:
+    """Every value of the field is a number or a `Schedule` of numbers that are allowed; a line may end at 0."""
+    for written in values_of(config, name):
+        try:
+            values, end = Schedule.read(written).values, Schedule.read(written).end
+        except ValueError:
+            raise InputError(
+                f"{flag(name)} must be {wanted}, or a schedule such as 0.1:0 or 1,3@10, not {written!r}."
+            ) from None
+        sound = not isinstance(written, bool) and all(map(math.isfinite, values))
+        if not sound or not all(allowed(value) or (value == 0 == end) for value in values):
+            raise InputError(f"{flag(name)} must be {wanted}, not {written!r}.")
+
+
 def check_some(config: Any, *names: str) -> None:
     """The fields hold at least one value, if any is given."""
     for name in names:
@@ -82,9 +97,7 @@ def check_training(config: Any) -> None:
     check_some(config, "epochs", "learning_rate", "momentum")
     check_whole(config, 1, "batch_size", "epochs")
     check_whole(config, 0, "seed")
-    check_number(config, "learning_rate", "a number above 0", lambda rate: rate > 0)
     check_number(config, "weight_decay", "a number of at least 0", lambda decay: decay >= 0)
-    check_number(config, "momentum", "at least 0 and below 1", lambda momentum: 0 <= momentum < 1)
     if config.momentum is not None and config.optimizer not in ("sgd", "rmsprop"):
         raise InputError(
             f"--momentum does not go with --optimizer {config.optimizer}: leave it out, or use sgd or rmsprop."

@@ -5,19 +5,14 @@ A value that cannot work is refused on construction with an `InputError`, wherev
 is a tuple, a list or a single value will do.
 """
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path, PurePath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from dbn.checks import check_device, check_distinct, check_per, check_some, check_training, check_whole, settle
+from dbn.checks import check_device, check_distinct, check_per, check_some, check_whole, settle
 from dbn.errors import InputError
-
-Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "adagrad"]
-
-# Learning rates where none is given: optimisers that scale their own steps; SGD on Gaussian visible units, whose
-# gradients grow with the number of correlated columns (0.03 diverges on 3,072 of them).
-ADAPTIVE_RATE, GAUSSIAN_RATE = 0.001, 0.01
+from dbn.hyperparameters import Finetuning, Pretraining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,138 +25,6 @@ class DataConfig:
     """Folder of the named data sets; left out, $DBN_DATA or the user's cache folder."""
     label_column: str | None = None
     """Column of a .csv file that holds the labels."""
-
-
-class LayerTraining(NamedTuple):
-    """What one layer is trained with."""
-
-    epochs: int
-    learning_rate: float
-    gibbs_steps: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pretraining:
-    """How a stack of RBMs is trained, bottom to top."""
-
-    hidden: tuple[int, ...] = (500, 500, 2000)
-    """Hidden units of each layer, from the data upwards."""
-    epochs: tuple[int, ...] = (10,)
-    """Passes over the training data: one value, or one a layer."""
-    batch_size: int = 100
-    """Examples in one step."""
-    learning_rate: tuple[float, ...] | None = None
-    """One value, or one a layer; left out, 0.1 for sgd (0.01 on Gaussian units), otherwise 0.001."""
-    warmup_epochs: int = 1
-    """Epochs over which a layer's learning rate rises from 0; at once, wide layers overshoot and units die."""
-    estimator: Literal["cd"] = "cd"
-    """How the gradient is estimated: contrastive divergence."""
-    gibbs_steps: tuple[int, ...] = (1,)
-    """Gibbs steps before the negative statistics, the k of CD-k: one value, or one a layer."""
-    optimizer: Optimizer = "sgd"
-    """The torch.optim optimiser."""
-    momentum: tuple[float, ...] | None = None
-    """sgd and rmsprop: one value, or one before --momentum-switch and one after; sgd's default is 0.5 0.9."""
-    momentum_switch: int = 5
-    """Epochs of each layer with the first of two momentum values."""
-    weight_decay: float = 2e-4
-    """L2 penalty on weights; biases have none."""
-    visible: Literal["bernoulli", "gaussian"] = "bernoulli"
-    """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardised."""
-    binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
-    """Grey levels as probabilities (none), cut at 0.5, drawn anew each epoch (sample), or drawn once (fixed)."""
-    features: Literal["mean", "sample"] = "mean"
-    """What a trained layer hands to the next: probabilities or draws."""
-    measure_every: int = 1
-    """Epochs from one measurement to the next."""
-    picture_every: int = 5
-    """Epochs from one set of pictures to the next."""
-    seed: int = 0
-    """Everything random follows from it."""
-
-    def __post_init__(self) -> None:
-        check_training(self)
-        check_some(self, "hidden", "gibbs_steps")
-        check_whole(self, 1, "hidden", "gibbs_steps", "measure_every", "picture_every")
-        check_whole(self, 0, "momentum_switch", "warmup_epochs")
-        check_per(self, len(self.hidden), "a layer", "epochs", "learning_rate", "gibbs_steps")
-        if len(self.momentum or ()) > 2:
-            raise InputError("--momentum takes one value, or one before and one after --momentum-switch.")
-        if self.visible == "gaussian" and self.binarize != "none":
-            raise InputError(f"--binarize {self.binarize} does not go with --visible gaussian (real numbers).")
-
-    def resolved(self) -> dict[str, Any]:
-        """The values that stand for those left out."""
-        rate = 0.1 if self.optimizer == "sgd" else ADAPTIVE_RATE
-        first = min(rate, GAUSSIAN_RATE) if self.visible == "gaussian" else rate
-        rates = (rate,) if first == rate else (first, *(rate for _ in self.hidden[1:]))
-        momentum = (0.5, 0.9) if self.optimizer == "sgd" else None
-        return {"learning_rate": self.learning_rate or rates, "momentum": self.momentum or momentum}
-
-    def for_layer(self, layer: int) -> LayerTraining:
-        """What layer 0 … len(hidden) − 1 is trained with."""
-        choices = (self.epochs, self.resolved()["learning_rate"], self.gibbs_steps)
-        return LayerTraining(*(values[layer if len(values) > 1 else 0] for values in choices))
-
-    def momentum_at(self, epoch: int) -> float:
-        """The momentum of a layer's epoch 1, 2, …; 0 for an optimiser that has none."""
-        values = self.resolved()["momentum"] or (0.0,)
-        return float(values[0] if epoch <= self.momentum_switch else values[-1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finetuning:
-    """How the arms are trained and compared."""
-
-    init: tuple[str, ...] = ("dbn", "xavier_uniform", "he_normal")
-    """The arms: initialisers by name, or NAME:ACTIVATION."""
-    labels: int | None = None
-    """Labelled training examples, balanced over classes; left out, all."""
-    valid_labels: int | None = None
-    """Labelled examples for tuning and stopping; left out, as many as --labels and at most 1000."""
-    seeds: int = 5
-    """Repetitions of every arm, under --seed, --seed + 1, …"""
-    seed: int = 0
-    """The first seed; it draws labels, order and output layer, alike for all arms."""
-    epochs: int = 50
-    """Passes over the labelled examples."""
-    batch_size: int = 100
-    """Examples in one step."""
-    learning_rate: tuple[float, ...] | None = None
-    """An arm keeps the one with the best validation error; left out, 0.1 for sgd, otherwise 0.001."""
-    optimizer: Optimizer = "sgd"
-    """The torch.optim optimiser."""
-    momentum: float | None = None
-    """For sgd and rmsprop; sgd's default is 0.9."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """The learning rate over the epochs."""
-    weight_decay: float = 0.0
-    """L2 penalty on weights; biases have none."""
-    patience: int | None = None
-    """Epochs without a better validation error before stopping; left out, all run and the best is kept."""
-    freeze_epochs: int | Literal["all"] = 0
-    """Epochs for which only the output layer learns."""
-    refit: bool = False
-    """Train once more on training and validation examples together."""
-
-    def __post_init__(self) -> None:
-        check_training(self)
-        check_some(self, "init")
-        check_distinct(self, "init", "learning_rate")
-        check_whole(self, 1, "seeds", "patience")
-        check_whole(self, 2, "labels", "valid_labels")
-        if self.freeze_epochs != "all":
-            check_whole(self, 0, "freeze_epochs")
-
-    def resolved(self) -> dict[str, Any]:
-        """The values that stand for those left out."""
-        momentum = 0.9 if self.optimizer == "sgd" and self.momentum is None else self.momentum
-        return {"learning_rate": self.learning_rates, "momentum": momentum}
-
-    @property
-    def learning_rates(self) -> tuple[float, ...]:
-        """The learning rates that an arm chooses from."""
-        return self.learning_rate or ((0.1,) if self.optimizer == "sgd" else (ADAPTIVE_RATE,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +54,7 @@ class PretrainConfig(RunConfig):
     run: Path = Path("runs/pretrain")
     """The new folder of this run."""
     data: DataConfig = DataConfig()
-    training: Pretraining = Pretraining()
+    training: Pretraining = field(default_factory=Pretraining)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +73,7 @@ class FinetuneConfig(RunConfig):
     """Column of a .csv file that holds the labels."""
     hidden: tuple[int, ...] | None = None
     """Hidden units of each layer where there is no --pretrained."""
-    training: Finetuning = Finetuning()
+    training: Finetuning = field(default_factory=Finetuning)
 
     def __post_init__(self) -> None:
         super().__post_init__()

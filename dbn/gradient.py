@@ -3,20 +3,75 @@
 For any parameter it is the mean of its statistic under data minus under the model, the hidden side in
 expectation. With negative samples in place of the model it equals, up to sign, the gradient of
 F(data).mean() − F(negatives).mean() at given negatives. That difference is no loss: its value says nothing.
+
+Centred, it is that of the same model written with offsets, −(h − λ)·W·(v − μ) − b·v − c·h − …, and carried back: with
+M the linear map from those parameters to the ordinary ones, M·Mᵀ times the plain gradient.
+
+Montavon & Müller (2012), "Deep Boltzmann machines and the centering trick"; Melchior, Fischer & Wiskott (2016), "How
+to center deep Boltzmann machines".
 """
 
-import torch
-from torch import Tensor
+from typing import NamedTuple, Self, final
 
+import torch
+from torch import Tensor, nn
+
+from dbn.errors import InputError
 from dbn.rbm import RBM
 from dbn.units import Units
 
 
+class Means(NamedTuple):
+    """Of a batch of data: v (V,), and E[h | v] (H,)."""
+
+    visible: Tensor
+    hidden: Tensor
+
+
+@final
+class Offsets:
+    """μ (V,) and λ (H,) of the centred gradient: moving averages of the means of the data's batches.
+
+    InputError unless 0 ≤ slide ≤ 1; with 0 they stay where they are.
+    """
+
+    def __init__(self, visible: Tensor, hidden: Tensor, slide: float = 0.01) -> None:
+        if not 0 <= slide <= 1:
+            raise InputError(f"offsets slide by a fraction of the way to the batch's means, from 0 to 1, not {slide}")
+        self.visible, self.hidden = visible, hidden
+        self.slide = slide
+
+    @classmethod
+    @torch.no_grad()
+    def start(cls, rbm: RBM, mean: Tensor, slide: float = 0.01) -> Self:
+        """μ at the data's mean (V,), λ at E[h | v = mean], about ½ for fresh Bernoulli units."""
+        mean = mean.to(rbm.weight)
+        return cls(mean.clone(), rbm.up(mean[None])[0], slide)
+
+    def update(self, means: Means) -> None:
+        """μ ← (1−s)·μ + s·⟨v⟩ and λ ← (1−s)·λ + s·⟨E[h|v]⟩ with s = `slide`."""
+        # Never in place: a state taken earlier stays what it was.
+        self.visible = torch.lerp(self.visible, means.visible, self.slide)
+        self.hidden = torch.lerp(self.hidden, means.hidden, self.slide)
+
+    def state(self) -> dict[str, Tensor]:
+        """What must be kept between steps."""
+        return {"visible": self.visible, "hidden": self.hidden}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        self.visible, self.hidden = state["visible"], state["hidden"]
+
+
 @torch.no_grad()
-def set_gradient(rbm: RBM, data: Tensor, negatives: Tensor, hidden_field: Tensor | None = None) -> None:
-    """Write into `.grad` of every parameter the direction that an optimiser descends.
+def set_gradient(
+    rbm: RBM, data: Tensor, negatives: Tensor, hidden_field: Tensor | None = None, offsets: Offsets | None = None
+) -> Means:
+    """Write into `.grad` of every parameter the direction that an optimiser descends; give the means of the data.
 
     ∂/∂θ [mean_data F − mean_negatives F]: for the weight −⟨E[h|v] vᵀ⟩_data + ⟨E[h|v] vᵀ⟩_negatives.
+    With offsets, which slide to the data first, G = −⟨(E[h|v] − λ)(v − μ)ᵀ⟩_data + ⟨…⟩_negatives for the weight; Gᵀλ is
+    taken off the visible bias' gradient and Gμ off the hidden one's; other parameters have theirs.
 
     data: (B, V); negatives: (N, V); hidden_field: W v of the data if the caller has it, (B, H).
     """
@@ -24,22 +79,54 @@ def set_gradient(rbm: RBM, data: Tensor, negatives: Tensor, hidden_field: Tensor
     data_hidden = rbm.hidden.expected_statistics(data_field)
     negative_hidden = rbm.hidden.expected_statistics(rbm.hidden_field(negatives))
 
-    # The statistic of a bias is x itself, so its expectation is E[h | v]. Both products go into one buffer.
-    gradient = _buffer(rbm.weight)
-    torch.addmm(gradient, negative_hidden["bias"].T, negatives, beta=0, alpha=1 / len(negatives), out=gradient)
-    torch.addmm(gradient, data_hidden["bias"].T, data, alpha=-1 / len(data), out=gradient)
+    # The statistic of a bias is x itself, so its expectation is E[h | v].
+    _set_weight_gradient(rbm, data_hidden["bias"], data, negative_hidden["bias"], negatives)
+    hidden_mean = _set_unit_gradient(rbm.hidden, data_hidden, negative_hidden)
+    visible_mean = _set_unit_gradient(rbm.visible, rbm.visible.statistics(data), rbm.visible.statistics(negatives))
 
-    _set_unit_gradient(rbm.hidden, data_hidden, negative_hidden)
-    _set_unit_gradient(rbm.visible, rbm.visible.statistics(data), rbm.visible.statistics(negatives))
+    means = Means(visible_mean, hidden_mean)
+    if offsets is not None:
+        offsets.update(means)
+        _centre(rbm, offsets.visible, offsets.hidden)
+    return means
 
 
-def _set_unit_gradient(units: Units, data: dict[str, Tensor], negatives: dict[str, Tensor]) -> None:
-    difference = {name: negatives[name].mean(0) - data[name].mean(0) for name in data}
+def _set_weight_gradient(
+    rbm: RBM, data_hidden: Tensor, data: Tensor, negative_hidden: Tensor, negatives: Tensor
+) -> None:
+    """Both products of a batch's size, into one buffer."""
+    gradient = gradient_of(rbm.weight)
+    if rbm.product_dtype == gradient.dtype:
+        torch.addmm(gradient, negative_hidden.T, negatives, beta=0, alpha=1 / len(negatives), out=gradient)
+        torch.addmm(gradient, data_hidden.T, data, alpha=-1 / len(data), out=gradient)
+        return
+    # One product of both: what is rounded is then their small difference, not each of two large numbers.
+    h = torch.cat([negative_hidden / len(negatives), data_hidden / -len(data)]).to(rbm.product_dtype)
+    gradient.copy_(h.T @ torch.cat([negatives, data]).to(rbm.product_dtype))
+
+
+def _set_unit_gradient(units: Units, data: dict[str, Tensor], negatives: dict[str, Tensor]) -> Tensor:
+    """Gives the mean of x under data."""
+    means = {name: statistic.mean(0) for name, statistic in data.items()}
+    difference = {name: negatives[name].mean(0) - mean for name, mean in means.items()}
     for name, gradient in units.parameter_gradient(difference).items():
-        _buffer(units.get_parameter(name)).copy_(gradient)
+        gradient_of(units.get_parameter(name)).copy_(gradient)
+    return means["bias"]
 
 
-def _buffer(parameter: torch.nn.Parameter) -> Tensor:
+def _centre(rbm: RBM, mu: Tensor, lam: Tensor) -> None:
+    """M·Mᵀ times the gradient that is there, without centred copies of the batches.
+
+    The offsets' own product λμᵀ is the same under data and negatives: two products of rank one remain.
+    """
+    weight, visible, hidden = gradient_of(rbm.weight), gradient_of(rbm.visible.bias), gradient_of(rbm.hidden.bias)
+    weight.addmm_(torch.stack([lam, hidden], 1), torch.stack([visible, mu]), alpha=-1)
+    visible.addmv_(weight.T, lam, alpha=-1)
+    hidden.addmv_(weight, mu, alpha=-1)
+
+
+def gradient_of(parameter: nn.Parameter) -> Tensor:
+    """`.grad`, made of zeros where there is none."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad

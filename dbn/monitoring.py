@@ -8,17 +8,25 @@ from typing import Self
 
 import torch
 
-from dbn.config import Pretraining
+from dbn.annealing import Path, independent
 from dbn.evaluation import layer_metrics
 from dbn.events import EventLog
+from dbn.hyperparameters import Pretraining
+from dbn.importance import ais, schedule, summarise
 from dbn.layer_data import LayerData, Unlabelled
+from dbn.likelihood import pseudo_likelihood
 from dbn.pictures import filters, originals_and_reconstructions
 from dbn.randomness import permutation, stream
 from dbn.rbm import RBM
 from dbn.runs import RunFolder
+from dbn.units import Units
 
 MEASURED = 2000
 """Training examples that an epoch's metrics are taken on."""
+CHAINS = 100
+"""Of a quick estimate of log Z."""
+FLIPPED = 500
+"""Examples whose pseudo-likelihood is taken: each costs as much as V others."""
 PICTURED = 10
 """Examples shown beside their reconstructions."""
 
@@ -53,6 +61,31 @@ class LayerMonitor:
             examples.prepare(0)
         train, valid = self.sets[0].all(), self.sets[1].all() if len(self.sets) > 1 else None
         return layer_metrics(self.stack[-1], train, valid, self._stream("measuring", epoch))
+
+    @torch.no_grad()
+    def likelihood(self, epoch: int) -> dict[str, float]:
+        """A quick look at the log-likelihood of the measured sets, in nats, mean over examples.
+
+        log_z: by annealed importance sampling, with log_z_sample_size chains that carry the weight (of `CHAINS`);
+        log_likelihood and, of their first 500 examples, pseudo_likelihood of the training subset, valid_… of
+        validation data. Optimistic where the sample size is small. Nothing for data that are no states of the
+        visible units, such as grey levels.
+        """
+        rbm = self.stack[-1]
+        sets = dict(zip(("", "valid_"), self.sets, strict=False))
+        for examples in sets.values():
+            examples.prepare(0)
+        data = {prefix: examples.all() for prefix, examples in sets.items()}
+        if not all(_are_states(rbm.visible, x) for x in data.values()):
+            return {}
+        base = independent(rbm, *self.sets[0].moments(), len(self.sets[0]))
+        found = summarise(ais(Path(base, rbm), schedule("quick"), CHAINS, self._stream("annealing", epoch)))
+        values = {"log_z": found.log_z, "log_z_sample_size": found.effective_sample_size}
+        for prefix, x in data.items():
+            values[f"{prefix}log_likelihood"] = -float(rbm.free_energy(x).mean()) - found.log_z
+            if rbm.visible.domain() is not None:
+                values[f"{prefix}pseudo_likelihood"] = float(pseudo_likelihood(rbm, x[:FLIPPED]).mean())
+        return values
 
     @torch.no_grad()
     def draw(self, recorder: "LayerRecorder", epoch: int) -> None:
@@ -105,6 +138,10 @@ class LayerRecorder:
         self.events.scalars(values, prefix=self.prefix, step=int(record["epoch"]))
         self.events.flush()
 
+    def text(self, name: str, text: str, epoch: int) -> None:
+        """A sentence for the TEXT tab."""
+        self.events.text(f"{self.prefix}/{name}", text, epoch)
+
     def image(self, name: str, picture: torch.Tensor, epoch: int) -> None:
         """A picture (C, H, W) in [0, 1]."""
         self.events.images(f"{self.prefix}/{name}", picture, epoch)
@@ -137,6 +174,11 @@ def shown_in_bar(record: Mapping[str, float]) -> dict[str, str]:
     """The few numbers that fit beside a progress bar."""
     names = {"reconstruction_error": "error", "valid_kl": "valid KL", "free_energy_gap": "gap"}
     return {short: f"{record[name]:.2f}" for name, short in names.items() if name in record}
+
+
+def _are_states(units: Units, x: torch.Tensor) -> bool:
+    domain = units.domain()
+    return domain is None or bool(torch.isin(x, domain).all())
 
 
 def _layer_of(tag: str) -> int:

@@ -47,6 +47,8 @@ def _in_words(kind: Any) -> str:
         return ("one of " if len(inner) > 1 else "") + ", ".join(inner)
     if get_origin(kind) is tuple:
         return f"{_in_words(inner[0])}, or several"
+    if str in inner and len(inner) > 1:
+        return f"{_in_words(inner[0])} or a schedule"  # a number or text: see `dbn.schedules`
     return " or ".join(map(_in_words, inner)) if inner else NOUNS[kind]
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dbn.belief_net import DBN
-from dbn.config import FinetuneConfig, Finetuning
+from dbn.config import FinetuneConfig
+from dbn.hyperparameters import Finetuning
 from dbn.datasets import Examples, Splits, draw_labels, load_splits
 from dbn.errors import InputError
 from dbn.initializers import Arm, parse_arm

@@ -5,40 +5,33 @@
 Smolensky (1986); Hinton (2002), "Training products of experts by minimizing contrastive divergence".
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
 import torch
 from torch import Tensor, nn
 
 from dbn.units import Units
 
 
-class RBM(nn.Module):
-    """Two layers of units joined by `weight` (H, V), the shape that `nn.Linear` has.
+class Harmonium(ABC):
+    """What follows for any two layers of units once the fields between them are given.
 
-    Visible states are (B, V), hidden states (B, H). The parameters start at zero; see `initialise`.
+    Visible states are (B, V), hidden states (B, H).
     """
 
-    def __init__(self, visible: Units, hidden: Units) -> None:
-        super().__init__()
-        self.visible = visible
-        self.hidden = hidden
-        self.weight = nn.Parameter(torch.zeros(hidden.size, visible.size))
+    visible: Units
+    hidden: Units
 
-    @torch.no_grad()
-    def initialise(self, mean: Tensor, variance: Tensor, n: int, generator: torch.Generator) -> None:
-        """Weights from N(0, 0.01²), visible units at the marginals of `n` examples, hidden biases 0.
-
-        Hinton (2010), "A practical guide to training restricted Boltzmann machines", section 8.
-        """
-        self.weight.normal_(0.0, 0.01, generator=generator)
-        self.visible.fit_marginals(mean, variance, n)
-
+    @abstractmethod
     def hidden_field(self, v: Tensor) -> Tensor:
-        """W v: what the visible units tell the hidden ones, (B, H)."""
-        return v @ self.weight.T
+        """What the visible units tell the hidden ones, (B, H)."""
 
+    @abstractmethod
     def visible_field(self, h: Tensor) -> Tensor:
-        """Wᵀ h: what the hidden units tell the visible ones, (B, V)."""
-        return h @ self.weight
+        """What the hidden units tell the visible ones, (B, V)."""
 
     def up(self, v: Tensor) -> Tensor:
         """E[h | v]."""
@@ -73,6 +66,54 @@ class RBM(nn.Module):
     def free_energy(self, v: Tensor) -> Tensor:
         """F(v) = −log Σ_h exp(−E(v, h)) = visible.energy(v) − hidden.log_partition(W v), (B,), in nats."""
         return self.visible.energy(v) - self.hidden.log_partition(self.hidden_field(v))
+
+
+@final
+class RBM(Harmonium, nn.Module):
+    """Two layers of units joined by `weight` (H, V), the shape that `nn.Linear` has.
+
+    The parameters start at zero; see `initialise`.
+    """
+
+    def __init__(self, visible: Units, hidden: Units) -> None:
+        super().__init__()
+        self.visible = visible
+        self.hidden = hidden
+        self.weight = nn.Parameter(torch.zeros(hidden.size, visible.size))
+        self._rounded: Tensor | None = None
+
+    @torch.no_grad()
+    def initialise(self, mean: Tensor, variance: Tensor, n: int, generator: torch.Generator) -> None:
+        """Weights from N(0, 0.01²), visible units at the marginals of `n` examples, hidden biases 0.
+
+        Hinton (2010), "A practical guide to training restricted Boltzmann machines", section 8.
+        """
+        self.weight.normal_(0.0, 0.01, generator=generator)
+        self.visible.fit_marginals(mean, variance, n)
+
+    def hidden_field(self, v: Tensor) -> Tensor:
+        """W v: what the visible units tell the hidden ones, (B, H)."""
+        weight = self.weight if self._rounded is None else self._rounded
+        return (v.to(weight.dtype) @ weight.T).to(v.dtype)
+
+    def visible_field(self, h: Tensor) -> Tensor:
+        """Wᵀ h: what the hidden units tell the visible ones, (B, V)."""
+        weight = self.weight if self._rounded is None else self._rounded
+        return (h.to(weight.dtype) @ weight).to(h.dtype)
+
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """The type that products are computed in."""
+        return self.weight.dtype if self._rounded is None else self._rounded.dtype
+
+    @contextmanager
+    def products_in(self, dtype: torch.dtype) -> Iterator[None]:
+        """Within, fields are computed from W and states rounded to `dtype`; W must not change meanwhile."""
+        self._rounded = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
+        try:
+            yield
+        finally:
+            self._rounded = None
 
     def has_partition(self) -> bool:
         """Whether Z is finite: always, unless both sides are unbounded and coupled too strongly.

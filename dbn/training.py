@@ -1,5 +1,6 @@
 """The loop, which knows no model, and what every training shares: device, optimisers, order of examples."""
 
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -34,6 +35,20 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name} is not available here: use --device auto") from error
     return device
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The type of matrix products: float32, or bfloat16 where the device has such products, else InputError."""
+    if name == "float32":
+        return torch.float32
+    if device.type == "cuda":
+        there = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        there = device.type == "cpu" and bool(probe() or platform.machine() in ("aarch64", "arm64"))
+    if not there:
+        raise InputError(f"--precision bf16 needs products in bfloat16, which {device} does not have: leave it out")
+    return torch.bfloat16
 
 
 def make_optimizer(

@@ -14,11 +14,13 @@ Welling, Rosen-Zvi & Hinton (2004), "Exponential family harmoniums with an appli
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from dbn.randomness import bits_below
 
 
 class Units(nn.Module, ABC):
@@ -43,6 +45,10 @@ class Units(nn.Module, ABC):
     @abstractmethod
     def natural(self) -> dict[str, Tensor]:
         """θ by name, each (size,)."""
+
+    @abstractmethod
+    def held(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters as they are held that give θ = `natural`: the inverse of `natural()`."""
 
     @abstractmethod
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
@@ -81,13 +87,29 @@ class Units(nn.Module, ABC):
         """The layer x ↦ mean(W x) of a network: its weight, its bias, the name of its activation."""
 
     @abstractmethod
+    def domain(self) -> Tensor | None:
+        """The values that one unit takes, (K,), or None where they are not a list but a continuum."""
+
+    @abstractmethod
     def quadratic_precision(self) -> Tensor | None:
         """λ of a density that falls off as exp(−λx²/2), (size,), or None for a bounded domain."""
 
     def energy(self, x: Tensor) -> Tensor:
         """−θ·T(x), summed over units: (B,)."""
+        return -self.dot(self.natural(), x)
+
+    def dot(self, theta: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """θ·T(x) for any θ, each (size,) or (B, size), summed over units: (B,)."""
         statistics = self.statistics(x)
-        return -sum((statistics[name] @ theta for name, theta in self.natural().items()), x.new_zeros(()))
+        return sum((torch.linalg.vecdot(statistics[name], theta[name]) for name in theta), x.new_zeros(()))
+
+    @torch.no_grad()
+    def with_natural(self, theta: Mapping[str, Tensor]) -> Self:
+        """Units of this type at another θ, each (size,), or (B, size): one for every row of the states. Not learned."""
+        units = type(self)(0)
+        for name, value in self.held(theta).items():
+            setattr(units, name, nn.Parameter(value, requires_grad=False))
+        return units
 
 
 @final
@@ -100,6 +122,10 @@ class Bernoulli(Units):
     def natural(self) -> dict[str, Tensor]:
         """Only the bias."""
         return {"bias": self.bias}
+
+    def held(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The bias is its own natural parameter."""
+        return {"bias": natural["bias"]}
 
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
         """T = x."""
@@ -118,11 +144,8 @@ class Bernoulli(Units):
         return (field + self.bias).sigmoid_()
 
     def sample(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """1 where a uniform number lies below the mean."""
-        mean = self.mean(field)
-        # A comparison costs a third of torch.bernoulli on a CPU, whose per-element generator is sequential.
-        uniform = torch.empty_like(mean, requires_grad=False).uniform_(generator=generator)
-        return torch.lt(uniform, mean.detach(), out=uniform)
+        """1 with the probability that is the mean."""
+        return bits_below(self.mean(field).detach(), generator)
 
     def divergence(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Σ_i x log(x/x̂) + (1−x) log((1−x)/(1−x̂)), x̂ kept one rounding step away from 0 and 1."""
@@ -145,6 +168,10 @@ class Bernoulli(Units):
     def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
         """σ(W x + bias)."""
         return weight, self.bias, "sigmoid"
+
+    def domain(self) -> Tensor | None:
+        """(0, 1)."""
+        return self.bias.new_tensor((0.0, 1.0))
 
     def quadratic_precision(self) -> Tensor | None:
         """None: two states."""
@@ -173,6 +200,10 @@ class Gaussian(Units):
     def natural(self) -> dict[str, Tensor]:
         """Bias and precision."""
         return {"bias": self.bias, "precision": self.precision}
+
+    def held(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The precision as its logarithm."""
+        return {"bias": natural["bias"], "log_precision": natural["precision"].log()}
 
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
         """T = (x, −x²/2)."""
@@ -220,6 +251,10 @@ class Gaussian(Units):
     def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
         """(W x + bias)/λ, without activation."""
         return weight / self.precision[:, None], self.bias / self.precision, "identity"
+
+    def domain(self) -> Tensor | None:
+        """None: the real line."""
+        return None
 
     def quadratic_precision(self) -> Tensor | None:
         """λ itself."""

@@ -90,9 +90,10 @@ def cd_epoch(config: BenchmarkConfig) -> Callable[[], None]:
     """The training part of an epoch as `scripts/pretrain.py` runs it with its defaults."""
     import torch
 
-    from dbn.config import Pretraining
+    from dbn.hyperparameters import Pretraining
     from dbn.layer_data import Unlabelled
-    from dbn.pretraining import LayerTrainer, new_rbm
+    from dbn.layer_training import LayerTrainer
+    from dbn.pretraining import new_rbm
     from dbn.scaling import Scaling
     from dbn.training import run_epochs
 

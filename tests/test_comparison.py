@@ -15,7 +15,8 @@ from tiny import result as result_of
 
 from dbn import comparison as module
 from dbn.comparison import Chosen, Comparison, best_classifier
-from dbn.config import Finetuning, to_dict
+from dbn.config import to_dict
+from dbn.hyperparameters import Finetuning
 from dbn.errors import InputError
 from dbn.evaluation import error_rate, mean_interval, paired_t_test
 from dbn.finetuning import Outcome

@@ -16,14 +16,13 @@ from dbn.command_line import parse, to_yaml
 from dbn.config import (
     DataConfig,
     FinetuneConfig,
-    Finetuning,
     PredictConfig,
     PretrainConfig,
-    Pretraining,
     SampleConfig,
     to_dict,
 )
 from dbn.errors import InputError
+from dbn.hyperparameters import Finetuning, Pretraining
 from dbn.options import options_of
 
 CLASSES = [PretrainConfig, FinetuneConfig, SampleConfig, PredictConfig]
@@ -65,13 +64,16 @@ def write(text):
         ("", {}),
         ("--hidden 20 10 --epochs 3 4", {"hidden": (20, 10), "epochs": (3, 4)}),
         ("--hidden=20 --batch_size=7", {"hidden": (20,), "batch_size": 7}),
-        ("--learning-rate 1e-2 --momentum .9", {"learning_rate": (0.01,), "momentum": (0.9,)}),
+        ("--learning-rate 1e-2 --momentum .9", {"learning_rate": (0.01,), "momentum": 0.9}),
         ("--learning-rate 1e-2 0.1 1", {"learning_rate": (0.01, 0.1, 1.0)}),
-        ("--optimizer rmsprop --momentum 0", {"optimizer": "rmsprop", "momentum": (0.0,)}),
+        ("--optimizer rmsprop --momentum 0", {"optimizer": "rmsprop", "momentum": 0.0}),
         ("--seed 1 --seed 2", {"seed": 2}),
         ("--hidden 1 2 3 --hidden 4", {"hidden": (4,)}),
         ("--visible gaussian --features sample", {"visible": "gaussian", "features": "sample"}),
-        ("--binarize fixed --momentum-switch 0", {"binarize": "fixed", "momentum_switch": 0}),
+        ("--binarize fixed --momentum 0.5,0.9@3", {"binarize": "fixed", "momentum": "0.5,0.9@3"}),
+        ("--learning-rate .1:0 --gibbs-steps 1,3@10", {"learning_rate": (".1:0",), "gibbs_steps": ("1,3@10",)}),
+        ("--estimator pt --chains 7 --temperatures 5", {"estimator": "pt", "chains": 7, "temperatures": 5}),
+        ("--centred --average 0.99 --precision bf16", {"centred": True, "average": 0.99, "precision": "bf16"}),
         ("--weight-decay 0 --gibbs-steps 10", {"weight_decay": 0.0, "gibbs_steps": (10,)}),
     ],
 )
@@ -131,15 +133,28 @@ def test_finetuning_options(words, name, value):
         (PretrainConfig, "--learning-rate 0", "--learning-rate must be a number above 0, not 0.0."),
         (PretrainConfig, "--learning-rate inf", "--learning-rate must be a number above 0, not inf."),
         (PretrainConfig, "--learning-rate nan", "--learning-rate must be a number above 0, not nan."),
-        (PretrainConfig, "--learning-rate 1,2", "--learning-rate must be a number, or several, not '1,2'."),
+        (PretrainConfig, "--learning-rate 1,2", "--learning-rate must be a number above 0, or a schedule such as"),
+        (PretrainConfig, "--learning-rate fast", "--learning-rate must be a number above 0, or a schedule such as"),
+        (PretrainConfig, "--learning-rate .1:.2:.3", "--learning-rate must be a number above 0, or a schedule"),
+        (PretrainConfig, "--learning-rate .1,.2@1", "--learning-rate must be a number above 0, or a schedule"),
+        (PretrainConfig, "--learning-rate .1,0@5", "--learning-rate must be a number above 0, not '.1,0@5'."),
+        (PretrainConfig, "--learning-rate 0:0.1", "--learning-rate must be a number above 0, not '0:0.1'."),
+        (PretrainConfig, "--gibbs-steps 1,1.5@3", "--gibbs-steps must be a whole number of at least 1, not"),
+        (PretrainConfig, "--momentum .5,1@3", "--momentum must be at least 0 and below 1, not '.5,1@3'."),
+        (PretrainConfig, "--chains 9", "--chains does not go with --estimator cd"),
+        (PretrainConfig, "--estimator pcd --chains 0", "--chains must be a whole number of at least 1, not 0."),
+        (PretrainConfig, "--estimator pcd --temperatures 5", "--temperatures does not go with --estimator pcd"),
+        (PretrainConfig, "--sparsity-cost 1", "--sparsity-cost needs --sparsity-target"),
+        (PretrainConfig, "--sparsity-target 1", "--sparsity-target must be between 0 and 1, not 1.0."),
+        (PretrainConfig, "--max-norm 0", "--max-norm must be a number above 0, not 0.0."),
+        (PretrainConfig, "--average 1", "--average must be between 0 and 1, not 1.0."),
         (PretrainConfig, "--learning-rate .1 .1", "--learning-rate takes one value or one a layer"),
-        (PretrainConfig, "--estimator pcd", "--estimator must be cd, not 'pcd'."),
+        (PretrainConfig, "--estimator tap", "--estimator must be one of cd, pcd, pt, not 'tap'."),
         (PretrainConfig, "--optimizer lion", "--optimizer must be one of sgd, adam, adamw, rmsprop"),
         (PretrainConfig, "--optimizer adam --momentum .9", "--momentum does not go with --optimizer adam"),
         (PretrainConfig, "--momentum 1", "--momentum must be at least 0 and below 1, not 1.0."),
         (PretrainConfig, "--momentum -inf", "--momentum must be at least 0 and below 1, not -inf."),
-        (PretrainConfig, "--momentum .1 .2 .3", "--momentum takes one value, or one before and one after"),
-        (PretrainConfig, "--momentum-switch -1", "--momentum-switch must be a whole number of at least 0"),
+        (PretrainConfig, "--momentum .1 .2", "--momentum takes one value, a number or a schedule: '.2' is too much."),
         (PretrainConfig, "--weight-decay -1", "--weight-decay must be a number of at least 0, not -1.0."),
         (PretrainConfig, "--weight-decay nan", "--weight-decay must be a number of at least 0, not nan."),
         (PretrainConfig, "--visible poisson", "--visible must be one of bernoulli, gaussian, not 'poisson'."),
@@ -220,7 +235,10 @@ def test_an_unforeseen_refusal_is_one_line_too(capsys, monkeypatch):
         ("batch_size: 7", "batch_size", 7),
         ("momentum: null", "momentum", None),
         ("momentum:", "momentum", None),
-        ("seed: &a 5\nmomentum_switch: *a", "momentum_switch", 5),
+        ("seed: &a 5\nwarmup_epochs: *a", "warmup_epochs", 5),
+        ("gibbs_steps: 1,3@10,10@40", "gibbs_steps", ("1,3@10,10@40",)),
+        ("gibbs_steps: [1, '1,3@10', 5]", "gibbs_steps", (1, "1,3@10", 5)),
+        ("learning_rate: 0.1:0", "learning_rate", ("0.1:0",)),
         ("visible: 'gaussian'  # as measured", "visible", "gaussian"),
     ],
 )
@@ -327,7 +345,7 @@ def resolved(config):
 def test_what_the_file_of_a_run_holds():
     plain = to_dict(read(PretrainConfig, "--visible", "gaussian", "--hidden", "4", "3", "--overwrite"))
     assert plain["learning_rate"] == [0.01, 0.1]
-    assert plain["momentum"] == [0.5, 0.9]
+    assert plain["momentum"] == "0.5,0.9@6"
     assert plain["hidden"] == [4, 3]
     assert plain["data_dir"] is None
     assert plain["run"] == "runs/pretrain"
@@ -337,7 +355,7 @@ def test_what_the_file_of_a_run_holds():
 
 def test_lists_single_values_and_numpy_numbers_from_python():
     made = Pretraining(hidden=[np.int64(5), 4], epochs=3, learning_rate=np.float64(0.5), momentum=0.5)
-    assert (made.hidden, made.epochs, made.learning_rate, made.momentum) == ((5, 4), (3,), (0.5,), (0.5,))
+    assert (made.hidden, made.epochs, made.learning_rate, made.momentum) == ((5, 4), (3,), (0.5,), 0.5)
     assert yaml.safe_load(to_yaml(made))["hidden"] == [5, 4]
     assert yaml.safe_load(to_yaml(made))["learning_rate"] == [0.5]
 
@@ -352,7 +370,11 @@ def test_lists_single_values_and_numpy_numbers_from_python():
         (Pretraining, {"batch_size": 2.0}, "--batch-size must be a whole number"),
         (Pretraining, {"batch_size": None}, "--batch-size needs a value"),
         (Pretraining, {"optimizer": "lion"}, "--optimizer must be one of sgd"),
-        (Pretraining, {"learning_rate": "fast"}, "--learning-rate must be a number above 0, not 'fast'"),
+        (
+            Pretraining,
+            {"learning_rate": "fast"},
+            "--learning-rate must be a number above 0, or a schedule such as 0.1:0 or 1,3@10, not 'fast'",
+        ),
         (Pretraining, {"weight_decay": math.inf}, "--weight-decay must be a number"),
         (Finetuning, {"freeze_epochs": "none"}, "--freeze-epochs must be a whole number"),
         (Finetuning, {"init": ["dbn", "dbn"]}, "--init names dbn more than once"),
@@ -376,21 +398,22 @@ def test_refused_in_python(made, options, message):
 )
 def test_learning_rate_of_each_layer(options, rates):
     training = Pretraining(**options)
-    assert tuple(training.for_layer(layer).learning_rate for layer in range(3)) == rates
+    assert tuple(training.for_layer(layer).learning_rate.at(1, 10) for layer in range(3)) == rates
 
 
 def test_epochs_and_steps_of_each_layer():
     training = Pretraining(hidden=[3, 2], epochs=[5, 6], gibbs_steps=4)
-    assert [training.for_layer(layer)[::2] for layer in (0, 1)] == [(5, 4), (6, 4)]
+    settings = [training.for_layer(layer) for layer in (0, 1)]
+    assert [(setting.epochs, setting.gibbs_steps.at(1, 5)) for setting in settings] == [(5, 4), (6, 4)]
 
 
 @pytest.mark.parametrize(
     ("options", "by_epoch"),
     [
         ({}, [0.5, 0.5, 0.5, 0.5, 0.5, 0.9, 0.9]),
-        ({"momentum": (0.1, 0.2), "momentum_switch": 2}, [0.1, 0.1, 0.2]),
-        ({"momentum": (0.1, 0.2), "momentum_switch": 0}, [0.2]),
-        ({"momentum": 0.7, "momentum_switch": 1}, [0.7, 0.7]),
+        ({"momentum": "0.1,0.2@3"}, [0.1, 0.1, 0.2]),
+        ({"momentum": "0:0.8"}, [0.0, 0.2, 0.4, 0.6]),
+        ({"momentum": 0.7}, [0.7, 0.7]),
         ({"optimizer": "rmsprop"}, [0.0]),
         ({"optimizer": "rmsprop", "momentum": 0.3}, [0.3]),
         ({"optimizer": "adam"}, [0.0]),
@@ -398,7 +421,8 @@ def test_epochs_and_steps_of_each_layer():
 )
 def test_momentum_of_each_epoch(options, by_epoch):
     training = Pretraining(**options)
-    assert [training.momentum_at(epoch) for epoch in range(1, len(by_epoch) + 1)] == by_epoch
+    momentum = training.for_layer(0).momentum
+    assert [momentum.at(epoch, len(by_epoch)) for epoch in range(1, len(by_epoch) + 1)] == pytest.approx(by_epoch)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tiny import CLASSES, pictures, splits, stack
 from torch import Tensor
 
 from dbn.belief_net import DBN
-from dbn.config import Finetuning
+from dbn.hyperparameters import Finetuning
 from dbn.datasets import Splits, splits_from_arrays
 from dbn.errors import InputError
 from dbn.evaluation import error_rate

@@ -16,37 +16,53 @@ SOURCES = [*MODULES.values(), *sorted((ROOT / "scripts").rglob("*.py"))]
 ANY_ROOM_MAY = {"errors", "randomness"}
 ROOMS = {
     "__init__": "belief_net pretraining rbm runs units",
+    "annealing": "rbm units",
+    "assessment": "annealing belief_net evaluate_config exact held_out importance layer_data likelihood rbm training",
+    "assessment_report": "",
     "belief_net": "rbm mlp scaling units",
-    "chains": "rbm",
-    "checks": "",
+    "chains": "annealing rbm",
+    "checks": "schedules",
     "command_line": "checks config options",
     "comparison": "evaluation events finetuning initializers problem runs storage training",
-    "config": "checks",
+    "config": "checks hyperparameters",
     "datasets": "files scaling tables vision",
     "errors": "",
+    "evaluate_config": "checks",
     "evaluation": "rbm",
     "events": "storage",
+    "exact": "rbm",
     "files": "tables",
     "finetuning": "datasets evaluation initializers mlp problem training",
+    "foreign": "belief_net rbm runs scaling storage units",
     "gradient": "rbm units",
+    "importance": "annealing",
+    "hyperparameters": "checks schedules",
+    "held_out": "belief_net datasets evaluate_config files foreign layer_data problem runs scaling tables",
     "initializers": "mlp belief_net",
     "layer_data": "datasets rbm scaling",
+    "layer_training": "chains gradient hyperparameters layer_data monitoring penalties rbm runs training watching",
+    "likelihood": "belief_net rbm units",
     "mlp": "",
-    "monitoring": "config evaluation events layer_data pictures rbm runs",
+    "monitoring": (
+        "annealing evaluation events hyperparameters importance layer_data likelihood pictures rbm runs units"
+    ),
     "options": "checks",
+    "penalties": "gradient rbm",
     "pictures": "rbm scaling storage vision",
-    "pretraining": "belief_net chains config datasets gradient layer_data monitoring rbm runs scaling training units",
-    "problem": "belief_net config datasets initializers mlp runs scaling training",
+    "pretraining": "belief_net config datasets hyperparameters layer_data layer_training monitoring rbm runs scaling training units",
+    "problem": "belief_net config datasets hyperparameters initializers mlp runs scaling training",
     "randomness": "",
     "rbm": "units",
     "report": "comparison evaluation problem",
     "runs": "belief_net mlp storage",
     "scaling": "",
+    "schedules": "",
     "storage": "",
     "tables": "",
     "training": "",
     "units": "",
     "vision": "tables",
+    "watching": "",
 }
 """The rooms of the package, and those that each may import."""
 
@@ -56,6 +72,8 @@ LIBRARIES = {
     "evaluation": "scipy",
     "events": "tensorboard",
     "files": "numpy",
+    "foreign": "numpy safetensors",
+    "held_out": "numpy",
     "options": "yaml",
     "pretraining": "numpy",
     "runs": "yaml",
@@ -66,7 +84,7 @@ LIBRARIES = {
 }
 """What a room may import from elsewhere, torch aside."""
 
-WITHOUT_TORCH = {"__init__", "checks", "command_line", "config", "errors", "options"}
+WITHOUT_TORCH = {"__init__", "checks", "command_line", "config", "errors", "evaluate_config", "hyperparameters", "options", "schedules"}
 """What `--help` waits for."""
 
 each_module = pytest.mark.parametrize("name", MODULES)

@@ -16,13 +16,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import dbn
+from dbn import exact
 from dbn.belief_net import DBN
 from dbn.chains import DataChains
-from dbn.config import Pretraining, to_dict
+from dbn.config import to_dict
 from dbn.datasets import splits_from_arrays
 from dbn.errors import InputError
+from dbn.hyperparameters import Pretraining
 from dbn.layer_data import Unlabelled
-from dbn.pretraining import LayerTrainer, new_rbm, pretrain_stack, summary, unlabelled
+from dbn.layer_training import LayerTrainer
+from dbn.pretraining import new_rbm, pretrain_stack, summary, unlabelled
 from dbn.rbm import RBM
 from dbn.runs import RunFolder, begin, load
 from dbn.scaling import Scaling
@@ -74,7 +77,7 @@ def learn_bars_and_stripes(seed: int, gibbs_steps: int, epochs: int, chains: Dat
     patterns = bars_and_stripes()
     assert len(patterns) == 14
     config = Pretraining(
-        hidden=(16,), batch_size=70, learning_rate=(0.2,), momentum=(0.5,), weight_decay=0.0, seed=seed,
+        hidden=(16,), batch_size=70, learning_rate=(0.2,), momentum=0.5, weight_decay=0.0, seed=seed,
         gibbs_steps=(gibbs_steps,),
     )  # fmt: skip
     trainer = LayerTrainer(new_rbm(9, 1, config), [], Unlabelled(patterns.repeat(100, 1), None, Scaling(1.0)), config)
@@ -168,8 +171,11 @@ def test_a_seed_gives_the_same_bytes(options: dict[str, Any], tmp_path: Path) ->
     ],
     ids=["much", "little"],
 )
-def test_measuring_changes_no_weight(options: dict[str, Any], arguments: dict[str, Any], tmp_path: Path) -> None:
-    config = replace(SMALL, features="sample", binarize="sample")
+@pytest.mark.parametrize("kind", ["samples", "pcd", "pt"])
+def test_measuring_changes_no_weight(
+    options: dict[str, Any], arguments: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    config = RESUMED.get(kind, replace(SMALL, features="sample", binarize="sample"))
     bare = train(config=config)
     torch.manual_seed(9)
     assert same_weights(train(tmp_path / "run", replace(config, **options), **arguments), bare)
@@ -218,7 +224,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 def test_every_layer_gets_its_own_settings(seen: dict[str, list[Any]]) -> None:
     train(
         config=replace(
-            SMALL, epochs=(3, 2), learning_rate=(0.1, 0.02), gibbs_steps=(1, 4), momentum_switch=1, weight_decay=0.01
+            SMALL, epochs=(3, 2), learning_rate=(0.1, 0.02), gibbs_steps=(1, 4), momentum="0.5,0.9@2", weight_decay=0.01
         )
     )
     decay = (0.01, 0.0)
@@ -308,6 +314,29 @@ RESUMED = {
     "means, sgd": SMALL,
     "samples, adam": replace(SMALL, features="sample", binarize="sample", optimizer="adam"),
     "gaussian, rmsprop": replace(SMALL, visible="gaussian", optimizer="rmsprop"),
+    "pcd": replace(
+        SMALL,
+        estimator="pcd",
+        chains=30,
+        centred=True,
+        momentum=0.0,
+        learning_rate=("0.1:0",),
+        gibbs_steps=("1,3@2",),
+        average=0.9,
+        binarize="sample",
+        features="sample",
+        likelihood_every=2,
+    ),
+    "pt": replace(
+        SMALL,
+        estimator="pt",
+        chains=10,
+        temperatures=4,
+        l1=1e-3,
+        sparsity_target=0.2,
+        max_norm=0.2,
+        momentum="0.3:0.9",
+    ),
 }
 
 
@@ -325,6 +354,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         *[("means, sgd", "save_checkpoint", call, after) for call in range(1, 7) for after in (True, False)],
         *[("samples, adam", "save_checkpoint", call, True) for call in (2, 3, 5)],
         ("gaussian, rmsprop", "save_checkpoint", 2, True),
+        *[(kind, "save_checkpoint", call, True) for kind in ("pcd", "pt") for call in (1, 2, 3, 4)],
         *[("means, sgd", "step", call, True) for call in (1, 6, 23)],
     ],
 )
@@ -425,13 +455,34 @@ def test_metrics_and_tensorboard_have_the_same_names(uninterrupted: dict[str, Pa
     assert [(record["layer"], record["epoch"]) for record in records] == [(n, e) for n in (1, 2) for e in (1, 2, 3)]
     for record in records:
         due = MEASURED if record["epoch"] > 1 else set()
-        assert set(record) == {"layer", "epoch", *TIMES, *due}
+        assert set(record) == {"layer", "epoch", "learning_rate", *TIMES, *due}
         assert record["examples_per_second"] == pytest.approx(135 / record["seconds"])
     written = curves(path)
-    assert set(written) == {f"layer{n}/{name}" for n in (1, 2) for name in (*TIMES, *MEASURED)}
+    assert set(written) == {f"layer{n}/{name}" for n in (1, 2) for name in ("learning_rate", *TIMES, *MEASURED)}
     for name in MEASURED:
         single = [(r["epoch"], torch.tensor(r[name]).item()) for r in records if r["layer"] == 2 and name in r]
         assert written[f"layer2/{name}"] == single
+
+
+def test_persistent_chains_and_likelihoods_are_written(uninterrupted: dict[str, Path]) -> None:
+    likelihoods = {"log_z", "log_z_sample_size"} | {
+        f"{prefix}{name}" for prefix in ("", "valid_") for name in ("log_likelihood", "pseudo_likelihood")
+    }
+    for kind, names in [
+        ("pcd", {"chain_autocorrelation", *likelihoods}),
+        ("pt", {"chain_autocorrelation", "swap_rate", "swap_rate_lowest"}),
+    ]:
+        last = metrics(uninterrupted[kind])[-1]
+        assert set(last) == {"layer", "epoch", "learning_rate", *MEASURED, *names}
+        assert all(math.isfinite(value) for value in last.values())
+
+
+def test_the_watched_log_likelihood_is_near_the_exact_one(uninterrupted: dict[str, Path]) -> None:
+    records = [record for record in metrics(uninterrupted["pcd"]) if "log_z" in record]
+    for rbm, layer in zip(load(uninterrupted["pcd"]).layers, (1, 2), strict=True):
+        watched = [record["log_z"] for record in records if record["layer"] == layer]
+        assert len(watched) == 2  # epochs 2 and 3
+        assert watched[-1] == pytest.approx(exact.log_partition(rbm), abs=0.1)
 
 
 def test_tensorboard_has_pictures_histograms_and_the_chart(uninterrupted: dict[str, Path]) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from enumeration import Z
 
-from dbn.randomness import permutation, stream, stream_seed
+from dbn.randomness import bits_below, permutation, stream, stream_seed
 
 KEYS: list[tuple[int, tuple[str | int, ...]]] = [
     (0, ()),
@@ -72,3 +72,39 @@ def test_a_permutation_holds_every_number_once_and_each_place_is_fair() -> None:
     assert torch.equal(orders.sort(1).values, torch.arange(n).expand(draws, n))
     share = torch.nn.functional.one_hot(orders, n).double().mean(0)
     assert (share - 1 / n).abs().max() < Z * (1 / n * (1 - 1 / n) / draws) ** 0.5
+
+
+LEVELS = [0.0, 1e-4, 0.01, 0.1, 0.25, 0.5, 0.5, 0.75, 0.9, 0.99, 1 - 1e-4, 1.0, 0.3]
+"""An odd number of probabilities, so that every level comes at every place among the random bits."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_each_element_is_one_as_often_as_it_says(dtype: torch.dtype) -> None:
+    n = 20_001
+    p = torch.tensor(LEVELS, dtype=dtype)
+    drawn = bits_below(p.repeat(n, 4), stream(1, "bits"))
+    assert drawn.dtype == dtype
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    expected = torch.tensor(LEVELS, dtype=torch.float64).repeat(4)
+    deviation = (expected * (1 - expected) / n).sqrt()
+    seen = drawn.double().mean(0)
+    assert ((seen - expected).abs() <= Z * deviation).all()  # at 0 and 1 exactly
+    by_place = drawn[:, :13].double().reshape(-1)[: n * 13 // 8 * 8].view(-1, 8)
+    chosen = torch.tensor(LEVELS, dtype=torch.float64).repeat(n)[: n * 13 // 8 * 8].view(-1, 8)
+    total = (by_place - chosen).sum(0) / (chosen * (1 - chosen)).sum(0).sqrt()
+    assert (total.abs() < Z).all(), "a place among the bits is biased"
+
+
+def test_neighbouring_elements_are_unrelated() -> None:
+    n = 100_000
+    drawn = bits_below(torch.full((n, 6), 0.3), stream(2, "bits"))
+    covariance = torch.cov(drawn.double().T)
+    bound = Z * 0.3 * 0.7 / n**0.5
+    assert (covariance - torch.diag(covariance.diagonal())).abs().max() < bound
+
+
+def test_bits_follow_the_generator() -> None:
+    p = torch.full((7, 3), 0.5)
+    one, same, other = (bits_below(p.clone(), stream(seed, "bits")) for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)

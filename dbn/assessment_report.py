@@ -1,0 +1,86 @@
+"""What `dbn.assessment` found, in tables for a reader."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Line = tuple[str, ...]
+
+
+def report(found: dict[str, Any]) -> str:
+    """Tables of what `assess` found, and its warnings."""
+    sizes = " – ".join(f"{units['size']:,} {units['kind']}" for units in found["units"])
+    how = "exact"
+    if found["method"] == "ais":
+        how = f"AIS, {found['chains']:,} chains, {found['temperatures']:,} temperatures, seed {found['seed']}"
+        how += "; the model is small enough for --exact" if found["exact_possible"] else ""
+    heading = "\n".join([f"Model: {sizes} units. log Z: {how}.", *found["origin"]])
+    log_z: list[Line] = [("log Z", "nats", "ln(Ẑ ± 3 s.e.)", "effective sample size", "reverse − forward")]
+    for layer, estimate in enumerate(found["layers"], start=1):
+        log_z += _log_z_lines(estimate, f"layer {layer}, " if len(found["layers"]) > 1 else "")
+    figures: list[Line] = [("nats a row", "rows", "mean ± s.e.", "over log Z's interval"), *_figure_lines(found)]
+    return "\n\n".join(
+        [heading, _columns(log_z), _columns(figures), *(f"Warning: {each}" for each in found["warnings"])]
+    )
+
+
+def _log_z_lines(estimate: dict[str, Any], whose: str) -> list[Line]:
+    size = estimate["effective_sample_size"]
+    if size is None:
+        return [(f"{whose}exact", f"{estimate['log_z']:.2f}", "", "", "")]
+    lines: list[Line] = [
+        (f"{whose}AIS", f"{estimate['log_z']:.2f}", _interval(estimate["log_z_interval"]), f"{size:.1f}", "")
+    ]
+    for start, each in estimate["reverse"].items():
+        lines.append(
+            (
+                f"{whose}reverse from {start} (diagnostic)",
+                f"{each['log_z']:.2f}",
+                _interval(each["log_z_interval"]),
+                f"{each['effective_sample_size']:.1f}",
+                f"{each['difference']:+.2f}",
+            )
+        )
+    return lines
+
+
+def _figure_lines(found: dict[str, Any]) -> list[Line]:
+    lines: list[Line] = []
+    for part, measured in found["parts"].items():
+        for layers, figure in enumerate(measured["layers"], start=1):
+            if len(measured["layers"]) == 1:
+                name = "log-likelihood"
+            else:
+                name = "log-likelihood of layer 1" if layers == 1 else f"lower bound of layers 1–{layers}"
+            lines.append(_figure_line(f"{part} {name}", measured["rows"], figure))
+    rows = found["parts"]["test"]["rows"]
+    for layer, figure in enumerate(found["gains"], start=2):
+        lines.append(_figure_line(f"test, brought by layer {layer}", rows, figure))
+    pseudo = found["pseudo_likelihood"]
+    if pseudo is not None:
+        of = " of layer 1" if len(found["layers"]) > 1 else ""
+        lines.append(_figure_line(f"test pseudo-likelihood{of}", pseudo["rows"], pseudo))
+    return lines
+
+
+def _figure_line(name: str, rows: int, figure: dict[str, Any]) -> Line:
+    error = "" if figure["standard_error"] is None else f" ± {figure['standard_error']:.2f}"
+    interval = _interval(figure["interval"]) if "interval" in figure else ""
+    return name, f"{rows:,}", f"{figure['mean']:.2f}{error}", interval
+
+
+def _interval(ends: Sequence[float]) -> str:
+    lower, upper = ends
+    return "" if lower == upper else f"{lower:.2f} … {upper:.2f}"
+
+
+def _columns(lines: Sequence[Line]) -> str:
+    """The first column to the left, the others to the right, a rule under the first line."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = [
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([rows[0], "  ".join("─" * width for width in widths), *rows[1:]])

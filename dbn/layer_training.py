@@ -1,0 +1,228 @@
+"""One RBM of a stack, with its data, its optimiser and its chains, from its first update to its last."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dbn.chains import CHAINS
+from dbn.errors import InputError
+from dbn.gradient import Offsets, set_gradient
+from dbn.hyperparameters import Pretraining
+from dbn.layer_data import LayerData, Unlabelled
+from dbn.monitoring import LayerMonitor, LayerRecorder, shown_in_bar
+from dbn.penalties import PENALTIES, Penalty
+from dbn.randomness import stream, stream_seed
+from dbn.rbm import RBM
+from dbn.runs import RunFolder
+from dbn.training import make_optimizer, pick_precision, progress_bar, run_epochs, set_option, shuffled_batches
+from dbn.watching import Watch
+
+LOGGER = logging.getLogger(__name__)
+
+LARGEST = 1e9
+"""Of any parameter or mean: beyond it nothing is learnt any more, and squares come near the end of float32."""
+
+
+def penalties(config: Pretraining) -> dict[str, Penalty]:
+    """Those that the configuration asks for, by the names in `PENALTIES`."""
+    cost = config.resolved()["sparsity_cost"]
+    arguments = {
+        "l1": (config.l1,) if config.l1 else None,
+        "sparsity": (config.sparsity_target, cost) if config.sparsity_target else None,
+        "max_norm": (config.max_norm,) if config.max_norm else None,
+    }
+    return {name: PENALTIES[name](*given) for name, given in arguments.items() if given}
+
+
+class LayerTrainer:
+    """One RBM of the stack with its data, its optimiser and its chains."""
+
+    def __init__(self, rbm: RBM, below: list[RBM], data: Unlabelled, config: Pretraining) -> None:
+        self.rbm, self.config = rbm, config
+        self.layer = len(below) + 1
+        self.below = below
+        self.epoch = 0
+        """Epochs done."""
+        self.setting = config.for_layer(self.layer - 1)
+        self.device = data.train.device
+        self.precision = pick_precision(config.precision, self.device)
+        self.data = LayerData(
+            data.train,
+            data.scaling,
+            below,
+            how=config.binarize,
+            features=config.features,
+            noise=lambda epoch: self._stream("data", epoch),
+        )
+        self.data.prepare(1)
+        mean, variance = self.data.moments()
+        rbm.initialise(mean, variance, len(self.data), self._stream("weights"))
+        self.offsets = Offsets.start(rbm, mean) if config.centred else None
+        self.optimizer = make_optimizer(
+            config.optimizer,
+            rbm.parameters(),
+            learning_rate=self.setting.learning_rate.at(1, self.setting.epochs),
+            momentum=self.setting.momentum.at(1, self.setting.epochs) if self.has_momentum else None,
+            weight_decay=config.weight_decay,
+        )
+        resolved = config.resolved()
+        self.chains = CHAINS[config.estimator](
+            steps=self._gibbs_steps(1), chains=resolved["chains"], temperatures=resolved["temperatures"]
+        )
+        self.penalties = penalties(config)
+        self.averaged = config.average and AveragedModel(rbm, multi_avg_fn=get_ema_multi_avg_fn(config.average))
+        self.monitor = LayerMonitor(self.kept, below, data, config)
+        self.noise = torch.Generator(self.device)
+        self.steps = -(-len(self.data) // config.batch_size)
+        """Updates in an epoch."""
+        self.update_ratio = torch.zeros(())
+        self.watch = Watch()
+
+    @property
+    def kept(self) -> RBM:
+        """The RBM that is measured and handed on: the running average where there is one."""
+        if not self.averaged:
+            return self.rbm
+        return cast(RBM, self.averaged.module)
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether the optimiser takes the schedule's momentum."""
+        return self.config.resolved()["momentum"] is not None
+
+    def _gibbs_steps(self, epoch: int) -> int:
+        return round(self.setting.gibbs_steps.at(epoch, self.setting.epochs))
+
+    def train(self, run: RunFolder | None, *, progress: bool) -> None:
+        """All epochs that are left."""
+        epochs = self.setting.epochs
+        for record in run.metrics() if run else []:
+            if record["layer"] == self.layer:
+                self.watch.warnings(record)
+        with (
+            LayerRecorder(run, self.layer) if run else nullcontext() as recorder,
+            progress_bar(epochs, f"layer {self.layer}", shown=progress, initial=self.epoch) as bar,
+        ):
+
+            def after_epoch(epoch: int, seconds: float) -> bool:
+                self.epoch = epoch
+                self._check_sound()
+                record = self._record(seconds, recorder, last=epoch == epochs)
+                if run:
+                    run.save_checkpoint(self.state())
+                bar.set_postfix(shown_in_bar(record))
+                bar.update()
+                return False
+
+            run_epochs(range(self.epoch + 1, epochs + 1), self.batches, self.step, after_epoch, device=self.device)
+        self.rbm.load_state_dict(self.kept.state_dict())
+
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """The indices of an epoch's examples, a batch at a time; whatever is drawn anew an epoch is drawn here."""
+        self.data.prepare(epoch)
+        self.chains.steps = self._gibbs_steps(epoch)
+        if self.has_momentum:
+            set_option(self.optimizer, momentum=self.setting.momentum.at(epoch, self.setting.epochs))
+        return shuffled_batches(
+            len(self.data), self.config.batch_size, self.config.seed, self.layer, epoch, device=self.device
+        )
+
+    def _learning_rate(self, epoch: int, number: int) -> float:
+        """The schedule's at this update, as far as the warm-up has risen."""
+        warmup = self.config.warmup_epochs
+        risen = (epoch - 1 + (number + 1) / self.steps) / warmup if epoch <= warmup else 1.0
+        return risen * self.setting.learning_rate.at(epoch + number / self.steps, self.setting.epochs)
+
+    @torch.no_grad()
+    def step(self, indices: Tensor, epoch: int, number: int) -> None:
+        """One update of the RBM by batch `number` of the epoch."""
+        set_option(self.optimizer, lr=self._learning_rate(epoch, number))
+        self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, 0))
+        x = self.data.batch(indices)
+        with self.rbm.products_in(self.precision):
+            field = self.rbm.hidden_field(x)
+            negatives = self.chains.negatives(self.rbm, x, field, self.noise)
+            means = set_gradient(self.rbm, x, negatives, field, self.offsets)
+        for penalty in self.penalties.values():
+            penalty.before_step(self.rbm, means)
+        before = self.rbm.weight.clone() if number == self.steps - 1 else None
+        self.optimizer.step()
+        for penalty in self.penalties.values():
+            penalty.after_step(self.rbm)
+        if before is not None:
+            self.update_ratio = (self.rbm.weight - before).abs().mean() / before.abs().mean()
+        if self.averaged:
+            self.averaged.update_parameters(self.rbm)
+
+    def _record(self, seconds: float, recorder: LayerRecorder | None, *, last: bool) -> dict[str, float]:
+        """Measure what is due, write it down, and return it."""
+        begin = time.perf_counter()
+        rate = self._learning_rate(self.epoch, self.steps - 1)
+        record: dict[str, float] = {"layer": self.layer, "epoch": self.epoch, "learning_rate": rate}
+        if last or self.epoch % self.config.measure_every == 0:
+            record |= self.monitor.metrics(self.epoch) | {"update_ratio": self.update_ratio.item()}
+            record |= self.chains.metrics()
+        every = self.config.likelihood_every
+        if every and (last or self.epoch % every == 0):
+            record |= self.monitor.likelihood(self.epoch)
+        if recorder and (last or self.epoch % self.config.picture_every == 0):
+            self.monitor.draw(recorder, self.epoch)
+        record |= {
+            "seconds": seconds,
+            "measuring_seconds": time.perf_counter() - begin,
+            "examples_per_second": len(self.data) / seconds,
+        }
+        for sentence in self.watch.warnings(record):
+            LOGGER.warning("layer %d, epoch %d: %s", self.layer, self.epoch, sentence)
+            if recorder:
+                recorder.text("warnings", sentence, self.epoch)
+        if recorder:
+            recorder.log(record)
+        return record
+
+    @torch.no_grad()
+    def _check_sound(self) -> None:
+        """InputError when the parameters, or what they make of a batch, are not finite or beyond all use."""
+        x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.device))
+        values = (*self.rbm.parameters(), *self.rbm.visible.natural().values(), self.rbm.down(self.rbm.up(x)))
+        if not torch.stack([(value.abs() < LARGEST).all() for value in values]).all():  # NaN is not less either
+            raise InputError(
+                f"layer {self.layer} diverged in epoch {self.epoch}, its values are infinite or beyond {LARGEST:g}: "
+                f"lower --learning-rate, which is {self._learning_rate(self.epoch, self.steps - 1):g} there"
+            )
+
+    def _stream(self, *purpose: str | int) -> torch.Generator:
+        name, *rest = purpose
+        return stream(self.config.seed, name, self.layer, *rest, device=self.device)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on: the stack so far, the optimiser, the chains."""
+        return {
+            "layer": self.layer,
+            "epoch": self.epoch,
+            "rbms": [rbm.state_dict() for rbm in (*self.below, self.rbm)],
+            "optimizer": self.optimizer.state_dict(),
+            "chains": self.chains.state(),
+            "penalties": {name: penalty.state() for name, penalty in self.penalties.items()},
+            "offsets": self.offsets.state() if self.offsets else None,
+            "averaged": self.averaged.state_dict() if self.averaged else None,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.epoch = state["epoch"]
+        self.rbm.load_state_dict(state["rbms"][-1])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.chains.load_state(state["chains"])
+        for name, penalty in self.penalties.items():
+            penalty.load_state(state["penalties"][name])
+        if self.offsets:
+            self.offsets.load_state(state["offsets"])
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])

@@ -1,0 +1,33 @@
+"""Measure a pre-trained stack, or an RBM from elsewhere: log Z, and the log-likelihood of data or its lower bound."""
+
+from dbn.command_line import run_script
+from dbn.evaluate_config import EvaluateConfig
+
+
+def main(config: EvaluateConfig) -> None:
+    """Load model and data, measure, print the tables and write them as JSON."""
+    from dbn.assessment import assess
+    from dbn.assessment_report import report
+    from dbn.errors import InputError
+    from dbn.foreign import read_model
+    from dbn.held_out import held_out
+    from dbn.runs import RunFolder
+    from dbn.training import pick_device
+
+    device = pick_device(config.device)
+    stack = read_model(config.run)
+    data = held_out(stack, config)
+    file = config.output or (config.run / "result.json" if config.run.is_dir() else None)
+    if file is not None:  # before the long work
+        if file.is_dir():
+            raise InputError(f"--output {file} is a folder: name a file in it")
+        RunFolder(file.parent).subfolder("")
+    found = assess(stack.to(device), data.to(device), config, progress=True)
+    print(report(found))
+    if file is not None:
+        RunFolder(file.parent).write_json(file.name, found)
+        print(f"\nThe same figures are in {file}.")
+
+
+if __name__ == "__main__":
+    run_script(main, EvaluateConfig, __doc__)

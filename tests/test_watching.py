@@ -1,0 +1,77 @@
+"""Each sign of trouble is said when it begins, and only then."""
+
+import pytest
+
+from dbn.watching import RULES, Watch
+
+SOUND = {
+    "free_energy_gap": 0.5,
+    "hidden_off": 0.1,
+    "hidden_on": 0.0,
+    "update_ratio": 1e-3,
+    "learning_rate": 0.1,
+    "chain_autocorrelation": 0.4,
+    "swap_rate_lowest": 0.5,
+}
+
+TROUBLE: dict[str, tuple[dict[str, float], str]] = {
+    "units_off": ({"hidden_off": 0.63}, "63% of the hidden units are off .* --learning-rate or raise --warmup-epochs"),
+    "units_on": ({"hidden_on": 0.51}, "51% of the hidden units are on .* --sparsity-target"),
+    "updates_too_large": ({"update_ratio": 0.05}, "5.0% of their size, and 0.1% is usual: lower --learning-rate"),
+    "updates_too_small": ({"update_ratio": 2e-7}, "2e-07 of their size, and 0.001 is usual: raise --learning-rate"),
+    "chains_stand_still": ({"chain_autocorrelation": 0.97}, "chains hardly move .autocorrelation 0.97.* --estimator pt"),
+    "temperatures_apart": ({"swap_rate_lowest": 0.03}, "exchange only 3.0% of the time: raise --temperatures"),
+}
+
+
+def test_a_sound_run_gives_no_warning() -> None:
+    watch = Watch()
+    assert [watch.warnings(dict(SOUND, epoch=epoch)) for epoch in range(20)] == [[]] * 20
+    assert Watch().warnings({"epoch": 1}) == []  # nothing measured in this epoch
+
+
+@pytest.mark.parametrize("rule", TROUBLE)
+def test_trouble_is_said_once_and_again_when_it_returns(rule: str) -> None:
+    change, sentence = TROUBLE[rule]
+    watch, bad = Watch(), SOUND | change
+    said = [watch.warnings(record) for record in (SOUND, bad, bad, SOUND, bad)]
+    assert [len(each) for each in said] == [0, 1, 0, 0, 1]
+    with pytest.raises(AssertionError, match=sentence):
+        raise AssertionError(said[1][0])
+
+
+@pytest.mark.parametrize(
+    ("gaps", "warned"),
+    [
+        ([0.0, 0.5, 1.0, 1.5, 2.0], True),
+        ([5.0, 0.0, 0.5, 1.0, 1.5, 2.0], True),
+        ([0.0, 0.5, 1.0, 1.5], False),  # too few to tell
+        ([0.0, 0.1, 0.2, 0.3, 0.4], False),  # too little
+        ([0.0, 1.0, 0.9, 2.0, 3.0], False),  # noise
+        ([4.0, 3.0, 2.0, 1.0, 0.0], False),
+    ],
+)
+def test_the_gap_is_watched_over_several_measurements(gaps: list[float], warned: bool) -> None:
+    watch = Watch()
+    said = [watch.warnings(SOUND | {"free_energy_gap": gap}) for gap in gaps]
+    assert bool(said[-1]) is warned
+    assert not any(said[:-1])
+    if warned:
+        assert "grown from 0.00 to 2.00 nats" in said[-1][0]
+
+
+def test_epochs_without_a_measurement_do_not_hide_a_growing_gap() -> None:
+    watch = Watch()
+    records = [{"epoch": 0.0}] * 10
+    records[::2] = [{"free_energy_gap": float(gap)} for gap in range(5)]
+    assert [len(watch.warnings(record)) for record in records] == [0] * 8 + [1, 0]
+
+
+def test_small_updates_under_a_falling_rate_are_sound() -> None:
+    watch = Watch()
+    watch.warnings(SOUND)
+    assert watch.warnings(SOUND | {"update_ratio": 1e-8, "learning_rate": 0.001}) == []
+
+
+def test_every_rule_is_tested() -> None:
+    assert {rule.__name__ for rule in RULES} == {*TROUBLE, "gap_grows"}
