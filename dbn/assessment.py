@@ -13,7 +13,7 @@ from torch import Tensor
 from dbn import exact
 from dbn.annealing import Path, independent
 from dbn.belief_net import DBN
-from dbn.evaluate_config import EvaluateConfig
+from dbn.config import EvaluateConfig
 from dbn.held_out import HeldOut
 from dbn.importance import LogZ, Progress, ais, bracket, reverse_ais, schedule, summarise
 from dbn.layer_data import LayerData

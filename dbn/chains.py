@@ -11,7 +11,7 @@ samples, never means.
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
@@ -280,8 +280,8 @@ def _check_chains(what: str, chains: int) -> None:
 class Estimator(Protocol):
     """What makes chains; each takes what it needs of what the configuration says."""
 
-    def __call__(self, *, steps: int, chains: int, temperatures: int | Sequence[float]) -> Chains:
-        """Chains of one layer."""
+    def __call__(self, *, steps: int, chains: Any, temperatures: Any) -> Chains:
+        """Chains of one layer; what an estimator does not take may be None."""
         ...
 
 

@@ -28,10 +28,7 @@ CHUNK = 2**20
 
 @torch.no_grad()
 def log_partition(rbm: RBM) -> float:
-    """log Z, nats.
-
-    InputError where neither side can be listed, where Z is infinite, and for parameters that are not finite.
-    """
+    """log Z, nats. InputError if neither side can be listed, Z is infinite, or a parameter is not finite."""
     return _log_z(_precise(rbm))
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from dbn.belief_net import DBN
+from dbn.config import EvaluateConfig
 from dbn.datasets import Binarize, binarize, load_splits
 from dbn.errors import InputError
-from dbn.evaluate_config import EvaluateConfig
 from dbn.files import read_table
 from dbn.foreign import read_arrays
 from dbn.layer_data import CHUNK

@@ -123,7 +123,7 @@ def reverse_ais(
     domain = path.rbm.visible.domain()
     if domain is not None and not torch.isin(start, domain.to(start)).all():
         raise InputError(
-            f"reverse annealing must start from states that the visible units can take, {domain.tolist()}: binarise them"
+            f"reverse annealing must start from states that the visible units take, {domain.tolist()}: binarise them"
         )
     log_ratios, states = _anneal(path, positions[::-1], start, generator, progress)
     return Annealing(path.base_log_partition() - log_ratios, states)

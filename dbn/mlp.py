@@ -12,19 +12,37 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tan
 """Activations by name; "identity" stands for none and adds no module."""
 
 
-def mlp(sizes: Sequence[int], activation: str | Sequence[str]) -> nn.Sequential:
+def mlp(
+    sizes: Sequence[int],
+    activation: str | Sequence[str],
+    *,
+    normalise: bool = False,
+    dropout: tuple[float, float] = (0.0, 0.0),
+) -> nn.Sequential:
     """`Linear, activation, …, Linear`: sizes (V, H_1, …, C), no activation after the last layer.
 
-    `activation` is one name for all hidden layers or one a hidden layer.
+    `activation` is one name for all hidden layers or one a hidden layer. `normalise` puts a BatchNorm1d before each
+    activation (Ioffe & Szegedy 2015). `dropout` holds the shares of inputs and of hidden units that are left out, as
+    Dropout modules where they are above 0 (Srivastava et al. 2014). InputError for a share outside [0, 1).
     """
     names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else list(activation)
     if len(names) != len(sizes) - 2:
         raise InputError(f"{len(sizes) - 2} hidden layers need as many activations, not {len(names)}")
+    for rate in dropout:
+        if not 0 <= rate < 1:
+            raise InputError(f"a share of units to drop is at least 0 and below 1, not {rate}")
+    of_inputs, of_hidden = dropout
     network = nn.Sequential()
+    if of_inputs:
+        network.append(nn.Dropout(of_inputs))
     for inputs, outputs, name in zip(sizes[:-2], sizes[1:-1], names, strict=True):
         network.append(nn.Linear(inputs, outputs))
+        if normalise:
+            network.append(nn.BatchNorm1d(outputs))
         if name != "identity":
             network.append(activation_module(name))
+        if of_hidden:
+            network.append(nn.Dropout(of_hidden))
     network.append(nn.Linear(sizes[-2], sizes[-1]))
     return network
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from dbn.belief_net import DBN
 from dbn.config import FinetuneConfig
-from dbn.hyperparameters import Finetuning
 from dbn.datasets import Examples, Splits, draw_labels, load_splits
 from dbn.errors import InputError
+from dbn.hyperparameters import Finetuning
 from dbn.initializers import Arm, parse_arm
 from dbn.mlp import initialise_output, linear_layers, mlp
 from dbn.randomness import stream

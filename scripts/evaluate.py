@@ -1,7 +1,7 @@
 """Measure a pre-trained stack, or an RBM from elsewhere: log Z, and the log-likelihood of data or its lower bound."""
 
 from dbn.command_line import run_script
-from dbn.evaluate_config import EvaluateConfig
+from dbn.config import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> None:

@@ -15,8 +15,8 @@ from dbn import assessment
 from dbn.assessment import assess
 from dbn.assessment_report import report
 from dbn.belief_net import DBN
+from dbn.config import EvaluateConfig
 from dbn.errors import InputError
-from dbn.evaluate_config import EvaluateConfig
 from dbn.held_out import HeldOut
 from dbn.likelihood import pseudo_likelihood
 from dbn.rbm import RBM

@@ -16,10 +16,10 @@ from tiny import result as result_of
 from dbn import comparison as module
 from dbn.comparison import Chosen, Comparison, best_classifier
 from dbn.config import to_dict
-from dbn.hyperparameters import Finetuning
 from dbn.errors import InputError
 from dbn.evaluation import error_rate, mean_interval, paired_t_test
 from dbn.finetuning import Outcome
+from dbn.hyperparameters import Finetuning
 from dbn.initializers import parse_arm
 from dbn.problem import Problem, labels_of
 from dbn.report import heading, result, sentence, table

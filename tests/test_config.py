@@ -15,6 +15,7 @@ import yaml
 from dbn.command_line import parse, to_yaml
 from dbn.config import (
     DataConfig,
+    EvaluateConfig,
     FinetuneConfig,
     PredictConfig,
     PretrainConfig,
@@ -25,7 +26,7 @@ from dbn.errors import InputError
 from dbn.hyperparameters import Finetuning, Pretraining
 from dbn.options import options_of
 
-CLASSES = [PretrainConfig, FinetuneConfig, SampleConfig, PredictConfig]
+CLASSES = [PretrainConfig, FinetuneConfig, EvaluateConfig, SampleConfig, PredictConfig]
 SAMPLE = ["--run", "r", "--output", "o.png"]
 ALONE = ["--init", "he_normal", "--dataset", "mnist", "--hidden", "9"]
 

@@ -17,7 +17,7 @@ from tiny import save_pictures, stack
 from torch import Tensor
 
 from dbn.command_line import run_script
-from dbn.evaluate_config import EvaluateConfig
+from dbn.config import EvaluateConfig
 from dbn.exact import log_likelihood, log_partition
 from dbn.foreign import read_rbm
 from dbn.rbm import RBM

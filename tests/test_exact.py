@@ -350,7 +350,7 @@ def test_a_pair_without_a_partition_is_refused(name: str) -> None:
     rbm = make_rbm("gaussian", "gaussian")
     with torch.no_grad():
         rbm.weight.mul_(100)
-    with pytest.raises(InputError, match="no partition function: .* 2 visible and 2 hidden units"):
+    with pytest.raises(InputError, match=r"no partition function: .* 2 visible and 2 hidden units"):
         CALLS[name](rbm)
 
 

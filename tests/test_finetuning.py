@@ -10,11 +10,11 @@ from tiny import CLASSES, pictures, splits, stack
 from torch import Tensor
 
 from dbn.belief_net import DBN
-from dbn.hyperparameters import Finetuning
 from dbn.datasets import Splits, splits_from_arrays
 from dbn.errors import InputError
 from dbn.evaluation import error_rate
 from dbn.finetuning import Fit
+from dbn.hyperparameters import Finetuning
 from dbn.initializers import parse_arm
 from dbn.mlp import linear_layers
 from dbn.problem import Problem, labels_of

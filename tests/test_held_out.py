@@ -11,9 +11,9 @@ from tiny import pictures, save_pictures, stack
 from torch.testing import assert_close
 
 from dbn.belief_net import DBN
+from dbn.config import EvaluateConfig
 from dbn.datasets import load_splits
 from dbn.errors import InputError
-from dbn.evaluate_config import EvaluateConfig
 from dbn.held_out import HeldOut, held_out
 from dbn.hyperparameters import Pretraining
 from dbn.pretraining import unlabelled

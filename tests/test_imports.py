@@ -17,7 +17,7 @@ ANY_ROOM_MAY = {"errors", "randomness"}
 ROOMS = {
     "__init__": "belief_net pretraining rbm runs units",
     "annealing": "rbm units",
-    "assessment": "annealing belief_net evaluate_config exact held_out importance layer_data likelihood rbm training",
+    "assessment": "annealing belief_net config exact held_out importance layer_data likelihood rbm training",
     "assessment_report": "",
     "belief_net": "rbm mlp scaling units",
     "chains": "annealing rbm",
@@ -27,7 +27,6 @@ ROOMS = {
     "config": "checks hyperparameters",
     "datasets": "files scaling tables vision",
     "errors": "",
-    "evaluate_config": "checks",
     "evaluation": "rbm",
     "events": "storage",
     "exact": "rbm",
@@ -37,7 +36,7 @@ ROOMS = {
     "gradient": "rbm units",
     "importance": "annealing",
     "hyperparameters": "checks schedules",
-    "held_out": "belief_net datasets evaluate_config files foreign layer_data problem runs scaling tables",
+    "held_out": "belief_net config datasets files foreign layer_data problem runs scaling tables",
     "initializers": "mlp belief_net",
     "layer_data": "datasets rbm scaling",
     "layer_training": "chains gradient hyperparameters layer_data monitoring penalties rbm runs training watching",
@@ -49,7 +48,10 @@ ROOMS = {
     "options": "checks",
     "penalties": "gradient rbm",
     "pictures": "rbm scaling storage vision",
-    "pretraining": "belief_net config datasets hyperparameters layer_data layer_training monitoring rbm runs scaling training units",
+    "pretraining": (
+        "belief_net config datasets hyperparameters layer_data layer_training monitoring rbm runs scaling training "
+        "units"
+    ),
     "problem": "belief_net config datasets hyperparameters initializers mlp runs scaling training",
     "randomness": "",
     "rbm": "units",
@@ -84,7 +86,7 @@ LIBRARIES = {
 }
 """What a room may import from elsewhere, torch aside."""
 
-WITHOUT_TORCH = {"__init__", "checks", "command_line", "config", "errors", "evaluate_config", "hyperparameters", "options", "schedules"}
+WITHOUT_TORCH = {"__init__", "checks", "command_line", "config", "errors", "hyperparameters", "options", "schedules"}
 """What `--help` waits for."""
 
 each_module = pytest.mark.parametrize("name", MODULES)

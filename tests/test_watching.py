@@ -19,7 +19,7 @@ TROUBLE: dict[str, tuple[dict[str, float], str]] = {
     "units_on": ({"hidden_on": 0.51}, "51% of the hidden units are on .* --sparsity-target"),
     "updates_too_large": ({"update_ratio": 0.05}, "5.0% of their size, and 0.1% is usual: lower --learning-rate"),
     "updates_too_small": ({"update_ratio": 2e-7}, "2e-07 of their size, and 0.001 is usual: raise --learning-rate"),
-    "chains_stand_still": ({"chain_autocorrelation": 0.97}, "chains hardly move .autocorrelation 0.97.* --estimator pt"),
+    "chains_stand_still": ({"chain_autocorrelation": 0.97}, "hardly move .autocorrelation 0.97.* --estimator pt"),
     "temperatures_apart": ({"swap_rate_lowest": 0.03}, "exchange only 3.0% of the time: raise --temperatures"),
 }
 
