@@ -15,7 +15,7 @@ from dbn.annealing import Path, independent
 from dbn.belief_net import DBN
 from dbn.config import EvaluateConfig
 from dbn.held_out import HeldOut
-from dbn.importance import LogZ, Progress, ais, bracket, reverse_ais, schedule, summarise
+from dbn.importance import LogZ, Progress, ais, bracket, doubts, reverse_ais, schedule, summarise
 from dbn.layer_data import LayerData
 from dbn.likelihood import layer_bounds, pseudo_likelihood
 from dbn.randomness import permutation, stream
@@ -131,8 +131,9 @@ def _annealed(
     inputs.prepare(1)
     path = Path(independent(rbm, *inputs.moments(), len(inputs)), rbm)
     forward = ais(path, betas, config.chains, noise("AIS"), progress)
-    log_z, *interval, size = summarise(forward)
-    reverse, warnings = {}, []
+    found = summarise(forward)
+    log_z, *interval, size = found
+    reverse, warnings = {}, doubts("forward", forward, found)
     if config.reverse:
         drawn = permutation(len(inputs), stream(config.seed, "where reverse AIS starts", layer))[: config.chains]
         starts = {"data": inputs.batch(drawn.to(rows.device)), "end points": forward.states}

@@ -24,11 +24,12 @@ from torch import Tensor
 from dbn.annealing import Path
 from dbn.errors import InputError
 
-SCHEDULES = {"published": 14_501, "quick": 1_001}
-"""The number of temperatures by name; published: Salakhutdinov & Murray's."""
-
-KNOTS = ((0.0, 0.0), (500 / 14_500, 0.5), (4_500 / 14_500, 0.9), (1.0, 1.0))
-"""How far along the schedule each β is reached: theirs, 500 steps to 0.5, 4,000 to 0.9 and 10,000 to 1."""
+PUBLISHED = ((0.0, 0.0), (500 / 14_500, 0.5), (4_500 / 14_500, 0.9), (1.0, 1.0))
+"""How far along each β is reached: Salakhutdinov & Murray's 500 steps to 0.5, 4,000 to 0.9 and 10,000 to 1."""
+SHORT = ((0.0, 0.0), (0.3, 0.5), (0.6, 0.9), (1.0, 1.0))
+"""The same for fewer steps: theirs scaled down to 1,000 would leave 35 below β = 0.5, and most of the error there."""
+SCHEDULES = {"published": (14_501, PUBLISHED), "quick": (1_001, SHORT)}
+"""The number of temperatures and where they lie, by name."""
 
 Progress = Callable[[int], object]
 """Told how many more steps are done, as the `update` of a bar is."""
@@ -66,17 +67,18 @@ class Bracket(NamedTuple):
 
 
 def schedule(name_or_count: str | int) -> Tensor:
-    """Increasing β from 0 to 1, float64: by a name in `SCHEDULES`, or so many in the same proportions.
+    """Increasing β from 0 to 1, float64: by a name in `SCHEDULES`, or so many in the proportions of `SHORT`.
 
     Salakhutdinov & Murray (2008), section 6.1. Raises InputError for an unknown name and for fewer than two.
     """
-    count = SCHEDULES.get(name_or_count) if isinstance(name_or_count, str) else name_or_count
-    if count is None or count < 2:
+    unknown = (0, SHORT)
+    count, knots = SCHEDULES.get(name_or_count, unknown) if isinstance(name_or_count, str) else (name_or_count, SHORT)
+    if count < 2:
         names = ", ".join(SCHEDULES)
         raise InputError(f"no annealing schedule {name_or_count!r}: give one of {names}, or 2 or more temperatures")
     position = torch.linspace(0, 1, count, dtype=torch.float64)
     betas = torch.zeros_like(position)
-    for (start, low), (end, high) in pairwise(KNOTS):
+    for (start, low), (end, high) in pairwise(knots):
         betas += ((position - start) / (end - start)).clamp(0, 1) * (high - low)
     betas[-1] = 1.0
     return betas
@@ -162,18 +164,24 @@ def bracket(forward: Annealing, reverse: Annealing, exact_start: bool = False) -
     """
     up, down = summarise(forward), summarise(reverse, reverse=True)
     difference = down.log_z - up.log_z
-    warnings = [
-        f"The {name} run has an effective sample size of {each.effective_sample_size:.1f} out of "
-        f"{len(run.log_weights)} chains, so its interval may be too narrow; use more temperatures."
-        for name, each, run in (("forward", up, forward), ("reverse", down, reverse))
-        if each.effective_sample_size < max(10, len(run.log_weights) / 10)
-    ]
+    warnings = [*doubts("forward", forward, up), *doubts("reverse", reverse, down)]
     if abs(difference) > 1:
         warnings.append(
             f"The forward and the reverse estimate of log Z differ by {abs(difference):.2f} nats, so neither can be "
             "relied on; use more temperatures, and doubt that the chains mix."
         )
     return Bracket(up, down, (up.lower, down.upper) if exact_start else None, difference, warnings)
+
+
+def doubts(name: str, run: Annealing, found: LogZ) -> list[str]:
+    """A sentence if few of a run's chains carry the weight: below 10, or below a tenth of them."""
+    chains = len(run.log_weights)
+    if found.effective_sample_size >= max(10, chains / 10):
+        return []
+    return [
+        f"The {name} run has an effective sample size of {found.effective_sample_size:.1f} out of {chains} chains, so "
+        "its interval may be too narrow; use more temperatures."
+    ]
 
 
 def _anneal(

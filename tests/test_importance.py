@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dbn.annealing import Path, independent
 from dbn.errors import InputError
-from dbn.importance import Annealing, ais, bracket, reverse_ais, schedule, summarise
+from dbn.importance import Annealing, ais, bracket, doubts, reverse_ais, schedule, summarise
 from dbn.rbm import RBM
 from dbn.units import Bernoulli, Gaussian
 
@@ -68,14 +68,18 @@ def test_the_published_schedule() -> None:
 
 @pytest.mark.parametrize("count", [2, 3, 30, 1001])
 def test_a_schedule_of_any_length_keeps_the_proportions(count: int) -> None:
-    betas, published = schedule(count), schedule("published")
+    betas = schedule(count)
     assert len(betas) == count
     assert betas[0] == 0
     assert betas[-1] == 1
     assert (betas.diff() > 0).all()
-    place = torch.linspace(0, 14_500, count, dtype=torch.float64)
-    before, after = published[place.floor().long()], published[place.ceil().long()]
-    assert_close(betas, torch.lerp(before, after, place.frac()), rtol=0, atol=1e-12)
+    along = np.interp(np.linspace(0, 1, count), [0, 0.3, 0.6, 1], [0, 0.5, 0.9, 1])
+    assert_close(betas, torch.from_numpy(along), rtol=0, atol=1e-12)
+
+
+def test_the_quick_schedule_has_a_thousand_steps() -> None:
+    assert torch.equal(schedule("quick"), schedule(1_001))
+    assert len(schedule("quick")) == 1_001
 
 
 @pytest.mark.parametrize("wrong", ["slow", "", 1, 0, -5])
@@ -339,3 +343,11 @@ def test_the_published_model() -> None:
         back = bracket(there, reverse_ais(path, schedule("published"), start, generator))
         assert abs(back.difference) < 0.5
         assert back.warnings == []
+
+
+def test_few_chains_with_weight_are_doubted_without_a_reverse_run() -> None:
+    even = Annealing(torch.zeros(100, dtype=torch.float64), torch.empty(0))
+    one = Annealing(torch.tensor([50.0] + [0.0] * 99, dtype=torch.float64), torch.empty(0))
+    assert doubts("forward", even, summarise(even)) == []
+    (sentence,) = doubts("forward", one, summarise(one))
+    assert sentence.startswith("The forward run has an effective sample size of 1.0 out of 100 chains")
