@@ -19,7 +19,7 @@ def report(found: dict[str, Any]) -> str:
         log_z += _log_z_lines(estimate, f"layer {layer}, " if len(found["layers"]) > 1 else "")
     figures: list[Line] = [("nats a row", "rows", "mean ± s.e.", "over log Z's interval"), *_figure_lines(found)]
     return "\n\n".join(
-        [heading, _columns(log_z), _columns(figures), *(f"Warning: {each}" for each in found["warnings"])]
+        [heading, columns(log_z), columns(figures), *(f"Warning: {each}" for each in found["warnings"])]
     )
 
 
@@ -73,7 +73,7 @@ def _interval(ends: Sequence[float]) -> str:
     return "" if lower == upper else f"{lower:.2f} … {upper:.2f}"
 
 
-def _columns(lines: Sequence[Line]) -> str:
+def columns(lines: Sequence[Line]) -> str:
     """The first column to the left, the others to the right, a rule under the first line."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = [

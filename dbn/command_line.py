@@ -6,6 +6,7 @@ is wrong ends in one line on standard error and status 2.
 
 import contextlib
 import io
+import logging
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 import tyro
 import yaml
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from dbn.checks import flag
 from dbn.config import to_dict
@@ -30,8 +32,11 @@ FRAME = re.compile(r"[│╭╮╰╯─|]")
 
 def run_script(main: Callable[[Config], None], config_class: type[Config], description: str) -> None:
     """Read the command line and call `main`; what the user can put right ends in one line and status 2."""
+    logging.basicConfig(format=f"{_program()}: warning: %(message)s")
     try:
-        main(parse(config_class, description=description))
+        config = parse(config_class, description=description)
+        with logging_redirect_tqdm():  # a warning goes above a progress bar, not through it
+            main(config)
         sys.stdout.flush()
     except InputError as error:
         _refuse(error)

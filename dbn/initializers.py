@@ -1,113 +1,131 @@
-"""The starts of a network: one function and one line in a table each, pre-training among them.
+"""The table of initialisers, and the arms of a comparison that name them.
 
-An initialiser fills the hidden layers of a given network; the output layer is the caller's, alike for every arm.
-Glorot & Bengio (2010); He et al. (2015); Hinton, Osindero & Teh (2006).
+An initialiser fills the hidden layers of a given network; the output layer is the caller's, alike for every arm,
+except under `zeros` and `constant`, which fill it too.
 """
 
+import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.nn import init
-
-from dbn.belief_net import DBN, copy_layers
+from dbn import starts
+from dbn.belief_net import DBN
 from dbn.errors import InputError
 from dbn.mlp import ACTIVATIONS
+from dbn.starts import Initializer, from_dbn
 
-Fill = Callable[[Sequence[nn.Linear], str, torch.Generator], None]
-"""Fills hidden layers that are followed by the named activation, with numbers from the CPU generator."""
-
-
-@dataclass(frozen=True)
-class Initializer:
-    """A start and the activation that goes with it unless the arm names another."""
-
-    fill: Fill
-    activation: str
-
-
-def from_dbn(stack: DBN) -> Initializer:
-    """The weights and hidden biases of a pre-trained stack."""
-
-    def fill(layers: Sequence[nn.Linear], activation: str, generator: torch.Generator) -> None:
-        copy_layers(stack, layers)
-
-    return Initializer(fill, "sigmoid")
-
-
-def _each(draw: Callable[[Tensor, str, torch.Generator], object]) -> Fill:
-    @torch.no_grad()
-    def fill(layers: Sequence[nn.Linear], activation: str, generator: torch.Generator) -> None:
-        for layer in layers:
-            # Drawn on the CPU, so that a seed gives the same start on every device.
-            weight = torch.empty(layer.weight.shape)
-            draw(weight, activation, generator)
-            layer.weight.copy_(weight)
-            layer.bias.zero_()
-
-    return fill
-
-
-def _gain(activation: str) -> float:
-    return 1.0 if activation == "identity" else init.calculate_gain(activation)  # type: ignore[arg-type]
-
-
-def _xavier_uniform(weight: Tensor, activation: str, generator: torch.Generator) -> None:
-    init.xavier_uniform_(weight, _gain(activation), generator=generator)
-
-
-def _xavier_normal(weight: Tensor, activation: str, generator: torch.Generator) -> None:
-    init.xavier_normal_(weight, _gain(activation), generator=generator)
-
-
-def _he_uniform(weight: Tensor, activation: str, generator: torch.Generator) -> None:
-    init.kaiming_uniform_(weight, nonlinearity="relu", generator=generator)
-
-
-def _he_normal(weight: Tensor, activation: str, generator: torch.Generator) -> None:
-    init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
-
-
-INITIALIZERS: dict[str, Initializer] = {
-    "xavier_uniform": Initializer(_each(_xavier_uniform), "sigmoid"),
-    "xavier_normal": Initializer(_each(_xavier_normal), "sigmoid"),
-    "he_uniform": Initializer(_each(_he_uniform), "relu"),
-    "he_normal": Initializer(_each(_he_normal), "relu"),
+INITIALIZERS: dict[str, Callable[..., Initializer]] = {
+    "zeros": starts.zeros,
+    "constant": starts.constant,
+    "normal": starts.normal,
+    "uniform": starts.uniform,
+    "truncated_normal": starts.truncated_normal,
+    "sparse": starts.sparse,
+    "lecun_normal": starts.lecun_normal,
+    "lecun_uniform": starts.lecun_uniform,
+    "xavier_normal": starts.xavier_normal,
+    "xavier_uniform": starts.xavier_uniform,
+    "he_normal": starts.he_normal,
+    "he_uniform": starts.he_uniform,
+    "orthogonal": starts.orthogonal,
+    "lsuv": starts.lsuv,
+    "batch_norm": starts.batch_norm,  # He normal plus normalised layers
+    "torch_default": starts.torch_default,
 }
-"""Every start that needs no data; `dbn` is made from a stack by `from_dbn`."""
+"""Every start that is made from numbers alone; `dbn` is made from a stack by `from_dbn`."""
+
+
+class Rule(NamedTuple):
+    """The values that a parameter may have, in words and as a test."""
+
+    wanted: str
+    allowed: Callable[[float], bool]
+
+
+# Well inside single precision, which ends at 1e-38 and 3e38.
+_SPREAD = Rule("between 1e-9 and 1e9", lambda value: 1e-9 <= value <= 1e9)
+_LEVEL = Rule("between -1e9 and 1e9", lambda value: -1e9 <= value <= 1e9)
+
+RULES = {
+    "bias": _LEVEL,
+    "bound": _SPREAD,
+    "sparsity": Rule("at least 0 and below 1", lambda share: 0 <= share < 1),
+    "std": _SPREAD,
+    "value": _LEVEL,
+}
+"""What each parameter of an initialiser may be, whichever it belongs to."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of a comparison: a start and an activation."""
+    """One line of a comparison: a start, its parameters, and an activation."""
 
     name: str
-    """As the user wrote it: NAME or NAME:ACTIVATION."""
+    """As the user wrote it, without spaces: NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE,…):ACTIVATION."""
     start: str
     activation: str
+    parameters: tuple[tuple[str, float], ...] = ()
+    """Those that were given."""
 
     def initializer(self, stack: DBN | None) -> Initializer:
-        """The table's entry, or the stack's for `dbn`."""
+        """The start under its parameters; from the stack for `dbn`."""
         if self.start != "dbn":
-            return INITIALIZERS[self.start]
+            return INITIALIZERS[self.start](**dict(self.parameters))
         if stack is None:
             raise InputError("the arm 'dbn' starts from a stack: name one with --pretrained")
         return from_dbn(stack)
 
 
 def parse_arm(text: str) -> Arm:
-    """NAME or NAME:ACTIVATION; InputError for a name that is not in its table."""
-    start, colon, activation = text.partition(":")
+    """NAME, NAME:ACTIVATION, NAME(PARAMETER=VALUE, …) or both; InputError for what no table or rule knows."""
+    match = re.fullmatch(r"([^(:]*)(\(([^()]*)\))?(:.*)?", "".join(text.split()))
+    if match is None:
+        raise InputError(
+            f"--init: {text!r} is no arm: write NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE, ...):ACTIVATION, "
+            "in quotes where there are brackets"
+        )
+    start, brackets, inside, colon = match.groups()
     known = ["dbn", *INITIALIZERS]
     if start not in known:
-        nearest = get_close_matches(start, known, 1)
-        hint = f"did you mean {nearest[0]!r}" if nearest else f"choose from {', '.join(known)}"
-        raise InputError(f"--init: there is no initialiser {start!r}: {hint}")
-    if colon and activation not in ACTIVATIONS:
+        raise InputError(f"--init: there is no initialiser {start!r}: {_hint(start, known)}")
+    parameters = _parse_parameters(start, inside) if brackets else ()
+    activation = "sigmoid" if start == "dbn" else INITIALIZERS[start]().activation
+    if colon:
+        activation = colon[1:]
+    if activation not in ACTIVATIONS:
         raise InputError(
             f"--init: {text!r} names no known activation: choose from {', '.join(ACTIVATIONS)} after the colon"
         )
-    default = "sigmoid" if start == "dbn" else INITIALIZERS[start].activation
-    return Arm(text, start, activation or default)
+    return Arm(match.string, start, activation, parameters)
+
+
+def _parse_parameters(start: str, inside: str) -> tuple[tuple[str, float], ...]:
+    known = [] if start == "dbn" else list(inspect.signature(INITIALIZERS[start]).parameters)
+    if not known:
+        raise InputError(f"--init: {start} has no parameters: leave the brackets out")
+    found: dict[str, float] = {}
+    for part in inside.split(","):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(f"--init: {part!r} is no parameter of {start}: write NAME=VALUE, with {_listed(known)}")
+        if name not in known:
+            raise InputError(f"--init: {start} has no parameter {name!r}: it has {_listed(known)}")
+        if name in found:
+            raise InputError(f"--init: {start} is given {name} twice: keep one")
+        number = float(value) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value) else None
+        if number is None or not RULES[name].allowed(number):
+            raise InputError(f"--init: {name} of {start} must be a number {RULES[name].wanted}, not {value!r}")
+        found[name] = number
+    return tuple(found.items())
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    nearest = get_close_matches(name, known, 1)
+    return f"did you mean {nearest[0]!r}" if nearest else f"choose from {', '.join(known)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

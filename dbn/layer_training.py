@@ -29,6 +29,10 @@ LARGEST = 1e9
 """Of any parameter or mean: beyond it nothing is learnt any more, and squares come near the end of float32."""
 
 
+class Diverged(InputError):
+    """The parameters are not finite any more, or beyond all use."""
+
+
 def penalties(config: Pretraining) -> dict[str, Penalty]:
     """Those that the configuration asks for, by the names in `PENALTIES`."""
     cost = config.resolved()["sparsity_cost"]
@@ -188,11 +192,11 @@ class LayerTrainer:
 
     @torch.no_grad()
     def _check_sound(self) -> None:
-        """InputError when the parameters, or what they make of a batch, are not finite or beyond all use."""
+        """Raises `Diverged` when the parameters, or what they make of a batch, are not finite or beyond all use."""
         x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.device))
         values = (*self.rbm.parameters(), *self.rbm.visible.natural().values(), self.rbm.down(self.rbm.up(x)))
         if not torch.stack([(value.abs() < LARGEST).all() for value in values]).all():  # NaN is not less either
-            raise InputError(
+            raise Diverged(
                 f"layer {self.layer} diverged in epoch {self.epoch}, its values are infinite or beyond {LARGEST:g}: "
                 f"lower --learning-rate, which is {self._learning_rate(self.epoch, self.steps - 1):g} there"
             )

@@ -1,6 +1,7 @@
 """The plain classifier that every start fills with weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,6 +48,22 @@ def mlp(
     return network
 
 
+def unfilled_mlp(description: Mapping[str, Any]) -> nn.Sequential:
+    """The network on the device "meta", without memory for its weights.
+
+    A description holds the `sizes` and the `activation` of `mlp`, and `normalise` and `dropout` unless they are the
+    defaults.
+    """
+    of_inputs, of_hidden = description.get("dropout", (0.0, 0.0))
+    with torch.device("meta"):
+        return mlp(
+            description["sizes"],
+            description["activation"],
+            normalise=description.get("normalise", False),
+            dropout=(of_inputs, of_hidden),
+        )
+
+
 def activation_module(name: str) -> nn.Module:
     """A new module for an activation; InputError for a name that is not in the table."""
     if name not in ACTIVATIONS:
@@ -58,6 +75,13 @@ def activation_module(name: str) -> nn.Module:
 def linear_layers(network: nn.Module) -> list[nn.Linear]:
     """The layers with weights, from input to output."""
     return [module for module in network.modules() if isinstance(module, nn.Linear)]
+
+
+def initialise_normalising(network: nn.Module) -> None:
+    """Factors 1, shifts 0, running means 0 and variances 1 in every normalised layer: no random numbers."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.reset_parameters()
 
 
 @torch.no_grad()

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from dbn.belief_net import DBN
 from dbn.config import to_dict
-from dbn.datasets import Splits, binarize, check_bernoulli, splits_from_arrays, standardisation
+from dbn.datasets import Splits, binarize, check_bernoulli, splits_from_arrays
 from dbn.errors import InputError
 from dbn.hyperparameters import Pretraining
 from dbn.layer_data import CHUNK, Unlabelled
-from dbn.layer_training import LayerTrainer
+from dbn.layer_training import Diverged, LayerTrainer
 from dbn.monitoring import forget_after
 from dbn.randomness import stream
 from dbn.rbm import RBM
 from dbn.runs import RunFolder, begin, save_stack
-from dbn.scaling import Scaling
+from dbn.scaling import Scaling, standardisation
 from dbn.training import pick_device
 from dbn.units import UNITS, Bernoulli, Units
 
@@ -115,12 +115,27 @@ def pretrain_stack(
             trainer = LayerTrainer(rbm, stack, data, config)
             if state is not None and layer == state["layer"]:
                 trainer.load_state(state)
-            trainer.train(run, progress=progress)
+            try:
+                trainer.train(run, progress=progress)
+            except Diverged as error:
+                raise InputError(f"{error}{_keep_last_good(data, config, run)}") from error
         stack.append(rbm.requires_grad_(False))
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
     if run:
         save_stack(run.path, dbn)
     return dbn
+
+
+def _keep_last_good(data: Unlabelled, config: Pretraining, run: RunFolder | None) -> str:
+    """Save the stack as it was after the last epoch that was sound, if there was one; say so."""
+    state = run.load_checkpoint(data.train.device) if run else None
+    if run is None or state is None:
+        return ""
+    rbms = [new_rbm(data.train.shape[1], layer, config) for layer in range(1, state["layer"] + 1)]
+    for rbm, parameters in zip(rbms, state["rbms"], strict=True):
+        rbm.load_state_dict(parameters)
+    save_stack(run.path, DBN(rbms, data.scaling, data.image_shape))
+    return f"; {run.path} keeps the stack as of layer {state['layer']}, epoch {state['epoch']}"
 
 
 def new_rbm(n_visible: int, layer: int, config: Pretraining) -> RBM:

@@ -13,11 +13,15 @@ from dbn.datasets import Examples, Splits, draw_labels, load_splits
 from dbn.errors import InputError
 from dbn.hyperparameters import Finetuning
 from dbn.initializers import Arm, parse_arm
-from dbn.mlp import initialise_output, linear_layers, mlp
-from dbn.randomness import stream
+from dbn.mlp import initialise_normalising, initialise_output, linear_layers, unfilled_mlp
+from dbn.randomness import permutation, stream
 from dbn.runs import RunFolder, load
 from dbn.scaling import Scaling
+from dbn.starts import Initializer
 from dbn.training import pick_device
+
+STARTING_EXAMPLES = 1000
+"""Enough for the variance of a layer's outputs within a few per cent."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class Problem:
                 raise InputError("the pre-trained stacks differ in their sizes: compare one architecture at a time")
             if stack.scaling.description() != self.scaling.description():
                 raise InputError("the pre-trained stacks scale their data differently: train all on one data set")
+        rates, layers = len(self.config.layer_rates), len(self.hidden) + 1
+        if rates not in (1, layers):
+            raise InputError(f"--layer-rates takes one value or one a layer ({layers}, with the output's), not {rates}")
         if self.labels > len(self.splits.train):
             raise InputError(f"--labels {self.labels} is more than the {len(self.splits.train)} training examples")
         if self.valid_labels > len(self.splits.valid):
@@ -53,8 +60,24 @@ class Problem:
                 f"--valid-labels {self.valid_labels} is more than the {len(self.splits.valid)} validation examples"
             )
         self.labelled(self.config.seed)  # whether the classes have enough examples is the same for every seed
-        for arm in map(parse_arm, self.config.init):
-            arm.initializer(self.stacks[0] if self.stacks else None)
+        self._check_arms()
+
+    def _check_arms(self) -> None:
+        arms = [parse_arm(text) for text in self.config.init]
+        for arm in arms:
+            if [each.name for each in arms].count(arm.name) > 1:
+                raise InputError(f"--init names {arm.name} more than once")
+            if self.initializer(arm, self.config.seed).normalise:
+                self._check_last_batch(arm)
+
+    def _check_last_batch(self, arm: Arm) -> None:
+        batch = self.config.batch_size
+        for n in (self.labels, self.labels + self.valid_labels)[: 1 + self.config.refit]:
+            if batch == 1 or n % batch == 1:
+                raise InputError(
+                    f"--init {arm.name} cannot normalise a batch of one example, and {n} examples in batches of "
+                    f"{batch} end in one: choose another --batch-size"
+                )
 
     @property
     def labels(self) -> int:
@@ -90,6 +113,7 @@ class Problem:
         return {
             "sizes": [self.splits.train.x.shape[1], *self.hidden, self.splits.n_classes],
             "activation": arm.activation,
+            "normalise": self.initializer(arm, self.config.seed).normalise,
             "classes": list(self.splits.classes),
             **self.scaling.description(),
         }
@@ -109,17 +133,32 @@ class Problem:
             drawn.append(Examples(part.x[rows], part.y[rows]))
         return drawn[0], drawn[1]
 
-    def network(self, arm: Arm, seed: int) -> nn.Sequential:
-        """The network of an arm as it starts: hidden layers by the arm, the output layer by the seed alone."""
-        sizes = [self.splits.train.x.shape[1], *self.hidden, self.splits.n_classes]
-        with torch.device("meta"):  # every number is set below, and torch's global random state stays
-            network = mlp(sizes, arm.activation)
-        network.to_empty(device=self.device)
-        *hidden, output = linear_layers(network)
+    def initializer(self, arm: Arm, seed: int) -> Initializer:
+        """The start of an arm, from the stack that belongs to the seed where it is one."""
         stack = self.stacks[self.seeds.index(seed) % len(self.stacks)] if self.stacks else None
-        arm.initializer(stack).fill(hidden, arm.activation, stream(seed, "start"))
+        return arm.initializer(stack)
+
+    def network(self, arm: Arm, seed: int) -> nn.Sequential:
+        """The network of an arm as it starts: hidden layers by the arm, the output layer by the seed alone.
+
+        `zeros` and `constant` fill the output layer too.
+        """
+        initializer = self.initializer(arm, seed)
+        # Built without memory, since every number is set below, and torch's global random state stays.
+        network = unfilled_mlp(self.description(arm)).to_empty(device=self.device)
+        initialise_normalising(network)
+        *hidden, output = linear_layers(network)
         initialise_output(output, stream(seed, "output layer"))
+        layers = [*hidden, output] if initializer.every_layer else hidden
+        initializer.fill(layers, arm.activation, stream(seed, "start"), self._inputs(seed))
         return network
+
+    def _inputs(self, seed: int) -> Tensor:
+        """Training data, labelled or not, for a start that measures: alike for every arm, scaled, (≤ 1000, V)."""
+        x = self.splits.train.x
+        rows = permutation(len(x), stream(seed, "data for the start"))[:STARTING_EXAMPLES]
+        scaled: Tensor = self.scaling(x[rows.to(x.device)])
+        return scaled
 
 
 def load_problem(config: FinetuneConfig) -> Problem:

@@ -24,6 +24,7 @@ def result(problem: Problem, chosen: Sequence[Chosen], test_errors: Mapping[str,
             "valid_error": [outcome.valid_error for outcome in each.tuned],
             "learning_rate": each.learning_rate,
             "activation": each.arm.activation,
+            "normalise": problem.description(each.arm)["normalise"],
             "best_epoch": [outcome.best_epoch for outcome in each.tuned],
             "diverged": sum(outcome.diverged for outcome in each.tuned),
             "seconds": [outcome.seconds for outcome in each.final],
@@ -65,7 +66,7 @@ def table(found: Mapping[str, Any]) -> str:
         rows.append(
             (
                 name,
-                arm["activation"],
+                arm["activation"] + ", normalised" * arm["normalise"],
                 f"{arm['learning_rate']:g}",
                 f"{arm['mean']:.2f}{interval}",
                 f"{valid:.2f}",

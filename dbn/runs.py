@@ -17,7 +17,7 @@ from torch import nn
 
 from dbn.belief_net import DBN
 from dbn.errors import InputError
-from dbn.mlp import mlp
+from dbn.mlp import unfilled_mlp
 from dbn.storage import damaged, read_tensors, refused, write_tensors, write_whole
 from dbn.storage import load_state as load_state
 from dbn.storage import save_state as save_state
@@ -274,12 +274,11 @@ def _describes(description: dict[str, Any], stack: DBN) -> bool:
 def save_classifier(path: Path, network: nn.Sequential, description: Mapping[str, Any]) -> None:
     """The weights of a network that `dbn.mlp.mlp` built, with `description` in the file's metadata.
 
-    The description names the `sizes` and the `activation` that `mlp` takes (ValueError when they give another
-    network) and may hold more: classes, what the input is divided by, shifted and spread with.
+    The description names what `unfilled_mlp` takes (ValueError when it gives another network) and may hold more:
+    classes, what the input is divided by, shifted and spread with.
     """
-    with torch.device("meta"):
-        if str(mlp(description["sizes"], description["activation"])) != str(network):
-            raise ValueError("the description's sizes and activation do not give this network")
+    if str(unfilled_mlp(description)) != str(network):
+        raise ValueError("the description's sizes and activation do not give this network")
     write_tensors(path, network.state_dict(), description)
 
 
@@ -291,8 +290,7 @@ def load_classifier(path: Path | str) -> tuple[nn.Sequential, dict[str, Any]]:
     path = Path(path)
     tensors, description = read_tensors(path)
     try:
-        with torch.device("meta"):
-            network = mlp(description["sizes"], description["activation"])
+        network = unfilled_mlp(description)
         network.load_state_dict(tensors, assign=True)
     except Exception as error:  # as in `load`
         raise damaged(path, "its weights are not those of the network that it describes") from error

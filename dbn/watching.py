@@ -14,8 +14,8 @@ GROWTH, MEASUREMENTS = 1.0, 5
 """Nats by which the free-energy gap must have risen over so many measurements, each above the one before."""
 LOST = 0.5
 """Share of hidden units that do nothing."""
-LARGEST_UPDATE, SMALLEST_UPDATE = 0.02, 1e-6
-"""Of an update over the size of the weights; about 0.001 is usual."""
+LARGEST_UPDATE, SMALLEST_UPDATE, IN_A_ROW = 0.03, 1e-6, 3
+"""Of an update over the size of the weights, about 0.001 as a rule; large ones are usual while weights are new."""
 HARDLY_MOVED = 0.95
 """Autocorrelation of the chains over an epoch."""
 FEWEST_SWAPS = 0.1
@@ -54,10 +54,10 @@ def units_on(records: Sequence[Record]) -> str | None:
 
 def updates_too_large(records: Sequence[Record]) -> str | None:
     """Weights that change too fast."""
-    ratio = records[-1].get("update_ratio", 0.0)
-    if ratio <= LARGEST_UPDATE:
+    ratios = [record["update_ratio"] for record in records if "update_ratio" in record][-IN_A_ROW:]
+    if len(ratios) < IN_A_ROW or min(ratios) <= LARGEST_UPDATE:
         return None
-    return f"an update changes the weights by {ratio:.1%} of their size, and 0.1% is usual: lower --learning-rate"
+    return f"an update changes the weights by {ratios[-1]:.1%} of their size, and 0.1% is usual: lower --learning-rate"
 
 
 def updates_too_small(records: Sequence[Record]) -> str | None:

@@ -176,12 +176,12 @@ def frozen() -> DBN:
 
 def test_an_estimate_in_doubt_says_so() -> None:
     data = HeldOut({"test": torch.zeros(20, 30, dtype=torch.uint8)}, Scaling(1.0), 0.0, ())
-    found = assess(frozen(), data, config(ais=5, chains=20))
+    found = assess(frozen(), data, config(ais=3, chains=20))
     text = report(found)
     assert any("differ by" in warning and "(from data)" in warning for warning in found["warnings"])
     assert any("effective sample size" in warning for warning in found["warnings"])
     assert all(f"Warning: {warning}" in text for warning in found["warnings"])
-    alone = assess(frozen(), data, config(ais=5, chains=20, reverse=False))
+    alone = assess(frozen(), data, config(ais=3, chains=20, reverse=False))
     assert any("Without reverse annealing" in warning for warning in alone["warnings"])
     assert alone["layers"][0]["reverse"] == {}
 

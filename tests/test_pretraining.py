@@ -396,12 +396,27 @@ def test_a_run_goes_on_with_its_own_options_only(tmp_path: Path) -> None:
 # What goes wrong
 
 
-def test_divergence_names_layer_epoch_and_rate(tmp_path: Path) -> None:
-    config = replace(SMALL, learning_rate=(0.1, 1e38), weight_decay=0.1)
-    with pytest.raises(InputError, match=r"^layer 2 diverged in epoch 1, .*lower --learning-rate, which is 1e\+38"):
+@pytest.mark.parametrize(
+    ("rates", "where", "kept"),
+    [
+        ((0.1, 1e38), "layer 2 diverged in epoch 1", "layer 1, epoch 3"),
+        ((0.1, "0.1,1e38@3"), "layer 2 diverged in epoch 3", "layer 2, epoch 2"),
+        ((1e38, 0.1), "layer 1 diverged in epoch 1", None),
+    ],
+)
+def test_divergence_keeps_the_last_good_epoch(
+    rates: tuple[float | str, ...], where: str, kept: str | None, tmp_path: Path
+) -> None:
+    config = replace(SMALL, learning_rate=rates, weight_decay=0.1, warmup_epochs=0)
+    with pytest.raises(InputError, match=f"^{where}, .*lower --learning-rate, which is 1e.38") as raised:
         train(tmp_path / "run", config)
-    assert {record["layer"] for record in metrics(tmp_path / "run")} == {1}
-    assert not (tmp_path / "run" / "dbn.safetensors").exists()
+    if kept is None:
+        assert not (tmp_path / "run" / "dbn.safetensors").exists()
+        return
+    assert str(raised.value).endswith(f"{tmp_path / 'run'} keeps the stack as of {kept}")
+    layers, epoch = int(kept[6]), int(kept[-1])
+    good = replace(config, hidden=SMALL.hidden[:layers], learning_rate=(0.1,), epochs=(3, epoch)[:layers])
+    assert same_weights(load(tmp_path / "run"), train(config=good))
 
 
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
