@@ -19,13 +19,14 @@ from torch import Tensor
 
 from dbn.errors import InputError
 from dbn.files import SUFFIXES, read_numpy, read_table
+from dbn.made_data import MADE, make_named
 from dbn.randomness import permutation, stream
 from dbn.scaling import as_float
 from dbn.tables import Table, checked_table
 from dbn.vision import SOURCES, load_named
 
 SHIPPED = "mnist-10k"
-NAMES = (SHIPPED, *SOURCES)
+NAMES = (SHIPPED, *SOURCES, *MADE)
 LEAST_ROWS = 10
 MOST_VALIDATION = 5000
 SPLIT_SEED = 0
@@ -104,7 +105,8 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str
     """The splits of a named data set (`NAMES`), or of a `.npz`, `.npy` or `.csv` file.
 
     One tenth of the training rows, at most 5,000, is cut for validation, with equal numbers a class as far as half
-    of each class goes. From a file without test rows, a fifth of every class is cut for testing before that.
+    of each class goes; those of `made_data` have validation rows of their own. From a file without test rows, a fifth
+    of every class is cut for testing before that.
 
     Raises:
         InputError: nothing of that name, no way to fetch it, or a file that cannot be used.
@@ -119,6 +121,8 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str
             table = read_numpy(file, SHIPPED)
     elif dataset in SOURCES:
         table = load_named(dataset, data_dir)
+    elif dataset in MADE:
+        table = make_named(dataset, data_dir)
     else:
         table = read_table(Path(dataset).expanduser(), label_column)
     return _split(dataset, table, cut_test=True)
@@ -167,8 +171,11 @@ def _split(name: str, table: Table, *, cut_test: bool) -> Splits:
     test_is_cut = test is None and cut_test
     if test_is_cut:
         rest, test = _cut(name, rest, (_class_sizes(rest) + 2) // 5, "test")
-    n_valid = min(max(len(rest) // 10, 1), MOST_VALIDATION)
-    train, valid = _cut(name, rest, _level_quotas(_class_sizes(rest) // 2, n_valid), "validation")
+    if table.n_valid is not None:
+        train, valid = _parted(rest, torch.arange(len(rest)) >= len(rest) - table.n_valid)
+    else:
+        n_valid = min(max(len(rest) // 10, 1), MOST_VALIDATION)
+        train, valid = _cut(name, rest, _level_quotas(_class_sizes(rest) // 2, n_valid), "validation")
     return Splits(name, train, valid, test, table.classes, table.image_shape, divisor, test_is_cut)
 
 
@@ -200,11 +207,15 @@ def _level_quotas(limits: Tensor, n: int) -> Tensor:
 
 
 def _cut(name: str, examples: Examples, quotas: Tensor, purpose: str) -> tuple[Examples, Examples]:
-    """The rows that stay and those that go, both in their old order."""
     if int(quotas.sum()) == 0:
         raise InputError(f"{name}: every class has too few rows for a {purpose} split, give more rows or merge classes")
     goes = torch.zeros(len(examples), dtype=torch.bool)
     goes[_draw(_classes_of(examples), quotas, stream(SPLIT_SEED, "split", purpose))] = True
+    return _parted(examples, goes)
+
+
+def _parted(examples: Examples, goes: Tensor) -> tuple[Examples, Examples]:
+    """The rows that stay and those that go, (N,) bool, both in their old order."""
     y = examples.y
     stays, gone = ((examples.x[rows], None if y is None else y[rows]) for rows in (~goes, goes))
     return Examples(*stays), Examples(*gone)
@@ -255,30 +266,6 @@ def check_bernoulli(splits: Splits) -> None:
                 "in [0, 1]: use --visible gaussian, or for pictures save the bytes as uint8 in .npz or .npy, which "
                 "are divided by 255"
             )
-
-
-def standardisation(x: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
-    """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
-
-    (x − shift) / scale has mean 0 and variance 1 in every column. Sums run in float64, a slice of rows at a time.
-
-    Raises:
-        InputError: a column that is constant, naming the first of them.
-    """
-    slices = x.split(4096)
-    shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), torch.tensor(0.0)) / len(x)
-    squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), torch.tensor(0.0))
-    scale = (squares / len(x)).sqrt().float()
-    least, greatest = x.aminmax(dim=0)
-    constant = ((least == greatest) | (scale < torch.finfo(torch.float32).tiny)).nonzero().flatten().tolist()
-    if constant:
-        columns = "column" if len(constant) == 1 else "columns"
-        more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
-        raise InputError(
-            f"cannot standardise {columns} {', '.join(map(str, constant[:5]))}{more} (counted from 0), constant in "
-            "the training data: remove what is constant, or use --visible bernoulli for values in [0, 1]"
-        )
-    return shift.float(), scale
 
 
 def binarize(x: Tensor, how: Binarize, generator: torch.Generator | None = None) -> Tensor:

@@ -8,18 +8,76 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from dbn.datasets import Examples
 from dbn.evaluation import predict
 from dbn.initializers import Arm
 from dbn.mlp import linear_layers
 from dbn.problem import Problem, labels_of
-from dbn.training import make_optimizer, run_epochs, set_option, shuffled_batches, synchronise
+from dbn.randomness import bits_below, stream_seed
+from dbn.training import make_optimizer, run_epochs, shuffled_batches, synchronise
+
+CHUNK = 2000
+"""Examples at once, where the statistics of an averaged network are taken."""
+
+
+@final
+class SeededDropout(nn.Module):
+    """x ↦ x·m/keep in training, each m 1 with probability keep = 1 − rate, else 0; x itself in eval mode.
+
+    m comes from `generator`, on the device of x, since nn.Dropout takes none; whoever trains seeds it each step.
+
+    Weights that come from pre-training stay as they are. Srivastava et al. (2014) train on W'(m·x), predict with
+    keep·W'x, and so set W' = W/keep, that E[W'(m·x)] = Wx be the field W was pre-trained at. The division is on x
+    here: W(m·x/keep) is the same number under every mask, and Wx what the network predicts with. To divide W as well
+    would multiply the fields of pre-training by 1/keep. For weights W = keep·W', a max-norm c of theirs is keep·c.
+    """
+
+    def __init__(self, rate: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.rate, self.generator = rate, generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of the shape of x."""
+        if not self.training:
+            return x
+        keep = 1 - self.rate
+        return x * bits_below(torch.full_like(x, keep), self.generator).div_(keep)
+
+    def extra_repr(self) -> str:
+        """The rate, where a network is printed."""
+        return f"rate={self.rate}"
+
+
+def with_dropout(network: nn.Sequential, inputs: float, hidden: float, generator: torch.Generator) -> nn.Sequential:
+    """The modules of `network`, the same and not copies, with dropout before its first Linear and before the others.
+
+    What this one learns `network` has learnt, whose keys and predictions know nothing of dropout.
+    """
+    first, *others = linear_layers(network)
+    rates: dict[nn.Module, float] = {first: inputs, **dict.fromkeys(others, hidden)}
+    learner = nn.Sequential()
+    for module in network:
+        if rate := rates.get(module):
+            learner.append(SeededDropout(rate, generator))
+        learner.append(module)
+    return learner
+
+
+def parameters_by_layer(network: nn.Sequential) -> list[list[nn.Parameter]]:
+    """From the input up: those of each Linear and of what follows it before the next."""
+    layers: list[list[nn.Parameter]] = []
+    for module in network:
+        if isinstance(module, nn.Linear):
+            layers.append([])
+        layers[-1] += module.parameters()
+    return layers
 
 
 @dataclass(frozen=True)
@@ -30,7 +88,7 @@ class Outcome:
     """Of the epoch that was kept."""
     best_epoch: int
     history: list[dict[str, float]]
-    """The record of every epoch: train_loss and seconds; valid_error (%) and valid_loss unless it was a refit."""
+    """The record of every epoch: train_loss (with dropout), seconds; valid_error (%) and valid_loss unless a refit."""
     diverged: bool
 
     @property
@@ -64,15 +122,22 @@ class Fit:
         self.train_set = train
         self.last_epoch = config.epochs if refit_epochs is None else refit_epochs
         self.network = problem.network(arm, seed)
+        self.noise = torch.Generator(problem.device)
+        self.learner = with_dropout(self.network, config.input_dropout, config.hidden_dropout, self.noise)
+        """The network as it is trained."""
+        average = get_ema_multi_avg_fn(config.average) if config.average else None
+        self.averaged = average and AveragedModel(self.network, multi_avg_fn=average)
+        layers = parameters_by_layer(self.network)
+        factors = config.layer_rates if len(config.layer_rates) > 1 else config.layer_rates * len(layers)
         self.optimizer = make_optimizer(
             config.optimizer,
-            self.network.parameters(),
-            learning_rate=learning_rate,
+            *layers,
+            learning_rate=[learning_rate * factor for factor in factors],
             momentum=config.resolved()["momentum"],
             weight_decay=config.weight_decay,
-            # torch's fused SGD fails where some of its weights take their first step later than others.
-            fused=config.freeze_epochs in (0, "all"),
         )
+        self.full_rates = [group["lr"] for group in self.optimizer.param_groups]
+        """Of the optimiser's groups, before the schedule."""
         self.steps = -(-len(train) // config.batch_size)
         self.loss = torch.zeros((), device=problem.device)
         self.epoch = 0
@@ -83,6 +148,11 @@ class Fit:
         self.best_weights: dict[str, Tensor] = {}
         self.diverged = False
         """Whether the loss is no longer finite: a result of that start and learning rate, and the end of the fit."""
+
+    @property
+    def kept(self) -> nn.Sequential:
+        """The network that is measured and kept: the running average where there is one."""
+        return cast(nn.Sequential, self.averaged.module) if self.averaged else self.network
 
     @property
     def done(self) -> bool:
@@ -101,11 +171,9 @@ class Fit:
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         freeze = self.problem.config.freeze_epochs
-        frozen = freeze == "all" or epoch <= freeze
-        for layer in linear_layers(self.network)[:-1]:
-            layer.requires_grad_(not frozen)
+        self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
         self.loss = torch.zeros((), device=self.problem.device)
-        self.network.train()
+        self.learner.train()
         return shuffled_batches(
             len(self.train_set),
             self.problem.config.batch_size,
@@ -116,31 +184,48 @@ class Fit:
         )
 
     def _step(self, indices: Tensor, epoch: int, number: int) -> None:
-        if self.problem.config.schedule == "cosine":
-            done = (epoch - 1 + number / self.steps) / self.problem.config.epochs
-            set_option(self.optimizer, lr=0.5 * self.learning_rate * (1 + math.cos(math.pi * done)))
+        factor = self.problem.config.rate_factor(epoch - 1 + number / self.steps)
+        for group, rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
+            group["lr"] = rate * factor
+        self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, 0))
         x, y = self.train_set.x[indices], labels_of(self.train_set)[indices]
-        loss = F.cross_entropy(self.network(self.problem.scaling(x)), y)
+        loss = F.cross_entropy(self.learner(self.problem.scaling(x)), y)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self._bound_norms()
+        if self.averaged:
+            self.averaged.update_parameters(self.network)
         self.loss += loss.detach() * (len(indices) / len(self.train_set))
+
+    @torch.no_grad()
+    def _bound_norms(self) -> None:
+        """W_j ← W_j·min(1, max_norm/‖W_j‖₂) for every row of every hidden layer that learns."""
+        bound = self.problem.config.max_norm
+        if bound is None:
+            return
+        for layer in linear_layers(self.network)[:-1]:
+            if layer.weight.requires_grad:
+                layer.weight.renorm_(2, 0, bound)
 
     @torch.no_grad()
     def _after_epoch(self, epoch: int, seconds: float) -> bool:
         begin = time.perf_counter()
         self.epoch = epoch
-        self.network.eval()
+        if self.averaged:  # batch normalisation has met the last weights alone, and knows little of their average
+            parts = self.train_set.x.tensor_split(-(-len(self.train_set) // CHUNK))
+            update_bn(map(self.problem.scaling, parts), self.kept)
+        self.kept.eval()
         record = {"epoch": epoch, "train_loss": self.loss.item()}
         self.diverged = not math.isfinite(record["train_loss"])
         if self.valid is not None:
-            logits = predict(self.network, self.problem.scaling, self.valid.x)
+            logits = predict(self.kept, self.problem.scaling, self.valid.x)
             y = labels_of(self.valid)
             record["valid_error"] = 100.0 * (logits.argmax(1) != y).float().mean().item()
             record["valid_loss"] = F.cross_entropy(logits, y).item()
         if self.valid is None or self.best_epoch == 0 or _score(record) < _score(self.history[self.best_epoch - 1]):
             self.best_epoch = epoch
-            self.best_weights = copy.deepcopy(self.network.state_dict())
+            self.best_weights = copy.deepcopy(self.kept.state_dict())
         synchronise(self.problem.device)
         record |= {"seconds": seconds, "measuring_seconds": time.perf_counter() - begin}
         self.history.append(record)
@@ -156,6 +241,7 @@ class Fit:
             "epoch": self.epoch,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else None,
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
             "history": self.history,
@@ -169,6 +255,8 @@ class Fit:
         self.diverged = state["diverged"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])
 
 
 def _score(record: dict[str, float]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 As in every configuration, each field is an option of the same name, checked on construction.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -45,8 +46,7 @@ class Pretraining:
     batch_size: int = 100
     """Examples in one step."""
     learning_rate: tuple[float | str, ...] | None = None
-    """One value or schedule (0.1:0 falls to 0 in a line), or one a layer; left out, 0.1 for sgd (0.01 on Gaussian
-    units), otherwise 0.001."""
+    """A value or schedule (0.1:0 falls to 0), or one a layer; left out, 0.1 for sgd (Gaussian: 0.01), else 0.001."""
     warmup_epochs: int = 1
     """Epochs over which a layer's learning rate rises from 0; at once, wide layers overshoot and units die."""
     estimator: Literal["cd", "pcd", "pt"] = "cd"
@@ -160,7 +160,7 @@ class Finetuning:
     """How the arms are trained and compared."""
 
     init: tuple[str, ...] = ("dbn", "xavier_uniform", "he_normal")
-    """The arms: initialisers by name, or NAME:ACTIVATION."""
+    """The arms: NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION, such as normal(std=1.0):relu."""
     labels: int | None = None
     """Labelled training examples, balanced over classes; left out, all."""
     valid_labels: int | None = None
@@ -179,10 +179,20 @@ class Finetuning:
     """The torch.optim optimiser."""
     momentum: float | None = None
     """For sgd and rmsprop; sgd's default is 0.9."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """The learning rate over the epochs."""
+    schedule: Literal["constant", "cosine"] | str = "cosine"
+    """The learning rate over the epochs: constant, cosine, or factors of it in steps (1,0.1@20) or a line (1:0)."""
+    layer_rates: tuple[float, ...] = (1.0,)
+    """Factors of the learning rate: one, or one a layer from the input up, the output layer's last."""
     weight_decay: float = 0.0
     """L2 penalty on weights; biases have none."""
+    max_norm: float | None = None
+    """Largest Euclidean norm of a hidden unit's weights, kept to after each step."""
+    input_dropout: float = 0.0
+    """Share of the inputs that are left out, drawn anew for each example and step."""
+    hidden_dropout: float = 0.0
+    """Share of the hidden units that are left out likewise."""
+    average: float | None = None
+    """Decay of a running average of the weights, which is kept in place of the last ones, such as 0.99."""
     patience: int | None = None
     """Epochs without a better validation error before stopping; left out, all run and the best is kept."""
     freeze_epochs: int | Literal["all"] = 0
@@ -198,6 +208,14 @@ class Finetuning:
         check_distinct(self, "init", "learning_rate")
         check_whole(self, 1, "seeds", "patience")
         check_whole(self, 2, "labels", "valid_labels")
+        check_some(self, "layer_rates")
+        for name in ("layer_rates", "max_norm"):
+            check_number(self, name, "a number above 0", lambda value: value > 0)
+        for name in ("input_dropout", "hidden_dropout"):
+            check_number(self, name, "at least 0 and below 1", lambda share: 0 <= share < 1)
+        check_number(self, "average", "between 0 and 1", lambda decay: 0 < decay < 1)
+        if self.schedule not in ("constant", "cosine"):
+            check_schedule(self, "schedule", "constant, cosine or a factor above 0", lambda factor: factor > 0)
         if self.freeze_epochs != "all":
             check_whole(self, 0, "freeze_epochs")
 
@@ -210,3 +228,11 @@ class Finetuning:
     def learning_rates(self) -> tuple[float, ...]:
         """The learning rates that an arm chooses from."""
         return self.learning_rate or ((0.1,) if self.optimizer == "sgd" else (ADAPTIVE_RATE,))
+
+    def rate_factor(self, done: float) -> float:
+        """What the schedule multiplies learning rates by when so many epochs are done, with the fraction of one."""
+        if self.schedule == "constant":
+            return 1.0
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done / self.epochs))
+        return Schedule.read(self.schedule).at(1 + done, self.epochs)

@@ -13,37 +13,22 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tan
 """Activations by name; "identity" stands for none and adds no module."""
 
 
-def mlp(
-    sizes: Sequence[int],
-    activation: str | Sequence[str],
-    *,
-    normalise: bool = False,
-    dropout: tuple[float, float] = (0.0, 0.0),
-) -> nn.Sequential:
+def mlp(sizes: Sequence[int], activation: str | Sequence[str], *, normalise: bool = False) -> nn.Sequential:
     """`Linear, activation, …, Linear`: sizes (V, H_1, …, C), no activation after the last layer.
 
     `activation` is one name for all hidden layers or one a hidden layer. `normalise` puts a BatchNorm1d before each
-    activation (Ioffe & Szegedy 2015). `dropout` holds the shares of inputs and of hidden units that are left out, as
-    Dropout modules where they are above 0 (Srivastava et al. 2014). InputError for a share outside [0, 1).
+    activation (Ioffe & Szegedy 2015).
     """
     names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else list(activation)
     if len(names) != len(sizes) - 2:
         raise InputError(f"{len(sizes) - 2} hidden layers need as many activations, not {len(names)}")
-    for rate in dropout:
-        if not 0 <= rate < 1:
-            raise InputError(f"a share of units to drop is at least 0 and below 1, not {rate}")
-    of_inputs, of_hidden = dropout
     network = nn.Sequential()
-    if of_inputs:
-        network.append(nn.Dropout(of_inputs))
     for inputs, outputs, name in zip(sizes[:-2], sizes[1:-1], names, strict=True):
         network.append(nn.Linear(inputs, outputs))
         if normalise:
             network.append(nn.BatchNorm1d(outputs))
         if name != "identity":
             network.append(activation_module(name))
-        if of_hidden:
-            network.append(nn.Dropout(of_hidden))
     network.append(nn.Linear(sizes[-2], sizes[-1]))
     return network
 
@@ -51,17 +36,10 @@ def mlp(
 def unfilled_mlp(description: Mapping[str, Any]) -> nn.Sequential:
     """The network on the device "meta", without memory for its weights.
 
-    A description holds the `sizes` and the `activation` of `mlp`, and `normalise` and `dropout` unless they are the
-    defaults.
+    A description holds the `sizes` and the `activation` of `mlp`, and `normalise` where it is not False.
     """
-    of_inputs, of_hidden = description.get("dropout", (0.0, 0.0))
     with torch.device("meta"):
-        return mlp(
-            description["sizes"],
-            description["activation"],
-            normalise=description.get("normalise", False),
-            dropout=(of_inputs, of_hidden),
-        )
+        return mlp(description["sizes"], description["activation"], normalise=description.get("normalise", False))
 
 
 def activation_module(name: str) -> nn.Module:

@@ -6,12 +6,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dbn.errors import InputError
+
 
 def as_float(x: Tensor, divisor: float) -> Tensor:
     """Bytes as float32 divided by `divisor`; anything else as float32, unchanged."""
     if x.dtype == torch.uint8 and divisor != 1.0:
         return x.to(torch.float32).div_(divisor)
     return x.to(torch.float32)
+
+
+def standardisation(x: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
+    """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
+
+    (x − shift) / scale has mean 0 and variance 1 in every column. Sums run in float64, a slice of rows at a time.
+
+    Raises:
+        InputError: a column that is constant, naming the first of them.
+    """
+    slices = x.split(4096)
+    shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), torch.tensor(0.0)) / len(x)
+    squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), torch.tensor(0.0))
+    scale = (squares / len(x)).sqrt().float()
+    least, greatest = x.aminmax(dim=0)
+    constant = ((least == greatest) | (scale < torch.finfo(torch.float32).tiny)).nonzero().flatten().tolist()
+    if constant:
+        columns = "column" if len(constant) == 1 else "columns"
+        more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
+        raise InputError(
+            f"cannot standardise {columns} {', '.join(map(str, constant[:5]))}{more} (counted from 0), constant in "
+            "the training data: remove what is constant, or use --visible bernoulli for values in [0, 1]"
+        )
+    return shift.float(), scale
 
 
 class Scaling(nn.Module):

@@ -15,7 +15,10 @@ from dbn.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """`x` (N, V) uint8 or float32, `y` (N,) int64 indices into `classes`; test rows alike, where there are any."""
+    """`x` (N, V) uint8 or float32, `y` (N,) int64 indices into `classes`; test rows alike, where there are any.
+
+    The last `n_valid` rows of `x` are for validation, where the source says which are.
+    """
 
     x: NDArray
     y: NDArray | None
@@ -23,6 +26,7 @@ class Table:
     y_test: NDArray | None
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int] | None
+    n_valid: int | None = None
 
 
 def checked_table(

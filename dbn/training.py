@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -53,24 +53,24 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 
 def make_optimizer(
     name: str,
-    parameters: Iterable[nn.Parameter],
-    *,
-    learning_rate: float,
+    *layers: Iterable[nn.Parameter],
+    learning_rate: float | Sequence[float],
     momentum: float | None = None,
     weight_decay: float = 0.0,
-    fused: bool = True,
 ) -> torch.optim.Optimizer:
     """An optimiser of torch's, with weight decay on matrices only: biases and precisions are left alone.
 
-    `fused` asks for one pass over the weights in place of four, where there is such a thing.
+    `learning_rate` is one for all layers, or one for each. A layer has groups of its own, so that it may take its first
+    step later than another: torch's fused SGD, one pass over the weights in place of four, fails on a mixed group.
     """
-    parameters = list(parameters)
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    rates = learning_rate if isinstance(learning_rate, Sequence) else [learning_rate] * len(layers)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in layer if (p.ndim > 1) == decays], "lr": rate, "weight_decay": decays * weight_decay}
+        for layer, rate in zip(map(list, layers), rates, strict=True)
+        for decays in (True, False)
     ]
-    options: dict[str, Any] = {"lr": learning_rate}
-    if fused and name in FUSED and all(p.device.type in ("cpu", "cuda") for p in parameters):
+    options: dict[str, Any] = {}
+    if name in FUSED and all(p.device.type in ("cpu", "cuda") for layer in groups for p in layer["params"]):
         options["fused"] = True
     if momentum is not None:
         options["momentum"] = momentum

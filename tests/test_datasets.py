@@ -15,10 +15,10 @@ from dbn.datasets import (
     draw_labels,
     load_splits,
     splits_from_arrays,
-    standardisation,
 )
 from dbn.errors import InputError
 from dbn.randomness import stream
+from dbn.scaling import standardisation
 
 RNG = np.random.default_rng(0)
 

@@ -1,29 +1,43 @@
 """One fit of a comparison, and what all of them share."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations, product
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny import CLASSES, pictures, splits, stack
-from torch import Tensor
+from torch import Tensor, nn
 
 from dbn.belief_net import DBN
 from dbn.datasets import Splits, splits_from_arrays
 from dbn.errors import InputError
 from dbn.evaluation import error_rate
-from dbn.finetuning import Fit
+from dbn.finetuning import Fit, SeededDropout, with_dropout
 from dbn.hyperparameters import Finetuning
 from dbn.initializers import parse_arm
-from dbn.mlp import linear_layers
+from dbn.mlp import linear_layers, mlp
 from dbn.problem import Problem, labels_of
 from dbn.scaling import Scaling
+from dbn.storage import load_state, save_state
 
 ARMS = ("dbn", "xavier_uniform", "he_normal", "xavier_normal:tanh")
 CONFIG = Finetuning(init=ARMS, labels=24, valid_labels=9, seeds=2, seed=5, epochs=6, batch_size=10)
 DBN_ARM, XAVIER, HE, TANH = map(parse_arm, ARMS)
 
+
+EVERYTHING = {
+    "input_dropout": 0.2,
+    "hidden_dropout": 0.5,
+    "max_norm": 1.0,
+    "layer_rates": (0.1, 0.3, 1.0),
+    "schedule": "1,0.1@3,0.03@5",
+    "average": 0.8,
+    "weight_decay": 0.01,
+}
 
 SPLITS = splits()
 STACK = stack()
@@ -154,6 +168,7 @@ def rare() -> Splits:
         (lambda: problem(valid_labels=2), "--valid-labels 2 is fewer than the 3 classes"),
         (lambda: problem(data=rare(), labels=60), "--labels 60 needs 20 examples of class 2"),
         (lambda: problem(data=rare(), labels=12, valid_labels=60), "--valid-labels 60 needs 20 examples of class 2"),
+        (lambda: problem(layer_rates=(0.1, 1)), r"--layer-rates takes one value or one a layer \(3, .*\), not 2"),
         (lambda: problem(()), "'dbn' starts from a stack: name one with --pretrained"),
         (lambda: problem(init=("he_norm",)), "no initialiser 'he_norm': did you mean 'he_normal'"),
     ],
@@ -224,19 +239,49 @@ def test_frozen_layers_stay_bit_for_bit(freeze: Any, epochs_fixed: int) -> None:
         assert moved == [record["epoch"] > epochs_fixed] * 4 + [True] * 2
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_the_learning_rate_of_every_step(schedule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates: list[float] = []
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ("constant", [1.0] * 12),
+        ("cosine", [0.5 * (1 + math.cos(math.pi * step / 12)) for step in range(12)]),
+        ("1,0.5@2,0.1@4", [1.0] * 3 + [0.5] * 6 + [0.1] * 3),
+        ("1:0", [1 - step / 12 for step in range(12)]),
+        ("0.3", [0.3] * 12),
+    ],
+)
+@pytest.mark.parametrize("layer_rates", [(1.0,), (0.1, 0.3, 2.0)])
+def test_the_learning_rate_of_every_step(
+    schedule: str, factors: list[float], layer_rates: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = problem(schedule=schedule, layer_rates=layer_rates, epochs=4)  # 24 labels, 10 a batch: 3 steps an epoch
+    fit = Fit(made, XAVIER, 0.2, 5)
+    layers = linear_layers(fit.network)
+    seen: list[list[float]] = []
     optimizer_step = torch.optim.SGD.step
 
     def watch(self: torch.optim.SGD, *arguments: Any) -> Any:
-        rates.extend({group["lr"] for group in self.param_groups})
+        rates = {parameter: group["lr"] for group in self.param_groups for parameter in group["params"]}
+        assert all(rates[layer.weight] == rates[layer.bias] for layer in layers)
+        seen.append([rates[layer.weight] for layer in layers])
         return optimizer_step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.SGD, "step", watch)
-    fitted(problem(schedule=schedule, epochs=4), rate=0.2)  # 24 labels, 10 a batch: 3 steps an epoch
-    cosine = [0.1 * (1 + math.cos(math.pi * step / 12)) for step in range(12)]
-    assert rates == pytest.approx(cosine if schedule == "cosine" else [0.2] * 12)
+    list(fit.epochs())
+    of_layers = layer_rates if len(layer_rates) > 1 else layer_rates * 3
+    assert seen == [pytest.approx([0.2 * factor * rate for rate in of_layers]) for factor in factors]
+
+
+def test_each_layer_steps_at_its_own_rate() -> None:
+    made = problem(layer_rates=(0.25, 3.0, 0.5), schedule="constant", momentum=0.0, batch_size=24, epochs=1)
+    fit, twin = Fit(made, DBN_ARM, 0.1, 5), made.network(DBN_ARM, 5)
+    train = made.labelled(5)[0]
+    torch.nn.functional.cross_entropy(twin(made.scaling(train.x)), labels_of(train)).backward()
+    list(fit.epochs())
+    for layer, before, factor in zip(linear_layers(fit.network), linear_layers(twin), (0.25, 3.0, 0.5), strict=True):
+        for now, start in ((layer.weight, before.weight), (layer.bias, before.bias)):
+            assert start.grad is not None
+            torch.testing.assert_close(now, start - 0.1 * factor * start.grad, rtol=0, atol=1e-7)
+            assert start.grad.abs().max() > 1e-3
 
 
 def test_refitting_trains_on_both_for_as_long_as_was_best() -> None:
@@ -267,32 +312,46 @@ def test_divergence_is_an_outcome() -> None:
     assert again.done
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
-@pytest.mark.parametrize("stop", [1, 3])
-def test_a_fit_goes_on_from_its_state(optimizer: Any, stop: int) -> None:
-    made = problem(optimizer=optimizer, freeze_epochs=2, patience=5)
+@pytest.mark.parametrize(
+    ("options", "normalised"),
+    [({}, False), (EVERYTHING, False), (EVERYTHING, True)],
+    ids=["plain", "everything", "normalised"],
+)
+@pytest.mark.parametrize(("optimizer", "stop"), [("sgd", 1), ("sgd", 3), ("adam", 3), ("rmsprop", 1)])
+def test_a_fit_goes_on_from_its_state(
+    options: Any, optimizer: Any, stop: int, normalised: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if normalised:
+        monkeypatch.setattr(Problem, "network", normalised_network)
+    made = problem(optimizer=optimizer, freeze_epochs=2, patience=5, **options)
     whole = fitted(made, DBN_ARM, rate=0.01)
     first, second = Fit(made, DBN_ARM, 0.01, 5), Fit(made, DBN_ARM, 0.01, 5)
     for _ in zip(range(stop), first.epochs(), strict=False):
         pass
     assert first.epoch == stop
-    second.load_state(first.state())
+    save_state(tmp_path / "state", first.state())
+    second.load_state(load_state(tmp_path / "state"))
     assert len(list(second.epochs())) == 6 - stop
-    for name, value in whole.network.state_dict().items():
-        assert torch.equal(second.network.state_dict()[name], value)
-        assert torch.equal(second.best_weights[name], whole.best_weights[name])
+    for a, b in ((whole.network, second.network), (whole.kept, second.kept)):
+        for name, value in a.state_dict().items():
+            assert torch.equal(b.state_dict()[name], value)
+    for name, value in whole.best_weights.items():
+        assert torch.equal(second.best_weights[name], value)
     assert second.best_epoch == whole.best_epoch
     untimed = [[{k: v for k, v in r.items() if "seconds" not in k} for r in fit.history] for fit in (whole, second)]
     assert untimed[0] == untimed[1]
 
 
-def test_a_seed_gives_the_same_fit_whatever_torch_drew_before() -> None:
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_a_seed_gives_the_same_fit_whatever_torch_drew_before(options: Any) -> None:
     fits = []
     for number in range(2):
         torch.manual_seed(number)
-        fits.append(fitted(problem(), DBN_ARM))
+        before = torch.get_rng_state()
+        fits.append(fitted(problem(**options), DBN_ARM))
+        assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(*(fit.best_weights.values() for fit in fits), strict=True))
-    other = fitted(problem(), DBN_ARM, seed=6)
+    other = fitted(problem(**options), DBN_ARM, seed=6)
     assert all((fits[0].best_weights[name] != value).any() for name, value in other.best_weights.items())
 
 
@@ -300,3 +359,205 @@ def test_the_stack_is_not_trained_with_the_network() -> None:
     before = {name: value.clone() for name, value in STACK.state_dict().items()}
     fitted(problem(), DBN_ARM)
     assert all(torch.equal(before[name], value) for name, value in STACK.state_dict().items())
+
+
+# Dropout
+
+FIRST, HIDDEN = 0.2, 0.5
+DROPOUT = {"input_dropout": FIRST, "hidden_dropout": HIDDEN}
+
+
+@pytest.fixture
+def masks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
+    """Every mask that is drawn."""
+    from dbn import finetuning
+
+    drawn: list[Tensor] = []
+    bits_below = finetuning.bits_below
+
+    def watch(probability: Tensor, generator: torch.Generator) -> Tensor:
+        drawn.append(bits_below(probability, generator).clone())
+        return drawn[-1].clone()
+
+    monkeypatch.setattr(finetuning, "bits_below", watch)
+    return iter([drawn]).__next__()
+
+
+def test_dropout_draws_anew_each_step_and_alike_for_every_arm(masks: list[Tensor]) -> None:
+    made = problem(epochs=3, batch_size=12, **DROPOUT)  # 2 steps an epoch, a mask a layer
+    found = {}
+    for arm, rate, seed in ((DBN_ARM, 0.1, 5), (HE, 0.1, 5), (TANH, 0.001, 5), (HE, 0.1, 6)):
+        masks.clear()
+        fitted(made, arm, rate, seed)
+        found[arm.name, seed] = list(masks)
+    first = found["dbn", 5]
+    assert [mask.shape for mask in first] == [(12, 36), (12, 7), (12, 5)] * 6
+    for other in (found["he_normal", 5], found["xavier_normal:tanh", 5]):
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    for layer in range(3):
+        of_steps = [*first[layer::3], *found["he_normal", 6][layer::3]]
+        assert all((a != b).any() for a, b in combinations(of_steps, 2))
+    for rate, drawn in ((FIRST, first[::3]), (HIDDEN, [*first[1::3], *first[2::3]])):
+        kept = torch.cat([mask.flatten() for mask in drawn])
+        assert abs(kept.mean() - (1 - rate)) < 5 * math.sqrt(rate * (1 - rate) / len(kept))
+
+
+@pytest.mark.parametrize(("inputs", "hidden", "layers"), [(FIRST, 0.0, [36]), (0.0, HIDDEN, [7, 5]), (0.0, 0.0, [])])
+def test_each_rate_has_its_own_place(inputs: float, hidden: float, layers: list[int], masks: list[Tensor]) -> None:
+    fitted(problem(epochs=1, batch_size=24, input_dropout=inputs, hidden_dropout=hidden))
+    assert [mask.shape[1] for mask in masks] == layers
+
+
+def test_what_dropout_draws_is_independent_for_each_element() -> None:
+    dropout = SeededDropout(0.3, torch.Generator().manual_seed(1))
+    x = torch.linspace(-1, 2, 11).repeat(4000, 1)
+    y = dropout(x)
+    kept = y != 0
+    torch.testing.assert_close(y, torch.where(kept, x / 0.7, 0.0))
+    error = 5 * math.sqrt(0.3 * 0.7 / 4000)
+    assert (kept.double().mean(0) - 0.7).abs().max() < error
+    together = kept.double().T @ kept.double() / 4000
+    apart = together[~torch.eye(11, dtype=torch.bool)]
+    assert (apart - 0.49).abs().max() < 5 * math.sqrt(0.49 * 0.51 / 4000)
+
+
+def test_pretrained_weights_keep_their_fields_under_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under every mask the field is that of the paper's rule, weights over keep; over all masks, pre-training's."""
+    rbm = stack(sizes=(5, 3)).layers[0]
+    network = stack(sizes=(5, 3)).to_mlp(2)
+    learner = with_dropout(network, FIRST, HIDDEN, torch.Generator())
+    weight, bias, keep = rbm.weight, rbm.hidden.bias, 1 - FIRST
+    x = torch.tensor([0.3, 1.0, 0.0, 0.8, 0.5])
+    mean = torch.zeros(3)
+    for bits in product((0.0, 1.0), repeat=5):
+        mask = torch.tensor(bits)
+        monkeypatch.setattr("dbn.finetuning.bits_below", lambda probability, _, mask=mask: mask.clone())
+        field = learner[:2](x)  # dropout, Linear
+        torch.testing.assert_close(field, (weight / keep) @ (mask * x) + bias)
+        mean += keep ** mask.sum() * FIRST ** (5 - mask.sum()) * field.detach()
+    torch.testing.assert_close(mean.sigmoid(), rbm.up(x))
+    torch.testing.assert_close(network[:2](x), rbm.up(x))  # and so has what predicts
+
+
+def test_dropout_leaves_the_network_and_its_predictions_alone() -> None:
+    made, plain = problem(**DROPOUT), problem().network(DBN_ARM, 5)
+    fit, x = fitted(made, DBN_ARM), made.scaling(SPLITS.valid.x)
+    assert str(fit.network) == str(plain)
+    plain.load_state_dict(fit.outcome().weights)
+    fit.network.load_state_dict(fit.outcome().weights)
+    fit.learner.train()
+    assert (fit.learner(x) != fit.learner(x)).any()
+    fit.learner.eval()
+    assert torch.equal(fit.learner(x), plain(x))
+    start = made.network(DBN_ARM, 5)
+    assert all(torch.equal(a.weight, b.weight) for a, b in zip(linear_layers(start), STACK.layers, strict=False))
+
+
+# Max-norm
+
+
+def test_the_max_norm_shortens_long_rows_and_leaves_the_rest_bit_for_bit() -> None:
+    start = linear_layers(problem().network(DBN_ARM, 5))
+    bound = start[0].weight.norm(dim=1).median().item()
+    made = problem(max_norm=bound, epochs=1)
+    layers = linear_layers(fitted(made, DBN_ARM, 1e-30).network)  # a rate at which no step moves anything
+    for layer, before in zip(layers[:-1], start[:-1], strict=True):
+        norms = before.weight.norm(dim=1, keepdim=True)
+        short = (norms <= bound)[:, 0]
+        assert torch.equal(layer.weight[short], before.weight[short])
+        torch.testing.assert_close(layer.weight[~short], (before.weight * bound / norms)[~short])
+        assert torch.equal(layer.bias, before.bias)
+    long = [(layer.weight.norm(dim=1) > bound).sum().item() for layer in start]
+    assert 0 < long[0] < 7
+    assert torch.equal(layers[-1].weight, start[-1].weight)
+
+
+def test_the_max_norm_holds_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    step = Fit._step
+
+    def watch(self: Fit, indices: Tensor, epoch: int, number: int) -> None:
+        step(self, indices, epoch, number)
+        norms.extend(layer.weight.norm(dim=1).max().item() for layer in linear_layers(self.network)[:-1])
+
+    monkeypatch.setattr(Fit, "_step", watch)
+    output = linear_layers(fitted(problem(max_norm=0.7), HE, 0.5).network)[-1]
+    assert max(norms) == pytest.approx(0.7, rel=1e-5)
+    assert output.weight.norm(dim=1).max() > 0.7
+
+
+def test_the_max_norm_leaves_frozen_layers_alone() -> None:
+    fit = fitted(problem(max_norm=0.1, freeze_epochs="all"), DBN_ARM)
+    for layer, rbm in zip(linear_layers(fit.network), STACK.layers, strict=False):
+        assert torch.equal(layer.weight, rbm.weight)
+        assert (layer.weight.norm(dim=1) > 0.1).all()
+
+
+# Averaged weights
+
+
+def normalised_network(made: Problem, arm: Any, seed: int) -> nn.Sequential:
+    """In place of `Problem.network`: batch normalisation before each activation."""
+    network = mlp([36, *made.hidden, CLASSES], arm.activation, normalise=True)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in linear_layers(network):
+            layer.weight.normal_(0, 0.3, generator=generator)
+            layer.bias.zero_()
+    return network
+
+
+@pytest.mark.parametrize("refit", [None, 4])
+def test_the_average_is_that_of_every_step(refit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    average: dict[str, Tensor] = {}
+    step = Fit._step
+
+    def watch(self: Fit, indices: Tensor, epoch: int, number: int) -> None:
+        step(self, indices, epoch, number)
+        for name, value in self.network.state_dict().items():
+            now = value.double()
+            average[name] = 0.8 * average[name] + 0.2 * now if name in average else now.clone()
+
+    monkeypatch.setattr(Fit, "_step", watch)
+    made = problem(average=0.8, epochs=4)
+    fit = fitted(made, HE, refit=refit)
+    for name, value in fit.kept.state_dict().items():
+        torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-6)
+        assert (value != fit.network.state_dict()[name]).any()
+    outcome = fit.outcome()
+    if refit:
+        assert all(torch.equal(outcome.weights[name], value) for name, value in fit.kept.state_dict().items())
+        return
+    network, valid = made.network(HE, 5), made.labelled(5)[1]
+    network.load_state_dict(outcome.weights)
+    logits = network(made.scaling(valid.x))
+    loss = torch.nn.functional.cross_entropy(logits, labels_of(valid)).item()
+    assert loss == fit.history[outcome.best_epoch - 1]["valid_loss"]
+
+
+def test_averaging_does_not_alter_what_is_averaged() -> None:
+    plain, averaged = fitted(problem(epochs=4), HE), fitted(problem(epochs=4, average=0.8), HE)
+    for name, value in plain.network.state_dict().items():
+        assert torch.equal(averaged.network.state_dict()[name], value)
+    losses = [[record["train_loss"] for record in fit.history] for fit in (plain, averaged)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("chunk", [2000, 10])
+def test_an_averaged_network_is_normalised_by_its_own_statistics(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Problem, "network", normalised_network)
+    monkeypatch.setattr("dbn.finetuning.CHUNK", chunk)
+    made = problem(average=0.9, **DROPOUT)
+    fit = fitted(made, HE)
+    first, normalise, last = fit.kept[0], fit.kept[1], fit.network[1]
+    assert isinstance(normalise, nn.BatchNorm1d)
+    assert isinstance(last, nn.BatchNorm1d)
+    fields = first(made.scaling(made.labelled(5)[0].x))
+    parts = fields.split(24 if chunk == 2000 else 8)
+    torch.testing.assert_close(normalise.running_mean, torch.stack([part.mean(0) for part in parts]).mean(0))
+    torch.testing.assert_close(normalise.running_var, torch.stack([part.var(0) for part in parts]).mean(0))
+    assert normalise.momentum == last.momentum == 0.1
+    assert (normalise.running_mean != last.running_mean).all()
+    plain = fitted(problem(**DROPOUT), HE)
+    for name, value in plain.network.state_dict().items():
+        assert torch.equal(fit.network.state_dict()[name], value)

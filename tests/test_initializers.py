@@ -286,34 +286,14 @@ def test_the_plain_network_is_linear_and_activation() -> None:
     assert list(mlp([4, 3, 2, 5], "tanh").state_dict()) == [f"{n}.{of}" for n in (0, 2, 4) for of in ("weight", "bias")]
 
 
-@pytest.mark.parametrize(
-    ("options", "modules"),
-    [
-        ({"dropout": (0.2, 0.0)}, "Dropout Linear Tanh Linear Tanh Linear"),
-        ({"dropout": (0.0, 0.5)}, "Linear Tanh Dropout Linear Tanh Dropout Linear"),
-        ({"normalise": True}, "Linear BatchNorm1d Tanh Linear BatchNorm1d Tanh Linear"),
-        (
-            {"normalise": True, "dropout": (0.2, 0.5)},
-            "Dropout Linear BatchNorm1d Tanh Dropout Linear BatchNorm1d Tanh Dropout Linear",
-        ),
-    ],
-)
-def test_what_stands_between_the_layers(options: dict[str, Any], modules: str) -> None:
-    network = mlp([4, 3, 2, 5], "tanh", **options)
+def test_what_stands_between_the_layers() -> None:
+    network = mlp([4, 3, 2, 5], "tanh", normalise=True)
+    modules = "Linear BatchNorm1d Tanh Linear BatchNorm1d Tanh Linear"
     assert " ".join(type(module).__name__ for module in network) == modules
-    rates = [module.p for module in network if isinstance(module, nn.Dropout)]
-    of_inputs, of_hidden = options.get("dropout", (0.0, 0.0))
-    assert rates == [of_inputs] * (of_inputs > 0) + [of_hidden] * 2 * (of_hidden > 0)
-    described = unfilled_mlp({"sizes": [4, 3, 2, 5], "activation": "tanh", **options})
+    described = unfilled_mlp({"sizes": [4, 3, 2, 5], "activation": "tanh", "normalise": True})
     assert str(described) == str(network)
     assert {parameter.device.type for parameter in described.parameters()} == {"meta"}
     assert [layer.in_features for layer in linear_layers(network)] == [4, 3, 2]
-
-
-@pytest.mark.parametrize("dropout", [(1.0, 0.0), (0.0, -0.1), (float("nan"), 0.0)])
-def test_a_share_that_cannot_be_dropped_is_refused(dropout: tuple[float, float]) -> None:
-    with pytest.raises(InputError, match="a share of units to drop is at least 0 and below 1, not"):
-        mlp([4, 3, 2], "tanh", dropout=dropout)
 
 
 def test_normalised_layers_are_what_they_say() -> None:
