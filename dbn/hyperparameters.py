@@ -81,6 +81,8 @@ class Pretraining:
     """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardised."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
     """Grey levels as probabilities (none), cut at 0.5, drawn anew each epoch (sample), or drawn once (fixed)."""
+    tied: bool = False
+    """Start an upper layer as the one below turned round: the stack's bound then starts at the value that it had."""
     features: Literal["mean", "sample"] = "mean"
     """What a trained layer hands to the next: probabilities or draws."""
     measure_every: int = 1

@@ -67,6 +67,8 @@ class LayerTrainer:
         self.data.prepare(1)
         mean, variance = self.data.moments()
         rbm.initialise(mean, variance, len(self.data), self._stream("weights"))
+        if config.tied and below:
+            rbm.turn(below[-1])
         self.offsets = Offsets.start(rbm, mean) if config.centred else None
         self.optimizer = make_optimizer(
             config.optimizer,

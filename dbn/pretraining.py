@@ -5,6 +5,7 @@ Hinton, Osindero & Teh (2006); Bengio et al. (2006), "Greedy layer-wise training
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,14 @@ def pretrain(
 def unlabelled(splits: Splits, config: Pretraining, device: torch.device) -> Unlabelled:
     """The rows of training and validation on the device, and the scaling that the visible units ask for.
 
-    InputError for values that the visible units cannot take.
+    InputError for values that the visible units cannot take, and for layers that cannot be tied.
     """
     if config.visible == "gaussian":
         scaling = Scaling(splits.divisor, *standardisation(splits.train.x, splits.divisor))
     else:
         check_bernoulli(splits)
         scaling = Scaling(splits.divisor)
+    _check_tied(splits.train.x.shape[1], config)
     parts = {"train": splits.train.x, "valid": splits.valid.x}
     if config.binarize == "fixed":
         # Here, once: every layer, and whatever is measured, sees the same pixels.
@@ -124,6 +126,14 @@ def pretrain_stack(
     if run:
         save_stack(run.path, dbn)
     return dbn
+
+
+def _check_tied(n_visible: int, config: Pretraining) -> None:
+    """Before a lower layer is trained for nothing."""
+    with torch.device("meta"):
+        rbms = [new_rbm(n_visible, layer, config) for layer in range(1, len(config.hidden) + 1)]
+    for lower, upper in pairwise(rbms) if config.tied else ():
+        upper.turn(lower)
 
 
 def _keep_last_good(data: Unlabelled, config: Pretraining, run: RunFolder | None) -> str:

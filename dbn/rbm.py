@@ -13,6 +13,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from dbn.errors import InputError
 from dbn.units import Units
 
 
@@ -90,6 +91,26 @@ class RBM(Harmonium, nn.Module):
         """
         self.weight.normal_(0.0, 0.01, generator=generator)
         self.visible.fit_marginals(mean, variance, n)
+
+    @torch.no_grad()
+    def turn(self, below: "RBM") -> None:
+        """Take over `below` upside down: its hidden units as the visible ones, its visible units as the first hidden.
+
+        The marginal of the visible units is then that of the hidden ones of `below`, up to what further hidden units
+        add to it, so that a stack of both has the likelihood of the lower one. Raises InputError if a side does not
+        fit. Hinton, Osindero & Teh (2006), "A fast learning algorithm for deep belief nets", section 4.
+        """
+        kinds = (self.visible.kind, self.visible.size, self.hidden.kind)
+        if kinds != (below.hidden.kind, below.hidden.size, below.visible.kind) or self.hidden.size < below.visible.size:
+            raise InputError(
+                f"{self.hidden.size} {self.hidden.kind} hidden units cannot start as the {below.visible.size} "
+                f"{below.visible.kind} units two layers below: use as many of that kind, or more"
+            )
+        n = below.visible.size
+        self.weight[:n] = below.weight.T
+        for name, parameter in below.visible.named_parameters():
+            self.hidden.get_parameter(name)[:n] = parameter
+        self.visible.load_state_dict(below.hidden.state_dict())
 
     def hidden_field(self, v: Tensor) -> Tensor:
         """W v: what the visible units tell the hidden ones, (B, H)."""

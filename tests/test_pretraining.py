@@ -25,6 +25,7 @@ from dbn.errors import InputError
 from dbn.hyperparameters import Pretraining
 from dbn.layer_data import Unlabelled
 from dbn.layer_training import LayerTrainer
+from dbn.likelihood import dbn_bound
 from dbn.pretraining import new_rbm, pretrain_stack, summary, unlabelled
 from dbn.rbm import RBM
 from dbn.runs import RunFolder, begin, load
@@ -286,6 +287,16 @@ def test_the_layers_below_are_frozen(options: dict[str, Any]) -> None:
     assert not both.training
 
 
+def test_a_tied_layer_starts_at_the_value_of_the_one_below() -> None:
+    config = replace(SMALL, hidden=(7, 36), tied=True, binarize="fixed")
+    data = small_data(config)
+    lower = train(config=replace(config, hidden=(7,))).layers[0]
+    upper = LayerTrainer(new_rbm(36, 2, config), [lower], data, config).rbm
+    stack, x = DBN([lower, upper]), data.scaling(data.train)
+    bound = dbn_bound(stack, x, exact.log_partition(upper), torch.Generator().manual_seed(0), samples=1)
+    torch.testing.assert_close(bound, exact.log_likelihood(lower, x, exact.log_partition(lower)), rtol=0, atol=1e-3)
+
+
 # Interruptions
 
 
@@ -439,6 +450,11 @@ def test_no_learning_rate_ends_in_another_error(visible: Any, rate: float, tmp_p
         (torch.ones(20, 4), {"visible": "gaussian"}, "cannot standardise columns 0, 1, 2, 3"),
         (torch.rand(20, 4).log().log(), {}, "nan"),
         (torch.rand(20, 4), {"epochs": (1, 2, 3)}, "--epochs takes one value or one a layer"),
+        (
+            torch.rand(20, 4),
+            {"tied": True},
+            "2 bernoulli hidden units cannot start as the 4 bernoulli units two layers",
+        ),
         (torch.rand(20, 4), {"device": "cuda:77"}, "--device cuda:77 is not available here"),
     ],
 )

@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from enumeration import PAIRS, Z, conditional, joint, make_rbm, rng, support
+from enumeration import PAIRS, Z, conditional, joint, make_rbm, randomise, rng, support
 from torch import Tensor
 from torch.testing import assert_close
 
+from dbn.errors import InputError
 from dbn.rbm import RBM
-from dbn.units import Bernoulli, Gaussian
+from dbn.units import UNITS, Bernoulli, Gaussian
 
 each_pair = pytest.mark.parametrize(("visible", "hidden"), PAIRS)
 
@@ -115,3 +116,35 @@ def test_initialise_starts_at_the_marginals_with_small_weights() -> None:
     again = RBM(Gaussian(300), Bernoulli(200))
     again.initialise(mean, variance, 1000, rng(7))
     assert torch.equal(rbm.weight, again.weight)
+
+
+@pytest.mark.parametrize(("visible", "hidden"), PAIRS)
+def test_turned_round_it_gives_the_hidden_units_their_marginal(visible: str, hidden: str) -> None:
+    below = make_rbm(visible, hidden)
+    upper = RBM(UNITS[hidden](below.hidden.size), UNITS[visible](below.visible.size)).double()
+    upper.turn(below)
+    h, v = support(below.hidden)[0], support(below.visible)[0]
+    every_h, every_v = h.repeat_interleave(len(v), 0), v.repeat(len(h), 1)
+    assert_close(upper.energy(every_h, every_v), below.energy(every_v, every_h))
+
+
+def test_further_hidden_units_stay_as_they_were() -> None:
+    below, upper = RBM(Bernoulli(3), Bernoulli(4)), RBM(Bernoulli(4), Bernoulli(5))
+    for seed, rbm in enumerate((below, upper)):
+        randomise(rbm, seed)
+    before = {name: value.clone() for name, value in upper.state_dict().items()}
+    upper.turn(below)
+    assert torch.equal(upper.weight[:3], below.weight.T)
+    assert torch.equal(upper.weight[3:], before["weight"][3:])
+    assert torch.equal(upper.hidden.bias[:3], below.visible.bias)
+    assert torch.equal(upper.hidden.bias[3:], before["hidden.bias"][3:])
+    assert torch.equal(upper.visible.bias, below.hidden.bias)
+
+
+@pytest.mark.parametrize("sizes", [(5, 4, 5), (3, 5, 5), (3, 4, 2)])
+def test_what_does_not_fit_is_not_turned(sizes: tuple[int, int, int]) -> None:
+    below, upper = RBM(Bernoulli(3), Bernoulli(4)), RBM(Bernoulli(sizes[1]), Bernoulli(sizes[2]))
+    if sizes == (5, 4, 5):
+        below = RBM(Gaussian(3), Bernoulli(4))
+    with pytest.raises(InputError, match=r"cannot start as the 3 .* units two layers below: use as many"):
+        upper.turn(below)
