@@ -1,10 +1,11 @@
 # make demo   pre-train on the shipped digits, fine-tune on 300 labels, print the table (offline)
 # make test   format check, lint, types and tests
+# make bench  time training against bare matrix products and other packages: a few minutes on a machine that is idle
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 demo: .venv/installed
 	$(BIN)/python scripts/pretrain.py --config scripts/recipes/demo-pretrain.yaml --overwrite
@@ -17,11 +18,19 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+bench: .venv/installed-bench
+	mkdir -p runs
+	$(BIN)/python scripts/benchmark.py --output runs/benchmark.json
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dbn needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+# The others are timed where they can be had, and named as left out where they cannot.
+.venv/installed-bench: .venv/installed
+	-$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]' && touch $@
 
 clean:
 	rm -rf .venv

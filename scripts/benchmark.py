@@ -1,111 +1,149 @@
-"""Time a CD-1 epoch against as many times the five matrix products that it cannot do without."""
+"""Time our training against the matrix products that it cannot do without, and against what others do instead."""
 
+import gc
 import json
-import os
-import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from dbn.checks import check_distinct, check_some, check_whole, settle
 from dbn.command_line import run_script
 from dbn.errors import InputError
+
+if TYPE_CHECKING:
+    from bench.cases import Key
+    from bench.running import Runner, Setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     """scripts/benchmark.py."""
 
+    cases: tuple[str, ...] | None = None
+    """Names such as cd1-epoch, pt-step or ais, timed with what they are compared with; an unknown one is answered with
+    all names. Left out, a standard set of a few minutes."""
+    full: bool = False
+    """Also at batch sizes of 10 to 1,000 and 100 to 4,096 hidden units, over six times the examples, and for all layers
+    of 500-500-2000: much longer."""
+    precision: tuple[Literal["float32", "bf16"], ...] | None = None
+    """Of our matrix products; left out, float32, and bf16 where the processor has such products."""
     visible: int = 784
     """Visible units."""
     hidden: int = 500
     """Hidden units."""
     batch_size: int = 100
     """Examples in one step."""
-    steps: int = 200
-    """Steps in an epoch."""
+    steps: int = 100
+    """Steps in an epoch, all of which are timed at once."""
     repeats: int = 7
-    """Timed epochs of each kind, in alternation."""
+    """Times that each case is timed, in alternation."""
     output: Path | None = None
     """A JSON file for the figures."""
 
     def __post_init__(self) -> None:
-        for name in ("visible", "hidden", "batch_size", "steps", "repeats"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}.")
+        settle(self)
+        check_some(self, "cases", "precision")
+        check_distinct(self, "cases", "precision")
+        check_whole(self, 1, "visible", "hidden", "batch_size", "steps", "repeats")
+        if self.output and (self.output.is_dir() or not self.output.parent.is_dir()):
+            raise InputError(f"--output {self.output} cannot be written: name a file in a folder that is there.")
 
 
 def main(config: BenchmarkConfig) -> None:
-    """Warm up, time both in alternation, print a table."""
-    import torch
+    """Size after size: make the cases, warm up, time them in alternation, print a table."""
+    from bench.cases import CASES, GRID, grid, plan
+    from bench.machine import describe, machine, peak_memory
+    from bench.report import RULE, results_of, table
+    from bench.running import Setting
 
-    epochs = {"five products": five_products(config), "CD-1 epoch": cd_epoch(config)}
-    for run in epochs.values():
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    for _ in range(config.repeats):
-        for name, run in epochs.items():
-            begin = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - begin)
-    ratios = [ours / bare for ours, bare in zip(seconds["CD-1 epoch"], seconds["five products"], strict=True)]
-    print(
-        f"{config.visible}-{config.hidden}, batch {config.batch_size}, {config.steps} steps an epoch, float32, CPU, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} cores"
-    )
-    print(f"{'':15}  {'ms a step':>9}  {'least':>6}  {'most':>6}")
-    for name, values in seconds.items():
-        step = [1000 * value / config.steps for value in values]
-        print(f"{name:15}  {median(step):9.3f}  {min(step):6.3f}  {max(step):6.3f}")
-    print(f"{'ratio':15}  {median(ratios):9.3f}  {min(ratios):6.3f}  {max(ratios):6.3f}")
+    from dbn.storage import write_whole
+
+    precisions, notes = available(config.precision)
+    names = config.cases or tuple(name for name, case in CASES.items() if case.standard)
+    base = Setting((config.visible, config.hidden), config.batch_size, config.steps)
+    todo = [(base, plan(names, precisions))]
+    if config.full:
+        at_all_sizes = plan(config.cases or GRID, precisions)
+        todo += [(setting, at_all_sizes) for setting in grid(base)]
+    about = machine()
+    absent = rehearse(key for _, baselines in todo for key in baselines)
+    notes += [f"{name} was left out: {why} (pip install 'torch-dbn[bench]')." for name, why in absent.items()]
+
+    print(describe(about), *notes, f"{config.repeats} repeats in alternation after a warm-up; {RULE}.", sep="\n")
+    results: list[dict[str, Any]] = []
+    for setting, baselines in todo:
+        runners, memory = make([key for key in baselines if key[0] not in absent], setting)
+        if runners:
+            found = results_of(setting, runners, alternate(runners, config.repeats), memory, baselines)
+            print(f"\n{setting}\n{table(found)}", flush=True)
+            results += found
+    peak = peak_memory()
+    print(f"\nPeak memory of the process: {peak:,.0f} MB. That of a case is what its making and first epoch added.")
     if config.output:
-        found: dict[str, Any] = {"seconds": seconds, "ratio": median(ratios), "ratios": ratios}
-        config.output.write_text(json.dumps(found, indent=2) + "\n")
+        report = {"machine": about, "rule": RULE, "repeats": config.repeats, "notes": notes, "results": results}
+        write_whole(config.output, (json.dumps(report | {"peak_memory_mb": peak}, indent=2) + "\n").encode())
 
 
-def five_products(config: BenchmarkConfig) -> Callable[[], None]:
-    """Up, down, up and the two outer products of CD-1, with nothing between them."""
-    import torch
+def available(asked: tuple[str, ...] | None) -> tuple[tuple[str, ...], list[str]]:
+    """The precisions to time, and a sentence where one is left out; InputError where one is asked for and not there."""
+    from dbn.training import pick_device, pick_precision
 
-    v = torch.rand(config.batch_size, config.visible)
-    h = torch.rand(config.batch_size, config.hidden)
-    weight = torch.randn(config.hidden, config.visible)
-    gradient = torch.empty_like(weight)
-    up, down = torch.empty_like(h), torch.empty_like(v)
-
-    def run() -> None:
-        for _ in range(config.steps):
-            torch.mm(v, weight.T, out=up)
-            torch.mm(h, weight, out=down)
-            torch.mm(v, weight.T, out=up)
-            torch.mm(h.T, v, out=gradient)
-            torch.addmm(gradient, h.T, v, alpha=-1.0, out=gradient)
-
-    return run
+    try:
+        for name in asked or ("float32", "bf16"):
+            pick_precision(name, pick_device("cpu"))
+    except InputError:
+        if asked:
+            raise
+        return ("float32",), ["bf16 was left out: this processor has no products in bfloat16."]
+    return asked or ("float32", "bf16"), []
 
 
-def cd_epoch(config: BenchmarkConfig) -> Callable[[], None]:
-    """The training part of an epoch as `scripts/pretrain.py` runs it with its defaults."""
-    import torch
+def rehearse(keys: "Iterable[Key]") -> dict[str, str]:
+    """Run every case once in small, so that all is imported; the names of those that cannot be, and why."""
+    from bench.cases import CASES
+    from bench.running import Setting
 
-    from dbn.hyperparameters import Pretraining
-    from dbn.layer_data import Unlabelled
-    from dbn.layer_training import LayerTrainer
-    from dbn.pretraining import new_rbm
-    from dbn.scaling import Scaling
-    from dbn.training import run_epochs
+    absent: dict[str, str] = {}
+    for name, precision in keys:
+        try:
+            CASES[name].make(Setting((20, 10), batch_size=10, steps=2, precision=precision, network=(10,))).run()
+        except ImportError as error:
+            absent[name] = str(error)
+    return absent
 
-    x = torch.randint(256, (config.steps * config.batch_size, config.visible), dtype=torch.uint8)
-    training = Pretraining(hidden=(config.hidden,), batch_size=config.batch_size)
-    trainer = LayerTrainer(new_rbm(config.visible, 1, training), [], Unlabelled(x, None, Scaling()), training)
 
-    def run() -> None:
-        trainer.epoch += 1
-        run_epochs([trainer.epoch], trainer.batches, trainer.step, lambda *_: True, device=trainer.device)
+def make(keys: "Iterable[Key]", setting: "Setting") -> "tuple[dict[Key, Runner], dict[Key, float | None]]":
+    """The cases, each run once to warm up, and the MB that it took; None where that cannot be told."""
+    from bench.cases import CASES
+    from bench.machine import fresh_peak, status
 
-    return run
+    runners: dict[Key, Runner] = {}
+    memory: dict[Key, float | None] = {}
+    for name, precision in keys:
+        before = fresh_peak()
+        runners[name, precision] = runner = CASES[name].make(replace(setting, precision=precision))
+        runner.run()
+        after = status("VmHWM")
+        memory[name, precision] = None if before is None or after is None else max(0.0, after - before)
+    return runners, memory
+
+
+def alternate(runners: "dict[Key, Runner]", repeats: int) -> "dict[Key, list[float]]":
+    """Milliseconds a step, a list a case. Each repeat goes through all cases, the order turned by one."""
+    keys = list(runners)
+    found: dict[Key, list[float]] = {key: [] for key in keys}
+    gc.collect()
+    gc.freeze()  # what is there stays there, and need not be looked through before every timing
+    for repeat in range(repeats):
+        first = repeat % len(keys)
+        for key in keys[first:] + keys[:first]:
+            gc.collect()
+            time.sleep(0.02)  # the last case's threads may still be spinning
+            found[key].append(1000 * runners[key].run() / runners[key].steps)
+    gc.unfreeze()
+    return found
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What `benchmark.py` times, how it is compared, and the machine that it is timed on."""

@@ -1,0 +1,96 @@
+"""The machine that is timed: what it is, whether it is idle, and the memory that was taken on it."""
+
+import gc
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch-dbn", "torch", "numpy", "scikit-learn", "rbms", "learnergy")
+IDLE = 0.5
+"""The greatest load that is not remarked on."""
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, threads, versions, and what else kept the machine busy in the last minute."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": _processor(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "cores_allowed": cores,
+        "threads": torch.get_num_threads(),
+        "numpy_threads": _numpy_threads(),
+        "load_before": os.getloadavg()[0],
+        "versions": versions,
+    }
+
+
+def describe(about: dict[str, Any]) -> str:
+    """`machine()` in two lines, and a third where others are busy on it."""
+    numpy = "" if about["numpy_threads"] is None else f" ({about['numpy_threads']} of numpy's)"
+    lines = [
+        f"{about['processor']}, {about['cores_allowed']} of {about['cores']} cores, {about['threads']} threads{numpy}",
+        ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
+    ]
+    if about["load_before"] > IDLE:
+        lines.append(
+            f"The machine was not idle before: its load was {about['load_before']:.1f} in the last minute. Figures "
+            "mean little unless it is alone."
+        )
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _numpy_threads() -> int | None:
+    """Of numpy's matrix products, which scikit-learn uses; None where nothing tells."""
+    try:
+        import numpy  # noqa: F401, RUF100
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return None
+    return max((int(each["num_threads"]) for each in threadpool_info() if each["user_api"] == "blas"), default=None)
+
+
+def fresh_peak() -> float | None:
+    """MB in memory now; from here on VmHWM tells the peak. None where the system has no such thing."""
+    gc.collect()
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return None
+    return status("VmRSS")
+
+
+def status(name: str) -> float | None:
+    """A line of /proc/self/status, in MB."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def peak_memory() -> float:
+    """Of the whole process since its start, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

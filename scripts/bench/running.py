@@ -1,0 +1,88 @@
+"""A case makes a `Runner`, which does so many steps and gives the seconds of training alone."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+CLASSES = 10
+"""Of the labels that are fine-tuned on."""
+CHAINS = 100
+"""Of annealed importance sampling."""
+PER_STEP = 5
+"""Steps of annealed importance sampling for one of training, since each is short."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The size of a case."""
+
+    sizes: tuple[int, ...] = (784, 500)
+    """Units of the data and of each layer; the last layer is the one that is trained."""
+    batch_size: int = 100
+    steps: int = 100
+    """Updates in an epoch, which has steps · batch_size examples."""
+    precision: str = "float32"
+    network: tuple[int, ...] = (500, 500, 2000)
+    """Hidden units of the network that is fine-tuned, on data as wide as the visible layer."""
+
+    @property
+    def visible(self) -> int:
+        """Units that the trained layer sees."""
+        return self.sizes[-2]
+
+    @property
+    def hidden(self) -> int:
+        """Units of the trained layer."""
+        return self.sizes[-1]
+
+    @property
+    def examples(self) -> int:
+        """In an epoch."""
+        return self.steps * self.batch_size
+
+    def __str__(self) -> str:
+        units = "-".join(map(str, self.sizes))
+        return f"{units}, batch {self.batch_size}, {self.steps} steps and {self.examples:,} examples an epoch"
+
+
+class Runner(NamedTuple):
+    """A case, ready to be timed."""
+
+    run: Callable[[], float]
+    """Does `steps` steps; gives the seconds of training alone."""
+    steps: int
+    state: Any
+    """What is trained or filled, for whoever wants to see that it was."""
+
+
+class Case(NamedTuple):
+    """Something to time, and what its time is divided by."""
+
+    make: Callable[[Setting], Runner]
+    baselines: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("float32",)
+    """Those that it can be asked for."""
+    standard: bool = True
+    """Whether it is timed where no cases are named."""
+
+
+def clocked(work: Callable[[], object]) -> Callable[[], float]:
+    """`work`, with its seconds."""
+
+    def run() -> float:
+        begin = time.perf_counter()
+        work()
+        return time.perf_counter() - begin
+
+    return run
+
+
+def repeated(step: Callable[[], object], steps: int) -> Callable[[], float]:
+    """So many steps, with their seconds."""
+
+    def work() -> None:
+        for _ in range(steps):
+            step()
+
+    return clocked(work)
