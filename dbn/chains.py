@@ -1,7 +1,7 @@
 """Where the negative samples of the likelihood gradient come from.
 
-A source of negatives has `negatives(rbm, data, hidden_field, generator)`, which gives visible states (N, V) after
-`steps` Gibbs steps; `steps` may be changed at any time. `metrics()` is what it can tell of itself, and
+A source of negatives has `negatives(rbm, data, hidden_field, generator)`, which gives visible states after `steps`
+Gibbs steps; `steps` may be changed at any time. `metrics()` is what it can tell of itself, and
 `state()`/`load_state()` the tensors that must survive an interruption. A new one is a class and a line in `CHAINS`.
 
 Chains that persist follow the model while it is learned, so they must move faster than it changes. Their states are
@@ -11,7 +11,7 @@ samples, never means.
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
@@ -21,13 +21,22 @@ from dbn.errors import InputError
 from dbn.rbm import RBM
 
 
+class Negatives(NamedTuple):
+    """What chains have come to."""
+
+    states: Tensor
+    """v, (N, V)."""
+    field: Tensor | None = None
+    """W v, (N, H), of chains that need it themselves."""
+
+
 class Chains(Protocol):
     """A source of negative samples."""
 
     steps: int
 
-    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Tensor:
-        """Visible states (N, V); `hidden_field` is W v of the data, which the caller has computed already."""
+    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
+        """`hidden_field` is W v of the data, which the caller has computed already."""
         ...
 
     def metrics(self) -> dict[str, float]:
@@ -58,13 +67,13 @@ class DataChains:
         self.mean_last = mean_last
 
     @torch.no_grad()
-    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Tensor:
+    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
         """k steps from the data, (B, V)."""
         h = rbm.hidden.sample(hidden_field, generator)
         for _ in range(self.steps - 1):
             h = rbm.sample_hidden(rbm.sample_visible(h, generator), generator)
         mean_last = rbm.visible.linear_statistics if self.mean_last is None else self.mean_last
-        return rbm.down(h) if mean_last else rbm.sample_visible(h, generator)
+        return Negatives(rbm.down(h) if mean_last else rbm.sample_visible(h, generator))
 
     def metrics(self) -> dict[str, float]:
         """Nothing."""
@@ -95,13 +104,21 @@ class PersistentChains:
         self._kept: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Tensor:
-        """The chains k steps on, (chains, V); data and their field are not used."""
+    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
+        """The chains k steps on, (chains, V); data and their field are not used.
+
+        Hidden units begin with the field that the last call gave, of the model before its last update: the gradient
+        has needed it meanwhile, and a step costs as many products as one of CD.
+        """
         if not self._kept:
             v = _at_field_zero(rbm, self.chains, generator)
-            self._kept = {"v": v, "reference": v}
-        self._kept["v"] = rbm.gibbs(self._kept["v"].to(rbm.weight), self.steps, generator)
-        return self._kept["v"]
+            self._kept = {"v": v, "field": rbm.hidden_field(v), "reference": v}
+        v, field = self._kept["v"].to(rbm.weight), self._kept["field"].to(rbm.weight)
+        for _ in range(self.steps):
+            v = rbm.sample_visible(rbm.hidden.sample(field, generator), generator)
+            field = rbm.hidden_field(v)
+        self._kept |= {"v": v, "field": field}
+        return Negatives(v, field)
 
     def metrics(self) -> dict[str, float]:
         """`chain_autocorrelation`: of the chains now and at the last call, at first their start."""
@@ -112,7 +129,7 @@ class PersistentChains:
         return {"chain_autocorrelation": float(autocorrelation(now, then.to(now)))}
 
     def state(self) -> dict[str, Tensor]:
-        """`v`, and `reference`, the chains at the last call of `metrics`: both (chains, V)."""
+        """`v`, its `field`, and `reference`, the chains at the last call of `metrics`: (chains, V) or (chains, H)."""
         return dict(self._kept)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -151,7 +168,7 @@ class TemperedChains:
         """The position of each row, (T·chains, 1)."""
 
     @torch.no_grad()
-    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Tensor:
+    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
         """The chains at β = 1 after k steps at all temperatures, (chains, V); data and their field are not used."""
         path = self._path_to(rbm, generator)
         v, beta = self._kept["v"].to(rbm.weight), self._beta
@@ -162,7 +179,7 @@ class TemperedChains:
             product = product[self._swaps(path, beta, v, product, generator)]
             v = annealed.sample_visible(annealed.hidden.sample(beta * product, generator), generator)
         self._kept["v"] = v
-        return v[-self.chains :]
+        return Negatives(v[-self.chains :])
 
     def _swaps(self, path: Path, beta: Tensor, v: Tensor, product: Tensor, generator: torch.Generator) -> Tensor:
         """The row whose state each row takes over, (T·N,); without a transfer to the host, as are the counts."""

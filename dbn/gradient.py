@@ -65,7 +65,12 @@ class Offsets:
 
 @torch.no_grad()
 def set_gradient(
-    rbm: RBM, data: Tensor, negatives: Tensor, hidden_field: Tensor | None = None, offsets: Offsets | None = None
+    rbm: RBM,
+    data: Tensor,
+    negatives: Tensor,
+    hidden_field: Tensor | None = None,
+    offsets: Offsets | None = None,
+    negative_field: Tensor | None = None,
 ) -> Means:
     """Write into `.grad` of every parameter the direction that an optimiser descends; give the means of the data.
 
@@ -73,11 +78,13 @@ def set_gradient(
     With offsets, which slide to the data first, G = −⟨(E[h|v] − λ)(v − μ)ᵀ⟩_data + ⟨…⟩_negatives for the weight; Gᵀλ is
     taken off the visible bias' gradient and Gμ off the hidden one's; other parameters have theirs.
 
-    data: (B, V); negatives: (N, V); hidden_field: W v of the data if the caller has it, (B, H).
+    data: (B, V); negatives: (N, V); hidden_field, negative_field: W v of the data and of the negatives if the caller
+    has them, (B, H) and (N, H).
     """
     data_field = rbm.hidden_field(data) if hidden_field is None else hidden_field
     data_hidden = rbm.hidden.expected_statistics(data_field)
-    negative_hidden = rbm.hidden.expected_statistics(rbm.hidden_field(negatives))
+    fields = rbm.hidden_field(negatives) if negative_field is None else negative_field
+    negative_hidden = rbm.hidden.expected_statistics(fields)
 
     # The statistic of a bias is x itself, so its expectation is E[h | v].
     _set_weight_gradient(rbm, data_hidden["bias"], data, negative_hidden["bias"], negatives)

@@ -153,8 +153,8 @@ class LayerTrainer:
         x = self.data.batch(indices)
         with self.rbm.products_in(self.precision):
             field = self.rbm.hidden_field(x)
-            negatives = self.chains.negatives(self.rbm, x, field, self.noise)
-            means = set_gradient(self.rbm, x, negatives, field, self.offsets)
+            negatives, negative_field = self.chains.negatives(self.rbm, x, field, self.noise)
+            means = set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field)
         for penalty in self.penalties.values():
             penalty.before_step(self.rbm, means)
         before = self.rbm.weight.clone() if number == self.steps - 1 else None

@@ -190,7 +190,7 @@ def test_the_tutorial_makes_our_update() -> None:
     for _ in range(3):
         x = torch.rand(5, 6)
         tutorial.step(x)
-        negatives = DataChains(1).negatives(rbm, x, rbm.hidden_field(x), torch.Generator())
+        negatives = DataChains(1).negatives(rbm, x, rbm.hidden_field(x), torch.Generator()).states
         set_gradient(rbm, x, negatives)
         optimizer.step()
     assert (tutorial.weight - start).abs().max() > 0.01

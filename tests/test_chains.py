@@ -47,7 +47,7 @@ each_persistent = pytest.mark.parametrize("estimator", ["pcd", "pt"])
 
 
 def negatives(chains: Chains, rbm: RBM, generator: torch.Generator) -> Tensor:
-    return chains.negatives(rbm, NOTHING, NOTHING, generator)
+    return chains.negatives(rbm, NOTHING, NOTHING, generator).states
 
 
 def gibbs(rbm: RBM, v: Tensor, generator: torch.Generator) -> Tensor:
@@ -57,12 +57,12 @@ def gibbs(rbm: RBM, v: Tensor, generator: torch.Generator) -> Tensor:
 
 def data_chains(rbm: RBM, v: Tensor, generator: torch.Generator) -> Tensor:
     with torch.no_grad():
-        return DataChains(3, mean_last=False).negatives(rbm, v, rbm.hidden_field(v), generator)
+        return DataChains(3, mean_last=False).negatives(rbm, v, rbm.hidden_field(v), generator).states
 
 
 def persistent_chains(rbm: RBM, v: Tensor, generator: torch.Generator) -> Tensor:
     chains = PersistentChains(3, len(v))
-    chains.load_state({"v": v, "reference": v})
+    chains.load_state({"v": v, "field": rbm.hidden_field(v).detach(), "reference": v})
     return negatives(chains, rbm, generator)
 
 
@@ -145,7 +145,7 @@ def spreading_rbm(size: int) -> RBM:
 def test_contrastive_divergence_takes_exactly_k_steps(steps: int, mean_last: bool | None) -> None:
     rbm = spreading_rbm(8)
     data = torch.eye(8)[:1]
-    v = DataChains(steps, mean_last).negatives(rbm, data, rbm.hidden_field(data), rng())
+    v = DataChains(steps, mean_last).negatives(rbm, data, rbm.hidden_field(data), rng()).states
     assert v.tolist() == [[1.0] * (steps + 1) + [0.0] * (7 - steps)]
     assert torch.equal(rbm.gibbs(data, steps, rng()), v)
 
@@ -153,7 +153,7 @@ def test_contrastive_divergence_takes_exactly_k_steps(steps: int, mean_last: boo
 def test_the_hidden_field_given_is_the_one_used() -> None:
     rbm = spreading_rbm(4)
     data, other = torch.eye(4)[:1], torch.eye(4)[2:3]
-    v = DataChains(1).negatives(rbm, data, rbm.hidden_field(other), rng())
+    v = DataChains(1).negatives(rbm, data, rbm.hidden_field(other), rng()).states
     assert v.tolist() == [[0.0, 1.0, 1.0, 1.0]]
 
 
@@ -171,7 +171,7 @@ def test_the_last_visible_step_gives_means_only_where_they_carry_every_statistic
 ) -> None:
     rbm = make_rbm(visible, hidden)
     data = torch.rand(20, rbm.visible.size, dtype=torch.float64, generator=rng(2))
-    v = DataChains(1, mean_last).negatives(rbm, data, rbm.hidden_field(data), rng(3))
+    v = DataChains(1, mean_last).negatives(rbm, data, rbm.hidden_field(data), rng(3)).states
     generator = rng(3)
     h = rbm.sample_hidden(data, generator)
     assert_close(v, rbm.down(h) if means[visible] else rbm.sample_visible(h, generator), rtol=0, atol=0)
@@ -182,7 +182,8 @@ def test_the_last_visible_step_gives_means_only_where_they_carry_every_statistic
 def test_negatives_follow_the_generator(visible: str, hidden: str) -> None:
     rbm = make_rbm(visible, hidden)
     data = torch.rand(20, rbm.visible.size, dtype=torch.float64, generator=rng(2))
-    first, again, other = (DataChains(2).negatives(rbm, data, rbm.hidden_field(data), rng(seed)) for seed in (4, 4, 5))
+    fields = rbm.hidden_field(data)
+    first, again, other = (DataChains(2).negatives(rbm, data, fields, rng(seed)).states for seed in (4, 4, 5))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -242,10 +243,11 @@ def test_the_number_of_steps_may_change_and_chains_go_on_where_they_were(estimat
     data = torch.eye(8)[:1]
     if estimator != "cd":
         negatives(chains, rbm, rng())
-        chains.load_state(chains.state() | {"v": data.expand(len(chains.state()["v"]), -1)})
+        start = data.expand(len(chains.state()["v"]), -1)
+        chains.load_state(chains.state() | {"v": start, "field": rbm.hidden_field(start).detach()})
     lit = []
     for chains.steps in (1, 3, 2):
-        lit.append(int(chains.negatives(rbm, data, rbm.hidden_field(data), rng()).sum()))
+        lit.append(int(chains.negatives(rbm, data, rbm.hidden_field(data), rng()).states.sum()))
     assert lit == ([2, 4, 3] if estimator == "cd" else [2, 5, 7])
 
 
@@ -335,6 +337,21 @@ def test_saved_chains_go_on_bit_for_bit(estimator: str, visible: str, hidden: st
     assert all(torch.equal(going.state()[name], value) for name, value in resumed.state().items())
     assert state.keys() == going.state().keys() == resumed.state().keys()
     assert all(torch.equal(state[name], value) for name, value in kept.items())
+
+
+@each_pair
+def test_persistent_chains_give_the_field_that_their_next_step_starts_from(visible: str, hidden: str) -> None:
+    rbm, chains = make_rbm(visible, hidden), PersistentChains(2, 9)
+    v, field = chains.negatives(rbm, NOTHING, NOTHING, rng(1))
+    assert field is not None
+    assert_close(field, rbm.hidden_field(v))
+    rbm.load_state_dict(make_rbm(visible, hidden, seed=3).state_dict())
+    # Hidden biases are those of now, and so is W from the second step on.
+    generator = rng(2)
+    with torch.no_grad():
+        first = rbm.sample_visible(rbm.hidden.sample(field, generator), generator)
+        second = rbm.sample_visible(rbm.sample_hidden(first, generator), generator)
+    assert torch.equal(chains.negatives(rbm, NOTHING, NOTHING, rng(2)).states, second)
 
 
 @each_persistent
