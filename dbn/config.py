@@ -183,7 +183,7 @@ class PredictConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyTraining(Finetuning):
-    """As `Finetuning`, whose values these are one by one: see `at`."""
+    """How the arms are trained and compared, for each number of labels: see `at`."""
 
     labels: tuple[int | Literal["all"], ...] = ("all",)  # type: ignore[assignment]
     """Numbers of labelled training examples, balanced over classes, or all."""
@@ -204,8 +204,7 @@ class StudyTraining(Finetuning):
         check_distinct(self, "labels")
         check_whole(self, 1, "tuning_seeds")
         check_per(self, len(self.labels), "for each of --labels", "valid_labels", "seeds", "epochs", "batch_size")
-        for labels in self.labels:
-            self.at(labels)
+        _ = [self.at(labels) for labels in self.labels]  # which checks the rest
 
     def at(self, labels: int | Literal["all"]) -> Finetuning:
         """What the arms of one number of labels are trained with."""
@@ -248,7 +247,7 @@ class StudyConfig(RunConfig):
     workers: int = 1
     """Processes that train at once."""
     threads: int | None = None
-    """Threads of each; left out, the cores divided by --workers."""
+    """Threads of each; left out, the cores divided by --workers. Another number may change the last digits of sums."""
     training: StudyTraining = field(default_factory=StudyTraining)
 
     def __post_init__(self) -> None:
@@ -265,9 +264,7 @@ class StudyConfig(RunConfig):
             raise InputError("--stacks needs --recipe, which says how to pre-train them.")
         dbn = any(arm.partition(":")[0] == "dbn" for arm in arms)
         if dbn and not (self.pretrained or self.recipe):
-            raise InputError(
-                "--init dbn needs --pretrained or --recipe: name stacks, how to train them, or other arms."
-            )
+            raise InputError("--init dbn needs --pretrained or --recipe: name stacks, or how to train them.")
         if self.recipe and not dbn:
             raise InputError("--recipe is for the arm dbn: name it in --init, or leave the recipe out.")
         for name in () if self.pretrained or self.recipe else ("dataset", "hidden"):

@@ -20,13 +20,14 @@ from dbn.config import (
     PredictConfig,
     PretrainConfig,
     SampleConfig,
+    StudyConfig,
     to_dict,
 )
 from dbn.errors import InputError
 from dbn.hyperparameters import Finetuning, Pretraining
 from dbn.options import options_of
 
-CLASSES = [PretrainConfig, FinetuneConfig, EvaluateConfig, SampleConfig, PredictConfig]
+CLASSES = [PretrainConfig, FinetuneConfig, EvaluateConfig, SampleConfig, PredictConfig, StudyConfig]
 SAMPLE = ["--run", "r", "--output", "o.png"]
 ALONE = ["--init", "he_normal", "--dataset", "mnist", "--hidden", "9"]
 

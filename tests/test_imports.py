@@ -66,11 +66,18 @@ ROOMS = {
     "signals": "assessment_report events mlp",
     "starts": "belief_net mlp",
     "storage": "",
+    "study": (
+        "belief_net comparison config datasets events hyperparameters initializers mlp pretraining problem report runs "
+        "scaling signals training"
+    ),
+    "study_report": "evaluation runs signals study",
+    "study_run": "config plots runs storage study study_report training workers",
     "tables": "",
     "training": "",
     "units": "",
     "vision": "tables",
     "watching": "",
+    "workers": "",
 }
 """The rooms of the package, and those that each may import."""
 
@@ -93,6 +100,7 @@ LIBRARIES = {
     "tables": "numpy",
     "training": "tqdm",
     "vision": "numpy torchvision",
+    "workers": "tqdm",
 }
 """What a room may import from elsewhere, torch aside."""
 

@@ -10,11 +10,18 @@ import pytest
 import torch
 
 from dbn.command_line import parse
-from dbn.config import FinetuneConfig, PredictConfig, PretrainConfig, SampleConfig
+from dbn.config import EvaluateConfig, FinetuneConfig, PredictConfig, PretrainConfig, SampleConfig, StudyConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "sample": SampleConfig, "predict": PredictConfig}
+CONFIGS = {
+    "pretrain": PretrainConfig,
+    "finetune": FinetuneConfig,
+    "evaluate": EvaluateConfig,
+    "sample": SampleConfig,
+    "study": StudyConfig,
+    "predict": PredictConfig,
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -90,6 +97,6 @@ def test_every_option_that_the_readme_names_exists() -> None:
         "--config",
     }
     prose = re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)
-    named = set(re.findall(r"`(--[a-z][a-z-]*)", prose))
+    named = set(re.findall(r"`(--[a-z][a-z0-9-]*)", prose))
     assert named
     assert named <= known

@@ -1,0 +1,297 @@
+"""A study: a grid of arms × depth × activation × number of labels × seeds, each cell a comparison of its own.
+
+An arm in a cell is one comparison in a folder of its own, tuned on validation data; it is done once its result.json
+is there. What a cell gives depends on nothing but its own options: not on the grid around it, nor on who does it when.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, final
+
+from dbn.belief_net import DBN
+from dbn.comparison import Chosen, Comparison, folder_name
+from dbn.config import DataConfig, PretrainConfig, StudyConfig, to_dict
+from dbn.datasets import Splits, load_splits
+from dbn.errors import InputError
+from dbn.events import EventLog
+from dbn.hyperparameters import Pretraining
+from dbn.initializers import parse_arm
+from dbn.mlp import ACTIVATIONS
+from dbn.pretraining import new_rbm, pretrain_stack, unlabelled
+from dbn.problem import Problem, labels_of, splits_of
+from dbn.randomness import permutation, stream
+from dbn.report import result
+from dbn.runs import CONFIG, RunFolder, begin, load
+from dbn.scaling import Scaling
+from dbn.signals import record, summarise, trace
+from dbn.training import pick_device
+
+RESULT, SIGNALS = "result.json", "signals.json"
+STACKS = 5
+SIGNAL_EXAMPLES = 500
+"""Enough for a standard deviation within a few per cent."""
+
+
+class Unit(NamedTuple):
+    """An arm in a cell of the grid: what is done by one process, under all seeds."""
+
+    labels: int | Literal["all"]
+    hidden: tuple[int, ...]
+    activation: str
+    """Of the cell; empty where each arm has its own."""
+    arm: str
+    """As `init` names it."""
+
+    @property
+    def cell(self) -> str:
+        """The cell's name: 100-labels-500x2-tanh."""
+        return "-".join(filter(None, [f"{self.labels}-labels", self.shape, self.activation]))
+
+    @property
+    def shape(self) -> str:
+        """500x3 for three layers of 500 units, 500-2000 for layers that differ."""
+        if len(self.hidden) > 1 and len(set(self.hidden)) == 1:
+            return f"{self.hidden[0]}x{len(self.hidden)}"
+        return _dashed(self.hidden)
+
+    @property
+    def full_arm(self) -> str:
+        """The arm with the activation of the cell."""
+        return f"{self.arm}:{self.activation}" if self.activation else self.arm
+
+
+@final
+class Study:
+    """The grid of a configuration on its data; every process of a study holds one.
+
+    `recipe` holds the options of the file that `config.recipe` names. InputError as for `load_splits` and `load`, and
+    for a grid that does not fit its stacks.
+    """
+
+    def __init__(self, config: StudyConfig, recipe: PretrainConfig | None = None) -> None:
+        self.config, self.recipe = config, recipe
+        self.device = pick_device(config.device)
+        self.splits = self._load_splits()
+        self.given = [load(path) for path in config.pretrained]
+        self.shapes = self._shapes()
+        self.units = self._units()
+
+    # What is there before anything starts
+
+    def _load_splits(self) -> Splits:
+        config = self.config
+        if config.dataset is None and config.pretrained:
+            splits = splits_of(config.pretrained[0], data_dir=config.data_dir, label_column=config.label_column)
+        else:
+            data = self._data()
+            splits = load_splits(data.dataset, data_dir=data.data_dir, label_column=data.label_column)
+        parts = {name: getattr(splits, name) for name in ("train", "valid", "test")}
+        return replace(splits, **{name: part and part.to(self.device) for name, part in parts.items()})
+
+    def _data(self) -> DataConfig:
+        """The study's own, and what it leaves out from the recipe."""
+        config, data = self.config, self.recipe.data if self.recipe else DataConfig()
+        return DataConfig(
+            dataset=config.dataset or data.dataset,
+            data_dir=config.data_dir or data.data_dir,
+            label_column=config.label_column or data.label_column,
+        )
+
+    def _shapes(self) -> list[tuple[int, ...]]:
+        hidden, depths = self.config.hidden, self.config.depths
+        whose = "--hidden"
+        if hidden is None and self.recipe:
+            hidden, whose = self.recipe.training.hidden, f"--recipe {self.config.recipe}"
+        elif hidden is None:
+            hidden, whose = tuple(self.given[0].sizes[1:]), f"the stack {self.config.pretrained[0]}"
+        if self.config.hidden and len(hidden) == 1:
+            hidden *= max(depths or (1,))
+        depths = depths or (len(hidden),)
+        if max(depths) > len(hidden):
+            raise InputError(f"--depths {max(depths)} is more than the {len(hidden)} layers of {whose}")
+        for path, stack in zip(self.config.pretrained, self.given, strict=True):
+            if tuple(stack.sizes[1 : 1 + max(depths)]) != hidden[: max(depths)]:
+                raise InputError(
+                    f"the deepest networks have layers of {_dashed(hidden[: max(depths)])}, but the stack {path} of "
+                    f"{_dashed(stack.sizes[1:])}: pre-train one that begins with the same"
+                )
+        return [hidden[:depth] for depth in depths]
+
+    def _units(self) -> list[Unit]:
+        for name in self.config.activations:
+            if name not in ACTIVATIONS:
+                raise InputError(f"--activations: there is no {name!r}: choose from {', '.join(ACTIVATIONS)}")
+        if self.config.activations:
+            for text in self.config.training.init:
+                if ":" in text:
+                    raise InputError(f"--init {text} has an activation, which --activations varies: leave one out")
+        return [
+            Unit(labels, hidden, activation, arm)
+            for labels in self.config.training.labels
+            for hidden in self.shapes
+            for activation in self.config.activations or ("",)
+            for arm in self.config.training.init
+        ]
+
+    def check(self) -> None:
+        """InputError for the first cell that cannot run, or stacks that were begun with other options."""
+        if len(self.config.pretrained) > max(self.config.training.seeds):
+            raise InputError(f"--pretrained names {len(self.config.pretrained)} runs, more than there are seeds")
+        stacks = self.given or self._unlearned()
+        cells: dict[str, list[Unit]] = {}
+        for unit in self.units:
+            cells.setdefault(unit.cell, []).append(unit)
+        for units in cells.values():
+            _ = self._problem(units[0], stacks, [unit.full_arm for unit in units]).test
+        for path, number in ((self.stack_folder(number), number) for number in self.stack_tasks):
+            if self.config.resume and (path / CONFIG).is_file():
+                begin(path, self._stack_options(number), resume=True, overwrite=False)
+
+    # Stacks
+
+    @property
+    def stack_tasks(self) -> range:
+        """The numbers of the stacks that the study trains itself."""
+        return range((self.config.stacks or STACKS) if self.recipe else 0)
+
+    def _pretraining(self, number: int) -> Pretraining:
+        """The recipe for as many layers as are needed, under the stack's own seed."""
+        assert self.recipe is not None
+        hidden, options = max(self.shapes, key=len), self.recipe.training
+        per_layer = {name: getattr(options, name) for name in ("epochs", "learning_rate", "gibbs_steps")}
+        fewer = {name: values and values[: len(hidden)] for name, values in per_layer.items()}
+        return replace(options, hidden=hidden, seed=self.config.training.seed + number, **fewer)
+
+    def stack_folder(self, number: int) -> Path:
+        """Where a stack of the study's own is kept, a run like those of scripts/pretrain.py."""
+        return self.config.run / "stacks" / f"seed-{self.config.training.seed + number}"
+
+    def _stack_options(self, number: int) -> dict[str, Any]:
+        path, training = self.stack_folder(number), self._pretraining(number)
+        return to_dict(PretrainConfig(run=path, device=self.config.device, data=self._data(), training=training))
+
+    def _unlearned(self) -> list[DBN]:
+        """A stack like those to be trained, for checks."""
+        if not self.recipe:
+            return []
+        training, n = self._pretraining(0), self.splits.train.x.shape[1]
+        rbms = [new_rbm(n, layer, training) for layer in range(1, len(training.hidden) + 1)]
+        return [DBN(rbms, unlabelled(self.splits, training, self.device).scaling)]
+
+    def has_stack(self, number: int) -> bool:
+        """Whether it is trained to the end."""
+        return (self.stack_folder(number) / RESULT).is_file()
+
+    def pretrain(self, number: int) -> None:
+        """Train a stack of the study's own, unless it is there."""
+        if self.has_stack(number):
+            return
+        run = _begin(self.stack_folder(number), self._stack_options(number))
+        training = self._pretraining(number)
+        data = unlabelled(self.splits, training, self.device)
+        stack = pretrain_stack(data, training, run)
+        run.write_json(RESULT, {"sizes": stack.sizes})
+        shutil.rmtree(run.path / "checkpoint", ignore_errors=True)
+
+    @cached_property
+    def stacks(self) -> list[DBN]:
+        """Those given, or trained by now, on the study's device."""
+        stacks = self.given or [load(self.stack_folder(number)) for number in self.stack_tasks]
+        return [stack.requires_grad_(False).to(self.device) for stack in stacks]
+
+    # Units
+
+    def _problem(self, unit: Unit, stacks: list[DBN], arms: list[str]) -> Problem:
+        depth = len(unit.hidden)
+        cut = tuple(DBN(stack.layers[:depth], stack.scaling, stack.image_shape) for stack in stacks)
+        training = replace(self.config.training.at(unit.labels), init=tuple(arms))
+        scaling = cut[0].scaling if cut else Scaling(self.splits.divisor).to(self.device)
+        return Problem(self.splits, scaling, unit.hidden, cut[: training.seeds], training)
+
+    def problem(self, unit: Unit) -> Problem:
+        """What the unit is about: as scripts/finetune.py would compare its one arm with nothing."""
+        return self._problem(unit, self.stacks, [unit.full_arm])
+
+    def folder(self, unit: Unit) -> Path:
+        """Where the unit is kept, a run like those of scripts/finetune.py."""
+        return self.config.run / "cells" / unit.cell / folder_name(parse_arm(unit.arm).name)
+
+    def is_done(self, unit: Unit) -> bool:
+        """Whether nothing is left to do, nor to tidy up."""
+        return (self.folder(unit) / RESULT).is_file() and not (self.folder(unit) / "checkpoint").exists()
+
+    def train(self, unit: Unit) -> None:
+        """Tune the arm, train it under all seeds, test it, measure its signals; nothing of it where it is done."""
+        path = self.folder(unit)
+        if not (path / RESULT).is_file():
+            problem = self.problem(unit)
+            about = {"dataset": self.splits.name, "hidden": list(unit.hidden)}
+            run = _begin(path, {**about, **to_dict(problem.config)})
+            comparison, chosen = self._chosen(problem, run)
+            test_errors = comparison.test([chosen])
+            # First: what an interruption has doubled in the events goes when the row of the HPARAMS tab is written.
+            run.write_json(SIGNALS, _signals(problem, comparison, chosen))
+            comparison.write([chosen], test_errors)
+            found = result(problem, [chosen], test_errors)
+            (errors,) = test_errors.values()
+            found["records"] = [
+                {
+                    "seed": seed,
+                    "test_error": error,
+                    "valid_error": tuned.valid_error,
+                    "learning_rate": chosen.learning_rate,
+                    "best_epoch": tuned.best_epoch,
+                    "epochs": len(tuned.history),
+                    "diverged": tuned.diverged,
+                    "seconds": final.seconds,
+                }
+                for seed, error, tuned, final in zip(problem.seeds, errors, chosen.tuned, chosen.final, strict=True)
+            ]
+            run.write_json(RESULT, found)
+        # The weights of every fit, which take more room than all else.
+        shutil.rmtree(path / "checkpoint", ignore_errors=True)
+
+    def _chosen(self, problem: Problem, run: RunFolder) -> tuple[Comparison, Chosen]:
+        """The arm under the rate that the tuning seeds chose, trained under all seeds."""
+        config, few = problem.config, self.config.training.tuning_seeds
+        comparison = Comparison(problem, run)
+        if few is None or few >= config.seeds or len(config.learning_rates) == 1:
+            return comparison, comparison.train()[0]
+        tuning = replace(problem, config=replace(config, seeds=few), stacks=problem.stacks[:few])
+        rate = Comparison(tuning, run).train()[0].learning_rate
+        # Their fits under that rate are files by now, and are not done again.
+        whole = replace(problem, config=replace(config, learning_rate=(rate,)))
+        return comparison, Comparison(whole, run).train()[0]
+
+
+def _signals(problem: Problem, comparison: Comparison, chosen: Chosen) -> dict[str, list[list[Mapping[str, float]]]]:
+    """Signals by seed and layer, at the start and after training; in TensorBoard too."""
+    found: dict[str, list[list[Mapping[str, float]]]] = {"start": [], "end": []}
+    for seed, outcome in zip(problem.seeds, chosen.final, strict=True):
+        examples, _ = problem.labelled(seed)
+        rows = permutation(len(examples), stream(seed, "signals"))[:SIGNAL_EXAMPLES].to(problem.device)
+        x, y = problem.scaling(examples.x[rows]), labels_of(examples)[rows]
+        network = problem.network(chosen.arm, seed)
+        folder = comparison.folder(chosen.arm.name, seed)
+        with EventLog(folder) as events:
+            for moment, step in (("start", 0), ("end", outcome.best_epoch)):
+                traced = trace(network, x, y)
+                record(events, traced, step)
+                found[moment].append([each._asdict() for each in summarise(traced)])
+                network.load_state_dict(outcome.weights)
+    return found
+
+
+def _begin(path: Path, options: dict[str, Any]) -> RunFolder:
+    """The folder of a part of the study, to go on with where it was begun."""
+    begun = (path / CONFIG).is_file()
+    if not begun:
+        shutil.rmtree(path, ignore_errors=True)
+    return begin(path, options, resume=begun, overwrite=False)
+
+
+def _dashed(sizes: Any) -> str:
+    return "-".join(map(str, sizes))

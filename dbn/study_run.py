@@ -1,0 +1,136 @@
+"""A study carried out: stacks, then every arm in every cell, by several processes; results, tables and figures."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from dbn.config import PretrainConfig, StudyConfig
+from dbn.errors import InputError
+from dbn.plots import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
+from dbn.runs import RunFolder
+from dbn.storage import write_whole
+from dbn.study import Study, Unit
+from dbn.study_report import Results, labels_of_unit, read_signals, report, results
+from dbn.training import progress_bar
+from dbn.workers import carry_out, threads_each
+
+
+def carry_out_study(study: Study, *, figures: bool = True, progress: bool = False) -> str:
+    """Do what is not done yet, and give study.md, which stands in the run folder with results.jsonl and figures.
+
+    results.jsonl and study.md hold all that is done whenever an arm in a cell is. InputError as for `carry_out`.
+    """
+    stacks = [number for number in study.stack_tasks if not study.has_stack(number)]
+    units = [unit for unit in study.units if not study.is_done(unit)]
+    _each(study, stacks, Study.pretrain, "stacks", lambda: None, progress=progress)
+    _each(study, units, Study.train, "cells × arms", lambda: write(study), progress=progress)
+    return write(study, figures=figures)
+
+
+def _each(
+    study: Study,
+    tasks: list[Any],
+    method: Callable[[Study, Any], None],
+    name: str,
+    after: Callable[[], object],
+    *,
+    progress: bool,
+) -> None:
+    config = study.config
+    prepare: Callable[[], Callable[[Any], None]] = partial(_worker, config, study.recipe, method)
+    if config.workers == 1:
+        prepare = partial(partial, method, study)  # what is loaded need not be loaded again
+    threads = config.threads or threads_each(config.workers)
+    with progress_bar(len(tasks), name, shown=progress) as bar:
+        for _ in carry_out(prepare, tasks, workers=config.workers, threads=threads):
+            after()
+            bar.update()
+
+
+def _worker(
+    config: StudyConfig, recipe: PretrainConfig | None, method: Callable[[Study, Any], None]
+) -> Callable[[Any], None]:
+    return partial(method, Study(config, recipe))
+
+
+def write(study: Study, *, figures: bool = False) -> str:
+    """results.jsonl, study.md and, when asked for, figures of what is done; the text of study.md."""
+    found = results(study)
+    lines = [json.dumps(record, allow_nan=False) + "\n" for records in found.values() for record in records]
+    write_whole(study.config.run / "results.jsonl", "".join(lines).encode())
+    text = report(study, found, list(_drawn(study, found)) if figures else ())
+    write_whole(study.config.run / "study.md", text.encode())
+    return text
+
+
+def _drawn(study: Study, found: Results) -> Iterator[str]:
+    """Paragraphs that show the figures, and a sentence for those that cannot be drawn."""
+    refusals = []
+    for name, draw in _figures(study, found):
+        path = Path("figures") / f"{name}.png"
+        try:
+            save(draw(), study.config.run / path)
+            yield f"![{name}]({path.as_posix()})"
+        except InputError as error:
+            refusals.append(f"{str(error).rstrip('.')}.")
+    yield from dict.fromkeys(refusals)
+
+
+def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Names, and functions that draw: signals where the labels are the last of `labels`."""
+    order = study.config.training.init
+    networks = sorted(found, key=lambda unit: (study.shapes.index(unit.hidden), unit.activation))
+    if len(study.config.training.labels) > 1:
+        for (shape, activation), units in groupby(networks, lambda unit: (unit.shape, unit.activation)):
+            errors = _errors(list(units), found, "labels")
+            title = _joined(f"{shape} hidden units", activation)
+            name = f"labels-{_dashed(shape, activation)}"
+            yield name, partial(error_against_labels, errors, title=title, order=order)
+    if len(study.shapes) > 1:
+        widths = sorted(found, key=lambda unit: (study.config.training.labels.index(unit.labels), unit.activation))
+        for (labels, activation), units in groupby(widths, lambda unit: (unit.labels, unit.activation)):
+            group = list(units)
+            title = _joined(labels_of_unit(study, group[0]), activation)
+            name = f"depth-{_dashed(f'{labels}-labels', activation)}"
+            yield name, partial(error_against_depth, _errors(group, found, "depth"), title=title, order=order)
+    for (shape, activation), units in groupby(networks, lambda unit: (unit.shape, unit.activation)):
+        last = {unit.arm: read_signals(study, unit) for unit in units}
+        moments = {
+            "at the start": {arm: signals["start"] for arm, signals in last.items()},
+            "after training": {arm: signals["end"] for arm, signals in last.items()},
+        }
+        title = _joined(f"{shape} hidden units", activation)
+        yield f"signals-{_dashed(shape, activation)}", partial(signal_by_layer, moments, title=title, order=order)
+    for cell, units in groupby(found, lambda unit: unit.cell):
+        group = list(units)
+        curves = {unit.arm: _curve(study, unit, found[unit][0]["learning_rate"]) for unit in group}
+        title = _joined(labels_of_unit(study, group[0]), f"{group[0].shape} hidden units", group[0].activation)
+        yield f"curves-{cell}", partial(learning_curves, curves, title=title, order=order)
+
+
+def _errors(units: list[Unit], found: Results, axis: str) -> dict[str, dict[float, list[float]]]:
+    errors: dict[str, dict[float, list[float]]] = {}
+    for unit in units:
+        records = found[unit]
+        errors.setdefault(unit.arm, {})[records[0][axis]] = [record["test_error"] for record in records]
+    return errors
+
+
+def _curve(study: Study, unit: Unit, rate: float) -> dict[float, list[float]]:
+    """Validation error (%) of every seed under the rate kept, by epoch."""
+    curve: dict[float, list[float]] = {}
+    for record in RunFolder(study.folder(unit)).metrics():
+        if record["learning_rate"] == rate and record["stage"] == "tune":
+            curve.setdefault(record["epoch"], []).append(record["valid_error"])
+    return curve
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
+
+
+def _dashed(*parts: str) -> str:
+    return "-".join(filter(None, parts))

@@ -1,0 +1,30 @@
+"""Compare starts over a grid of depths, activations and numbers of labels, and tell what chance can explain."""
+
+import os
+
+from dbn.command_line import parse, run_script
+from dbn.config import PretrainConfig, StudyConfig, to_dict
+
+
+def main(config: StudyConfig) -> None:
+    """Check every cell, do what is not done yet, print the tables."""
+    # Before torch loads Intel's library, where it has that: the same sums whatever the number of threads.
+    os.environ.setdefault("MKL_CBWR", "AUTO")
+    from dbn.runs import begin
+    from dbn.study import Study
+    from dbn.study_run import carry_out_study
+
+    recipe = None
+    if config.recipe:
+        recipe = parse(PretrainConfig, ["--config", str(config.recipe)], description="")
+    study = Study(config, recipe)
+    study.check()
+    # Who does the work, and with how many threads, may change on the way.
+    options = {name: value for name, value in to_dict(config).items() if name not in ("workers", "threads")}
+    begin(config.run, options, resume=config.resume, overwrite=config.overwrite)
+    print(carry_out_study(study, progress=True))
+    print(f"This is {config.run}/study.md; every number is in results.jsonl beside it.")
+
+
+if __name__ == "__main__":
+    run_script(main, StudyConfig, __doc__)
