@@ -27,10 +27,8 @@ def independent(rbm: RBM, mean: Tensor, variance: Tensor, n: int) -> RBM:
     mean, variance: (V,), smoothed as `Units.fit_marginals` does. The rest of the hidden θ, a precision say, is
     copied: at field 0 the hidden units of both ends then have the same width.
     """
-    base = copy.deepcopy(rbm).requires_grad_(False)
-    base.weight.zero_()
+    base = rbm.uncoupled()
     base.visible.fit_marginals(mean, variance, n)
-    base.hidden.bias.zero_()
     return base
 
 

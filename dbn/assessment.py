@@ -18,7 +18,7 @@ from dbn.held_out import HeldOut
 from dbn.importance import LogZ, Progress, ais, bracket, doubts, reverse_ais, schedule, summarise
 from dbn.layer_data import LayerData
 from dbn.likelihood import layer_bounds, pseudo_likelihood
-from dbn.randomness import permutation, stream
+from dbn.randomness import always_the_same, permutation, stream
 from dbn.rbm import RBM
 from dbn.training import progress_bar
 
@@ -96,9 +96,7 @@ def assess(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: bool 
 def _some(x: Tensor, most: int | None = None) -> Tensor:
     """At most so many rows, `SOME` where nothing is said, at random but always the same."""
     most = SOME if most is None else most
-    if len(x) <= most:
-        return x
-    return x[permutation(len(x), stream(0, "measured examples"))[:most].to(x.device)]
+    return x if len(x) <= most else x[always_the_same(len(x), most).to(x.device)]
 
 
 # log Z
@@ -109,7 +107,7 @@ def _estimates(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: b
     if config.exact:
         values = [exact.log_partition(rbm) for rbm in stack.layers]
         return [Estimate(value, (value, value), None, {}, []) for value in values]
-    betas = schedule(config.ais)
+    betas = schedule(config.resolved()["ais"])
     steps = len(stack.layers) * (3 if config.reverse else 1) * (len(betas) - 1)
     with progress_bar(steps, "annealing", shown=progress) as bar:
         return [_annealed(stack, layer, data, betas, config, bar.update) for layer in range(len(stack.layers))]
@@ -130,12 +128,13 @@ def _annealed(
     )
     inputs.prepare(1)
     path = Path(independent(rbm, *inputs.moments(), len(inputs)), rbm)
-    forward = ais(path, betas, config.chains, noise("AIS"), progress)
+    chains = config.resolved()["chains"]
+    forward = ais(path, betas, chains, noise("AIS"), progress)
     found = summarise(forward)
     log_z, *interval, size = found
     reverse, warnings = {}, doubts("forward", forward, found)
     if config.reverse:
-        drawn = permutation(len(inputs), stream(config.seed, "where reverse AIS starts", layer))[: config.chains]
+        drawn = permutation(len(inputs), stream(config.seed, "where reverse AIS starts", layer))[:chains]
         starts = {"data": inputs.batch(drawn.to(rows.device)), "end points": forward.states}
         for name, start in starts.items():
             both = bracket(forward, reverse_ais(path, betas, start, noise(f"reverse AIS from {name}"), progress))
@@ -169,7 +168,7 @@ def _terms(stack: DBN, data: HeldOut, rows: Tensor, seed: int, part: str) -> Ten
     """The bound of the first 1, 2, … layers plus the log Z of the last of them, of every row, (L, N)."""
     noise = stream(seed, "bound", part, device=rows.device)
     terms = [layer_bounds(stack, data.scaling(x), noise) for x in rows.split(ROWS)]
-    return torch.cat(terms, 1).cpu().double() - data.log_volume
+    return torch.cat(terms, 1).cpu().double() - data.log_volume(part)
 
 
 def _mean(values: Tensor) -> Mean:
@@ -214,7 +213,13 @@ def _pseudo_likelihood(stack: DBN, data: HeldOut, *, progress: bool) -> dict[str
 def _method(config: EvaluateConfig) -> dict[str, Any]:
     if config.exact:
         return {"method": "exact"}
-    return {"method": "ais", "chains": config.chains, "temperatures": len(schedule(config.ais))}
+    resolved = config.resolved()
+    return {
+        "method": "ais",
+        "chains": resolved["chains"],
+        "schedule": resolved["ais"],
+        "temperatures": len(schedule(resolved["ais"])),
+    }
 
 
 def _units(stack: DBN) -> list[dict[str, Any]]:

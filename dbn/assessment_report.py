@@ -11,7 +11,9 @@ def report(found: dict[str, Any]) -> str:
     sizes = " – ".join(f"{units['size']:,} {units['kind']}" for units in found["units"])
     how = "exact"
     if found["method"] == "ais":
-        how = f"AIS, {found['chains']:,} chains, {found['temperatures']:,} temperatures, seed {found['seed']}"
+        schedule = found["schedule"] if isinstance(found["schedule"], str) else "quick's proportions"
+        how = f"AIS, {found['chains']:,} chains, {found['temperatures']:,} temperatures ({schedule}), "
+        how += f"seed {found['seed']}"
         how += "; the model is small enough for --exact" if found["exact_possible"] else ""
     heading = "\n".join([f"Model: {sizes} units. log Z: {how}.", *found["origin"]])
     log_z: list[Line] = [("log Z", "nats", "ln(Ẑ ± 3 s.e.)", "effective sample size", "reverse − forward")]

@@ -8,7 +8,6 @@ Chains that persist follow the model while it is learned, so they must move fast
 samples, never means.
 """
 
-import copy
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, final
@@ -57,8 +56,8 @@ class DataChains:
     """CD-k: chains that start at the data and take `steps` Gibbs steps. Hinton (2002).
 
     With `mean_last` the last visible step gives probabilities in place of a sample (Hinton 2010, section 3.2).
-    Left out, that is done exactly where it leaves the gradient unbiased given h: where every learned visible
-    statistic is linear. A learned precision would lose its variance and run away.
+    Left out, that is done where every learned visible statistic is linear, so that a mean loses none of them. A
+    learned precision would lose its variance and run away.
     """
 
     def __init__(self, steps: int, mean_last: bool | None = None) -> None:
@@ -107,8 +106,8 @@ class PersistentChains:
     def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
         """The chains k steps on, (chains, V); data and their field are not used.
 
-        Hidden units begin with the field that the last call gave, of the model before its last update: the gradient
-        has needed it meanwhile, and a step costs as many products as one of CD.
+        Hidden units begin with the field that the last call gave, of the weights before the last update, and with the
+        biases of now: the gradient has needed it meanwhile, and a step costs as many products as one of CD.
         """
         if not self._kept:
             v = _at_field_zero(rbm, self.chains, generator)
@@ -141,8 +140,8 @@ class PersistentChains:
 class TemperedChains:
     """PT: persistent chains at every position 0 = β_0 < … < β_T−1 = 1 of a path, which change places with neighbours.
 
-    The path leads to the RBM from a base with W = 0, hidden biases 0 and the other θ of the RBM at the first call,
-    where the visible units are as the data's marginals set them; the base stays while the RBM learns. A step is an
+    The path leads to the RBM from a base with W = 0, hidden biases 0 and the other θ of the RBM at the first call: in
+    training, the visible units as the data's marginals set them; the base stays while the RBM learns. A step is an
     attempt to swap and a Gibbs step. A swap of x_a and x_b between neighbours a, b is accepted with probability
 
         min(1, exp(F_a(x_a) + F_b(x_b) − F_a(x_b) − F_b(x_a)))
@@ -203,10 +202,7 @@ class TemperedChains:
     def _path_to(self, rbm: RBM, generator: torch.Generator) -> Path:
         place = rbm.weight.device, rbm.weight.dtype
         if self._path is None or self._path.rbm is not rbm or place != (self._beta.device, self._beta.dtype):
-            base = copy.deepcopy(rbm).requires_grad_(False)
-            base.zero_grad()
-            base.weight.zero_()
-            base.hidden.bias.zero_()
+            base = rbm.uncoupled()
             if self._kept:
                 base.load_state_dict({name: self._kept[f"base.{name}"] for name in _theta(base)}, strict=False)
             else:

@@ -53,17 +53,20 @@ def check_number(config: Any, name: str, wanted: str, allowed: Callable[[float],
             raise InputError(f"{flag(name)} must be {wanted}, not {value!r}.")
 
 
-def check_schedule(config: Any, name: str, wanted: str, allowed: Callable[[float], bool]) -> None:
-    """Every value of the field is a number or a `Schedule` of numbers that are allowed; a line may end at 0."""
+def check_schedule(
+    config: Any, name: str, wanted: str, allowed: Callable[[float], bool], *, may_end_at_0: bool = False
+) -> None:
+    """Every value of the field is a number or a `Schedule` of numbers that are allowed."""
     for written in values_of(config, name):
         try:
-            values, end = Schedule.read(written).values, Schedule.read(written).end
+            schedule = Schedule.read(written)
         except ValueError:
             raise InputError(
                 f"{flag(name)} must be {wanted}, or a schedule such as 0.1:0 or 1,3@10, not {written!r}."
             ) from None
+        values = [value for _, value in schedule.steps] if may_end_at_0 and schedule.end == 0 else schedule.values
         sound = not isinstance(written, bool) and all(map(math.isfinite, values))
-        if not sound or not all(allowed(value) or (value == 0 == end) for value in values):
+        if not sound or not all(map(allowed, values)):
             raise InputError(f"{flag(name)} must be {wanted}, not {written!r}.")
 
 

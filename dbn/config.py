@@ -111,10 +111,10 @@ class EvaluateConfig:
     """Grey levels cut at 0.5 (threshold), or drawn once (sample, fixed); left out, as --run was trained."""
     exact: bool = False
     """Sum over every state of the smaller side, in place of AIS."""
-    ais: int | Literal["published", "quick"] = "published"
-    """Temperatures of AIS: 14,501 (published), 1,001 (quick), or a number."""
-    chains: int = 100
-    """Chains of every AIS run."""
+    ais: int | Literal["published", "quick"] | None = None
+    """Temperatures of AIS: published (14,501), quick (1,001), or a number, spaced as quick's; left out, published."""
+    chains: int | None = None
+    """Chains of every AIS run; left out, 100."""
     reverse: bool = True
     """Anneal back as well, from data and from the states AIS ended in: three times the work."""
     seed: int = 0
@@ -131,6 +131,14 @@ class EvaluateConfig:
         if not isinstance(self.ais, str):
             check_whole(self, 2, "ais")
         check_device(self.device)
+        for name, given in (("ais", self.ais), ("chains", self.chains), ("no-reverse", not self.reverse)):
+            if self.exact and given:
+                raise InputError(f"--{name} does not go with --exact, which takes the place of AIS.")
+
+    def resolved(self) -> dict[str, Any]:
+        """The values that stand for those left out; none with --exact."""
+        ais, chains = (None, None) if self.exact else (self.ais or "published", self.chains or 100)
+        return {"ais": ais, "chains": chains}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@
 
 where x runs over the states of the discrete side that has the fewer, in chunks of bounded memory, and F is the free
 energy seen from that side: the other one is summed out by its `log_partition`. Two Gaussian sides are one Gaussian.
-Everything is computed from a copy of the parameters in double precision, where the device has it.
+Everything is computed from a copy of the parameters in double precision: on their device, or on the CPU where the
+device has no such numbers (MPS). Results are brought back to where the RBM is.
 """
 
 import copy
@@ -17,10 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from dbn.errors import InputError
+from dbn.gradient import gradient_of
 from dbn.rbm import RBM
 
 MOST_STATES = 2**25
 """The longest list of states."""
+
+WITHOUT_DOUBLE = {"mps"}
+"""Devices that have no float64."""
 
 CHUNK = 2**20
 """The most numbers that a matrix of states or fields holds at a time."""
@@ -36,9 +41,10 @@ def log_partition(rbm: RBM) -> float:
 def log_likelihood(rbm: RBM, v: Tensor, log_z: float) -> Tensor:
     """log p(v) = −F(v) − log Z of the rows of v, (B,), nats; a log-density for continuous visible units.
 
-    InputError for values that discrete visible units do not take: −F of grey levels is no log-probability.
+    InputError for rows of another width, and for values that discrete visible units do not take: −F of grey levels is
+    no log-probability.
     """
-    return _log_likelihood(_precise(rbm), v, log_z).to(rbm.weight.dtype)
+    return _back(rbm, _log_likelihood(_precise(rbm), v, log_z))
 
 
 @torch.no_grad()
@@ -51,10 +57,10 @@ def divergence(rbm: RBM, data: Tensor) -> float:
         raise InputError(
             "the KL of a list of examples from a density is infinite: for continuous visible units use log_likelihood"
         )
-    _check_some(data)
+    _check_data(rbm, data)
     states, counts = data.unique(dim=0, return_counts=True)
     machine = _precise(rbm)
-    q = counts.to(machine.weight) / len(data)
+    q = _like(machine, counts) / len(data)
     return float(q @ (q.log() - _log_likelihood(machine, states, _log_z(machine))))
 
 
@@ -63,26 +69,29 @@ def set_exact_gradient(rbm: RBM, data: Tensor) -> None:
     """Write into `.grad` of every parameter the gradient of −mean log p(data), which an optimiser descends.
 
     ∂/∂θ [mean_data F + log Z]: for the weight −⟨E[h|v] vᵀ⟩_data + ⟨h vᵀ⟩_model. data: (B, V).
-    InputError as for `log_partition`.
+    InputError as for `log_partition`, and for rows of another width.
     """
-    _check_some(data)
+    _check_data(rbm, data)
     machine = _precise(rbm)
     listing = _listing(machine)
     model = _expected(machine, [_cubature(machine)]) if listing is None else listing.expected()
     seen = _expected(machine, ((v, v.new_zeros(len(v))) for v in _parts(machine, data)))
-    _write(rbm, "weight", model.product - seen.product)
+    gradient_of(rbm.weight).copy_(_back(rbm, model.product - seen.product))
     for side, units, expected, data_mean in (
         ("visible", machine.visible, model.visible, seen.visible),
         ("hidden", machine.hidden, model.hidden, seen.hidden),
     ):
         difference = {name: expected[name] - mean for name, mean in data_mean.items()}
         for name, gradient in units.parameter_gradient(difference).items():
-            _write(rbm, f"{side}.{name}", gradient)
+            gradient_of(rbm.get_parameter(f"{side}.{name}")).copy_(_back(rbm, gradient))
 
 
 @torch.no_grad()
 def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor:
-    """n independent v ~ p(v), (n, V): no Markov chain. InputError as for `log_partition`."""
+    """n independent v ~ p(v), (n, V): no Markov chain. InputError as for `log_partition`.
+
+    generator: on the device of the RBM, or on the CPU where the device has no float64 (MPS): the draws are made there.
+    """
     machine = _precise(rbm)
     listing = _listing(machine)
     if listing is None:
@@ -92,7 +101,7 @@ def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor
     else:
         parts = (listing.states(places) for places in listing.draw(n, generator).split(_rows(machine)))
         v = torch.cat([machine.sample_visible(x, generator) if listing.turned else x for x in parts])
-    return v.to(rbm.weight.dtype)
+    return _back(rbm, v)
 
 
 class _Expected(NamedTuple):
@@ -192,12 +201,23 @@ def _log_z(machine: RBM) -> float:
 
 
 def _precise(rbm: RBM) -> RBM:
-    """A copy in double precision, where the device has it."""
+    """A copy in double precision, on the CPU where the device has none."""
     broken = [name for name, parameter in rbm.named_parameters() if not parameter.isfinite().all()]
     if broken:
         raise InputError(f"the RBM's {' and '.join(broken)} is not finite: take the model from before it broke down")
     machine = copy.deepcopy(rbm)
-    return machine if rbm.weight.device.type == "mps" else machine.double()
+    return (machine.cpu() if rbm.weight.device.type in WITHOUT_DOUBLE else machine).double()
+
+
+# What moves between them changes its type where there is float64.
+
+
+def _like(machine: RBM, x: Tensor) -> Tensor:
+    return x.to(machine.weight.device).to(machine.weight.dtype)
+
+
+def _back(rbm: RBM, x: Tensor) -> Tensor:
+    return x.to(rbm.weight.dtype).to(rbm.weight.device)
 
 
 def _turn(machine: RBM) -> RBM:
@@ -225,15 +245,16 @@ def _pick(log_p: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _log_likelihood(machine: RBM, v: Tensor, log_z: float) -> Tensor:
+    machine.visible.check_rows(v)
     domain = machine.visible.domain()
-    if domain is not None and not all(torch.isin(part, domain).all() for part in _parts(machine, v)):
+    if domain is not None and not all(map(machine.visible.takes, _parts(machine, v))):
         values = ", ".join(f"{value:g}" for value in domain.tolist())
         raise InputError(f"{machine.visible.kind} visible units have a likelihood of {values} alone: binarise the data")
     return -torch.cat([machine.free_energy(part) for part in _parts(machine, v)]) - log_z
 
 
 def _parts(machine: RBM, v: Tensor) -> Iterator[Tensor]:
-    return (part.to(machine.weight) for part in v.split(_rows(machine)))
+    return (_like(machine, part) for part in v.split(_rows(machine)))
 
 
 def _expected(machine: RBM, chunks: Iterable[tuple[Tensor, Tensor]]) -> _Expected:
@@ -253,16 +274,10 @@ def _expected(machine: RBM, chunks: Iterable[tuple[Tensor, Tensor]]) -> _Expecte
     return sums
 
 
-def _check_some(data: Tensor) -> None:
+def _check_data(rbm: RBM, data: Tensor) -> None:
+    rbm.visible.check_rows(data)
     if len(data) == 0:
         raise InputError("an average over the data needs at least one example, and none is given")
-
-
-def _write(rbm: RBM, name: str, gradient: Tensor) -> None:
-    parameter = rbm.get_parameter(name)
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    parameter.grad.copy_(gradient)
 
 
 def _check_gaussian(machine: RBM) -> None:

@@ -4,6 +4,7 @@ A likelihood of discrete units needs discrete data: −F of grey pixels is no lo
 made 0 or 1 in a way that is named, or refused.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from dbn.randomness import stream
 from dbn.runs import RunFolder
 from dbn.scaling import Scaling, as_float
 from dbn.tables import Table, checked_table
+from dbn.units import Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +37,6 @@ class HeldOut:
     """`test`, and `valid` and `train` where there are such: each (N, V)."""
     scaling: Scaling
     """From stored values to those of the visible units."""
-    log_volume: float
-    """Σ_i log spread_i of the standardising: what a log-density loses on the way back to the data's own units."""
     origin: tuple[str, ...]
     """Sentences: where the rows are from, and what was done to them."""
 
@@ -44,6 +44,15 @@ class HeldOut:
     def base(self) -> Tensor:
         """(N, V): the rows whose means the independent base model takes."""
         return self.parts.get("train", self.parts["test"])
+
+    def log_volume(self, part: str) -> float:
+        """log |∂x/∂v|: what a log-density loses on the way back to the units in which the part is stored, nats.
+
+        Σ_i log spread_i of the standardising, and V·log(divisor) for bytes.
+        """
+        x, spread = self.parts[part], self.scaling.spread
+        divided = x.shape[1] * math.log(self.scaling.divisor) if _is_divided(x, self.scaling) else 0.0
+        return divided + (0.0 if spread is None else float(spread.cpu().double().log().sum()))
 
     def to(self, device: torch.device) -> "HeldOut":
         """The same on `device`."""
@@ -81,27 +90,35 @@ def held_out(stack: DBN, config: EvaluateConfig) -> HeldOut:
     domain = visible.domain()
     if domain is not None:
         how = _how(config, before)
-        sources, scaling = [_discrete(source, domain.cpu(), how) for source in sources], Scaling(1.0)
+        sources, scaling = [_discrete(source, visible, how) for source in sources], Scaling(1.0)
     elif config.binarize:
         raise InputError(f"--binarize {config.binarize} does not go with {visible.kind} visible units: leave it out")
     scored, trained = sources[0], sources[-1]
     parts = {"test": scored.parts["test"]} | {part: x for part, x in trained.parts.items() if part != "test"}
-    log_volume = 0.0 if scaling.spread is None else float(scaling.spread.cpu().double().log().sum())
-    return HeldOut(parts, scaling, log_volume, tuple(_origin(scored, trained, scaling)))
+    return HeldOut(parts, scaling, (*_origin(scored, trained), *_units(parts, scaling)))
 
 
-def _origin(scored: _Source, trained: _Source, scaling: Scaling) -> list[str]:
+def _origin(scored: _Source, trained: _Source) -> list[str]:
     base = "the test rows themselves, for want of training rows"
     if "train" in trained.parts:
         rows = f"{len(trained.parts['train']):,} training rows"
         base = f"its {rows}" if trained is scored else f"the {rows} of {trained.name}"
-    sentences = [
+    return [
         f"Test rows: the {len(scored.parts['test']):,} of {scored.name}. Base model of AIS: the means of {base}.",
         *dict.fromkeys(f"{source.name}: {source.note}." for source in (scored, trained) if source.note),
     ]
-    if scaling.spread is not None:
-        sentences.append("Densities are of the data before they were standardised: − Σ log spread is added to each.")
-    return sentences
+
+
+def _units(parts: dict[str, Tensor], scaling: Scaling) -> list[str]:
+    """What densities are of, where that is not what the visible units see."""
+    lost = [] if scaling.spread is None else ["Σ log spread (standardised)"]
+    if any(_is_divided(x, scaling) for x in parts.values()):
+        lost.append(f"V·log {scaling.divisor:g} (bytes, divided)")
+    return [f"Densities are of the data as they are stored, less {' and '.join(lost)}."] if lost else []
+
+
+def _is_divided(x: Tensor, scaling: Scaling) -> bool:
+    return x.dtype == torch.uint8 and scaling.divisor != 1.0
 
 
 # Where rows come from
@@ -181,8 +198,10 @@ def _how(config: EvaluateConfig, before: dict[str, Any]) -> _How:
     return _How(cast(Binarize, trained), seed, ", as the run was trained")
 
 
-def _discrete(source: _Source, domain: Tensor, how: _How) -> _Source:
-    """The source with values of the domain alone; InputError where others stand and nothing says what to do."""
+def _discrete(source: _Source, units: Units, how: _How) -> _Source:
+    """The source with values that the units take alone; InputError where others stand and nothing says what to do."""
+    domain = units.domain()
+    assert domain is not None
     for part, x in source.parts.items():
         least, greatest = (float(as_float(end, source.divisor)) for end in x.aminmax())
         if least < domain.min() or greatest > domain.max():
@@ -191,7 +210,7 @@ def _discrete(source: _Source, domain: Tensor, how: _How) -> _Source:
                 f"{_listed(domain)}: bring them there, or save bytes as uint8 in .npz or .npy, which are divided by 255"
             )
     binary = domain.tolist() == [0.0, 1.0]
-    if all(torch.isin(rows, domain).all() for x in source.parts.values() for rows in _chunks(x, source.divisor)):
+    if all(units.takes(rows) for x in source.parts.values() for rows in _chunks(x, source.divisor)):
         kept = torch.uint8 if binary else torch.float32
         ready = {
             part: torch.cat([rows.to(kept) for rows in _chunks(x, source.divisor)]) for part, x in source.parts.items()

@@ -100,7 +100,7 @@ class Pretraining:
         check_whole(self, 1, "hidden", "measure_every", "picture_every", "chains")
         check_whole(self, 2, "temperatures")
         check_whole(self, 0, "warmup_epochs", "likelihood_every")
-        check_schedule(self, "learning_rate", "a number above 0", lambda rate: rate > 0)
+        check_schedule(self, "learning_rate", "a number above 0", lambda rate: rate > 0, may_end_at_0=True)
         check_schedule(self, "momentum", "at least 0 and below 1", lambda momentum: 0 <= momentum < 1)
         check_schedule(
             self, "gibbs_steps", "a whole number of at least 1", lambda steps: steps >= 1 and steps.is_integer()
@@ -217,7 +217,8 @@ class Finetuning:
             check_number(self, name, "at least 0 and below 1", lambda share: 0 <= share < 1)
         check_number(self, "average", "between 0 and 1", lambda decay: 0 < decay < 1)
         if self.schedule not in ("constant", "cosine"):
-            check_schedule(self, "schedule", "constant, cosine or a factor above 0", lambda factor: factor > 0)
+            wanted = "constant, cosine or a factor above 0"
+            check_schedule(self, "schedule", wanted, lambda factor: factor > 0, may_end_at_0=True)
         if self.freeze_epochs != "all":
             check_whole(self, 0, "freeze_epochs")
 

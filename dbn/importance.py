@@ -6,7 +6,8 @@ Chains move along a path from a base of known Z to the model, or back. At each n
 
 and then one Gibbs step that leaves the new model invariant. Forward from exact draws of the base, E[w] = Z/Z_base:
 Jensen's inequality makes it a stochastic lower bound on log Z. Back from exact draws of the model, E[w] = Z_base/Z:
-a stochastic upper bound. Both are optimistic where chains do not mix: a model is measured both ways.
+a stochastic upper bound. Where chains do not mix, the first is too low, which flatters the model, and the second too
+high, which wrongs it: a model is measured both ways.
 
 Neal (2001), "Annealed importance sampling"; Salakhutdinov & Murray (2008), "On the quantitative analysis of deep
 belief networks"; Burda, Grosse & Salakhutdinov (2015), "Accurate and conservative estimates of MRF log-likelihood
@@ -123,7 +124,7 @@ def reverse_ais(
     if not start.isfinite().all():
         raise InputError("reverse annealing was given states that are not finite to start from: leave those rows out")
     domain = path.rbm.visible.domain()
-    if domain is not None and not torch.isin(start, domain.to(start)).all():
+    if domain is not None and not path.rbm.visible.takes(start):
         raise InputError(
             f"reverse annealing must start from states that the visible units take, {domain.tolist()}: binarise them"
         )
@@ -174,13 +175,18 @@ def bracket(forward: Annealing, reverse: Annealing, exact_start: bool = False) -
 
 
 def doubts(name: str, run: Annealing, found: LogZ) -> list[str]:
-    """A sentence if few of a run's chains carry the weight: below 10, or below a tenth of them."""
+    """A sentence if few of a run's chains carry the weight: below 10, or below a tenth of them.
+
+    More temperatures help where the weights are uneven; where half of the chains or more carry them, more chains do.
+    """
     chains = len(run.log_weights)
     if found.effective_sample_size >= max(10, chains / 10):
         return []
+    even = found.effective_sample_size >= chains / 2
+    advice = "says little; use more chains" if even else "may be too narrow; use more temperatures"
     return [
         f"The {name} run has an effective sample size of {found.effective_sample_size:.1f} out of {chains} chains, so "
-        "its interval may be too narrow; use more temperatures."
+        f"its interval {advice}."
     ]
 
 

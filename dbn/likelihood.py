@@ -24,7 +24,7 @@ def pseudo_likelihood(rbm: RBM, v: Tensor) -> Tensor:
 
     Of the product W v, setting v_i to s changes only what W[:, i]·(s − v_i) adds.
 
-    v: (B, V). InputError for visible units without a finite domain, and for values outside it.
+    v: (B, V). InputError for visible units without a finite domain, for values outside it and rows of another width.
     Besag (1975), "Statistical analysis of non-lattice data".
     """
     levels, energies = _levels(rbm.visible, v), _unit_energies(rbm.visible)
@@ -51,13 +51,13 @@ def stochastic_pseudo_likelihood(rbm: RBM, v: Tensor, generator: torch.Generator
 def _levels(units: Units, v: Tensor) -> Tensor:
     """The place of every value in the sorted domain, (B, V)."""
     domain = _domain(units)
-    levels = torch.bucketize(v, domain).clamp_(max=len(domain) - 1)
-    if not torch.equal(domain[levels], v):
+    units.check_rows(v)
+    if not units.takes(v):
         values = ", ".join(f"{s:g}" for s in domain.tolist())
         raise InputError(
             f"a likelihood of {units.kind} units needs values among {values}, but the data hold others: binarise them"
         )
-    return levels
+    return torch.bucketize(v, domain)
 
 
 def _domain(units: Units) -> Tensor:
@@ -110,12 +110,14 @@ def layer_bounds(stack: DBN, x: Tensor, generator: torch.Generator, samples: int
     in place of its entropy lets the errors of the two cancel: for an upper RBM that mirrors the lower nothing is
     left of them. A single layer has no q, and its value is exactly −F(x).
 
-    x: (B, V), scaled; generator: on its device; samples: draws from q for each example. Hinton, Osindero & Teh
-    (2006); Salakhutdinov & Murray (2008), "On the quantitative analysis of deep belief networks", section 4.
+    x: (B, V), scaled; generator: on its device; samples: draws from q for each example. InputError for no samples and
+    for rows of another width. Hinton, Osindero & Teh (2006); Salakhutdinov & Murray (2008), "On the quantitative
+    analysis of deep belief networks", section 4.
     """
     if samples < 1:
         raise InputError(f"the bound of a stack needs at least one sample of its hidden layers, not {samples}")
     layers = stack.layers
+    layers[0].visible.check_rows(x)
     bounds = -layers[0].free_energy(x).expand(len(layers), -1)
     gains = torch.zeros_like(bounds)
     for _ in range(samples if len(layers) > 1 else 0):

@@ -16,10 +16,9 @@ from dbn.importance import ais, schedule, summarise
 from dbn.layer_data import LayerData, Unlabelled
 from dbn.likelihood import pseudo_likelihood
 from dbn.pictures import filters, originals_and_reconstructions
-from dbn.randomness import permutation, stream
+from dbn.randomness import always_the_same, stream
 from dbn.rbm import RBM
 from dbn.runs import RunFolder
-from dbn.units import Units
 
 MEASURED = 2000
 """Training examples that an epoch's metrics are taken on."""
@@ -38,7 +37,7 @@ class LayerMonitor:
         self.stack, self.data, self.config = [*below, rbm], data, config
         self.layer = len(self.stack)
         device = data.train.device
-        chosen = permutation(len(data.train), stream(0, "measured examples"))[:MEASURED]
+        chosen = always_the_same(len(data.train), MEASURED)
         raw = [data.train[chosen.to(device)]] + ([] if data.valid is None else [data.valid])
         self.sets = [
             LayerData(
@@ -76,7 +75,7 @@ class LayerMonitor:
         for examples in sets.values():
             examples.prepare(0)
         data = {prefix: examples.all() for prefix, examples in sets.items()}
-        if not all(_are_states(rbm.visible, x) for x in data.values()):
+        if not all(map(rbm.visible.takes, data.values())):
             return {}
         base = independent(rbm, *self.sets[0].moments(), len(self.sets[0]))
         found = summarise(ais(Path(base, rbm), schedule("quick"), CHAINS, self._stream("annealing", epoch)))
@@ -174,11 +173,6 @@ def shown_in_bar(record: Mapping[str, float]) -> dict[str, str]:
     """The few numbers that fit beside a progress bar."""
     names = {"reconstruction_error": "error", "valid_kl": "valid KL", "free_energy_gap": "gap"}
     return {short: f"{record[name]:.2f}" for name, short in names.items() if name in record}
-
-
-def _are_states(units: Units, x: torch.Tensor) -> bool:
-    domain = units.domain()
-    return domain is None or bool(torch.isin(x, domain).all())
 
 
 def _layer_of(tag: str) -> int:

@@ -144,6 +144,9 @@ def _keep_last_good(data: Unlabelled, config: Pretraining, run: RunFolder | None
     rbms = [new_rbm(data.train.shape[1], layer, config) for layer in range(1, state["layer"] + 1)]
     for rbm, parameters in zip(rbms, state["rbms"], strict=True):
         rbm.load_state_dict(parameters)
+    if state["averaged"]:
+        of_rbm = {name: value for name, value in state["averaged"].items() if name.startswith("module.")}
+        rbms[-1].load_state_dict({name.removeprefix("module."): value for name, value in of_rbm.items()})
     save_stack(run.path, DBN(rbms, data.scaling, data.image_shape))
     return f"; {run.path} keeps the stack as of layer {state['layer']}, epoch {state['epoch']}"
 

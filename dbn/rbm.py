@@ -5,6 +5,7 @@
 Smolensky (1986); Hinton (2002), "Training products of experts by minimizing contrastive divergence".
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,6 +92,13 @@ class RBM(Harmonium, nn.Module):
         """
         self.weight.normal_(0.0, 0.01, generator=generator)
         self.visible.fit_marginals(mean, variance, n)
+
+    @torch.no_grad()
+    def uncoupled(self) -> "RBM":
+        """The same units with W = 0 and hidden biases 0, a model in which all are independent; nothing is learned."""
+        alone = RBM(copy.deepcopy(self.visible), copy.deepcopy(self.hidden)).to(self.weight).requires_grad_(False)
+        alone.hidden.bias.zero_()
+        return alone
 
     @torch.no_grad()
     def turn(self, below: "RBM") -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dbn.errors import InputError
 from dbn.randomness import bits_below
 
 
@@ -93,6 +94,19 @@ class Units(nn.Module, ABC):
     @abstractmethod
     def quadratic_precision(self) -> Tensor | None:
         """λ of a density that falls off as exp(−λx²/2), (size,), or None for a bounded domain."""
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether every value of x is one of the domain; a continuum takes any."""
+        domain = self.domain()
+        return domain is None or bool(torch.isin(x, domain.to(x.device)).all())
+
+    def check_rows(self, x: Tensor) -> None:
+        """InputError unless x is (B, size)."""
+        if x.ndim != 2 or x.shape[1] != self.size:
+            raise InputError(
+                f"{self.size} {self.kind} units need rows of {self.size} values, not a tensor of shape "
+                f"{tuple(x.shape)}: bring data of the model's own width"
+            )
 
     def energy(self, x: Tensor) -> Tensor:
         """−θ·T(x), summed over units: (B,)."""

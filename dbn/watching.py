@@ -6,31 +6,30 @@ function and a line in `RULES`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 
 Record = Mapping[str, float]
 
 GROWTH, MEASUREMENTS = 1.0, 5
-"""Nats by which the free-energy gap must have risen over so many measurements, each above the one before."""
+"""Nats by which each of so many free-energy gaps, the last ones, must lie above the lowest there was."""
 LOST = 0.5
 """Share of hidden units that do nothing."""
 LARGEST_UPDATE, SMALLEST_UPDATE, IN_A_ROW = 0.03, 1e-6, 3
 """Of an update over the size of the weights, about 0.001 as a rule; large ones are usual while weights are new."""
 HARDLY_MOVED = 0.95
-"""Autocorrelation of the chains over an epoch."""
+"""Autocorrelation of the chains since the last measurement."""
 FEWEST_SWAPS = 0.1
 """Accepted exchanges between two neighbouring temperatures."""
 
 
 def gap_grows(records: Sequence[Record]) -> str | None:
     """Validation data become less likely than training data: the RBM overfits."""
-    gaps = [record["free_energy_gap"] for record in records if "free_energy_gap" in record][-MEASUREMENTS:]
-    rising = len(gaps) == MEASUREMENTS and all(one < other for one, other in pairwise(gaps))
-    if not rising or gaps[-1] - gaps[0] < GROWTH:
+    gaps = [record["free_energy_gap"] for record in records if "free_energy_gap" in record]
+    lowest = min(gaps, default=0.0)
+    if len(gaps) <= MEASUREMENTS or min(gaps[-MEASUREMENTS:]) - lowest < GROWTH:
         return None
     return (
-        f"the free-energy gap has grown from {gaps[0]:.2f} to {gaps[-1]:.2f} nats: the RBM begins to overfit; train "
-        "for fewer epochs, or raise --weight-decay"
+        f"the free-energy gap has grown from {lowest:.2f} to {gaps[-1]:.2f} nats: the RBM begins to overfit; train for "
+        "fewer epochs, or raise --weight-decay"
     )
 
 
@@ -70,12 +69,12 @@ def updates_too_small(records: Sequence[Record]) -> str | None:
 
 
 def chains_stand_still(records: Sequence[Record]) -> str | None:
-    """Persistent chains that have not left where they were."""
+    """Persistent chains that have not left where they were at the last measurement."""
     left = records[-1].get("chain_autocorrelation", 0.0)
     if left <= HARDLY_MOVED:
         return None
     return (
-        f"the chains hardly move (autocorrelation {left:.2f} over an epoch): lower --learning-rate, raise "
+        f"the chains hardly move (autocorrelation {left:.2f} since the last measurement): lower --learning-rate, raise "
         "--gibbs-steps, or use --estimator pt"
     )
 
@@ -106,9 +105,12 @@ class Watch:
         self.records: list[Record] = []
         self._lasting: set[str] = set()
 
-    def warnings(self, record: Record) -> list[str]:
-        """What this record, after all those before, shows for the first time."""
-        self.records.append(record)
+    def warnings(self, record: Mapping[str, float | None]) -> list[str]:
+        """What this record, after all those before, shows for the first time; nothing without a measurement."""
+        # A file of records holds null for a number that was not finite.
+        self.records.append({name: value for name, value in record.items() if value is not None})
+        if "hidden_off" not in record:
+            return []
         found = {rule.__name__: rule(self.records) for rule in RULES}
         new = [sentence for name, sentence in found.items() if sentence and name not in self._lasting]
         self._lasting = {name for name, sentence in found.items() if sentence}

@@ -148,6 +148,8 @@ def test_finetuning_options(words, name, value):
         (PretrainConfig, "--learning-rate .1,.2@1", "--learning-rate must be a number above 0, or a schedule"),
         (PretrainConfig, "--learning-rate .1,0@5", "--learning-rate must be a number above 0, not '.1,0@5'."),
         (PretrainConfig, "--learning-rate 0:0.1", "--learning-rate must be a number above 0, not '0:0.1'."),
+        (PretrainConfig, "--learning-rate 0:0", "--learning-rate must be a number above 0, not '0:0'."),
+        (PretrainConfig, "--gibbs-steps 5:0", "--gibbs-steps must be a whole number of at least 1, not '5:0'."),
         (PretrainConfig, "--gibbs-steps 1,1.5@3", "--gibbs-steps must be a whole number of at least 1, not"),
         (PretrainConfig, "--momentum .5,1@3", "--momentum must be at least 0 and below 1, not '.5,1@3'."),
         (PretrainConfig, "--chains 9", "--chains does not go with --estimator cd"),

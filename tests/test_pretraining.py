@@ -167,7 +167,7 @@ def test_a_seed_gives_the_same_bytes(options: dict[str, Any], tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "arguments"),
     [
-        ({"measure_every": 1, "picture_every": 1}, {"progress": True}),
+        ({"measure_every": 1, "picture_every": 1, "likelihood_every": 1}, {"progress": True}),
         ({"measure_every": 100, "picture_every": 100}, {}),
     ],
     ids=["much", "little"],
@@ -176,7 +176,7 @@ def test_a_seed_gives_the_same_bytes(options: dict[str, Any], tmp_path: Path) ->
 def test_measuring_changes_no_weight(
     options: dict[str, Any], arguments: dict[str, Any], kind: str, tmp_path: Path
 ) -> None:
-    config = RESUMED.get(kind, replace(SMALL, features="sample", binarize="sample"))
+    config = replace(RESUMED.get(kind, SMALL), features="sample", binarize="sample")
     bare = train(config=config)
     torch.manual_seed(9)
     assert same_weights(train(tmp_path / "run", replace(config, **options), **arguments), bare)
@@ -407,6 +407,7 @@ def test_a_run_goes_on_with_its_own_options_only(tmp_path: Path) -> None:
 # What goes wrong
 
 
+@pytest.mark.parametrize("average", [None, 0.5])
 @pytest.mark.parametrize(
     ("rates", "where", "kept"),
     [
@@ -416,9 +417,9 @@ def test_a_run_goes_on_with_its_own_options_only(tmp_path: Path) -> None:
     ],
 )
 def test_divergence_keeps_the_last_good_epoch(
-    rates: tuple[float | str, ...], where: str, kept: str | None, tmp_path: Path
+    rates: tuple[float | str, ...], where: str, kept: str | None, average: float | None, tmp_path: Path
 ) -> None:
-    config = replace(SMALL, learning_rate=rates, weight_decay=0.1, warmup_epochs=0)
+    config = replace(SMALL, learning_rate=rates, weight_decay=0.1, warmup_epochs=0, average=average)
     with pytest.raises(InputError, match=f"^{where}, .*lower --learning-rate, which is 1e.38") as raised:
         train(tmp_path / "run", config)
     if kept is None:

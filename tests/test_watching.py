@@ -45,12 +45,13 @@ def test_trouble_is_said_once_and_again_when_it_returns(rule: str) -> None:
 @pytest.mark.parametrize(
     ("gaps", "warned"),
     [
-        ([0.0, 0.5, 1.0, 1.5, 2.0], True),
-        ([5.0, 0.0, 0.5, 1.0, 1.5, 2.0], True),
-        ([0.0, 0.5, 1.0, 1.5], False),  # too few to tell
-        ([0.0, 0.1, 0.2, 0.3, 0.4], False),  # too little
-        ([0.0, 1.0, 0.9, 2.0, 3.0], False),  # noise
-        ([4.0, 3.0, 2.0, 1.0, 0.0], False),
+        ([0.0, 1.0, 1.5, 1.2, 2.0, 1.1], True),
+        ([5.0, 0.0, 1.5, 1.0, 1.5, 1.0, 1.1], True),
+        ([0.1 * epoch for epoch in range(15)], True),  # slowly, but it goes on
+        ([0.0, 1.0, 2.0, 3.0, 4.0], False),  # too few to tell
+        ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], False),  # too little
+        ([0.0, 5.0, 5.0, 0.2, 5.0, 5.0], False),  # noise
+        ([4.0, 3.0, 2.0, 1.0, 0.5, 0.0], False),
     ],
 )
 def test_the_gap_is_watched_over_several_measurements(gaps: list[float], warned: bool) -> None:
@@ -59,14 +60,19 @@ def test_the_gap_is_watched_over_several_measurements(gaps: list[float], warned:
     assert bool(said[-1]) is warned
     assert not any(said[:-1])
     if warned:
-        assert "grown from 0.00 to 2.00 nats" in said[-1][0]
+        assert f"has grown from 0.00 to {gaps[-1]:.2f} nats" in said[-1][0]
 
 
-def test_epochs_without_a_measurement_do_not_hide_a_growing_gap() -> None:
+def test_what_lasts_is_said_once_though_most_epochs_are_not_measured() -> None:
     watch = Watch()
-    records = [{"epoch": 0.0}] * 10
-    records[::2] = [{"free_energy_gap": float(gap)} for gap in range(5)]
-    assert [len(watch.warnings(record)) for record in records] == [0] * 8 + [1, 0]
+    bad = SOUND | {"hidden_off": 0.8, "free_energy_gap": 0.0}
+    records = [bad if epoch % 10 == 0 else {"epoch": epoch} for epoch in range(1, 101)]
+    assert [epoch for epoch, record in enumerate(records, 1) if watch.warnings(record)] == [10]
+
+
+def test_a_number_that_was_not_finite_is_passed_over() -> None:
+    nulls = dict.fromkeys(SOUND) | {"hidden_off": 0.1}
+    assert Watch().warnings(nulls) == []
 
 
 def test_small_updates_under_a_falling_rate_are_sound() -> None:
