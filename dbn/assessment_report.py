@@ -20,9 +20,7 @@ def report(found: dict[str, Any]) -> str:
     for layer, estimate in enumerate(found["layers"], start=1):
         log_z += _log_z_lines(estimate, f"layer {layer}, " if len(found["layers"]) > 1 else "")
     figures: list[Line] = [("nats a row", "rows", "mean ± s.e.", "over log Z's interval"), *_figure_lines(found)]
-    return "\n\n".join(
-        [heading, columns(log_z), columns(figures), *(f"Warning: {each}" for each in found["warnings"])]
-    )
+    return "\n\n".join([heading, columns(log_z), columns(figures), *(f"Warning: {each}" for each in found["warnings"])])
 
 
 def _log_z_lines(estimate: dict[str, Any], whose: str) -> list[Line]:

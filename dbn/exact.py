@@ -4,8 +4,7 @@
 
 where x runs over the states of the discrete side that has the fewer, in chunks of bounded memory, and F is the free
 energy seen from that side: the other one is summed out by its `log_partition`. Two Gaussian sides are one Gaussian.
-Everything is computed from a copy of the parameters in double precision: on their device, or on the CPU where the
-device has no such numbers (MPS). Results are brought back to where the RBM is.
+Everything is computed from a copy of the parameters in double precision, on the CPU where the device has none (MPS).
 """
 
 import copy
@@ -24,9 +23,6 @@ from dbn.rbm import RBM
 MOST_STATES = 2**25
 """The longest list of states."""
 
-WITHOUT_DOUBLE = {"mps"}
-"""Devices that have no float64."""
-
 CHUNK = 2**20
 """The most numbers that a matrix of states or fields holds at a time."""
 
@@ -41,10 +37,9 @@ def log_partition(rbm: RBM) -> float:
 def log_likelihood(rbm: RBM, v: Tensor, log_z: float) -> Tensor:
     """log p(v) = −F(v) − log Z of the rows of v, (B,), nats; a log-density for continuous visible units.
 
-    InputError for rows of another width, and for values that discrete visible units do not take: −F of grey levels is
-    no log-probability.
+    InputError for rows of another width and values that discrete units do not take: −F of grey is no log-probability.
     """
-    return _back(rbm, _log_likelihood(_precise(rbm), v, log_z))
+    return _log_likelihood(_precise(rbm), v, log_z).to(rbm.weight)
 
 
 @torch.no_grad()
@@ -60,7 +55,7 @@ def divergence(rbm: RBM, data: Tensor) -> float:
     _check_data(rbm, data)
     states, counts = data.unique(dim=0, return_counts=True)
     machine = _precise(rbm)
-    q = _like(machine, counts) / len(data)
+    q = counts.cpu().to(machine.weight) / len(data)
     return float(q @ (q.log() - _log_likelihood(machine, states, _log_z(machine))))
 
 
@@ -76,21 +71,21 @@ def set_exact_gradient(rbm: RBM, data: Tensor) -> None:
     listing = _listing(machine)
     model = _expected(machine, [_cubature(machine)]) if listing is None else listing.expected()
     seen = _expected(machine, ((v, v.new_zeros(len(v))) for v in _parts(machine, data)))
-    gradient_of(rbm.weight).copy_(_back(rbm, model.product - seen.product))
+    gradient_of(rbm.weight).copy_(model.product - seen.product)
     for side, units, expected, data_mean in (
         ("visible", machine.visible, model.visible, seen.visible),
         ("hidden", machine.hidden, model.hidden, seen.hidden),
     ):
         difference = {name: expected[name] - mean for name, mean in data_mean.items()}
         for name, gradient in units.parameter_gradient(difference).items():
-            gradient_of(rbm.get_parameter(f"{side}.{name}")).copy_(_back(rbm, gradient))
+            gradient_of(rbm.get_parameter(f"{side}.{name}")).copy_(gradient)
 
 
 @torch.no_grad()
 def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor:
     """n independent v ~ p(v), (n, V): no Markov chain. InputError as for `log_partition`.
 
-    generator: on the device of the RBM, or on the CPU where the device has no float64 (MPS): the draws are made there.
+    generator: on the device of the RBM, but on the CPU for one on MPS, which has no float64.
     """
     machine = _precise(rbm)
     listing = _listing(machine)
@@ -101,7 +96,7 @@ def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor
     else:
         parts = (listing.states(places) for places in listing.draw(n, generator).split(_rows(machine)))
         v = torch.cat([machine.sample_visible(x, generator) if listing.turned else x for x in parts])
-    return _back(rbm, v)
+    return v.to(rbm.weight)
 
 
 class _Expected(NamedTuple):
@@ -206,18 +201,7 @@ def _precise(rbm: RBM) -> RBM:
     if broken:
         raise InputError(f"the RBM's {' and '.join(broken)} is not finite: take the model from before it broke down")
     machine = copy.deepcopy(rbm)
-    return (machine.cpu() if rbm.weight.device.type in WITHOUT_DOUBLE else machine).double()
-
-
-# What moves between them changes its type where there is float64.
-
-
-def _like(machine: RBM, x: Tensor) -> Tensor:
-    return x.to(machine.weight.device).to(machine.weight.dtype)
-
-
-def _back(rbm: RBM, x: Tensor) -> Tensor:
-    return x.to(rbm.weight.dtype).to(rbm.weight.device)
+    return (machine.cpu() if rbm.weight.device.type == "mps" else machine).double()
 
 
 def _turn(machine: RBM) -> RBM:
@@ -254,7 +238,8 @@ def _log_likelihood(machine: RBM, v: Tensor, log_z: float) -> Tensor:
 
 
 def _parts(machine: RBM, v: Tensor) -> Iterator[Tensor]:
-    return (_like(machine, part) for part in v.split(_rows(machine)))
+    # Moved before its type changes: to where there is float64.
+    return (part.to(machine.weight.device).to(machine.weight.dtype) for part in v.split(_rows(machine)))
 
 
 def _expected(machine: RBM, chunks: Iterable[tuple[Tensor, Tensor]]) -> _Expected:

@@ -114,7 +114,7 @@ def _units(parts: dict[str, Tensor], scaling: Scaling) -> list[str]:
     lost = [] if scaling.spread is None else ["Σ log spread (standardised)"]
     if any(_is_divided(x, scaling) for x in parts.values()):
         lost.append(f"V·log {scaling.divisor:g} (bytes, divided)")
-    return [f"Densities are of the data as they are stored, less {' and '.join(lost)}."] if lost else []
+    return [f"Densities are of the data as they are stored: each has lost {' and '.join(lost)}."] if lost else []
 
 
 def _is_divided(x: Tensor, scaling: Scaling) -> bool:

@@ -1,5 +1,6 @@
 """Exact answers on models small enough to sum over every state, and the tolerance of an average of draws."""
 
+import copy
 import math
 from itertools import pairwise, product
 
@@ -52,6 +53,14 @@ def make_rbm(visible: str, hidden: str, seed: int = 0) -> RBM:
     with torch.no_grad():
         rbm.weight.mul_(2.0 if bounded else 0.5)
     return rbm
+
+
+@torch.no_grad()
+def mirrored(rbm: RBM) -> RBM:
+    """The RBM turned over: its hidden side is seen, its visible side hidden."""
+    turned = RBM(copy.deepcopy(rbm.hidden), copy.deepcopy(rbm.visible)).to(rbm.weight)
+    turned.weight.copy_(rbm.weight.T)
+    return turned
 
 
 def make_stack(kinds: tuple[str, ...], seed: int = 0) -> DBN:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from enumeration import joint, make_rbm, make_stack, rng
+from enumeration import joint, make_rbm, make_stack, mirrored, rng
 from scipy import stats
 from torch import Tensor
 
 from dbn import assessment
-from dbn.assessment import assess
+from dbn.assessment import Estimate, assess
 from dbn.assessment_report import report
 from dbn.belief_net import DBN
 from dbn.config import EvaluateConfig
@@ -31,11 +31,12 @@ def bits(n: int, width: int = 3, seed: int = 0) -> Tensor:
 
 
 def held_out(n_test: int = 40, n_train: int = 60) -> HeldOut:
-    return HeldOut({"test": bits(n_test), "train": bits(n_train, seed=1)}, Scaling(1.0), 0.0, ("The rows.",))
+    return HeldOut({"test": bits(n_test), "train": bits(n_train, seed=1)}, Scaling(1.0), ("The rows.",))
 
 
 def config(**options: Any) -> EvaluateConfig:
-    return EvaluateConfig(**{"run": Path("any"), "ais": 200, "chains": 50, **options})
+    annealing = {} if options.get("exact") else {"ais": 200, "chains": 50}
+    return EvaluateConfig(**{"run": Path("any"), **annealing, **options})
 
 
 @torch.no_grad()
@@ -50,13 +51,6 @@ def single() -> DBN:
 def exact_values(stack: DBN, rows: Tensor) -> Tensor:
     rbm = copy.deepcopy(stack.layers[0]).double()
     return (-rbm.free_energy(rows.double()) - log_z(rbm)).detach()
-
-
-@torch.no_grad()
-def mirrored(rbm: RBM) -> RBM:
-    turned = RBM(copy.deepcopy(rbm.hidden), copy.deepcopy(rbm.visible))
-    turned.weight.copy_(rbm.weight.T)
-    return turned
 
 
 def test_an_exact_log_z_gives_the_exact_likelihood() -> None:
@@ -130,7 +124,7 @@ def test_bounds_differ_by_what_the_layers_brought() -> None:
 def test_every_pair_of_units_is_measured(kinds: tuple[str, ...]) -> None:
     stack = make_stack(kinds).float()
     x = torch.randn(50, 2, generator=rng(2)) if kinds[0] == G else bits(50)
-    data = HeldOut({"test": x}, Scaling(1.0), 0.0, ())
+    data = HeldOut({"test": x}, Scaling(1.0), ())
     exact, found = (assess(stack, data, config(exact=how)) for how in (True, False))
     for known, layer in zip(exact["layers"], found["layers"], strict=True):
         lower, upper = layer["log_z_interval"]
@@ -142,10 +136,22 @@ def test_standardised_data_are_scored_in_their_own_units() -> None:
     """Uncoupled units of precision 1 on standardised values are normal densities of the values before."""
     shift, spread = torch.tensor([1.0, -2.0]), torch.tensor([0.1, 30.0])
     x = shift + spread * torch.randn(30, 2, generator=rng(3))
-    data = HeldOut({"test": x}, Scaling(1.0, shift, spread), spread.log().sum().item(), ())
+    data = HeldOut({"test": x}, Scaling(1.0, shift, spread), ())
     found = assess(DBN([RBM(Gaussian(2), Bernoulli(2))]), data, config(exact=True))
     wanted = stats.norm.logpdf(x.numpy(), shift.numpy(), spread.numpy()).sum(1).mean()
     assert found["test_log_likelihood"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_bytes_are_scored_as_bytes() -> None:
+    """The density of a byte under N(0, 1) of its 255th part."""
+    x = torch.randint(0, 256, (30, 2), generator=rng(3), dtype=torch.uint8)
+    stack = DBN([RBM(Gaussian(2), Bernoulli(2))])
+    found, real = (
+        assess(stack, HeldOut({"test": rows}, Scaling(255.0), ()), config(exact=True))["test_log_likelihood"]
+        for rows in (x, x / 255)
+    )
+    assert found == pytest.approx(stats.norm.logpdf(x.numpy(), 0, 255).sum(1).mean(), rel=1e-6)
+    assert real == pytest.approx(stats.norm.logpdf(x.numpy() / 255).sum(1).mean(), rel=1e-6)
 
 
 def test_the_pseudo_likelihood_is_that_of_the_test_part() -> None:
@@ -175,7 +181,7 @@ def frozen() -> DBN:
 
 
 def test_an_estimate_in_doubt_says_so() -> None:
-    data = HeldOut({"test": torch.zeros(20, 30, dtype=torch.uint8)}, Scaling(1.0), 0.0, ())
+    data = HeldOut({"test": torch.zeros(20, 30, dtype=torch.uint8)}, Scaling(1.0), ())
     found = assess(frozen(), data, config(ais=3, chains=20))
     text = report(found)
     assert any("differ by" in warning and "(from data)" in warning for warning in found["warnings"])
@@ -219,10 +225,27 @@ def test_the_tables_say_what_was_found() -> None:
         f"{worst:.2f} … {best:.2f}",
     ]
     assert report(found).splitlines()[:2] == [
-        "Model: 3 bernoulli – 3 bernoulli units. log Z: AIS, 50 chains, 200 temperatures, seed 0; the model is small "
-        "enough for --exact.",
+        "Model: 3 bernoulli – 3 bernoulli units. log Z: AIS, 50 chains, 200 temperatures (quick's proportions), seed "
+        "0; the model is small enough for --exact.",
         "The rows.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("ais", "heading"),
+    [
+        ("published", "14,501 temperatures (published),"),
+        (14_501, "14,501 temperatures (quick's proportions),"),
+        ("quick", "1,001 temperatures (quick),"),
+        (None, "14,501 temperatures (published),"),
+    ],
+)
+def test_a_schedule_is_named(ais: Any, heading: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many temperatures need not lie where the published ones do."""
+    monkeypatch.setattr(assessment, "_estimates", lambda *_, **__: [Estimate(0.0, (0.0, 0.0), 1.0, {}, [])])
+    found = assess(single(), held_out(), config(ais=ais))
+    assert found["schedule"] == (ais or "published")
+    assert heading in report(found)
 
 
 def test_the_tables_of_a_deep_stack_name_its_layers() -> None:
@@ -236,7 +259,7 @@ def test_the_tables_of_a_deep_stack_name_its_layers() -> None:
 
 def test_a_model_too_large_for_exact_values_is_refused() -> None:
     stack = DBN([RBM(Bernoulli(30), Bernoulli(40))])
-    data = HeldOut({"test": bits(5, 30)}, Scaling(1.0), 0.0, ())
+    data = HeldOut({"test": bits(5, 30)}, Scaling(1.0), ())
     with pytest.raises(InputError, match="states"):
         assess(stack, data, config(exact=True))
     assert not assess(stack, data, config())["exact_possible"]

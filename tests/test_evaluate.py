@@ -17,7 +17,7 @@ from tiny import save_pictures, stack
 from torch import Tensor
 
 from dbn.command_line import run_script
-from dbn.config import EvaluateConfig
+from dbn.config import EvaluateConfig, to_dict
 from dbn.exact import log_likelihood, log_partition
 from dbn.foreign import read_rbm
 from dbn.rbm import RBM
@@ -153,6 +153,22 @@ def test_the_script_itself_gives_the_same_bytes(folder: Path) -> None:
     assert read(folder / "c.json")["log_z"] != read(folder / "a.json")["log_z"]
 
 
+def test_what_is_left_out_stands_in_the_options_as_what_it_comes_to() -> None:
+    annealed, exact = (EvaluateConfig(run=Path("r"), exact=how) for how in (False, True))
+    assert annealed.resolved() == {"ais": "published", "chains": 100}
+    assert exact.resolved() == {"ais": None, "chains": None}
+    assert EvaluateConfig(run=Path("r"), ais=30, chains=7).resolved() == {"ais": 30, "chains": 7}
+    for config in (annealed, exact):
+        assert to_dict(EvaluateConfig(**to_dict(config))) == to_dict(config)
+
+
+def test_help_tells_the_schedules_apart(folder: Path) -> None:
+    script = [sys.executable, str(SCRIPT), "--help"]
+    text = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True).stdout
+    said = " ".join(text.replace("│", " ").split())
+    assert "published (14,501), quick (1,001), or a number, spaced as quick's; left out, published" in said
+
+
 # Bad input
 
 BAD: list[tuple[str, str]] = [
@@ -179,6 +195,10 @@ BAD: list[tuple[str, str]] = [
     ("--run rbm.npz --dataset nothing", "there is no data set 'nothing'"),
     ("--run rbm.npz --data tiny.npz --binarize none", "--binarize must be one of threshold, sample, fixed"),
     ("--run big.npz --data bits.npz --exact", "states"),
+    ("--run rbm.npz --data bits.npz --exact --ais quick", "--ais does not go with --exact"),
+    ("--run rbm.npz --data bits.npz --exact --ais published", "--ais does not go with --exact"),
+    ("--run rbm.npz --data bits.npz --chains 100 --exact", "--chains does not go with --exact"),
+    ("--run rbm.npz --data bits.npz --no-reverse --exact", "--no-reverse does not go with --exact"),
     ("--run rbm.npz --data bits.npz --chains 0", "--chains must be a whole number of at least 1, not 0"),
     ("--run rbm.npz --data bits.npz --ais 1", "--ais must be a whole number of at least 2, not 1"),
     ("--run rbm.npz --data bits.npz --ais slow", "--ais must be"),

@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from enumeration import CHANCE, PAIRS, Z, draw, histogram_chance, joint, make_rbm, marginals, rng, support, z_scores
+from enumeration import (
+    CHANCE,
+    PAIRS,
+    Z,
+    draw,
+    histogram_chance,
+    joint,
+    make_rbm,
+    marginals,
+    mirrored,
+    rng,
+    support,
+    z_scores,
+)
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -72,12 +85,6 @@ def coupled(visible: Units, hidden: Units, seed: int = 1) -> RBM:
     return rbm
 
 
-def turn(rbm: RBM) -> RBM:
-    turned = RBM(rbm.hidden, rbm.visible)
-    turned.weight = nn.Parameter(rbm.weight.detach().T.contiguous())
-    return turned
-
-
 def blocks(number: int, visible_size: int, hidden_size: int) -> tuple[RBM, list[RBM]]:
     """An RBM of independent small ones, its units shuffled, and these."""
     parts = [coupled(Bernoulli(visible_size), Bernoulli(hidden_size), seed).double() for seed in range(number)]
@@ -123,7 +130,7 @@ def test_either_side_gives_the_same_log_partition_and_the_shorter_is_listed(
 
     monkeypatch.setattr(RBM, "free_energy", counting)
     assert exact.log_partition(rbm) == pytest.approx(by_visible, rel=0, abs=1e-11)
-    assert exact.log_partition(turn(rbm)) == pytest.approx(by_visible, rel=0, abs=1e-11)
+    assert exact.log_partition(mirrored(rbm)) == pytest.approx(by_visible, rel=0, abs=1e-11)
     assert listed == [2 ** min(visible_size, hidden_size)] * 2
 
 
@@ -401,6 +408,56 @@ def test_grey_levels_have_no_likelihood() -> None:
     with pytest.raises(InputError, match="binarise"):
         exact.divergence(rbm, grey)
     assert exact.log_likelihood(rbm, grey[:1], 0.0).isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 2), (3,)])
+def test_rows_of_another_width_are_refused(shape: tuple[int, ...]) -> None:
+    rbm, rows = make_rbm("bernoulli", "gaussian"), torch.zeros(shape)
+    for call in (
+        lambda: exact.log_likelihood(rbm, rows, 0.0),
+        lambda: exact.divergence(rbm, rows),
+        lambda: exact.set_exact_gradient(rbm, rows),
+    ):
+        with pytest.raises(InputError, match="3 bernoulli units need rows of 3 values") as refusal:
+            call()
+        assert "\n" not in str(refusal.value)
+
+
+@each_pair
+def test_single_precision_is_left_where_the_device_has_no_double(
+    visible: str, hidden: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weight that says so of itself stands in for one on such a device."""
+    wanted = exact.log_partition(make_rbm(visible, hidden).float())
+
+    class Elsewhere(nn.Parameter):
+        device = property(lambda _: torch.device("mps"))  # type: ignore[assignment]
+
+    rbm = make_rbm(visible, hidden).float()
+    rbm.weight = Elsewhere(rbm.weight.detach())
+    assert exact.log_partition(rbm) == pytest.approx(wanted, rel=0, abs=1e-12)
+
+
+@pytest.mark.skipif(not torch.backends.mps.is_available(), reason="there is no such device here")
+@each_pair
+def test_results_come_back_to_the_device(visible: str, hidden: str) -> None:
+    here = make_rbm(visible, hidden).float()
+    there, data = copy.deepcopy(here).to("mps"), examples(here).float()
+    log_z = exact.log_partition(here)
+    assert exact.log_partition(there) == log_z
+    found = exact.log_likelihood(there, data.to("mps"), log_z)
+    draws = exact.sample(there, 5, rng(1))
+    assert (found.device.type, draws.device.type) == ("mps", "mps")
+    assert torch.equal(found.cpu(), exact.log_likelihood(here, data, log_z))
+    assert torch.equal(draws.cpu(), exact.sample(here, 5, rng(1)))
+    if visible == "bernoulli":
+        assert exact.divergence(there, data.to("mps")) == exact.divergence(here, data)
+    for rbm, x in ((here, data), (there, data.to("mps"))):
+        exact.set_exact_gradient(rbm, x)
+    for one, other in zip(here.parameters(), there.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert torch.equal(one.grad, other.grad.cpu())
 
 
 def test_no_divergence_from_a_density_nor_of_no_examples() -> None:

@@ -179,10 +179,39 @@ def gaussian_stack(scaling: Scaling) -> DBN:
 def test_standardised_densities_carry_the_volume_of_the_standardising(folder: Path) -> None:
     shift, spread = torch.linspace(0.2, 0.5, 36), torch.linspace(0.1, 2.0, 36)
     found = scored(gaussian_stack(Scaling(255.0, shift, spread)), run=run(folder, visible="gaussian"))
-    assert_close(found.log_volume, spread.double().log().sum().item())
+    for part in found.parts:
+        assert_close(found.log_volume(part), spread.double().log().sum().item() + 36 * np.log(255))
     x = load_splits("tiny.npz").valid.x
     assert_close(found.scaling(found.parts["valid"]), (x / 255 - shift) / spread)
-    assert "− Σ log spread is added" in found.origin[-1]
+    assert found.origin[-1] == (
+        "Densities are of the data as they are stored: each has lost Σ log spread (standardised) and V·log 255 (bytes, "
+        "divided)."
+    )
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+def test_bytes_and_the_floats_that_they_stand_for_differ_by_the_width_of_a_grey_level(
+    standardised: bool, folder: Path
+) -> None:
+    """A density of x/255 is 255 times that of x in every value; of the floats themselves nothing is taken off."""
+    x = pictures()[0].reshape(-1, 36)
+    np.savez("bytes.npz", x=x)
+    np.savez("floats.npz", x=(x / 255).astype(np.float32))
+    spread = torch.linspace(0.1, 2.0, 36)
+    model = gaussian_stack(Scaling(255.0, torch.zeros(36), spread) if standardised else Scaling(255.0))
+    grey, real = scored(model, data=Path("bytes.npz")), scored(model, data=Path("floats.npz"))
+    assert_close(grey.scaling(grey.parts["test"]), real.scaling(real.parts["test"]))
+    assert_close(grey.log_volume("test") - real.log_volume("test"), 36 * float(np.log(255)))
+    assert_close(real.log_volume("test"), spread.double().log().sum().item() if standardised else 0.0)
+    assert ("V·log 255 (bytes, divided)" in grey.origin[-1], "Densities" in real.origin[-1]) == (True, standardised)
+    mixed = scored(model, data=Path("floats.npz"), dataset="tiny.npz")
+    assert_close(mixed.log_volume("train") - mixed.log_volume("test"), 36 * float(np.log(255)))
+
+
+def test_states_of_discrete_units_have_no_volume(folder: Path) -> None:
+    found = scored(data=Path("bits.npz"))
+    assert found.log_volume("test") == 0
+    assert not any("Densities" in sentence for sentence in found.origin)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

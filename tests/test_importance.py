@@ -129,6 +129,25 @@ def test_forward_chains_end_near_the_model_and_back_ones_at_the_base(pair: tuple
         assert run.log_weights.std() < 0.3
 
 
+@torch.no_grad()
+def test_chains_that_do_not_mix_put_log_z_too_low_forward_and_too_high_back() -> None:
+    """Two modes far apart: an estimate from few temperatures flatters the model one way and wrongs it the other."""
+    rbm = RBM(Bernoulli(3), Bernoulli(3)).double()
+    for parameter, value in ((rbm.weight, 8.0), (rbm.visible.bias, -12.0), (rbm.hidden.bias, -12.0)):
+        parameter.fill_(value)
+    path = Path(independent(rbm, torch.full((3,), 0.5), torch.full((3,), 0.25), 100), rbm)
+    states, p = marginals(rbm)[0]
+    log_z, chains = float(joint(rbm)[2].logsumexp((0, 1))), 4000
+    runs = (
+        ais(path, schedule(4), chains, rng(1)),
+        reverse_ais(path, schedule(4), draw(states, p, chains, rng(2)), rng(3)),
+    )
+    for run, sign in zip(runs, (-1, 1), strict=True):
+        estimates = torch.tensor([summarise(Annealing(w, w), sign > 0).log_z for w in run.log_weights.split(4)])
+        error = float(estimates.std()) / len(estimates) ** 0.5
+        assert sign * (float(estimates.mean()) - log_z) > Z * error
+
+
 class Products(TorchDispatchMode):
     """Counts the matrix products that have a matrix of so many elements for a factor."""
 
@@ -246,6 +265,14 @@ def test_only_exact_starts_bound_log_z() -> None:
         (annealing(*[0.0] * 100), annealing(*[1.1] * 100), ["differ by 1.10 nats"]),
         (annealing(*[1.1] * 100), annealing(*[0.0] * 100), ["differ by 1.10 nats"]),
         (annealing(*[0.0] * 9), annealing(*[0.0] * 10), ["forward run has an effective sample size of 9.0 out of 9"]),
+        (
+            annealing(*[0.0] * 9),
+            annealing(*[0.0] * 9),
+            ["says little; use more chains", "says little; use more chains"],
+        ),
+        (annealing(0.0), annealing(*[0.0] * 10), ["1.0 out of 1 chains, so its interval says little; use more chains"]),
+        (annealing(*[0.0] * 8, *[-50.0] * 12), annealing(*[0.0] * 10), ["may be too narrow; use more temperatures"]),
+        (annealing(50.0, *[0.0] * 8), annealing(*[50.0] * 10), ["too narrow; use more temperatures", "differ by"]),
         (annealing(*[0.0] * 11, *[-50.0] * 100), annealing(*[-2.3] * 10), ["size of 11.0 out of 111"]),
         (annealing(*[0.0] * 10), annealing(*[0.0] * 11, *[50.0] * 100), ["reverse run has", "differ by"]),
     ],

@@ -1,7 +1,5 @@
 """Pseudo-likelihoods and the bound of a stack, against sums over every state."""
 
-import copy
-
 import pytest
 import torch
 from enumeration import (
@@ -13,6 +11,7 @@ from enumeration import (
     joint,
     make_rbm,
     make_stack,
+    mirrored,
     rng,
     support,
 )
@@ -127,6 +126,19 @@ def test_grey_pixels_have_no_pseudo_likelihood(value: float) -> None:
         pseudo_likelihood(make_rbm(B, B), v)
 
 
+@pytest.mark.parametrize("shape", [(2, 4), (2, 2), (3,), (1, 2, 3)])
+def test_rows_of_another_width_are_refused(shape: tuple[int, ...]) -> None:
+    stack, v = make_stack((B, B)), torch.zeros(shape, dtype=torch.float64)
+    rbm = stack.layers[0]
+    for measure in (
+        lambda: pseudo_likelihood(rbm, v),
+        lambda: stochastic_pseudo_likelihood(rbm, v, rng()),
+        lambda: dbn_bound(stack, v, 0.0, rng()),
+    ):
+        with pytest.raises(InputError, match=r"3 bernoulli units need rows of 3 values, not a tensor of shape \("):
+            measure()
+
+
 # The bound of a stack
 
 
@@ -200,14 +212,6 @@ def test_the_enumerated_stack_is_a_distribution(kinds: tuple[str, ...]) -> None:
     stack = make_stack(kinds)
     x, log_weight = support(stack.layers[0].visible)
     assert_close((exact_log_p(stack, x) + log_weight).exp().sum().item(), 1.0)
-
-
-@torch.no_grad()
-def mirrored(rbm: RBM) -> RBM:
-    """The RBM turned over: its hidden side is seen, its visible side hidden."""
-    turned = RBM(copy.deepcopy(rbm.hidden), copy.deepcopy(rbm.visible)).double()
-    turned.weight.copy_(rbm.weight.T)
-    return turned
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from enumeration import Z
 
-from dbn.randomness import bits_below, permutation, stream, stream_seed
+from dbn.randomness import always_the_same, bits_below, permutation, stream, stream_seed
 
 KEYS: list[tuple[int, tuple[str | int, ...]]] = [
     (0, ()),
@@ -108,3 +108,12 @@ def test_bits_follow_the_generator() -> None:
     one, same, other = (bits_below(p.clone(), stream(seed, "bits")) for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("n", "most"), [(0, 5), (4, 5), (5, 5), (1000, 5), (1000, 400)])
+def test_some_places_are_the_same_at_every_call(n: int, most: int) -> None:
+    first, again = always_the_same(n, most), always_the_same(n, most)
+    assert torch.equal(first, again)
+    assert len(first) == len(first.unique()) == min(n, most)
+    assert torch.equal(always_the_same(n, n)[:most], first)
+    assert n < 1000 or not torch.equal(first.sort().values, torch.arange(most)), "the first are not at random"

@@ -1,11 +1,14 @@
 """Every unit type against sums over its states."""
 
+import math
+
 import pytest
 import torch
 from enumeration import AXES, KINDS, SIZES, Z, conditional, make_units, rng, support, z_scores
 from torch import Tensor
 from torch.testing import assert_close
 
+from dbn.errors import InputError
 from dbn.mlp import ACTIVATIONS
 from dbn.units import UNITS, Bernoulli, Gaussian, Units
 
@@ -193,3 +196,27 @@ def test_quadratic_precision_is_how_fast_the_density_falls(kind: str) -> None:
     x = torch.eye(units.size, dtype=torch.float64)
     curvature = units.energy(x) + units.energy(-x) - 2 * units.energy(torch.zeros_like(x))
     assert_close(precision, curvature)
+
+
+@each_kind
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+def test_units_take_the_states_of_their_support(kind: str, dtype: torch.dtype) -> None:
+    """And what lies between them where they are not a continuum; in bytes, and in another precision than their own."""
+    units = make_units(kind)
+    states = support(units)[0]
+    continuous = units.domain() is None
+    assert units.takes(states if continuous else states.to(dtype))
+    assert units.takes(states[:0])
+    for value in (2, 255) if dtype == torch.uint8 else (0.5, -1.0, 1 + 1e-6, math.inf, math.nan):
+        some = states.to(dtype)
+        some[-1, -1] = value
+        assert units.takes(some) == continuous
+
+
+@each_kind
+def test_rows_are_as_wide_as_the_units_are_many(kind: str) -> None:
+    units = make_units(kind)
+    units.check_rows(torch.zeros(0, units.size))
+    for shape in ((2, units.size + 1), (units.size,), (1, 1, units.size)):
+        with pytest.raises(InputError, match=f"{units.size} {kind} units need rows of {units.size} values"):
+            units.check_rows(torch.zeros(shape))
