@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, final
 
 from dbn.belief_net import DBN
 from dbn.comparison import Chosen, Comparison, folder_name
-from dbn.config import DataConfig, PretrainConfig, StudyConfig, to_dict
+from dbn.config import DataConfig, PretrainConfig, to_dict
 from dbn.datasets import Splits, load_splits
 from dbn.errors import InputError
 from dbn.events import EventLog
@@ -27,6 +27,7 @@ from dbn.report import result
 from dbn.runs import CONFIG, RunFolder, begin, load
 from dbn.scaling import Scaling
 from dbn.signals import record, summarise, trace
+from dbn.study_config import StudyConfig
 from dbn.training import pick_device
 
 RESULT, SIGNALS = "result.json", "signals.json"

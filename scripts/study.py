@@ -3,7 +3,8 @@
 import os
 
 from dbn.command_line import parse, run_script
-from dbn.config import PretrainConfig, StudyConfig, to_dict
+from dbn.config import PretrainConfig, to_dict
+from dbn.study_config import StudyConfig
 
 
 def main(config: StudyConfig) -> None:

@@ -20,12 +20,12 @@ from dbn.config import (
     PredictConfig,
     PretrainConfig,
     SampleConfig,
-    StudyConfig,
     to_dict,
 )
 from dbn.errors import InputError
 from dbn.hyperparameters import Finetuning, Pretraining
 from dbn.options import options_of
+from dbn.study_config import StudyConfig
 
 CLASSES = [PretrainConfig, FinetuneConfig, EvaluateConfig, SampleConfig, PredictConfig, StudyConfig]
 SAMPLE = ["--run", "r", "--output", "o.png"]

@@ -65,11 +65,12 @@ ROOMS = {
     "starts": "belief_net mlp",
     "storage": "",
     "study": (
-        "belief_net comparison config datasets events hyperparameters initializers mlp pretraining problem report runs "
-        "scaling signals training"
+        "study_config belief_net comparison config datasets events hyperparameters initializers mlp pretraining problem "
+        "report runs scaling signals training"
     ),
     "study_report": "evaluation runs signals study",
-    "study_run": "config plots runs storage study study_report training workers",
+    "study_config": "checks config hyperparameters",
+    "study_run": "study_config config plots runs storage study study_report training workers",
     "tables": "",
     "training": "",
     "units": "",
@@ -102,7 +103,17 @@ LIBRARIES = {
 }
 """What a room may import from elsewhere, torch aside."""
 
-WITHOUT_TORCH = {"__init__", "checks", "command_line", "config", "errors", "hyperparameters", "options", "schedules"}
+WITHOUT_TORCH = {
+    "__init__",
+    "checks",
+    "command_line",
+    "config",
+    "errors",
+    "hyperparameters",
+    "options",
+    "schedules",
+    "study_config",
+}
 """What `--help` waits for."""
 
 each_module = pytest.mark.parametrize("name", MODULES)

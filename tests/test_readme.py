@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from dbn.command_line import parse
-from dbn.config import EvaluateConfig, FinetuneConfig, PredictConfig, PretrainConfig, SampleConfig, StudyConfig
+from dbn.config import EvaluateConfig, FinetuneConfig, PredictConfig, PretrainConfig, SampleConfig
+from dbn.study_config import StudyConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

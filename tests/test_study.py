@@ -26,7 +26,7 @@ from dbn import comparison as comparison_room
 from dbn.belief_net import DBN
 from dbn.command_line import run_script
 from dbn.comparison import Comparison
-from dbn.config import PretrainConfig, StudyConfig, StudyTraining, to_dict
+from dbn.config import PretrainConfig, to_dict
 from dbn.datasets import load_splits
 from dbn.errors import InputError
 from dbn.finetuning import Fit, Outcome
@@ -39,6 +39,7 @@ from dbn.runs import RunFolder, load, save_stack
 from dbn.scaling import Scaling
 from dbn.signals import measure
 from dbn.study import Study, Unit
+from dbn.study_config import StudyConfig, StudyTraining
 from dbn.study_report import corrected_p, holm, results, tables
 from dbn.study_run import carry_out_study
 from dbn.workers import carry_out
