@@ -65,8 +65,8 @@ ROOMS = {
     "starts": "belief_net mlp",
     "storage": "",
     "study": (
-        "study_config belief_net comparison config datasets events hyperparameters initializers mlp pretraining problem "
-        "report runs scaling signals training"
+        "belief_net comparison config datasets events hyperparameters initializers mlp pretraining problem report "
+        "runs scaling signals study_config training"
     ),
     "study_report": "evaluation runs signals study",
     "study_config": "checks config hyperparameters",

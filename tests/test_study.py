@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -228,6 +228,16 @@ def test_stacks_serve_the_seeds_in_turn_and_shallow_networks_too(finished: Study
                 assert torch.equal(layer.weight, rbm.weight)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as the studies here have: another number changes the last digits of sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_study_trains_its_own_stacks_as_deep_as_it_needs(folder: Path, tmp_path: Path) -> None:
     options = {"labels": (12,), "seeds": (2,), "epochs": (1,), "learning_rate": 0.1}
     made = config(folder, tmp_path, pretrained=(), recipe=folder / "recipe.yaml", stacks=2, training=options)
