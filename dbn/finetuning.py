@@ -21,7 +21,7 @@ from dbn.initializers import Arm
 from dbn.mlp import linear_layers
 from dbn.problem import Problem, labels_of
 from dbn.randomness import bits_below, stream_seed
-from dbn.training import make_optimizer, run_epochs, shuffled_batches, synchronise
+from dbn.training import make_optimizer, pick_precision, run_epochs, shuffled_batches, synchronise
 
 CHUNK = 2000
 """Examples at once, where the statistics of an averaged network are taken."""
@@ -48,7 +48,9 @@ class SeededDropout(nn.Module):
         if not self.training:
             return x
         keep = 1 - self.rate
-        return x * bits_below(torch.full_like(x, keep), self.generator).div_(keep)
+        # Drawn in float32 whatever x is: bfloat16 would round the probability.
+        mask = bits_below(torch.full(x.shape, keep, device=x.device), self.generator)
+        return x * mask.div_(keep).to(x.dtype)
 
     def extra_repr(self) -> str:
         """The rate, where a network is printed."""
@@ -122,6 +124,7 @@ class Fit:
         self.train_set = train
         self.last_epoch = config.epochs if refit_epochs is None else refit_epochs
         self.network = problem.network(arm, seed)
+        self.precision = pick_precision(config.precision, problem.device)
         self.noise = torch.Generator(problem.device)
         self.learner = with_dropout(self.network, config.input_dropout, config.hidden_dropout, self.noise)
         """The network as it is trained."""
@@ -189,7 +192,9 @@ class Fit:
             group["lr"] = rate * factor
         self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, 0))
         x, y = self.train_set.x[indices], labels_of(self.train_set)[indices]
-        loss = F.cross_entropy(self.learner(self.problem.scaling(x)), y)
+        with self._products():
+            logits = self.learner(self.problem.scaling(x))
+        loss = F.cross_entropy(logits.float(), y)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -197,6 +202,13 @@ class Fit:
         if self.averaged:
             self.averaged.update_parameters(self.network)
         self.loss += loss.detach() * (len(indices) / len(self.train_set))
+
+    def _products(self) -> torch.autocast:
+        """Lower precision for the products of the forward pass, and so for theirs of the backward pass."""
+        kind = self.problem.device.type
+        lower = self.problem.config.precision != "float32"
+        # No cache: the weights change every step.
+        return torch.autocast(kind, self.precision if lower else None, enabled=lower, cache_enabled=False)
 
     @torch.no_grad()
     def _bound_norms(self) -> None:

@@ -199,6 +199,8 @@ class Finetuning:
     """Epochs without a better validation error before stopping; left out, all run and the best is kept."""
     freeze_epochs: int | Literal["all"] = 0
     """Epochs for which only the output layer learns."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of matrix products in training; weights and measurements stay in float32."""
     refit: bool = False
     """Train once more on training and validation examples together."""
 

@@ -18,7 +18,7 @@ from dbn.randomness import permutation, stream
 from dbn.runs import RunFolder, load
 from dbn.scaling import Scaling
 from dbn.starts import Initializer
-from dbn.training import pick_device
+from dbn.training import pick_device, pick_precision
 
 STARTING_EXAMPLES = 1000
 """Enough for the variance of a layer's outputs within a few per cent."""
@@ -59,6 +59,7 @@ class Problem:
             raise InputError(
                 f"--valid-labels {self.valid_labels} is more than the {len(self.splits.valid)} validation examples"
             )
+        pick_precision(self.config.precision, self.device)
         self.labelled(self.config.seed)  # whether the classes have enough examples is the same for every seed
         self._check_arms()
 
