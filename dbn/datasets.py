@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dbn.errors import InputError
 from dbn.files import SUFFIXES, read_numpy, read_table
+from dbn.lab_faults import FAULTS
 from dbn.made_data import MADE, make_named
 from dbn.randomness import permutation, stream
 from dbn.scaling import as_float
@@ -26,7 +27,7 @@ from dbn.tables import Table, checked_table
 from dbn.vision import SOURCES, load_named
 
 SHIPPED = "mnist-10k"
-NAMES = (SHIPPED, *SOURCES, *MADE)
+NAMES = (SHIPPED, *SOURCES, *MADE, *FAULTS)
 LEAST_ROWS = 10
 MOST_VALIDATION = 5000
 SPLIT_SEED = 0
@@ -123,6 +124,8 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str
         table = load_named(dataset, data_dir)
     elif dataset in MADE:
         table = make_named(dataset, data_dir)
+    elif dataset in FAULTS:
+        table = FAULTS[dataset](load_named("mnist", data_dir))
     else:
         table = read_table(Path(dataset).expanduser(), label_column)
     return _split(dataset, table, cut_test=True)
