@@ -91,12 +91,15 @@ def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], A
             name = f"labels-{_dashed(shape, activation)}"
             yield name, partial(error_against_labels, errors, title=title, order=order)
     if len(study.shapes) > 1:
-        widths = sorted(found, key=lambda unit: (study.config.training.labels.index(unit.labels), unit.activation))
-        for (labels, activation), units in groupby(widths, lambda unit: (unit.labels, unit.activation)):
-            group = list(units)
-            title = _joined(labels_of_unit(study, group[0]), activation)
-            name = f"depth-{_dashed(f'{labels}-labels', activation)}"
-            yield name, partial(error_against_depth, _errors(group, found, "depth"), title=title, order=order)
+        widths = sorted(found, key=lambda unit: study.config.training.labels.index(unit.labels))
+        for labels, units in groupby(widths, lambda unit: unit.labels):
+            by_activation: dict[str, list[Unit]] = {}
+            for unit in units:
+                by_activation.setdefault(unit.activation, []).append(unit)
+            panels = {activation: _errors(each, found, "depth") for activation, each in by_activation.items()}
+            some = next(iter(by_activation.values()))[0]
+            title = _joined(labels_of_unit(study, some), *(panels if len(panels) == 1 else ()))
+            yield f"depth-{labels}-labels", partial(error_against_depth, panels, title=title, order=order)
     for (shape, activation), units in groupby(networks, lambda unit: (unit.shape, unit.activation)):
         last = {unit.arm: read_signals(study, unit) for unit in units}
         moments = {

@@ -26,6 +26,7 @@ ROOMS = {
     "comparison": "evaluation events finetuning initializers problem runs storage training",
     "config": "checks hyperparameters",
     "datasets": "files lab_faults made_data scaling tables vision",
+    "drawing": "evaluation",
     "draws": "",
     "errors": "",
     "evaluation": "rbm",
@@ -49,7 +50,7 @@ ROOMS = {
     "options": "checks",
     "penalties": "gradient rbm",
     "pictures": "rbm scaling storage vision",
-    "plots": "evaluation storage",
+    "plots": "drawing storage",
     "pretraining": (
         "belief_net config datasets hyperparameters layer_data layer_training monitoring rbm runs scaling training "
         "units"
@@ -84,6 +85,7 @@ ROOMS = {
 LIBRARIES = {
     "command_line": "tqdm tyro yaml",
     "datasets": "numpy",
+    "drawing": "matplotlib",
     "draws": "numpy",
     "evaluation": "scipy",
     "events": "tensorboard",

@@ -23,9 +23,15 @@ ERRORS: dict[str, dict[float, list[float]]] = {
     "he_normal": {100: [21.0, 20.0, 22.0], 1000: [9.0, 8.5, 9.5], 60000: [1.6]},
     "xavier_uniform": {100: [26.0, 27.0], 1000: [12.0, 11.0]},
 }
+
+
+def depth(arms: Any, **options: Any) -> Figure:
+    return error_against_depth({"": arms}, **options)
+
+
 DRAW: dict[str, Callable[..., Figure]] = {
     "labels": error_against_labels,
-    "depth": error_against_depth,
+    "depth": depth,
     "curves": learning_curves,
 }
 each_figure = pytest.mark.parametrize("name", DRAW)
@@ -76,6 +82,21 @@ def test_lines_are_means_and_bands_their_intervals(name: str) -> None:
     assert figure.legends[0].get_title().get_text() == "mean, 95 % band"
 
 
+def test_panels_stand_side_by_side_on_one_scale() -> None:
+    other = {"dbn": {1: [90.0, 91.0]}, "he_normal": {1: [3.0, 4.0], 3: [2.0, 2.5]}}
+    figure = error_against_depth({"tanh": ERRORS, "relu": other}, title="MNIST", order=["relu", "he_normal"])
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title(), figure.get_suptitle()) == ("tanh", "relu", "MNIST")
+    assert (left.get_ylabel(), right.get_ylabel()) == ("test error (%)", "")
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_ylim()[0] < 1.2
+    assert right.get_ylim()[1] > 90.5
+    assert lines(right)["he_normal"] == ([1, 3], [3.5, 2.25])
+    colours = [{line.get_label(): line.get_color() for line in axes.get_lines()} for axes in figure.axes]
+    assert colours[0]["dbn"] == colours[1]["dbn"] != colours[0]["he_normal"] == colours[1]["he_normal"]
+    assert legend(figure) == ["dbn", "xavier_uniform", "he_normal"]  # dbn by the panel that was drawn last
+
+
 def test_a_place_with_one_seed_has_no_band() -> None:
     (axes,) = error_against_labels(ERRORS).axes
     assert band(axes, 0)[60000] == (1.2, 1.2)
@@ -102,7 +123,7 @@ def test_axes_say_what_they_show(name: str, xlabel: str) -> None:
     [([1.2, 1.5], "linear"), ([1.2, 90.0], "log"), ([2.0, 8.0], "log"), ([0.0, 0.0], "linear"), ([3.0, 3.0], "linear")],
 )
 def test_errors_that_differ_much_are_on_a_logarithmic_axis(values: list[float], scale: str) -> None:
-    (axes,) = error_against_depth({"dbn": {depth: [value] for depth, value in enumerate(values, start=1)}}).axes
+    (axes,) = depth({"dbn": {depth: [value] for depth, value in enumerate(values, start=1)}}).axes
     low, high = axes.get_ylim()
     assert axes.get_yscale() == scale
     assert low <= min(values) <= max(values) < high
@@ -110,7 +131,7 @@ def test_errors_that_differ_much_are_on_a_logarithmic_axis(values: list[float], 
 
 
 def test_a_logarithmic_axis_reads_in_plain_numbers() -> None:
-    figure = error_against_depth({"dbn": {1: [1.5], 2: [90.0]}})
+    figure = depth({"dbn": {1: [1.5], 2: [90.0]}})
     figure.draw_without_rendering()
     (axes,) = figure.axes
     low, high = axes.get_ylim()
@@ -121,7 +142,7 @@ def test_a_logarithmic_axis_reads_in_plain_numbers() -> None:
 
 
 def test_a_wide_band_does_not_squeeze_the_lines() -> None:
-    (axes,) = error_against_depth({"dbn": {1: [2.0, 2.4], 2: [20.0, 80.0]}, "he": {1: [4.0], 2: [10.0]}}).axes
+    (axes,) = depth({"dbn": {1: [2.0, 2.4], 2: [20.0, 80.0]}, "he": {1: [4.0], 2: [10.0]}}).axes
     low, high = axes.get_ylim()  # the interval of the second place is 50 ± 381
     assert low > 0.5
     assert high < 100
@@ -136,10 +157,10 @@ def test_learning_curves_end_with_their_first_seed() -> None:
 
 def test_every_arm_looks_different_and_alike_in_all_figures() -> None:
     many = {f"arm{number}": {1: [float(number + 1)], 2: [float(number + 2)]} for number in range(21)}
-    axes = error_against_depth(many).axes[0]
+    axes = depth(many).axes[0]
     looks = {each.get_label(): (each.get_color(), each.get_marker(), each.get_linestyle()) for each in axes.get_lines()}
     assert len({(colour, marker) for colour, marker, _ in looks.values()}) == 21
-    few = error_against_depth({"new": many["arm0"], "arm9": many["arm9"]}, order=list(many)).axes[0].get_lines()
+    few = depth({"new": many["arm0"], "arm9": many["arm9"]}, order=list(many)).axes[0].get_lines()
     assert (few[1].get_color(), few[1].get_marker(), few[1].get_linestyle()) == looks["arm9"]
     assert few[0].get_label() == "new"
 
@@ -235,9 +256,9 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_the_user_s_settings_change_nothing_and_stay(tmp_path: Path) -> None:
     import matplotlib as mpl
 
-    save(error_against_depth(ERRORS), tmp_path / "a.png")
+    save(depth(ERRORS), tmp_path / "a.png")
     with mpl.rc_context({"font.size": 30, "savefig.dpi": 20, "lines.linewidth": 9, "axes.facecolor": "red"}):
-        save(error_against_depth(ERRORS), tmp_path / "b.png")
+        save(depth(ERRORS), tmp_path / "b.png")
         assert mpl.rcParams["font.size"] == 30
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
@@ -247,7 +268,7 @@ def test_the_user_s_settings_change_nothing_and_stay(tmp_path: Path) -> None:
     [
         (lambda: error_against_labels({}), "nothing to draw"),
         (lambda: learning_curves({"dbn": {}}), "nothing to draw"),
-        (lambda: error_against_depth({"dbn": {1: []}}), "nothing to draw"),
+        (lambda: depth({"dbn": {1: []}}), "nothing to draw"),
         (lambda: signal_by_layer({}), "nothing to draw"),
         (lambda: signal_by_layer({"start": {}}), "nothing to draw"),
         (lambda: signal_by_layer({"start": SIGNALS}, quantities=[]), "nothing to draw"),

@@ -603,7 +603,7 @@ def test_figures_show_the_results(finished: Study, monkeypatch: pytest.MonkeyPat
         arm: {labels: errors(arm, 2, labels) for labels in (12, 24)} for arm in FITS["init"]
     }
     assert drawn["error_against_depth", "12 labels"] == {
-        arm: {depth: errors(arm, depth, 12) for depth in (1, 2)} for arm in FITS["init"]
+        "": {arm: {depth: errors(arm, depth, 12) for depth in (1, 2)} for arm in FITS["init"]}
     }
     unit = next(unit for unit in finished.units if unit == Unit(24, (7,), "", "xavier_uniform"))
     best = [record["best_epoch"] for record in results(finished)[unit]]
