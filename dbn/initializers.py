@@ -52,6 +52,7 @@ _LEVEL = Rule("between -1e9 and 1e9", lambda value: -1e9 <= value <= 1e9)
 RULES = {
     "bias": _LEVEL,
     "bound": _SPREAD,
+    "gain": _SPREAD,
     "sparsity": Rule("at least 0 and below 1", lambda share: 0 <= share < 1),
     "std": _SPREAD,
     "value": _LEVEL,

@@ -102,17 +102,21 @@ def lecun_uniform(bias: float = 0.0) -> Initializer:
     )
 
 
-def xavier_normal(bias: float = 0.0) -> Initializer:
-    """W ~ N(0, gain²·2/(n_in + n_out)) (Glorot & Bengio 2010)."""
+def xavier_normal(bias: float = 0.0, gain: float | None = None) -> Initializer:
+    """W ~ N(0, gain²·2/(n_in + n_out)) (Glorot & Bengio 2010, whose gain is 1); left out, `gain_of` the activation."""
     return _drawn(
-        lambda weight, following, generator: init.xavier_normal_(weight, gain(following), generator), "sigmoid", bias
+        lambda weight, following, generator: init.xavier_normal_(weight, gain or gain_of(following), generator),
+        "sigmoid",
+        bias,
     )
 
 
-def xavier_uniform(bias: float = 0.0) -> Initializer:
-    """W ~ U(−a, a), a = gain·√(6/(n_in + n_out)) (Glorot & Bengio 2010)."""
+def xavier_uniform(bias: float = 0.0, gain: float | None = None) -> Initializer:
+    """W ~ U(−a, a), a = gain·√(6/(n_in + n_out)) (Glorot & Bengio 2010); the gain is that of `xavier_normal`."""
     return _drawn(
-        lambda weight, following, generator: init.xavier_uniform_(weight, gain(following), generator), "sigmoid", bias
+        lambda weight, following, generator: init.xavier_uniform_(weight, gain or gain_of(following), generator),
+        "sigmoid",
+        bias,
     )
 
 
@@ -130,10 +134,15 @@ def he_uniform(bias: float = 0.0) -> Initializer:
     )
 
 
-def orthogonal(bias: float = 0.0) -> Initializer:
-    """W = gain·Q, the rows or, where they are fewer, the columns of Q orthonormal (Saxe, McClelland & Ganguli 2014)."""
+def orthogonal(bias: float = 0.0, gain: float | None = None) -> Initializer:
+    """W = gain·Q, the rows or, where they are fewer, the columns of Q orthonormal (Saxe, McClelland & Ganguli 2014).
+
+    The gain is that of `xavier_normal`.
+    """
     return _drawn(
-        lambda weight, following, generator: init.orthogonal_(weight, gain(following), generator), "relu", bias
+        lambda weight, following, generator: init.orthogonal_(weight, gain or gain_of(following), generator),
+        "relu",
+        bias,
     )
 
 
@@ -187,7 +196,7 @@ def torch_default() -> Initializer:
     return Initializer(fill, "relu")
 
 
-def gain(activation: str) -> float:
+def gain_of(activation: str) -> float:
     """torch's factor for the spread of weights before an activation: sigmoid 1, tanh 5/3, relu √2, identity 1."""
     return 1.0 if activation == "identity" else init.calculate_gain(activation)  # type: ignore[arg-type]
 

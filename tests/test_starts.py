@@ -68,6 +68,11 @@ LAWS: dict[str, tuple[Initializer, Law]] = {
     "lecun_uniform": (starts.lecun_uniform(), uniform(lambda n_in, n_out, gain: sqrt(3 / n_in))),
     "xavier_normal": (starts.xavier_normal(), normal(lambda n_in, n_out, gain: gain**2 * 2 / (n_in + n_out))),
     "xavier_uniform": (starts.xavier_uniform(), uniform(lambda n_in, n_out, gain: gain * sqrt(6 / (n_in + n_out)))),
+    "xavier_normal(gain=3)": (starts.xavier_normal(gain=3.0), normal(lambda n_in, n_out, _: 9 * 2 / (n_in + n_out))),
+    "xavier_uniform(gain=1)": (
+        starts.xavier_uniform(gain=1.0),
+        uniform(lambda n_in, n_out, _: sqrt(6 / (n_in + n_out))),
+    ),
     "he_normal": (starts.he_normal(), normal(lambda n_in, n_out, gain: 2 / n_in)),
     "he_uniform": (starts.he_uniform(), uniform(lambda n_in, n_out, gain: sqrt(6 / n_in))),
     "batch_norm": (starts.batch_norm(), normal(lambda n_in, n_out, gain: 2 / n_in)),
@@ -136,6 +141,8 @@ def test_orthogonal_weights_are(activation: str) -> None:
     assert {layer.in_features > layer.out_features for layer in wide_or_tall} == {True, False}
     for layer in wide_or_tall:
         assert_semi_orthogonal(layer.weight, GAIN[activation])
+    for layer in filled(starts.orthogonal(gain=0.5), activation)[:-1]:
+        assert_semi_orthogonal(layer.weight, 0.5)
 
 
 def assert_semi_orthogonal(weight: Tensor, gain: float) -> None:
