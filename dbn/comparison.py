@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,9 @@ from dbn.training import progress_bar
 
 CHECKPOINT_SECONDS = 30.0
 """With few labels an epoch takes less than a second, and a checkpoint each would cost more than they do."""
+
+OF_ALL = ("init", "seeds")
+"""Options that say which fits there are, and nothing of one."""
 
 
 class Key(NamedTuple):
@@ -173,14 +177,13 @@ class Comparison:
                 {
                     "arm": chosen.arm.name,
                     "activation": chosen.arm.activation,
-                    "learning_rate": chosen.learning_rate,
-                    "labels": self.problem.labels,
-                    "seed": seed,
                     "hidden": list(self.problem.hidden),
-                    "optimizer": config.optimizer,
-                    "batch_size": config.batch_size,
-                    "epochs": config.epochs,
-                    "refit": config.refit,
+                    **{each.name: getattr(config, each.name) for each in fields(config) if each.name not in OF_ALL},
+                    **config.resolved(),
+                    "labels": self.problem.labels,
+                    "valid_labels": self.problem.valid_labels,
+                    "learning_rate": chosen.learning_rate,
+                    "seed": seed,
                 },
                 {"hparam/test_error": test_error, "hparam/valid_error": tuned.valid_error},
             )

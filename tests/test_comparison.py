@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,10 @@ def test_tensorboard_has_a_run_for_each_arm_and_seed(finished: Path) -> None:
     assert {(dict(row)["arm"], dict(row)["seed"]) for row in columns} == set(
         itertools.product(CONFIG.init, (5.0, 6.0, 7.0))
     )
+    row = dict(next(iter(columns)))
+    assert (row["labels"], row["batch_size"], row["momentum"]) == (CONFIG.labels, CONFIG.batch_size, 0.9)
+    assert (row["hidden_dropout"], row["max_norm"], row["layer_rates"]) == (0.0, "None", "(1.0,)")
+    assert {each.name for each in fields(CONFIG)} - {"init", "seeds"} < set(row)
 
 
 def hparams(folder: Path) -> tuple[tuple[str, Any], ...]:
