@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from dbn import exact
-from dbn.annealing import Path, independent
 from dbn.belief_net import DBN
 from dbn.config import EvaluateConfig
 from dbn.held_out import HeldOut
-from dbn.importance import LogZ, Progress, ais, bracket, doubts, reverse_ais, schedule, summarise
-from dbn.layer_data import LayerData
+from dbn.importance import schedule
+from dbn.layer_gain import gain
+from dbn.layer_partitions import Estimate, Ratio, log_partitions, log_ratios, some
 from dbn.likelihood import layer_bounds, pseudo_likelihood
-from dbn.randomness import always_the_same, permutation, stream
+from dbn.randomness import stream
 from dbn.rbm import RBM
 from dbn.training import progress_bar
 
-SOME = 10_000
-"""Rows at most that stand for the training part, and for what a lower layer makes of it."""
 FLIPS = 8e9
 """Weights that a pseudo-likelihood may look at, V·H an example: a minute or so."""
 ROWS = 500
@@ -37,39 +35,30 @@ class Mean(NamedTuple):
     """None for a single example."""
 
 
-class Estimate(NamedTuple):
-    """log Z of one layer."""
-
-    log_z: float
-    interval: tuple[float, float]
-    effective_sample_size: float | None
-    """Of the forward chains; None for an exact value."""
-    reverse: dict[str, LogZ]
-    """By what the reverse run started from."""
-    warnings: list[str]
-
-
 @torch.no_grad()
 def assess(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: bool = False) -> dict[str, Any]:
     """All that was measured, as plain data in nats.
 
     log_z and log_z_interval are the top layer's. test_log_likelihood is None for a stack of several layers, which
     has a test_bound; `parts` has the bounds of the first 1, 2, … layers (the first is no bound, but the
-    log-likelihood of the lowest RBM), `gains` what each layer after the first brought on the test part.
+    log-likelihood of the lowest RBM), `gains` what each layer after the first brought on the test part: by the
+    difference of two log Z and, under `annealed`, by annealing between the two layers; None where log Z is exact,
+    without reverse runs, and where no path leads from one to the other.
 
     Stack and data on one device. InputError as for `dbn.exact.log_partition` and `dbn.importance.ais`.
     """
-    estimates = _estimates(stack, data, config, progress=progress)
+    estimates = log_partitions(stack, data, config, progress=progress)
+    ratios = log_ratios(stack, data, config, progress=progress)
     parts: dict[str, dict[str, Any]] = {}
     gains: list[dict[str, Any]] = []
     for part, x in data.parts.items():
-        rows = _some(x) if part == "train" else x
+        rows = some(x) if part == "train" else x
         terms = _terms(stack, data, rows, config.seed, part)
         parts[part] = {"rows": len(rows), "layers": [_at(e, term) for e, term in zip(estimates, terms, strict=True)]}
         if part == "test":
             gains = [
-                _gain(*ends, after - before)
-                for ends, (before, after) in zip(pairwise(estimates), pairwise(terms), strict=True)
+                _gain(*ends, after - before) | {"annealed": ratio and _annealed_gain(after - before, ratio)}
+                for ends, (before, after), ratio in zip(pairwise(estimates), pairwise(terms), ratios, strict=True)
             ]
     top, scored = estimates[-1], parts["test"]["layers"][-1]
     single = len(stack.layers) == 1
@@ -89,61 +78,11 @@ def assess(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: bool 
         "parts": parts,
         "gains": gains,
         "pseudo_likelihood": _pseudo_likelihood(stack, data, progress=progress),
-        "warnings": _warnings(estimates, config),
+        "warnings": _warnings(estimates, ratios, config),
     }
 
 
-def _some(x: Tensor, most: int | None = None) -> Tensor:
-    """At most so many rows, `SOME` where nothing is said, at random but always the same."""
-    most = SOME if most is None else most
-    return x if len(x) <= most else x[always_the_same(len(x), most).to(x.device)]
-
-
-# log Z
-
-
-def _estimates(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: bool) -> list[Estimate]:
-    """log Z of every layer, each with the stack below it for its data."""
-    if config.exact:
-        values = [exact.log_partition(rbm) for rbm in stack.layers]
-        return [Estimate(value, (value, value), None, {}, []) for value in values]
-    betas = schedule(config.resolved()["ais"])
-    steps = len(stack.layers) * (3 if config.reverse else 1) * (len(betas) - 1)
-    with progress_bar(steps, "annealing", shown=progress) as bar:
-        return [_annealed(stack, layer, data, betas, config, bar.update) for layer in range(len(stack.layers))]
-
-
-def _annealed(
-    stack: DBN, layer: int, data: HeldOut, betas: Tensor, config: EvaluateConfig, progress: Progress
-) -> Estimate:
-    """AIS of layer 0, 1, …, and reverse AIS from its data and from where AIS ended, neither of them exact samples."""
-    rbm = stack.layers[layer]
-
-    def noise(purpose: str) -> torch.Generator:
-        return stream(config.seed, purpose, layer, device=rbm.weight.device)
-
-    rows = data.base if layer == 0 else _some(data.base)
-    inputs = LayerData(
-        rows, data.scaling, stack.layers[:layer], features="sample", noise=lambda _: noise("what AIS is based on")
-    )
-    inputs.prepare(1)
-    path = Path(independent(rbm, *inputs.moments(), len(inputs)), rbm)
-    chains = config.resolved()["chains"]
-    forward = ais(path, betas, chains, noise("AIS"), progress)
-    found = summarise(forward)
-    log_z, *interval, size = found
-    reverse, warnings = {}, doubts("forward", forward, found)
-    if config.reverse:
-        drawn = permutation(len(inputs), stream(config.seed, "where reverse AIS starts", layer))[:chains]
-        starts = {"data": inputs.batch(drawn.to(rows.device)), "end points": forward.states}
-        for name, start in starts.items():
-            both = bracket(forward, reverse_ais(path, betas, start, noise(f"reverse AIS from {name}"), progress))
-            reverse[name] = both.reverse
-            warnings += [warning.replace("reverse", f"reverse (from {name})", 1) for warning in both.warnings]
-    return Estimate(log_z, (interval[0], interval[1]), size, reverse, list(dict.fromkeys(warnings)))
-
-
-def _warnings(estimates: Sequence[Estimate], config: EvaluateConfig) -> list[str]:
+def _warnings(estimates: Sequence[Estimate], ratios: Sequence[Ratio | None], config: EvaluateConfig) -> list[str]:
     """What an estimate gave cause for, the layer named where there are several; and what was not looked at."""
     several = len(estimates) > 1
     warnings = [
@@ -151,6 +90,8 @@ def _warnings(estimates: Sequence[Estimate], config: EvaluateConfig) -> list[str
         for layer, estimate in enumerate(estimates, start=1)
         for warning in estimate.warnings
     ]
+    for layer, ratio in enumerate(ratios, start=1):
+        warnings += [f"From layer {layer} to {layer + 1}: {warning}" for warning in (ratio.warnings if ratio else [])]
     if not config.exact and not config.reverse:
         warnings.append("Without reverse annealing nothing tells whether the chains mix.")
     return warnings
@@ -188,6 +129,29 @@ def _gain(before: Estimate, after: Estimate, difference: Tensor) -> dict[str, An
     return _figure(_mean(difference), after.log_z - before.log_z, next_upper - lower, next_lower - upper)
 
 
+def _annealed_gain(difference: Tensor, ratio: Ratio) -> dict[str, Any]:
+    """See `dbn.layer_gain.gain`."""
+    both = ratio.both
+    found = gain(difference, both)
+    runs = (("forward", both.forward, found.forward), ("reverse", both.reverse, found.reverse))
+    return {
+        "mean": found.mean,
+        "standard_error": found.standard_error,
+        "interval": list(found.interval),
+        "difference": both.difference,
+        **{
+            name: {
+                "mean": mean,
+                "log_ratio": run.log_z,
+                "log_ratio_interval": [run.lower, run.upper],
+                "effective_sample_size": run.effective_sample_size,
+                "start_autocorrelation": left,
+            }
+            for (name, run, mean), left in zip(runs, ratio.autocorrelation, strict=True)
+        },
+    }
+
+
 def _figure(found: Mean, log_z: float, most: float, least: float) -> dict[str, Any]:
     return {
         "mean": found.mean - log_z,
@@ -201,7 +165,7 @@ def _pseudo_likelihood(stack: DBN, data: HeldOut, *, progress: bool) -> dict[str
     rbm = stack.layers[0]
     if rbm.visible.domain() is None:
         return None
-    rows = _some(data.parts["test"], max(1, int(FLIPS / rbm.weight.numel())))
+    rows = some(data.parts["test"], max(1, int(FLIPS / rbm.weight.numel())))
     values = []
     with progress_bar(len(rows), "pseudo-likelihood", shown=progress) as bar:
         for x in rows.split(ROWS):

@@ -20,7 +20,12 @@ def report(found: dict[str, Any]) -> str:
     for layer, estimate in enumerate(found["layers"], start=1):
         log_z += _log_z_lines(estimate, f"layer {layer}, " if len(found["layers"]) > 1 else "")
     figures: list[Line] = [("nats a row", "rows", "mean ± s.e.", "over log Z's interval"), *_figure_lines(found)]
-    return "\n\n".join([heading, columns(log_z), columns(figures), *(f"Warning: {each}" for each in found["warnings"])])
+    tables = [columns(log_z), columns(figures)]
+    annealed = [(f"layer {n}", gain["annealed"]) for n, gain in enumerate(found["gains"], start=2) if gain["annealed"]]
+    if annealed:
+        head = ("test, brought by annealing from the layer below", "nats a row", "± 3 s.e.", "effective sample size")
+        tables.append(columns([head, *(line for name, gain in annealed for line in _gain_lines(name, gain))]))
+    return "\n\n".join([heading, *tables, *(f"Warning: {each}" for each in found["warnings"])])
 
 
 def _log_z_lines(estimate: dict[str, Any], whose: str) -> list[Line]:
@@ -40,6 +45,19 @@ def _log_z_lines(estimate: dict[str, Any], whose: str) -> list[Line]:
                 f"{each['difference']:+.2f}",
             )
         )
+    return lines
+
+
+def _gain_lines(name: str, gain: dict[str, Any]) -> list[Line]:
+    """Both runs, each with the interval of its log-ratio, and what they say together."""
+    lines: list[Line] = []
+    for way, what in (("forward", ""), ("reverse", " (diagnostic)")):
+        run = gain[way]
+        rows = run["mean"] + run["log_ratio"]  # of E[F^h − F], whatever log Z is
+        lower, upper = run["log_ratio_interval"]
+        ends = _interval((rows - upper, rows - lower))
+        lines.append((f"{name}, {way}{what}", f"{run['mean']:.2f}", ends, f"{run['effective_sample_size']:.1f}"))
+    lines.append((f"{name}, both, and the rows' own error", _with_error(gain), _interval(gain["interval"]), ""))
     return lines
 
 
@@ -63,9 +81,13 @@ def _figure_lines(found: dict[str, Any]) -> list[Line]:
 
 
 def _figure_line(name: str, rows: int, figure: dict[str, Any]) -> Line:
-    error = "" if figure["standard_error"] is None else f" ± {figure['standard_error']:.2f}"
     interval = _interval(figure["interval"]) if "interval" in figure else ""
-    return name, f"{rows:,}", f"{figure['mean']:.2f}{error}", interval
+    return name, f"{rows:,}", _with_error(figure), interval
+
+
+def _with_error(figure: dict[str, Any]) -> str:
+    error = "" if figure["standard_error"] is None else f" ± {figure['standard_error']:.2f}"
+    return f"{figure['mean']:.2f}{error}"
 
 
 def _interval(ends: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dbn.errors import InputError
 from dbn.gradient import gradient_of
@@ -171,7 +171,7 @@ def _listing(machine: RBM) -> _Listing | None:
         raise InputError(f"this RBM has no partition function: scale the weights of its {sizes} down")
     listings = [
         _Listing(side, domain, turned)
-        for side, turned in ((machine, False), (_turn(machine), True))
+        for side, turned in ((machine, False), (machine.turned(), True))
         if (domain := side.visible.domain()) is not None
     ]
     if not listings:
@@ -202,13 +202,6 @@ def _precise(rbm: RBM) -> RBM:
         raise InputError(f"the RBM's {' and '.join(broken)} is not finite: take the model from before it broke down")
     machine = copy.deepcopy(rbm)
     return (machine.cpu() if rbm.weight.device.type == "mps" else machine).double()
-
-
-def _turn(machine: RBM) -> RBM:
-    """The sides exchanged."""
-    turned = RBM(machine.hidden, machine.visible)
-    turned.weight = nn.Parameter(machine.weight.T, requires_grad=False)
-    return turned
 
 
 def _rows(machine: RBM) -> int:

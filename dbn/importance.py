@@ -40,7 +40,7 @@ class Annealing(NamedTuple):
     """What a run measured, a chain a row."""
 
     log_weights: Tensor
-    """(N,), float64, on the CPU: each an estimate of log Z in nats, that of the base added."""
+    """(N,), float64, on the CPU: each an estimate in nats of log Z, that of the base added, or of a ratio of two Z."""
     states: Tensor
     """(N, V): where the chains ended."""
 
@@ -93,15 +93,15 @@ def ais(
 
     betas: (K,) from 0 to 1, increasing. The states end near the model, one Gibbs step at β = 1 included. A step
     costs two matrix products. Raises InputError for other betas, for no chains, for parameters that are not
-    finite and for a model without a finite Z.
+    finite, for a base that is coupled and for a model without a finite Z.
     """
-    positions = _positions(path, betas)
+    positions, log_z = _positions(path, betas), path.base_log_partition()
     if chains < 1:
         raise InputError(f"annealed importance sampling needs at least one chain, not {chains}")
     base = path.base.visible
     start = base.sample(base.bias.new_zeros(chains, base.size), generator)
     log_ratios, states = _anneal(path, positions, start, generator, progress)
-    return Annealing(path.base_log_partition() + log_ratios, states)
+    return Annealing(log_z + log_ratios, states)
 
 
 @torch.no_grad()
@@ -114,22 +114,43 @@ def reverse_ais(
     bound on log Z. From anything else (data, the end points of `ais`) it is a diagnostic that bounds nothing.
     betas as for `ais`, increasing. Raises InputError as `ais` does, and for a start of another shape.
     """
+    log_z = path.base_log_partition()
+    back = ratio_ais(path, betas, start, generator, progress, reverse=True)
+    return back._replace(log_weights=log_z + back.log_weights)
+
+
+@torch.no_grad()
+def ratio_ais(
+    path: Path,
+    betas: Tensor,
+    start: Tensor,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+    *,
+    reverse: bool = False,
+) -> Annealing:
+    """log Z/Z_base along a path whose base may be coupled, from `start` (N, V): states of the base, or of the model.
+
+    From exact samples of the base the mean of exp(log_weights) is unbiased for Z/Z_base. With `reverse`, from those of
+    the model, the mean of exp(−log_weights) is for Z_base/Z. From anything else neither is. betas and InputError
+    as for `reverse_ais`.
+    """
     positions = _positions(path, betas)
     if start.ndim != 2 or not len(start) or start.shape[1] != path.rbm.visible.size:
         raise InputError(
-            f"reverse annealing needs states of {path.rbm.visible.size} visible units, one a row, to start from, "
+            f"annealing needs states of {path.rbm.visible.size} visible units, one a row, to start from, "
             f"not a tensor of shape {tuple(start.shape)}"
         )
     start = start.to(path.rbm.weight)
     if not start.isfinite().all():
-        raise InputError("reverse annealing was given states that are not finite to start from: leave those rows out")
+        raise InputError("annealing was given states that are not finite to start from: leave those rows out")
     domain = path.rbm.visible.domain()
     if domain is not None and not path.rbm.visible.takes(start):
         raise InputError(
-            f"reverse annealing must start from states that the visible units take, {domain.tolist()}: binarise them"
+            f"annealing must start from states that the visible units take, {domain.tolist()}: binarise them"
         )
-    log_ratios, states = _anneal(path, positions[::-1], start, generator, progress)
-    return Annealing(path.base_log_partition() - log_ratios, states)
+    log_ratios, states = _anneal(path, positions[::-1] if reverse else positions, start, generator, progress)
+    return Annealing(-log_ratios if reverse else log_ratios, states)
 
 
 def summarise(annealing: Annealing, reverse: bool = False) -> LogZ:
@@ -157,8 +178,8 @@ def summarise(annealing: Annealing, reverse: bool = False) -> LogZ:
     return LogZ(sign * (shift + _log(mean)), lower, upper, size)
 
 
-def bracket(forward: Annealing, reverse: Annealing, exact_start: bool = False) -> Bracket:
-    """Both runs side by side; a bracket of log Z only if the reverse one started from exact samples.
+def bracket(forward: Annealing, reverse: Annealing, exact_start: bool = False, of: str = "log Z") -> Bracket:
+    """Both runs side by side; a bracket `of` what they estimate only if they started from exact samples.
 
     Warns of an effective sample size below 10 or a tenth of the chains, and of a difference above 1 nat. Raises
     InputError as `summarise` does.
@@ -168,7 +189,7 @@ def bracket(forward: Annealing, reverse: Annealing, exact_start: bool = False) -
     warnings = [*doubts("forward", forward, up), *doubts("reverse", reverse, down)]
     if abs(difference) > 1:
         warnings.append(
-            f"The forward and the reverse estimate of log Z differ by {abs(difference):.2f} nats, so neither can be "
+            f"The forward and the reverse estimate of {of} differ by {abs(difference):.2f} nats, so neither can be "
             "relied on; use more temperatures, and doubt that the chains mix."
         )
     return Bracket(up, down, (up.lower, down.upper) if exact_start else None, difference, warnings)
@@ -201,14 +222,14 @@ def _anneal(
     every = max(1, steps // 200)
     for step, (old, new) in enumerate(pairwise(positions), 1):
         # One product serves the weight and the hidden units.
-        product = path.rbm.hidden_field(v)
+        product = path.product(v)
         term = path.log_ratio(v, product, old, new)
         grown = total + term
         kept = grown - total
         lost += (total - (grown - kept)) + (term - kept)
         total = grown
         model = path.at(new)
-        v = model.sample_visible(model.hidden.sample(new * product, generator), generator)
+        v = model.sample_visible(model.hidden.sample(path.field(product, new), generator), generator)
         if progress is not None and (step % every == 0 or step == steps):
             progress(every if step % every == 0 else steps % every)
     return total.cpu().double() + lost.cpu().double(), v
@@ -224,7 +245,7 @@ def _positions(path: Path, betas: Tensor) -> list[float]:
         for parameter, value in model.named_parameters():
             if not value.isfinite().all():
                 raise InputError(f"the {name}'s {parameter} is not finite: no log Z can be estimated")
-    if not path.rbm.has_partition():
+    if not (path.base.has_partition() and path.rbm.has_partition()):
         raise InputError(
             "the model has no finite Z: its two unbounded layers are coupled too strongly; make the weights smaller"
         )

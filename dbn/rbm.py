@@ -100,6 +100,12 @@ class RBM(Harmonium, nn.Module):
         alone.hidden.bias.zero_()
         return alone
 
+    def turned(self) -> "RBM":
+        """The sides exchanged: the hidden units here are the visible ones there. Units and weight are shared."""
+        turned = RBM(self.hidden, self.visible)
+        turned.weight = nn.Parameter(self.weight.T, requires_grad=False)
+        return turned
+
     @torch.no_grad()
     def turn(self, below: "RBM") -> None:
         """Take over `below` upside down: its hidden units as the visible ones, its visible units as the first hidden.

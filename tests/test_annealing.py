@@ -14,6 +14,7 @@ from dbn.units import UNITS, Bernoulli, Gaussian
 BETAS = (0.0, 0.3, 0.75, 1.0)
 
 each_pair = pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+each_base = pytest.mark.parametrize("coupled", [False, True], ids=["independent", "coupled"])
 
 
 def moments(rbm: RBM) -> tuple[Tensor, Tensor]:
@@ -23,16 +24,16 @@ def moments(rbm: RBM) -> tuple[Tensor, Tensor]:
     return mean, p @ (states - mean) ** 2
 
 
-def make_path(pair: tuple[str, str], seed: int = 0) -> Path:
+def make_path(pair: tuple[str, str], seed: int = 0, coupled: bool = False) -> Path:
     rbm = make_rbm(*pair, seed=seed)
-    return Path(independent(rbm, *moments(rbm), 1000), rbm)
+    return Path(make_rbm(*pair, seed=seed + 1) if coupled else independent(rbm, *moments(rbm), 1000), rbm)
 
 
 def by_hand(path: Path, beta: float) -> RBM:
     """The RBM at β, its parameters set one by one."""
     rbm = RBM(*(UNITS[units.kind](units.size) for units in (path.rbm.visible, path.rbm.hidden))).double()
     with torch.no_grad():
-        rbm.weight.copy_(beta * path.rbm.weight)
+        rbm.weight.copy_((1 - beta) * path.base.weight + beta * path.rbm.weight)
         for side in ("visible", "hidden"):
             start, end, units = (getattr(each, side) for each in (path.base, path.rbm, rbm))
             units.bias.copy_((1 - beta) * start.bias + beta * end.bias)
@@ -48,8 +49,9 @@ def states(path: Path, n: int = 6) -> tuple[Tensor, Tensor]:
 
 
 @each_pair
-def test_the_ends_of_a_path_are_base_and_rbm(pair: tuple[str, str]) -> None:
-    path = make_path(pair)
+@each_base
+def test_the_ends_of_a_path_are_base_and_rbm(pair: tuple[str, str], coupled: bool) -> None:
+    path = make_path(pair, coupled=coupled)
     v, h = states(path)
     for model, end in ((path.at(0.0), path.base), (path.at(1.0), path.rbm)):
         assert_close(model.free_energy(v), end.free_energy(v))
@@ -71,21 +73,23 @@ def test_natural_parameters_lie_on_the_line(pair: tuple[str, str], beta: float) 
 
 
 @each_pair
+@each_base
 @pytest.mark.parametrize("beta", BETAS)
-def test_a_model_on_the_path_is_the_rbm_of_those_parameters(pair: tuple[str, str], beta: float) -> None:
-    path = make_path(pair)
+def test_a_model_on_the_path_is_the_rbm_of_those_parameters(pair: tuple[str, str], coupled: bool, beta: float) -> None:
+    path = make_path(pair, coupled=coupled)
     model, rbm = path.at(beta), by_hand(path, beta)
     v, h = states(path)
     assert_close(model.energy(v, h), rbm.energy(v, h))
     assert_close(model.up(v), rbm.up(v))
     assert_close(model.down(h), rbm.down(h))
-    _, log_p = conditional(model.hidden, beta * v @ path.rbm.weight.T)
+    _, log_p = conditional(model.hidden, v @ rbm.weight.T)
     assert_close(model.free_energy(v), model.visible.energy(v) - log_p.logsumexp(1))
 
 
 @each_pair
-def test_a_position_for_every_row_is_the_same_as_one_after_another(pair: tuple[str, str]) -> None:
-    path = make_path(pair)
+@each_base
+def test_a_position_for_every_row_is_the_same_as_one_after_another(pair: tuple[str, str], coupled: bool) -> None:
+    path = make_path(pair, coupled=coupled)
     v, h = states(path)
     rows = torch.linspace(0, 1, len(v), dtype=torch.float64)
     together = path.at(rows[:, None])
@@ -103,10 +107,11 @@ def test_a_position_for_every_row_is_the_same_as_one_after_another(pair: tuple[s
 
 
 @each_pair
-def test_log_ratio_is_the_difference_of_two_free_energies(pair: tuple[str, str]) -> None:
-    path = make_path(pair)
+@each_base
+def test_log_ratio_is_the_difference_of_two_free_energies(pair: tuple[str, str], coupled: bool) -> None:
+    path = make_path(pair, coupled=coupled)
     v, _ = states(path)
-    product = path.rbm.hidden_field(v)
+    product = path.product(v)
     rows = torch.linspace(0, 1, len(v), dtype=torch.float64)[:, None]
     for start, end in ((0.25, 0.5), (1.0, 0.9), (rows, 1 - rows), (rows, 0.5)):
         expected = path.at(start).free_energy(v) - path.at(end).free_energy(v)
@@ -114,9 +119,12 @@ def test_log_ratio_is_the_difference_of_two_free_energies(pair: tuple[str, str])
 
 
 @each_pair
+@each_base
 @pytest.mark.parametrize("beta", BETAS)
-def test_a_gibbs_step_leaves_every_model_on_the_path_as_it_is(pair: tuple[str, str], beta: float) -> None:
-    path = make_path(pair)
+def test_a_gibbs_step_leaves_every_model_on_the_path_as_it_is(
+    pair: tuple[str, str], coupled: bool, beta: float
+) -> None:
+    path = make_path(pair, coupled=coupled)
     exact = marginals(by_hand(path, beta))[0]
     generator = rng(5)
     v = path.at(beta).gibbs(draw(*exact, 20_000, generator), 1, generator)
@@ -138,6 +146,11 @@ def test_the_base_has_the_marginals_no_coupling_and_a_known_z(pair: tuple[str, s
     for name, theta in base.hidden.natural().items():
         assert_close(theta, torch.zeros_like(theta) if name == "bias" else rbm.hidden.natural()[name])
     assert_close(path.base_log_partition(), float(joint(base)[2].logsumexp((0, 1))), rtol=1e-6, atol=0)
+
+
+def test_a_coupled_base_has_no_z_in_closed_form() -> None:
+    with pytest.raises(InputError, match="log Z of a base needs weight 0"):
+        make_path(("bernoulli", "bernoulli"), coupled=True).base_log_partition()
 
 
 def test_making_a_base_leaves_the_rbm_alone() -> None:
@@ -184,7 +197,6 @@ def test_positions_of_another_precision_are_taken() -> None:
     [
         (RBM(Bernoulli(3), Bernoulli(3)), "from 3 bernoulli and 3 bernoulli units to 3 bernoulli and 2 gaussian units"),
         (RBM(Bernoulli(4), Gaussian(2)), "from 4 bernoulli and 2 gaussian units"),
-        (make_rbm("bernoulli", "gaussian"), "weight 0"),
     ],
 )
 def test_a_base_that_does_not_fit_is_refused(base: RBM, sentence: str) -> None:

@@ -11,13 +11,14 @@ from enumeration import joint, make_rbm, make_stack, mirrored, rng
 from scipy import stats
 from torch import Tensor
 
-from dbn import assessment
-from dbn.assessment import Estimate, assess
+from dbn import assessment, layer_partitions
+from dbn.assessment import assess
 from dbn.assessment_report import report
 from dbn.belief_net import DBN
 from dbn.config import EvaluateConfig
 from dbn.errors import InputError
 from dbn.held_out import HeldOut
+from dbn.layer_partitions import Estimate
 from dbn.likelihood import pseudo_likelihood
 from dbn.rbm import RBM
 from dbn.scaling import Scaling
@@ -103,6 +104,53 @@ def test_what_a_mirror_on_top_brings_is_nothing() -> None:
     assert found["test_bound"] == pytest.approx(wanted, abs=1e-5)
     assert [figure["mean"] for figure in found["parts"]["test"]["layers"]] == pytest.approx([wanted] * 3, abs=1e-5)
     assert [figure["mean"] for figure in found["gains"]] == pytest.approx([0, 0], abs=1e-5)
+    assert [figure["annealed"] for figure in found["gains"]] == [None, None]
+    for gain in assess(stack, data, config())["gains"]:
+        for figure in (gain["annealed"], gain["annealed"]["forward"], gain["annealed"]["reverse"]):
+            assert figure["mean"] == pytest.approx(0, abs=1e-4)
+        assert gain["annealed"]["interval"] == pytest.approx([0, 0], abs=1e-3)
+
+
+@pytest.mark.parametrize("kinds", [(B, B, B), (G, B, G), (B, G, B), (B, B, B, B)], ids="-".join)
+def test_annealing_between_layers_tells_what_each_brought(kinds: tuple[str, ...]) -> None:
+    """Chains of models this small forget where they started, so the interval holds."""
+    stack = make_stack(kinds).float()
+    x = torch.randn(50, 2, generator=rng(2)) if kinds[0] == G else bits(50)
+    data = HeldOut({"test": x}, Scaling(1.0), ())
+    exact, found = (assess(stack, data, config(exact=how))["gains"] for how in (True, False))
+    for known, gain in zip(exact, found, strict=True):
+        figure = gain["annealed"]
+        assert figure["standard_error"] == pytest.approx(gain["standard_error"])
+        lower, upper = figure["interval"]
+        assert lower < known["mean"] < upper
+        assert upper - lower < gain["interval"][1] - gain["interval"][0] + 6 * gain["standard_error"]
+        for way in ("forward", "reverse"):
+            rows = figure[way]["mean"] + figure[way]["log_ratio"]
+            assert rows == pytest.approx(
+                figure["mean"] + sum(figure[w]["log_ratio"] for w in ("forward", "reverse")) / 2
+            )
+            assert abs(figure[way]["start_autocorrelation"]) < 0.3
+        assert figure["difference"] == figure["reverse"]["log_ratio"] - figure["forward"]["log_ratio"]
+
+
+def test_layers_without_a_path_between_them_have_their_two_log_z_alone() -> None:
+    data = HeldOut({"test": torch.randn(20, 2, generator=rng(2))}, Scaling(1.0), ())
+    found = assess(make_stack((G, B, B)).float(), data, config())
+    assert found["gains"][0]["annealed"] is None
+    assert "annealing from the layer below" not in report(found)
+    without = assess(make_stack((B, B, B)).float(), held_out(), config(reverse=False))
+    assert without["gains"][0]["annealed"] is None
+
+
+def test_chains_that_stay_at_the_data_say_so() -> None:
+    lower = frozen().layers[0]
+    upper = copy.deepcopy(lower)
+    upper.weight.mul_(0.9)
+    bits = torch.randint(0, 2, (40, 1), generator=rng(4), dtype=torch.uint8).expand(-1, 30)
+    found = assess(DBN([lower, upper]), HeldOut({"test": bits.clone()}, Scaling(1.0), ()), config(ais=9, chains=20))
+    said = [warning for warning in found["warnings"] if warning.startswith("From layer 1 to 2: ")]
+    assert any("After 3 Gibbs steps the chains still have an autocorrelation of" in warning for warning in said)
+    assert found["gains"][0]["annealed"]["forward"]["start_autocorrelation"] > 0.9
 
 
 def test_bounds_differ_by_what_the_layers_brought() -> None:
@@ -163,7 +211,7 @@ def test_the_pseudo_likelihood_is_that_of_the_test_part() -> None:
 
 
 def test_long_work_is_done_on_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assessment, "SOME", 20)
+    monkeypatch.setattr(layer_partitions, "SOME", 20)
     monkeypatch.setattr(assessment, "FLIPS", 9 * 7.5)
     found = assess(single(), held_out(), config())
     assert found["parts"]["train"]["rows"] == 20
@@ -242,7 +290,7 @@ def test_the_tables_say_what_was_found() -> None:
 )
 def test_a_schedule_is_named(ais: Any, heading: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many temperatures need not lie where the published ones do."""
-    monkeypatch.setattr(assessment, "_estimates", lambda *_, **__: [Estimate(0.0, (0.0, 0.0), 1.0, {}, [])])
+    monkeypatch.setattr(assessment, "log_partitions", lambda *_, **__: [Estimate(0.0, (0.0, 0.0), 1.0, {}, [])])
     found = assess(single(), held_out(), config(ais=ais))
     assert found["schedule"] == (ais or "published")
     assert heading in report(found)
@@ -255,6 +303,20 @@ def test_the_tables_of_a_deep_stack_name_its_layers() -> None:
         assert name in names
     assert "test, brought by layer 2" in names
     assert "test pseudo-likelihood of layer 1" in names
+
+
+def test_the_tables_say_what_annealing_between_layers_found() -> None:
+    found = assess(make_stack((B, B, B)).float(), held_out(), config())
+    lines = [line.split("  ") for line in report(found).splitlines()]
+    cells = {line[0]: [cell.strip() for cell in line[1:] if cell.strip()] for line in lines}
+    gain = found["gains"][0]["annealed"]
+    lower, upper = gain["interval"]
+    both = f"{gain['mean']:.2f} ± {gain['standard_error']:.2f}"
+    assert cells["layer 2, both, and the rows' own error"] == [both, f"{lower:.2f} … {upper:.2f}"]
+    run = gain["reverse"]
+    least, most = (run["mean"] + run["log_ratio"] - end for end in reversed(run["log_ratio_interval"]))
+    size = f"{run['effective_sample_size']:.1f}"
+    assert cells["layer 2, reverse (diagnostic)"] == [f"{run['mean']:.2f}", f"{least:.2f} … {most:.2f}", size]
 
 
 def test_a_model_too_large_for_exact_values_is_refused() -> None:

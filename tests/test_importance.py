@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dbn.annealing import Path, independent
 from dbn.errors import InputError
-from dbn.importance import Annealing, ais, bracket, doubts, reverse_ais, schedule, summarise
+from dbn.importance import Annealing, ais, bracket, doubts, ratio_ais, reverse_ais, schedule, summarise
 from dbn.rbm import RBM
 from dbn.units import Bernoulli, Gaussian
 
@@ -307,6 +307,18 @@ def test_temperatures_that_do_not_rise_from_0_to_1_are_refused(betas: list[Any])
             run(torch.tensor(betas))
 
 
+def test_a_coupled_base_is_refused_before_any_work() -> None:
+    path = Path(make_rbm(*BINARY, seed=1), make_rbm(*BINARY))
+    told: list[int] = []
+    for run in (
+        lambda: ais(path, schedule(5), 2, rng(), told.append),
+        lambda: reverse_ais(path, schedule(5), torch.zeros(2, 3), rng(), told.append),
+    ):
+        with pytest.raises(InputError, match="weight 0"):
+            run()
+    assert told == []
+
+
 @pytest.mark.parametrize("chains", [0, -1])
 def test_no_chains_are_refused(chains: int) -> None:
     with pytest.raises(InputError, match="at least one chain"):
@@ -338,6 +350,14 @@ def test_parameters_that_are_not_finite_are_refused(name: str, value: float) -> 
         path.rbm.get_parameter(name).view(-1)[0] = value
     with pytest.raises(InputError, match=f"model's {name} is not finite"):
         ais(path, schedule(5), 2, rng())
+
+
+def test_a_base_without_z_is_refused() -> None:
+    base, rbm = (make_rbm("gaussian", "gaussian", seed=seed) for seed in (1, 0))
+    with torch.no_grad():
+        base.weight.mul_(100)
+    with pytest.raises(InputError, match="no finite Z"):
+        ratio_ais(Path(base, rbm), schedule(5), torch.zeros(2, 2), rng())
 
 
 def test_a_model_without_z_is_refused() -> None:

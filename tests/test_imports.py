@@ -17,7 +17,7 @@ ANY_ROOM_MAY = {"errors", "randomness"}
 ROOMS = {
     "__init__": "belief_net pretraining rbm runs units",
     "annealing": "rbm units",
-    "assessment": "annealing belief_net config exact held_out importance layer_data likelihood rbm training",
+    "assessment": "belief_net config exact held_out importance layer_gain layer_partitions likelihood rbm training",
     "assessment_report": "",
     "belief_net": "rbm mlp scaling units",
     "chains": "annealing rbm",
@@ -42,6 +42,10 @@ ROOMS = {
     "initializers": "belief_net mlp starts",
     "lab_faults": "tables",
     "layer_data": "datasets rbm scaling",
+    "layer_gain": "annealing importance rbm units",
+    "layer_partitions": (
+        "annealing belief_net chains config exact held_out importance layer_data layer_gain rbm training"
+    ),
     "layer_training": "chains gradient hyperparameters layer_data monitoring penalties rbm runs training watching",
     "likelihood": "belief_net rbm units",
     "made_data": "draws shapes tables vision",
