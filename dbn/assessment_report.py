@@ -23,7 +23,13 @@ def report(found: dict[str, Any]) -> str:
     tables = [columns(log_z), columns(figures)]
     annealed = [(f"layer {n}", gain["annealed"]) for n, gain in enumerate(found["gains"], start=2) if gain["annealed"]]
     if annealed:
-        head = ("test, brought by annealing from the layer below", "nats a row", "± 3 s.e.", "effective sample size")
+        head = (
+            "test, brought, by annealing from the layer below",
+            "nats a row",
+            "± 3 s.e.",
+            "effective sample size",
+            "left of the data at the start",
+        )
         tables.append(columns([head, *(line for name, gain in annealed for line in _gain_lines(name, gain))]))
     return "\n\n".join([heading, *tables, *(f"Warning: {each}" for each in found["warnings"])])
 
@@ -49,15 +55,16 @@ def _log_z_lines(estimate: dict[str, Any], whose: str) -> list[Line]:
 
 
 def _gain_lines(name: str, gain: dict[str, Any]) -> list[Line]:
-    """Both runs, each with the interval of its log-ratio, and what they say together."""
+    """Both runs, each with the interval of its log-ratio, and what they say together: no run has exact starts."""
     lines: list[Line] = []
-    for way, what in (("forward", ""), ("reverse", " (diagnostic)")):
+    for way in ("forward", "reverse"):
         run = gain[way]
         rows = run["mean"] + run["log_ratio"]  # of E[F^h − F], whatever log Z is
         lower, upper = run["log_ratio_interval"]
         ends = _interval((rows - upper, rows - lower))
-        lines.append((f"{name}, {way}{what}", f"{run['mean']:.2f}", ends, f"{run['effective_sample_size']:.1f}"))
-    lines.append((f"{name}, both, and the rows' own error", _with_error(gain), _interval(gain["interval"]), ""))
+        size, left = f"{run['effective_sample_size']:.1f}", f"{run['start_autocorrelation']:.2f}"
+        lines.append((f"{name}, {way} (diagnostic)", f"{run['mean']:.2f}", ends, size, left))
+    lines.append((f"{name}, both, and the rows' own error", _with_error(gain), _interval(gain["interval"]), "", ""))
     return lines
 
 

@@ -116,7 +116,7 @@ class EvaluateConfig:
     chains: int | None = None
     """Chains of every AIS run; left out, 100."""
     reverse: bool = True
-    """Anneal back as well, from data and from the states AIS ended in: three times the work."""
+    """Anneal back as well, from data and from the states AIS ended in: three times the work; and between layers."""
     seed: int = 0
     """Everything random follows from it."""
     device: str = "auto"

@@ -138,6 +138,7 @@ def test_layers_without_a_path_between_them_have_their_two_log_z_alone() -> None
     found = assess(make_stack((G, B, B)).float(), data, config())
     assert found["gains"][0]["annealed"] is None
     assert "annealing from the layer below" not in report(found)
+    assert "annealing from the layer below" in report(assess(make_stack((B, B, B)).float(), held_out(), config(ais=9)))
     without = assess(make_stack((B, B, B)).float(), held_out(), config(reverse=False))
     assert without["gains"][0]["annealed"] is None
 
@@ -315,8 +316,8 @@ def test_the_tables_say_what_annealing_between_layers_found() -> None:
     assert cells["layer 2, both, and the rows' own error"] == [both, f"{lower:.2f} … {upper:.2f}"]
     run = gain["reverse"]
     least, most = (run["mean"] + run["log_ratio"] - end for end in reversed(run["log_ratio_interval"]))
-    size = f"{run['effective_sample_size']:.1f}"
-    assert cells["layer 2, reverse (diagnostic)"] == [f"{run['mean']:.2f}", f"{least:.2f} … {most:.2f}", size]
+    size, left = f"{run['effective_sample_size']:.1f}", f"{run['start_autocorrelation']:.2f}"
+    assert cells["layer 2, reverse (diagnostic)"] == [f"{run['mean']:.2f}", f"{least:.2f} … {most:.2f}", size, left]
 
 
 def test_a_model_too_large_for_exact_values_is_refused() -> None:
