@@ -124,7 +124,7 @@ def layer_bounds(stack: DBN, x: Tensor, generator: torch.Generator, samples: int
         h = x
         for depth, (lower, upper) in enumerate(pairwise(layers), start=1):
             h = lower.sample_hidden(h, generator)
-            gains[depth] += (_hidden_free_energy(lower, h) - upper.free_energy(h)) / samples
+            gains[depth] += (lower.turned().free_energy(h) - upper.free_energy(h)) / samples
     return bounds + gains.cumsum(0)
 
 
@@ -135,8 +135,3 @@ def dbn_bound(stack: DBN, x: Tensor, log_z_top: float, generator: torch.Generato
     See `layer_bounds`. With one layer it is the log-likelihood itself.
     """
     return layer_bounds(stack, x, generator, samples)[-1] - log_z_top
-
-
-def _hidden_free_energy(rbm: RBM, h: Tensor) -> Tensor:
-    """F^h(h) = −log Σ_v exp(−E(v, h)) = hidden.energy(h) − visible.log_partition(Wᵀ h), (B,)."""
-    return rbm.hidden.energy(h) - rbm.visible.log_partition(rbm.visible_field(h))

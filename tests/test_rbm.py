@@ -103,6 +103,20 @@ def test_a_bounded_side_has_a_partition_however_strong_the_weights(visible: str,
     assert rbm.has_partition()
 
 
+@each_pair
+@torch.no_grad()
+def test_turned_it_has_the_energy_of_the_sides_exchanged_and_follows_them(visible: str, hidden: str) -> None:
+    rbm = make_rbm(visible, hidden)
+    turned = rbm.turned()
+    v, h = some(5, rbm.visible.size, 1), some(5, rbm.hidden.size, 2)
+    for parameter in rbm.parameters():
+        parameter.add_(0.1)
+        assert_close(turned.energy(h, v), rbm.energy(v, h))
+    v, log_weight = support(rbm.visible)
+    energy = rbm.energy(v.repeat(len(h), 1), h.repeat_interleave(len(v), 0)).view(len(h), -1)
+    assert_close(turned.free_energy(h), -(log_weight - energy).logsumexp(1))
+
+
 def test_initialise_starts_at_the_marginals_with_small_weights() -> None:
     rbm = RBM(Gaussian(300), Bernoulli(200))
     mean, variance = torch.linspace(-1, 1, 300), torch.linspace(0.5, 2, 300)
