@@ -30,11 +30,18 @@ COLOUR = re.compile(r"\x1b\[[\d;]*m")  # tyro colours its boxes on a terminal
 FRAME = re.compile(r"[│╭╮╰╯─|]")
 
 
-def run_script(main: Callable[[Config], None], config_class: type[Config], description: str) -> None:
-    """Read the command line and call `main`; what the user can put right ends in one line and status 2."""
+def run_script(
+    main: Callable[[Config], None], config_class: type[Config], description: str, *, several: bool = False
+) -> None:
+    """Read the command line and call `main`; what the user can put right ends in one line and status 2.
+
+    several: whether torchrun may start more than one process of this script.
+    """
     logging.basicConfig(format=f"{_program()}: warning: %(message)s")
     try:
         config = parse(config_class, description=description)
+        if not several and _of_several():
+            raise InputError("this script runs in one process: start it without torchrun")
         with logging_redirect_tqdm():  # a warning goes above a progress bar, not through it
             main(config)
         sys.stdout.flush()
@@ -140,10 +147,25 @@ def _program() -> str:
     return Path(sys.argv[0]).name
 
 
+def _of_several() -> bool:
+    """Whether torchrun has started other processes of this script."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
+
+
+def _speaks(error: InputError | None) -> bool:
+    """Of several processes one says why they all end."""
+    if not _of_several():
+        return True
+    from dbn.ranks import speaks  # torch is imported by what comes to that alone
+
+    return speaks(error)
+
+
 def _refuse(error: InputError) -> NoReturn:
-    _leave(f"error: {error}", 2)
+    _leave(f"error: {error}", 2, error)
 
 
-def _leave(sentence: str, status: int) -> NoReturn:
-    print(f"{_program()}: {' '.join(sentence.split())}", file=sys.stderr)
+def _leave(sentence: str, status: int, error: InputError | None = None) -> NoReturn:
+    if _speaks(error):
+        print(f"{_program()}: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
     sys.exit(status)

@@ -11,6 +11,7 @@ Montavon & Müller (2012), "Deep Boltzmann machines and the centering trick"; Me
 to center deep Boltzmann machines".
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Self, final
 
 import torch
@@ -26,6 +27,16 @@ class Means(NamedTuple):
 
     visible: Tensor
     hidden: Tensor
+
+
+class Whole(NamedTuple):
+    """What the examples and negatives of one process are a share of."""
+
+    data: int
+    """Examples in the whole batch."""
+    negatives: int
+    add_up: Callable[[Tensor, Tensor], None]
+    """Replaces every `.grad`, and the two tensors that it is given, by their sums over all processes."""
 
 
 @final
@@ -71,6 +82,7 @@ def set_gradient(
     hidden_field: Tensor | None = None,
     offsets: Offsets | None = None,
     negative_field: Tensor | None = None,
+    whole: Whole | None = None,
 ) -> Means:
     """Write into `.grad` of every parameter the direction that an optimiser descends; give the means of the data.
 
@@ -79,43 +91,47 @@ def set_gradient(
     taken off the visible bias' gradient and Gμ off the hidden one's; other parameters have theirs.
 
     data: (B, V); negatives: (N, V); hidden_field, negative_field: W v of the data and of the negatives if the caller
-    has them, (B, H) and (N, H).
+    has them, (B, H) and (N, H). whole: where these are a share, which may be empty, the gradient and the means are
+    those of the whole.
     """
+    n, n_negatives = (len(data), len(negatives)) if whole is None else (whole.data, whole.negatives)
     data_field = rbm.hidden_field(data) if hidden_field is None else hidden_field
     data_hidden = rbm.hidden.expected_statistics(data_field)
     fields = rbm.hidden_field(negatives) if negative_field is None else negative_field
     negative_hidden = rbm.hidden.expected_statistics(fields)
 
     # The statistic of a bias is x itself, so its expectation is E[h | v].
-    _set_weight_gradient(rbm, data_hidden["bias"], data, negative_hidden["bias"], negatives)
-    hidden_mean = _set_unit_gradient(rbm.hidden, data_hidden, negative_hidden)
-    visible_mean = _set_unit_gradient(rbm.visible, rbm.visible.statistics(data), rbm.visible.statistics(negatives))
-
-    means = Means(visible_mean, hidden_mean)
+    _set_weight_gradient(rbm, (data_hidden["bias"], data, n), (negative_hidden["bias"], negatives, n_negatives))
+    hidden_mean = _set_unit_gradient(rbm.hidden, (data_hidden, n), (negative_hidden, n_negatives))
+    of_data, of_negatives = rbm.visible.statistics(data), rbm.visible.statistics(negatives)
+    means = Means(_set_unit_gradient(rbm.visible, (of_data, n), (of_negatives, n_negatives)), hidden_mean)
+    if whole is not None:
+        whole.add_up(*means)
     if offsets is not None:
         offsets.update(means)
         _centre(rbm, offsets.visible, offsets.hidden)
     return means
 
 
-def _set_weight_gradient(
-    rbm: RBM, data_hidden: Tensor, data: Tensor, negative_hidden: Tensor, negatives: Tensor
-) -> None:
-    """Both products of a batch's size, into one buffer."""
+def _set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, int], negatives: tuple[Tensor, Tensor, int]) -> None:
+    """Both products of a batch's size, into one buffer. Each side: E[h | v], v, and the number to divide by."""
     gradient = gradient_of(rbm.weight)
+    (h_data, v_data, n_data), (h_negatives, v_negatives, n_negatives) = data, negatives
     if rbm.product_dtype == gradient.dtype:
-        torch.addmm(gradient, negative_hidden.T, negatives, beta=0, alpha=1 / len(negatives), out=gradient)
-        torch.addmm(gradient, data_hidden.T, data, alpha=-1 / len(data), out=gradient)
+        torch.addmm(gradient, h_negatives.T, v_negatives, beta=0, alpha=1 / n_negatives, out=gradient)
+        torch.addmm(gradient, h_data.T, v_data, alpha=-1 / n_data, out=gradient)
         return
     # One product of both: what is rounded is then their small difference, not each of two large numbers.
-    h = torch.cat([negative_hidden / len(negatives), data_hidden / -len(data)]).to(rbm.product_dtype)
-    gradient.copy_(h.T @ torch.cat([negatives, data]).to(rbm.product_dtype))
+    h = torch.cat([h_negatives / n_negatives, h_data / -n_data]).to(rbm.product_dtype)
+    gradient.copy_(h.T @ torch.cat([v_negatives, v_data]).to(rbm.product_dtype))
 
 
-def _set_unit_gradient(units: Units, data: dict[str, Tensor], negatives: dict[str, Tensor]) -> Tensor:
-    """Gives the mean of x under data."""
-    means = {name: statistic.mean(0) for name, statistic in data.items()}
-    difference = {name: negatives[name].mean(0) - mean for name, mean in means.items()}
+def _set_unit_gradient(
+    units: Units, data: tuple[dict[str, Tensor], int], negatives: tuple[dict[str, Tensor], int]
+) -> Tensor:
+    """Gives the mean of x under data. Each side: its statistics, and the number to divide by."""
+    means = {name: statistic.sum(0) / data[1] for name, statistic in data[0].items()}
+    difference = {name: negatives[0][name].sum(0) / negatives[1] - mean for name, mean in means.items()}
     for name, gradient in units.parameter_gradient(difference).items():
         gradient_of(units.get_parameter(name)).copy_(gradient)
     return means["bias"]

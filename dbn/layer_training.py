@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dbn.chains import CHAINS
+from dbn import ranks
+from dbn.chains import CHAINS, Chains
 from dbn.errors import InputError
-from dbn.gradient import Offsets, set_gradient
+from dbn.gradient import Offsets, Whole, set_gradient
 from dbn.hyperparameters import Pretraining
 from dbn.layer_data import LayerData, Unlabelled
 from dbn.monitoring import LayerMonitor, LayerRecorder, shown_in_bar
@@ -20,6 +21,7 @@ from dbn.penalties import PENALTIES, Penalty
 from dbn.randomness import stream, stream_seed
 from dbn.rbm import RBM
 from dbn.runs import RunFolder
+from dbn.shared_chains import SharedChains
 from dbn.training import make_optimizer, pick_precision, progress_bar, run_epochs, set_option, shuffled_batches
 from dbn.watching import Watch
 
@@ -44,8 +46,23 @@ def penalties(config: Pretraining) -> dict[str, Penalty]:
     return {name: PENALTIES[name](*given) for name, given in arguments.items() if given}
 
 
+def make_chains(config: Pretraining, steps: int) -> Chains:
+    """The source of negatives that the configuration asks for; of persistent chains each rank has its share."""
+    resolved = config.resolved()
+
+    def of(chains: int) -> Chains:
+        return CHAINS[config.estimator](steps=steps, chains=chains, temperatures=resolved["temperatures"])
+
+    chains = resolved["chains"]
+    return SharedChains(of, chains) if chains is not None and ranks.size() > 1 else of(chains)
+
+
 class LayerTrainer:
-    """One RBM of the stack with its data, its optimiser and its chains."""
+    """One RBM of the stack with its data, its optimiser and its chains.
+
+    Under several ranks each has the same RBM and takes its share of every batch and of persistent chains; gradients,
+    and all that follows from a batch's means, are those of the whole. What is called here is then collective.
+    """
 
     def __init__(self, rbm: RBM, below: list[RBM], data: Unlabelled, config: Pretraining) -> None:
         self.rbm, self.config = rbm, config
@@ -77,10 +94,9 @@ class LayerTrainer:
             momentum=self.setting.momentum.at(1, self.setting.epochs) if self.has_momentum else None,
             weight_decay=config.weight_decay,
         )
-        resolved = config.resolved()
-        self.chains = CHAINS[config.estimator](
-            steps=self._gibbs_steps(1), chains=resolved["chains"], temperatures=resolved["temperatures"]
-        )
+        self.chains = make_chains(config, self._gibbs_steps(1))
+        several = ranks.size() > 1
+        self.flat = ranks.FlatGradient(rbm.parameters(), sum(rbm.weight.shape)) if several else None
         self.penalties = penalties(config)
         self.averaged = config.average and AveragedModel(rbm, multi_avg_fn=get_ema_multi_avg_fn(config.average))
         self.monitor = LayerMonitor(self.kept, below, data, config)
@@ -120,17 +136,20 @@ class LayerTrainer:
                 self.epoch = epoch
                 self._check_sound()
                 record = self._record(seconds, recorder, last=epoch == epochs)
+                state = self.state()
                 if run:
-                    run.save_checkpoint(self.state())
+                    run.save_checkpoint(state)
                 bar.set_postfix(shown_in_bar(record))
                 bar.update()
                 return False
 
             run_epochs(range(self.epoch + 1, epochs + 1), self.batches, self.step, after_epoch, device=self.device)
         self.rbm.load_state_dict(self.kept.state_dict())
+        ranks.equal_to_first(self.rbm.parameters())
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """The indices of an epoch's examples, a batch at a time; whatever is drawn anew an epoch is drawn here."""
+        ranks.equal_to_first(self.rbm.parameters())
         self.data.prepare(epoch)
         self.chains.steps = self._gibbs_steps(epoch)
         if self.has_momentum:
@@ -149,12 +168,12 @@ class LayerTrainer:
     def step(self, indices: Tensor, epoch: int, number: int) -> None:
         """One update of the RBM by batch `number` of the epoch."""
         set_option(self.optimizer, lr=self._learning_rate(epoch, number))
-        self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, 0))
+        self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, ranks.rank()))
         x = self.data.batch(indices)
         with self.rbm.products_in(self.precision):
             field = self.rbm.hidden_field(x)
             negatives, negative_field = self.chains.negatives(self.rbm, x, field, self.noise)
-            means = set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field)
+            means = set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, self._whole(number))
         for penalty in self.penalties.values():
             penalty.before_step(self.rbm, means)
         before = self.rbm.weight.clone() if number == self.steps - 1 else None
@@ -166,14 +185,24 @@ class LayerTrainer:
         if self.averaged:
             self.averaged.update_parameters(self.rbm)
 
+    def _whole(self, number: int) -> Whole | None:
+        """The batch of that number, of which each rank has a share; None where there is one rank."""
+        if self.flat is None:
+            return None
+        n = min(self.config.batch_size, len(self.data) - number * self.config.batch_size)
+        return Whole(n, self.config.resolved()["chains"] or n, self.flat.add_up)
+
     def _record(self, seconds: float, recorder: LayerRecorder | None, *, last: bool) -> dict[str, float]:
-        """Measure what is due, write it down, and return it."""
+        """Measure what is due, write it down, and return it; rank 0 alone, but for what all chains tell."""
         begin = time.perf_counter()
         rate = self._learning_rate(self.epoch, self.steps - 1)
         record: dict[str, float] = {"layer": self.layer, "epoch": self.epoch, "learning_rate": rate}
         if last or self.epoch % self.config.measure_every == 0:
-            record |= self.monitor.metrics(self.epoch) | {"update_ratio": self.update_ratio.item()}
+            if ranks.is_first():
+                record |= self.monitor.metrics(self.epoch) | {"update_ratio": self.update_ratio.item()}
             record |= self.chains.metrics()
+        if not ranks.is_first():
+            return record
         every = self.config.likelihood_every
         if every and (last or self.epoch % every == 0):
             record |= self.monitor.likelihood(self.epoch)
@@ -197,7 +226,8 @@ class LayerTrainer:
         """Raises `Diverged` when the parameters, or what they make of a batch, are not finite or beyond all use."""
         x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.device))
         values = (*self.rbm.parameters(), *self.rbm.visible.natural().values(), self.rbm.down(self.rbm.up(x)))
-        if not torch.stack([(value.abs() < LARGEST).all() for value in values]).all():  # NaN is not less either
+        sound = torch.stack([(value.abs() < LARGEST).all() for value in values]).all()  # NaN is not less either
+        if ranks.anywhere(not sound):
             raise Diverged(
                 f"layer {self.layer} diverged in epoch {self.epoch}, its values are infinite or beyond {LARGEST:g}: "
                 f"lower --learning-rate, which is {self._learning_rate(self.epoch, self.steps - 1):g} there"
@@ -208,7 +238,7 @@ class LayerTrainer:
         return stream(self.config.seed, name, self.layer, *rest, device=self.device)
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on: the stack so far, the optimiser, the chains."""
+        """All that the next epoch depends on, for any number of ranks: the stack so far, the optimiser, the chains."""
         return {
             "layer": self.layer,
             "epoch": self.epoch,

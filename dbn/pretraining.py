@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dbn import ranks
 from dbn.belief_net import DBN
 from dbn.config import to_dict
 from dbn.datasets import Splits, binarize, check_bernoulli, splits_from_arrays
@@ -54,7 +55,7 @@ def pretrain(
     config = Pretraining(hidden=tuple(hidden), **options)
     data = unlabelled(splits_from_arrays(x), config, pick_device(device))
     folder = None
-    if run is not None:
+    if run is not None and ranks.is_first():
         folder = begin(Path(run), to_dict(config), resume=False, overwrite=False)
     return pretrain_stack(data, config, folder, progress=progress)
 
@@ -62,8 +63,10 @@ def pretrain(
 def unlabelled(splits: Splits, config: Pretraining, device: torch.device) -> Unlabelled:
     """The rows of training and validation on the device, and the scaling that the visible units ask for.
 
-    InputError for values that the visible units cannot take, and for layers that cannot be tied.
+    InputError for values that the visible units cannot take, for layers that cannot be tied, and for a batch or chains
+    that are fewer than the processes among which they are shared.
     """
+    _check_shares(config)
     if config.visible == "gaussian":
         scaling = Scaling(splits.divisor, *standardisation(splits.train.x, splits.divisor))
     else:
@@ -102,9 +105,9 @@ def pretrain_stack(
 ) -> DBN:
     """Train a DBN from the data upwards; with a run folder, write down all that happens and go on where it stopped.
 
-    InputError when a layer diverges.
+    Under several ranks rank 0 alone has the folder. InputError when a layer diverges.
     """
-    state = run.load_checkpoint(data.train.device) if run else None
+    state = ranks.from_first(run.load_checkpoint(data.train.device) if run else None)
     if run:
         done = (0, 0) if state is None else (state["layer"], state["epoch"])
         forget_after(run, *done)
@@ -120,12 +123,20 @@ def pretrain_stack(
             try:
                 trainer.train(run, progress=progress)
             except Diverged as error:
-                raise InputError(f"{error}{_keep_last_good(data, config, run)}") from error
+                kept = _keep_last_good(data, config, run)
+                ranks.wait()  # a rank that ends would take the others with it
+                raise InputError(f"{error}{kept}") from error
         stack.append(rbm.requires_grad_(False))
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
     if run:
         save_stack(run.path, dbn)
     return dbn
+
+
+def _check_shares(config: Pretraining) -> None:
+    for name, n in (("batch-size", config.batch_size), ("chains", config.resolved()["chains"])):
+        if n is not None and n < ranks.size():
+            raise InputError(f"--{name} {n} cannot be shared by {ranks.size()} processes: raise it, or start fewer")
 
 
 def _check_tied(n_visible: int, config: Pretraining) -> None:

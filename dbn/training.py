@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dbn import ranks
 from dbn.errors import InputError
 from dbn.randomness import permutation, stream
 
@@ -24,7 +25,12 @@ FUSED = ("sgd", "adam", "adamw", "adagrad")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` takes CUDA, then MPS, then the CPU. InputError if it is not there."""
+    """The device of that name; `auto` takes CUDA, then MPS, then the CPU. InputError if it is not there.
+
+    Of several processes on a host each takes a GPU of its own, or all the CPU.
+    """
+    if ranks.started() > 1:
+        return _pick_of_several(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -35,6 +41,18 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name} is not available here: use --device auto") from error
     return device
+
+
+def _pick_of_several(name: str) -> torch.device:
+    """cuda:LOCAL_RANK, or the CPU where there is no CUDA or it is asked for."""
+    gpus, processes = torch.cuda.device_count(), ranks.started_here()
+    if name == "cpu" or (name == "auto" and not gpus):
+        return torch.device("cpu")
+    if name not in ("auto", "cuda"):
+        raise InputError(f"--device {name} serves one process, not {processes}: use --device auto, cuda or cpu")
+    if processes > gpus:
+        raise InputError(f"{processes} processes cannot share {gpus} GPUs: start as many as there are, or --device cpu")
+    return torch.device("cuda", ranks.local_rank())
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
@@ -86,10 +104,11 @@ def set_option(optimizer: torch.optim.Optimizer, **options: float) -> None:
 def shuffled_batches(n: int, batch_size: int, seed: int, *purpose: str | int, device: torch.device) -> Iterator[Tensor]:
     """The indices 0 … n−1 in the order that belongs to the seed and purpose, `batch_size` at a time.
 
-    The order is made on the CPU, so that it is the same on every device.
+    Of every batch a rank gets its share, which may be empty. The order is made on the CPU, so that it is the same on
+    every device and rank.
     """
     order = permutation(n, stream(seed, "order", *purpose)).to(device)
-    return iter(order.split(batch_size))
+    return (batch[ranks.share(len(batch))] for batch in order.split(batch_size))
 
 
 def synchronise(device: torch.device) -> None:

@@ -8,18 +8,27 @@ def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, say where the result is."""
     from dbn.datasets import load_splits
     from dbn.pretraining import pretrain_stack, summary, unlabelled
+    from dbn.ranks import host_by_host, is_first, together, wait
     from dbn.runs import begin
     from dbn.training import pick_device
 
     device = pick_device(config.device)
-    splits = load_splits(config.data.dataset, data_dir=config.data.data_dir, label_column=config.data.label_column)
-    data = unlabelled(splits, config.training, device)
-    run = begin(config.run, to_dict(config), resume=config.resume, overwrite=config.overwrite)
-    print(splits.describe())
-    pretrain_stack(data, config.training, run, progress=True)
-    print(summary(run.metrics()))
-    print(f"The stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors.")
+    with together(device):
+        with host_by_host():
+            splits = load_splits(
+                config.data.dataset, data_dir=config.data.data_dir, label_column=config.data.label_column
+            )
+        data = unlabelled(splits, config.training, device)
+        wait()  # nothing is written unless all ranks have come so far
+        if not is_first():
+            pretrain_stack(data, config.training)
+            return
+        run = begin(config.run, to_dict(config), resume=config.resume, overwrite=config.overwrite)
+        print(splits.describe())
+        pretrain_stack(data, config.training, run, progress=True)
+        print(summary(run.metrics()))
+        print(f"The stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors.")
 
 
 if __name__ == "__main__":
-    run_script(main, PretrainConfig, __doc__)
+    run_script(main, PretrainConfig, __doc__, several=True)

@@ -22,7 +22,7 @@ ROOMS = {
     "belief_net": "rbm mlp scaling units",
     "chains": "annealing rbm",
     "checks": "schedules",
-    "command_line": "checks config options",
+    "command_line": "checks config options ranks",
     "comparison": "evaluation events finetuning initializers problem runs storage training",
     "config": "checks hyperparameters",
     "datasets": "files lab_faults made_data scaling tables vision",
@@ -46,7 +46,9 @@ ROOMS = {
     "layer_partitions": (
         "annealing belief_net chains config exact held_out importance layer_data layer_gain rbm training"
     ),
-    "layer_training": "chains gradient hyperparameters layer_data monitoring penalties rbm runs training watching",
+    "layer_training": (
+        "chains gradient hyperparameters layer_data monitoring penalties ranks rbm runs shared_chains training watching"
+    ),
     "likelihood": "belief_net rbm units",
     "made_data": "draws shapes tables vision",
     "mlp": "",
@@ -56,17 +58,19 @@ ROOMS = {
     "pictures": "rbm scaling storage vision",
     "plots": "drawing storage",
     "pretraining": (
-        "belief_net config datasets hyperparameters layer_data layer_training monitoring rbm runs scaling training "
-        "units"
+        "belief_net config datasets hyperparameters layer_data layer_training monitoring ranks rbm runs scaling "
+        "training units"
     ),
     "problem": "belief_net config datasets hyperparameters initializers mlp runs scaling starts training",
     "randomness": "",
+    "ranks": "storage workers",
     "rbm": "units",
     "report": "comparison evaluation problem",
     "runs": "belief_net mlp storage",
     "scaling": "",
     "schedules": "",
     "shapes": "draws",
+    "shared_chains": "chains ranks rbm",
     "signals": "assessment_report events mlp",
     "starts": "belief_net mlp",
     "storage": "",
@@ -78,7 +82,7 @@ ROOMS = {
     "study_config": "checks config hyperparameters",
     "study_run": "study_config config plots runs storage study study_report training workers",
     "tables": "",
-    "training": "",
+    "training": "ranks",
     "units": "",
     "vision": "tables",
     "watching": "",
