@@ -3,11 +3,13 @@
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dbn import ranks
 from dbn.errors import InputError
 from dbn.evaluation import error_rate
 from dbn.events import EventLog
@@ -49,16 +51,19 @@ class Chosen(NamedTuple):
 class Comparison:
     """Trains every arm, tunes each over the same learning rates on validation error, tests each once.
 
-    Goes on where it stopped: a finished fit is a file, the fit under way a checkpoint.
+    Goes on where it stopped: a finished fit is a file, the fit under way a checkpoint. Of several ranks, which call
+    `train` alike, rank 0 alone touches the run's folder.
     """
 
     def __init__(self, problem: Problem, run: RunFolder) -> None:
         self.problem, self.run = problem, run
         self.arms = [parse_arm(text) for text in problem.config.init]
         self.rates = sorted(problem.config.learning_rates)
-        state = run.load_checkpoint(problem.device)
+        first = ranks.is_first()
+        state = ranks.from_first(run.load_checkpoint(problem.device) if first else None)
         self.current: dict[str, Any] | None = state
-        run.keep_metrics(self._is_kept)
+        if first:
+            run.keep_metrics(self._is_kept)
 
     def _is_kept(self, record: dict[str, Any]) -> bool:
         key = Key(record["arm"], record["learning_rate"], record["seed"], record["stage"])
@@ -94,15 +99,18 @@ class Comparison:
 
     def _fit(self, key: Key, arm: Arm, bar: Any, refit_epochs: int | None = None) -> Outcome:
         """The outcome of one fit, from its file if it is done."""
-        file = self._file(key)
         planned = self.problem.config.epochs if refit_epochs is None else refit_epochs
-        if file.exists():
+        done = self._finished(key)
+        if done is not None:
             bar.update(planned)
-            return Outcome(**load_state(file, self.problem.device))
+            return done
         fit = Fit(self.problem, arm, key.learning_rate, key.seed, refit_epochs)
         if self._epochs_done(key) and self.current is not None:
             fit.load_state(self.current["fit"])
             bar.update(fit.epoch)
+        if not ranks.is_first():
+            deque(fit.epochs(), maxlen=0)
+            return fit.outcome()
         folder = self.folder(key.arm, key.seed)
         prefix = self._prefix(key)
         EventLog.keep(folder, lambda tag, step: not tag.startswith(f"{prefix}/") or step <= fit.epoch)
@@ -119,8 +127,13 @@ class Comparison:
                     saved = time.monotonic()
         bar.update(planned - fit.epoch)
         outcome = fit.outcome()
-        save_state(file, {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__})
+        save_state(self._file(key), {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__})
         return outcome
+
+    def _finished(self, key: Key) -> Outcome | None:
+        there = ranks.is_first() and self._file(key).exists()
+        state = ranks.from_first(load_state(self._file(key), self.problem.device) if there else None)
+        return None if state is None else Outcome(**state)
 
     def _prefix(self, key: Key) -> str:
         """Of the tags in TensorBoard: a tuning run of several has a name of its own."""

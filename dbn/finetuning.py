@@ -8,20 +8,28 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.optim.swa_utils import update_bn
 
+from dbn import ranks
 from dbn.datasets import Examples
 from dbn.evaluation import predict
 from dbn.initializers import Arm
 from dbn.mlp import linear_layers
 from dbn.problem import Problem, labels_of
 from dbn.randomness import bits_below, stream_seed
-from dbn.training import make_optimizer, pick_precision, run_epochs, shuffled_batches, synchronise
+from dbn.training import (
+    RunningAverage,
+    make_optimizer,
+    pick_precision,
+    run_epochs,
+    shuffled_batches,
+    synchronise,
+)
 
 CHUNK = 2000
 """Examples at once, where the statistics of an averaged network are taken."""
@@ -105,7 +113,7 @@ class Outcome:
 
 
 class Fit:
-    """One network trained: an arm, a learning rate, a seed.
+    """One network trained: an arm, a learning rate, a seed. Under several ranks each takes its share of every batch.
 
     The weights kept are those of the epoch with the least validation error (ties: the least validation loss).
     With `refit_epochs` it trains on training and validation examples together for that many epochs instead, and
@@ -128,8 +136,9 @@ class Fit:
         self.noise = torch.Generator(problem.device)
         self.learner = with_dropout(self.network, config.input_dropout, config.hidden_dropout, self.noise)
         """The network as it is trained."""
-        average = get_ema_multi_avg_fn(config.average) if config.average else None
-        self.averaged = average and AveragedModel(self.network, multi_avg_fn=average)
+        self.shared: nn.Module = self.learner
+        """`learner`, with gradients that are averages over ranks."""
+        self.averaged = RunningAverage(self.network, config.average) if config.average else None
         layers = parameters_by_layer(self.network)
         factors = config.layer_rates if len(config.layer_rates) > 1 else config.layer_rates * len(layers)
         self.optimizer = make_optimizer(
@@ -155,7 +164,7 @@ class Fit:
     @property
     def kept(self) -> nn.Sequential:
         """The network that is measured and kept: the running average where there is one."""
-        return cast(nn.Sequential, self.averaged.module) if self.averaged else self.network
+        return self.averaged.module if self.averaged else self.network
 
     @property
     def done(self) -> bool:
@@ -177,6 +186,7 @@ class Fit:
         self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
         self.loss = torch.zeros((), device=self.problem.device)
         self.learner.train()
+        self.shared = ranks.averaging(self.learner)
         return shuffled_batches(
             len(self.train_set),
             self.problem.config.batch_size,
@@ -186,22 +196,26 @@ class Fit:
             device=self.problem.device,
         )
 
+    @ranks.naming_lost_ranks()
     def _step(self, indices: Tensor, epoch: int, number: int) -> None:
         factor = self.problem.config.rate_factor(epoch - 1 + number / self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
             group["lr"] = rate * factor
-        self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, 0))
+        self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, ranks.rank()))
         x, y = self.train_set.x[indices], labels_of(self.train_set)[indices]
+        batch_size, examples = self.problem.config.batch_size, len(self.train_set)
+        n = min(batch_size, examples - number * batch_size)
         with self._products():
-            logits = self.learner(self.problem.scaling(x))
-        loss = F.cross_entropy(logits.float(), y)
+            logits = self.shared(self.problem.scaling(x))
+        # Not the mean over this rank's share: shares differ in size, and may be empty.
+        loss = F.cross_entropy(logits.float(), y, reduction="sum") / (n / ranks.size())
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self._bound_norms()
         if self.averaged:
-            self.averaged.update_parameters(self.network)
-        self.loss += loss.detach() * (len(indices) / len(self.train_set))
+            self.averaged.update(self.network)
+        self.loss += loss.detach() * (n / examples / ranks.size())
 
     def _products(self) -> torch.autocast:
         """Lower precision for the products of the forward pass, and so for theirs of the backward pass."""
@@ -228,13 +242,15 @@ class Fit:
             parts = self.train_set.x.tensor_split(-(-len(self.train_set) // CHUNK))
             update_bn(map(self.problem.scaling, parts), self.kept)
         self.kept.eval()
+        ranks.add_up(self.loss)
         record = {"epoch": epoch, "train_loss": self.loss.item()}
-        self.diverged = not math.isfinite(record["train_loss"])
-        if self.valid is not None:
+        if self.valid is not None and ranks.is_first():
             logits = predict(self.kept, self.problem.scaling, self.valid.x)
             y = labels_of(self.valid)
             record["valid_error"] = 100.0 * (logits.argmax(1) != y).float().mean().item()
             record["valid_loss"] = F.cross_entropy(logits, y).item()
+        record = ranks.from_first(record)  # all stop together
+        self.diverged = not math.isfinite(record["train_loss"])
         if self.valid is None or self.best_epoch == 0 or _score(record) < _score(self.history[self.best_epoch - 1]):
             self.best_epoch = epoch
             self.best_weights = copy.deepcopy(self.kept.state_dict())
@@ -253,7 +269,7 @@ class Fit:
             "epoch": self.epoch,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "averaged": self.averaged.state_dict() if self.averaged else None,
+            "averaged": self.averaged.state() if self.averaged else None,
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
             "history": self.history,
@@ -268,7 +284,7 @@ class Fit:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged:
-            self.averaged.load_state_dict(state["averaged"])
+            self.averaged.load_state(state["averaged"])
 
 
 def _score(record: dict[str, float]) -> tuple[float, float]:

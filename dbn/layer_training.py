@@ -4,11 +4,10 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dbn import ranks
 from dbn.chains import CHAINS, Chains
@@ -22,7 +21,15 @@ from dbn.randomness import stream, stream_seed
 from dbn.rbm import RBM
 from dbn.runs import RunFolder
 from dbn.shared_chains import SharedChains
-from dbn.training import make_optimizer, pick_precision, progress_bar, run_epochs, set_option, shuffled_batches
+from dbn.training import (
+    RunningAverage,
+    make_optimizer,
+    pick_precision,
+    progress_bar,
+    run_epochs,
+    set_option,
+    shuffled_batches,
+)
 from dbn.watching import Watch
 
 LOGGER = logging.getLogger(__name__)
@@ -98,7 +105,7 @@ class LayerTrainer:
         several = ranks.size() > 1
         self.flat = ranks.FlatGradient(rbm.parameters(), sum(rbm.weight.shape)) if several else None
         self.penalties = penalties(config)
-        self.averaged = config.average and AveragedModel(rbm, multi_avg_fn=get_ema_multi_avg_fn(config.average))
+        self.averaged = RunningAverage(rbm, config.average) if config.average else None
         self.monitor = LayerMonitor(self.kept, below, data, config)
         self.noise = torch.Generator(self.device)
         self.steps = -(-len(self.data) // config.batch_size)
@@ -109,9 +116,7 @@ class LayerTrainer:
     @property
     def kept(self) -> RBM:
         """The RBM that is measured and handed on: the running average where there is one."""
-        if not self.averaged:
-            return self.rbm
-        return cast(RBM, self.averaged.module)
+        return self.averaged.module if self.averaged else self.rbm
 
     @property
     def has_momentum(self) -> bool:
@@ -183,7 +188,7 @@ class LayerTrainer:
         if before is not None:
             self.update_ratio = (self.rbm.weight - before).abs().mean() / before.abs().mean()
         if self.averaged:
-            self.averaged.update_parameters(self.rbm)
+            self.averaged.update(self.rbm)
 
     def _whole(self, number: int) -> Whole | None:
         """The batch of that number, of which each rank has a share; None where there is one rank."""
@@ -247,7 +252,7 @@ class LayerTrainer:
             "chains": self.chains.state(),
             "penalties": {name: penalty.state() for name, penalty in self.penalties.items()},
             "offsets": self.offsets.state() if self.offsets else None,
-            "averaged": self.averaged.state_dict() if self.averaged else None,
+            "averaged": self.averaged.state() if self.averaged else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -261,4 +266,4 @@ class LayerTrainer:
         if self.offsets:
             self.offsets.load_state(state["offsets"])
         if self.averaged:
-            self.averaged.load_state_dict(state["averaged"])
+            self.averaged.load_state(state["averaged"])

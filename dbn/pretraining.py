@@ -66,7 +66,8 @@ def unlabelled(splits: Splits, config: Pretraining, device: torch.device) -> Unl
     InputError for values that the visible units cannot take, for layers that cannot be tied, and for a batch or chains
     that are fewer than the processes among which they are shared.
     """
-    _check_shares(config)
+    ranks.check_shares("batch-size", config.batch_size)
+    ranks.check_shares("chains", config.resolved()["chains"])
     if config.visible == "gaussian":
         scaling = Scaling(splits.divisor, *standardisation(splits.train.x, splits.divisor))
     else:
@@ -133,12 +134,6 @@ def pretrain_stack(
     return dbn
 
 
-def _check_shares(config: Pretraining) -> None:
-    for name, n in (("batch-size", config.batch_size), ("chains", config.resolved()["chains"])):
-        if n is not None and n < ranks.size():
-            raise InputError(f"--{name} {n} cannot be shared by {ranks.size()} processes: raise it, or start fewer")
-
-
 def _check_tied(n_visible: int, config: Pretraining) -> None:
     """Before a lower layer is trained for nothing."""
     with torch.device("meta"):
@@ -156,8 +151,7 @@ def _keep_last_good(data: Unlabelled, config: Pretraining, run: RunFolder | None
     for rbm, parameters in zip(rbms, state["rbms"], strict=True):
         rbm.load_state_dict(parameters)
     if state["averaged"]:
-        of_rbm = {name: value for name, value in state["averaged"].items() if name.startswith("module.")}
-        rbms[-1].load_state_dict({name.removeprefix("module."): value for name, value in of_rbm.items()})
+        rbms[-1].load_state_dict(state["averaged"]["module"])
     save_stack(run.path, DBN(rbms, data.scaling, data.image_shape))
     return f"; {run.path} keeps the stack as of layer {state['layer']}, epoch {state['epoch']}"
 

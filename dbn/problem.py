@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dbn import ranks
 from dbn.belief_net import DBN
 from dbn.config import FinetuneConfig
 from dbn.datasets import Examples, Splits, draw_labels, load_splits
@@ -60,6 +61,7 @@ class Problem:
                 f"--valid-labels {self.valid_labels} is more than the {len(self.splits.valid)} validation examples"
             )
         pick_precision(self.config.precision, self.device)
+        ranks.check_shares("batch-size", self.config.batch_size)
         self.labelled(self.config.seed)  # whether the classes have enough examples is the same for every seed
         self._check_arms()
 
@@ -72,6 +74,11 @@ class Problem:
                 self._check_last_batch(arm)
 
     def _check_last_batch(self, arm: Arm) -> None:
+        if ranks.size() > 1:
+            # torch's SyncBatchNorm needs GPUs, and statistics of shares would make it another arm.
+            raise InputError(
+                f"--init {arm.name} normalises whole batches, which {ranks.size()} processes share: use one"
+            )
         batch = self.config.batch_size
         for n in (self.labels, self.labels + self.valid_labels)[: 1 + self.config.refit]:
             if batch == 1 or n % batch == 1:

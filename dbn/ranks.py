@@ -109,6 +109,12 @@ def share(n: int) -> slice:
     return slice(start, start + whole + (rank() < more))
 
 
+def check_shares(name: str, n: int | None) -> None:
+    """InputError where an option gives fewer than there are processes to share it."""
+    if n is not None and n < size():
+        raise InputError(f"--{name} {n} cannot be shared by {size()} processes: raise it, or start fewer")
+
+
 # Collective calls
 
 
@@ -167,6 +173,19 @@ def _text_from_first(text: str) -> str:
         letters = letters.new_empty(int(length))
     equal_to_first([letters])
     return bytes(letters.tolist()).decode()
+
+
+def averaging(network: nn.Module) -> nn.Module:
+    """The network itself, but backward passes average the gradients of what learns now over ranks.
+
+    torch's DistributedDataParallel, made anew when other parameters learn; they all become those of rank 0. Collective.
+    """
+    if size() == 1:
+        return network
+    from torch.nn.parallel import DistributedDataParallel
+
+    with naming_lost_ranks():
+        return DistributedDataParallel(network)
 
 
 @contextmanager

@@ -8,19 +8,27 @@ def main(config: FinetuneConfig) -> None:
     """Train every arm under every seed; print one table and one sentence."""
     from dbn.comparison import Comparison
     from dbn.problem import load_problem
+    from dbn.ranks import host_by_host, is_first, together, wait
     from dbn.report import heading, result, sentence, table
-    from dbn.runs import begin
+    from dbn.runs import RunFolder, begin
+    from dbn.training import pick_device
 
-    problem = load_problem(config)
-    run = begin(config.run, to_dict(config), resume=config.resume, overwrite=config.overwrite)
-    comparison = Comparison(problem, run)
-    chosen = comparison.train(progress=True)
-    test_errors = comparison.test(chosen)
-    found = result(problem, chosen, test_errors)
-    comparison.write(chosen, test_errors)
-    run.write_json("result.json", found)
-    print(f"{heading(found)}\n\n{table(found)}\n\n{sentence(found)}")
+    with together(pick_device(config.device)):
+        with host_by_host():
+            problem = load_problem(config)
+        wait()  # nothing is written unless all ranks have come so far
+        if not is_first():
+            Comparison(problem, RunFolder(config.run)).train()
+            return
+        run = begin(config.run, to_dict(config), resume=config.resume, overwrite=config.overwrite)
+        comparison = Comparison(problem, run)
+        chosen = comparison.train(progress=True)
+        test_errors = comparison.test(chosen)
+        found = result(problem, chosen, test_errors)
+        comparison.write(chosen, test_errors)
+        run.write_json("result.json", found)
+        print(f"{heading(found)}\n\n{table(found)}\n\n{sentence(found)}")
 
 
 if __name__ == "__main__":
-    run_script(main, FinetuneConfig, __doc__)
+    run_script(main, FinetuneConfig, __doc__, several=True)

@@ -23,7 +23,7 @@ ROOMS = {
     "chains": "annealing rbm",
     "checks": "schedules",
     "command_line": "checks config options ranks",
-    "comparison": "evaluation events finetuning initializers problem runs storage training",
+    "comparison": "evaluation events finetuning initializers problem ranks runs storage training",
     "config": "checks hyperparameters",
     "datasets": "files lab_faults made_data scaling tables vision",
     "drawing": "evaluation",
@@ -33,7 +33,7 @@ ROOMS = {
     "events": "storage",
     "exact": "gradient rbm",
     "files": "tables",
-    "finetuning": "datasets evaluation initializers mlp problem training",
+    "finetuning": "datasets evaluation initializers mlp problem ranks training",
     "foreign": "belief_net rbm runs scaling storage units",
     "gradient": "rbm units",
     "importance": "annealing",
@@ -61,7 +61,7 @@ ROOMS = {
         "belief_net config datasets hyperparameters layer_data layer_training monitoring ranks rbm runs scaling "
         "training units"
     ),
-    "problem": "belief_net config datasets hyperparameters initializers mlp runs scaling starts training",
+    "problem": "belief_net config datasets hyperparameters initializers mlp ranks runs scaling starts training",
     "randomness": "",
     "ranks": "storage workers",
     "rbm": "units",
