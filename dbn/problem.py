@@ -77,7 +77,7 @@ class Problem:
         if ranks.size() > 1:
             # torch's SyncBatchNorm needs GPUs, and statistics of shares would make it another arm.
             raise InputError(
-                f"--init {arm.name} normalises whole batches, which {ranks.size()} processes share: use one"
+                f"--init {arm.name} normalises whole batches, which {ranks.size()} processes share: start one"
             )
         batch = self.config.batch_size
         for n in (self.labels, self.labels + self.valid_labels)[: 1 + self.config.refit]:

@@ -234,7 +234,7 @@ def naming_lost_ranks() -> Iterator[None]:
         number = os.environ.get("RANK", "0")
         raise RankLost(
             f"rank {number} of {started()} has lost another, which ended or did not answer within "
-            f"{TIMEOUT.seconds // 60} minutes: see what it said before, then go on with --resume"
+            f"{TIMEOUT.total_seconds():g} seconds: see what it said before, then go on with --resume"
         ) from error
 
 
