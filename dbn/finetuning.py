@@ -7,6 +7,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -29,6 +30,7 @@ from dbn.training import (
     run_epochs,
     shuffled_batches,
     synchronise,
+    tf32_products,
 )
 
 CHUNK = 2000
@@ -205,24 +207,25 @@ class Fit:
         x, y = self.train_set.x[indices], labels_of(self.train_set)[indices]
         batch_size, examples = self.problem.config.batch_size, len(self.train_set)
         n = min(batch_size, examples - number * batch_size)
-        with self._products():
-            logits = self.shared(self.problem.scaling(x))
-        # Not the mean over this rank's share: shares differ in size, and may be empty.
-        loss = F.cross_entropy(logits.float(), y, reduction="sum") / (n / ranks.size())
-        self.optimizer.zero_grad()
-        loss.backward()
+        with tf32_products(self.problem.config.precision == "tf32"):
+            with self._products():
+                logits = self.shared(self.problem.scaling(x))
+            # Not the mean over this rank's share: shares differ in size, and may be empty.
+            loss = F.cross_entropy(logits.float(), y, reduction="sum") / (n / ranks.size())
+            self.optimizer.zero_grad()
+            loss.backward()
         self.optimizer.step()
         self._bound_norms()
         if self.averaged:
             self.averaged.update(self.network)
         self.loss += loss.detach() * (n / examples / ranks.size())
 
-    def _products(self) -> torch.autocast:
+    def _products(self) -> AbstractContextManager:
         """Lower precision for the products of the forward pass, and so for theirs of the backward pass."""
-        kind = self.problem.device.type
-        lower = self.problem.config.precision != "float32"
+        if self.precision == torch.float32:
+            return nullcontext()
         # No cache: the weights change every step.
-        return torch.autocast(kind, self.precision if lower else None, enabled=lower, cache_enabled=False)
+        return torch.autocast(self.problem.device.type, self.precision, cache_enabled=False)
 
     @torch.no_grad()
     def _bound_norms(self) -> None:

@@ -75,8 +75,8 @@ class Pretraining:
     """Largest Euclidean norm of a hidden unit's weights."""
     average: float | None = None
     """Decay of a running average of the weights, which is kept in place of the last ones, such as 0.999."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """Of matrix products in training; weights and measurements stay in float32."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """Of matrix products in training, where the device has such; weights and measurements stay in float32."""
     visible: Literal["bernoulli", "gaussian"] = "bernoulli"
     """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardised."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
@@ -199,8 +199,8 @@ class Finetuning:
     """Epochs without a better validation error before stopping; left out, all run and the best is kept."""
     freeze_epochs: int | Literal["all"] = 0
     """Epochs for which only the output layer learns."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """Of matrix products in training; weights and measurements stay in float32."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """Of matrix products in training, where the device has such; weights and measurements stay in float32."""
     refit: bool = False
     """Train once more on training and validation examples together."""
 

@@ -29,6 +29,7 @@ from dbn.training import (
     run_epochs,
     set_option,
     shuffled_batches,
+    tf32_products,
 )
 from dbn.watching import Watch
 
@@ -175,7 +176,7 @@ class LayerTrainer:
         set_option(self.optimizer, lr=self._learning_rate(epoch, number))
         self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, ranks.rank()))
         x = self.data.batch(indices)
-        with self.rbm.products_in(self.precision):
+        with self.rbm.products_in(self.precision), tf32_products(self.config.precision == "tf32"):
             field = self.rbm.hidden_field(x)
             negatives, negative_field = self.chains.negatives(self.rbm, x, field, self.noise)
             means = set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, self._whole(number))

@@ -4,6 +4,7 @@ import copy
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, final
 
 import torch
@@ -24,7 +25,8 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
     "adagrad": torch.optim.Adagrad,
 }
-FUSED = ("sgd", "adam", "adamw", "adagrad")
+FUSED = {"cpu": ("sgd", "adam", "adamw", "adagrad"), "cuda": ("sgd", "adam", "adamw")}
+"""By device, in every torch that we allow."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -59,8 +61,19 @@ def _pick_of_several(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type of matrix products: float32, or bfloat16 where the device has such products, else InputError."""
+    """The type of matrix products: float32, or bfloat16; InputError where the device has no such products.
+
+    tf32 is float32 too, whose products are rounded within `tf32_products`.
+    """
     if name == "float32":
+        return torch.float32
+    if name == "tf32":
+        nvidia = device.type == "cuda" and torch.version.hip is None
+        if not nvidia or torch.cuda.get_device_capability(device) < (8, 0):
+            raise InputError(
+                f"--precision tf32 needs an NVIDIA GPU of compute capability 8.0 or more, which {device} is not: "
+                "leave it out"
+            )
         return torch.float32
     if device.type == "cuda":
         there = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -70,6 +83,20 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     if not there:
         raise InputError(f"--precision bf16 needs products in bfloat16, which {device} does not have: leave it out")
     return torch.bfloat16
+
+
+@contextmanager
+def tf32_products(wanted: bool) -> Iterator[None]:
+    """Within, if wanted, float32 products on a GPU take numbers rounded to TF32's 10 bits, and add up in float32."""
+    if not wanted:
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def make_optimizer(
@@ -91,7 +118,7 @@ def make_optimizer(
         for decays in (True, False)
     ]
     options: dict[str, Any] = {}
-    if name in FUSED and all(p.device.type in ("cpu", "cuda") for layer in groups for p in layer["params"]):
+    if all(name in FUSED.get(p.device.type, ()) for layer in groups for p in layer["params"]):
         options["fused"] = True
     if momentum is not None:
         options["momentum"] = momentum
