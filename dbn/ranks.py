@@ -118,6 +118,15 @@ def check_shares(name: str, n: int | None) -> None:
 # Collective calls
 
 
+def check_alike(state: Any) -> None:
+    """InputError on every rank unless all hold the same options and data, in a state as `from_first` takes it."""
+    if anywhere(from_first(state) != state):
+        raise InputError(
+            "the processes have different options or data: give all the same command and files, and with --resume a "
+            "run folder that all can read"
+        )
+
+
 def wait() -> None:
     """For all ranks to come here."""
     anywhere(False)

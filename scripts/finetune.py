@@ -8,7 +8,7 @@ def main(config: FinetuneConfig) -> None:
     """Train every arm under every seed; print one table and one sentence."""
     from dbn.comparison import Comparison
     from dbn.problem import load_problem
-    from dbn.ranks import host_by_host, is_first, together, wait
+    from dbn.ranks import check_alike, host_by_host, is_first, together
     from dbn.report import heading, result, sentence, table
     from dbn.runs import RunFolder, begin
     from dbn.training import pick_device
@@ -16,7 +16,7 @@ def main(config: FinetuneConfig) -> None:
     with together(pick_device(config.device)):
         with host_by_host():
             problem = load_problem(config)
-        wait()  # nothing is written unless all ranks have come so far
+        check_alike([to_dict(config), problem.splits.fingerprint])  # before anything is written
         if not is_first():
             Comparison(problem, RunFolder(config.run)).train()
             return

@@ -8,7 +8,7 @@ def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, say where the result is."""
     from dbn.datasets import load_splits
     from dbn.pretraining import pretrain_stack, summary, unlabelled
-    from dbn.ranks import host_by_host, is_first, together, wait
+    from dbn.ranks import check_alike, host_by_host, is_first, together
     from dbn.runs import begin
     from dbn.training import pick_device
 
@@ -19,7 +19,7 @@ def main(config: PretrainConfig) -> None:
                 config.data.dataset, data_dir=config.data.data_dir, label_column=config.data.label_column
             )
         data = unlabelled(splits, config.training, device)
-        wait()  # nothing is written unless all ranks have come so far
+        check_alike([to_dict(config), splits.fingerprint])  # before anything is written
         if not is_first():
             pretrain_stack(data, config.training)
             return

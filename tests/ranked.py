@@ -21,6 +21,7 @@ from dbn import ranks
 from dbn.comparison import Comparison
 from dbn.config import to_dict
 from dbn.datasets import splits_from_arrays
+from dbn.errors import InputError
 from dbn.finetuning import Fit
 from dbn.hyperparameters import Finetuning, Pretraining
 from dbn.initializers import parse_arm
@@ -204,7 +205,13 @@ def states() -> dict[str, Any]:
     state = {"n": 3, 4: [True, None, "ä"], "pair": (math.inf, 0.1), "bytes": torch.arange(5, dtype=torch.uint8)}
     state |= {"bits": torch.tensor([[True, False]]), "number": torch.tensor(7), "half": torch.ones(2).bfloat16()}
     given = state | {"strided": torch.arange(6.0).view(2, 3).T}
-    return {"received": ranks.from_first(given if ranks.is_first() else {"other": 1})}
+    ranks.check_alike({"alike": [1.5, None, "x"]})
+    refused = ""
+    try:
+        ranks.check_alike([7 + ranks.rank()])
+    except InputError as error:
+        refused = str(error)
+    return {"received": ranks.from_first(given if ranks.is_first() else {"other": 1}), "refused": refused}
 
 
 def pretrain_and_die(words: list[str]) -> None:

@@ -230,6 +230,8 @@ def test_states_reach_every_rank_bit_for_bit(two: list[dict[str, Any]]) -> None:
         assert same(found["states"]["received"], alone)
         assert found["states"]["received"]["strided"].dtype == torch.float32
         assert found["states"]["received"]["half"].dtype == torch.bfloat16
+        assert found["states"]["refused"].startswith("the processes have different options or data")
+    assert ranked.states()["refused"] == ""
 
 
 # What it costs
@@ -241,6 +243,16 @@ def test_a_step_is_one_sum_of_the_gradient_and_the_means(two: list[dict[str, Any
     for found in two:
         assert found["exchanged"] == {"steps": 5, "bytes": [4 * numbers] * 5}
     assert ranked.exchanged()["bytes"] == []
+
+
+def test_the_benchmark_of_ranks_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    words = "--sizes 20 10 --batch-size 5 --steps 2 --repeats 1 --device cpu"
+    monkeypatch.setattr(sys, "argv", ["benchmark_ranks.py", *words.split()])
+    runpy.run_path(str(SCRIPTS / "benchmark_ranks.py"), run_name="__main__")
+    first, _, line = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 processes on cpu")
+    assert line.split()[:3] == ["20-10", "5", "0.00"]
 
 
 # What is refused

@@ -23,15 +23,15 @@ from dbn.training import run_epochs
 TEMPERATURES = 10
 
 
-def layer_trainer(setting: Setting, **options: Any) -> LayerTrainer:
+def layer_trainer(setting: Setting, device: torch.device | str = "cpu", **options: Any) -> LayerTrainer:
     """Of the last layer, as `scripts/pretrain.py` makes it with its default options and these."""
     options |= {"batch_size": setting.batch_size, "precision": setting.precision}
     config = Pretraining(hidden=setting.sizes[1:], **options)
-    x = torch.randint(256, (setting.examples, setting.sizes[0]), dtype=torch.uint8)
+    x = torch.randint(256, (setting.examples, setting.sizes[0]), dtype=torch.uint8, device=device)
     below = [new_rbm(setting.sizes[0], layer, config) for layer in range(1, len(setting.sizes) - 1)]
     for rbm in below:
         torch.nn.init.normal_(rbm.requires_grad_(False).weight, 0.0, 0.01)
-    rbm = new_rbm(setting.sizes[0], len(below) + 1, config)
+    rbm = new_rbm(setting.sizes[0], len(below) + 1, config).to(device)
     return LayerTrainer(rbm, below, Unlabelled(x, None, Scaling()), config)
 
 
