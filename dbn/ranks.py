@@ -72,7 +72,7 @@ def together(device: torch.device) -> Iterator[None]:
     with naming_lost_ranks():
         distributed.init_process_group(
             "nccl" if on_gpu and distributed.is_nccl_available() else "gloo",
-            store=PrefixStore("dbn", _store()),
+            store=PrefixStore("dbn", _store(TIMEOUT)),
             rank=int(os.environ["RANK"]),
             world_size=started(),
             timeout=TIMEOUT,
@@ -252,7 +252,7 @@ def speaks(error: BaseException | None = None) -> bool:
     if started() == 1:
         return True
     try:
-        store = _store()
+        store = _store(5 * PATIENCE)
         # Whoever was lost has spoken before it ended, if it could.
         if os.environ["RANK"] != "0" and not isinstance(error, RankLost):
             _wait_for_another(store)
@@ -268,10 +268,10 @@ def _wait_for_another(store: Any) -> None:
         return
 
 
-def _store() -> Any:
+def _store(timeout: timedelta) -> Any:
     global _connection
     if _connection is None:
         from torch.distributed.rendezvous import rendezvous
 
-        _connection, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+        _connection, _, _ = next(rendezvous("env://", timeout=timeout))
     return _connection

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import shlex
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ CONFIGS = {
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def torchrun_lines() -> list[str]:
+    """What torchrun is told to start in the README and in the notes on scaling."""
+    notes = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    return re.findall(r"^torchrun .* -- (scripts/\w+\.py .*)", (README + notes).replace("\\\n", ""), re.MULTILINE)
 
 
 def script_lines() -> list[str]:
@@ -64,6 +71,14 @@ def test_the_commands_of_the_readme_are_understood(line: str, monkeypatch: pytes
     _, script, *words = shlex.split(line)
     assert (ROOT / script).is_file()
     parse(CONFIGS[Path(script).stem], words, description="")
+
+
+def test_what_torchrun_is_to_start_is_understood() -> None:
+    lines = [shlex.split(line) for line in torchrun_lines()]
+    assert {Path(script).stem for script, *_ in lines} == {"pretrain", "finetune", "benchmark_ranks"}
+    for script, *words in lines:
+        config = CONFIGS.get(Path(script).stem) or runpy.run_path(str(ROOT / script))["RanksConfig"]
+        parse(config, words, description="")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "scripts" / "recipes").glob("*.yaml")), ids=lambda path: path.name)
