@@ -6,7 +6,7 @@ import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -70,6 +70,8 @@ FINETUNING: dict[str, dict[str, Any]] = {
 }
 COMPARED = Finetuning(init=("dbn", "he_normal"), labels=24, valid_labels=9, seeds=2, epochs=2, refit=True)
 STACKED = Pretraining(hidden=(7, 5), epochs=(2,), batch_size=40, estimator="pcd", chains=CHAINS, binarize="sample")
+
+INTERRUPTED = replace(STACKED, centred=True, average=0.9, sparsity_target=0.1, epochs=(3,))
 
 
 @contextmanager
@@ -178,10 +180,29 @@ def compared(folder: Path, *, resume: bool = False) -> list[dict[str, Any]]:
     return [{"rate": each.learning_rate, "weights": [fit.weights for fit in each.final]} for each in chosen]
 
 
-def stacked(folder: Path) -> dict[str, Tensor]:
-    run = begin(folder, to_dict(STACKED), resume=False, overwrite=False) if ranks.is_first() else None
-    data = unlabelled(splits_from_arrays(pictures()[0]), STACKED, CPU)
-    return dict(pretrain_stack(data, STACKED, run).state_dict())
+def stacked(folder: Path, config: Pretraining = STACKED, *, resume: bool = False) -> dict[str, Tensor]:
+    run = begin(folder, to_dict(config), resume=resume, overwrite=False) if ranks.is_first() else None
+    data = unlabelled(splits_from_arrays(pictures()[0]), config, CPU)
+    return dict(pretrain_stack(data, config, run).state_dict())
+
+
+def stacked_so_far(folder: Path) -> None:
+    """`INTERRUPTED` without noise, up to the first epoch of its second layer."""
+    save = RunFolder.save_checkpoint
+
+    def stop(self: RunFolder, state: dict[str, Any]) -> None:
+        save(self, state)
+        if (state["layer"], state["epoch"]) == (2, 1):
+            raise KeyboardInterrupt
+
+    with without_noise(), mock.patch.object(RunFolder, "save_checkpoint", stop), suppress(KeyboardInterrupt):
+        stacked(folder, INTERRUPTED)
+        raise AssertionError("it was not interrupted")
+
+
+def stacked_to_the_end(folder: Path, *, resume: bool) -> dict[str, Tensor]:
+    with without_noise():
+        return stacked(folder, INTERRUPTED, resume=resume)
 
 
 def exchanged() -> dict[str, Any]:
@@ -236,6 +257,7 @@ def main(folder: Path) -> None:
         "compared": lambda: compared(folder / "compared"),
         "resumed": lambda: compared(folder / "compared", resume=True),
         "stacked": lambda: stacked(folder / "stacked"),
+        "continued": lambda: stacked_to_the_end(folder / "begun", resume=True),
         **{f"pretrained {name}": lambda options=options: pretrained(options) for name, options in PRETRAINING.items()},
         **{f"step {name}": lambda options=options: one_step(options) for name, options in NOISY.items()},
         **{f"chains {name}": lambda options=NOISY[name]: chains(options) for name in ("pcd", "pt")},

@@ -31,6 +31,7 @@ from dbn.pretraining import pretrain_stack, unlabelled
 from dbn.runs import begin, load
 from dbn.storage import load_state
 from dbn.training import pick_device
+from dbn.workers import threads_each
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parent / "scripts"
@@ -44,6 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def two(folder: Path) -> list[dict[str, Any]]:
     """What `ranked.main` came to on each of two ranks."""
+    ranked.stacked_so_far(folder / "begun")
     ended = together("main", str(folder), cwd=folder)
     assert [status for status, _ in ended] == [0, 0], "\n".join(said for _, said in ended)
     return [load_state(folder / f"rank-{rank}") for rank in range(2)]
@@ -224,6 +226,17 @@ def test_a_finished_stack_of_two_is_one_of_any_number(two: list[dict[str, Any]],
     assert same(dict(again.state_dict()), two[0]["stacked"])
 
 
+def test_two_go_on_where_one_stopped(two: list[dict[str, Any]], folder: Path, tmp_path: Path) -> None:
+    alone = ranked.stacked_to_the_end(tmp_path / "alone", resume=False)
+    assert same(two[0]["continued"], two[1]["continued"])
+    assert_close(two[0]["continued"], alone, rtol=1e-4, atol=1e-5)
+    epochs = [
+        [(record["layer"], record["epoch"]) for record in metrics(run)]
+        for run in (folder / "begun", tmp_path / "alone")
+    ]
+    assert epochs[0] == epochs[1]
+
+
 def test_states_reach_every_rank_bit_for_bit(two: list[dict[str, Any]]) -> None:
     alone = ranked.states()["received"]
     for found in two:
@@ -242,6 +255,7 @@ def test_a_step_is_one_sum_of_the_gradient_and_the_means(two: list[dict[str, Any
     numbers = hidden * visible + 2 * (visible + hidden)
     for found in two:
         assert found["exchanged"] == {"steps": 5, "bytes": [4 * numbers] * 5}
+        assert found["threads"] == threads_each(2)
     assert ranked.exchanged()["bytes"] == []
 
 

@@ -41,7 +41,9 @@ class HostGenerator(torch.Generator):
     """Of whatever device is asked for: there are none on meta, whose random numbers have no values."""
 
     def __new__(cls, device: Any = "cpu") -> "HostGenerator":
-        return super().__new__(cls, "cpu")
+        made = super().__new__(cls, "cpu")
+        made.wanted = torch.device(device)
+        return made
 
 
 class Unchecked(Path):  # type: ignore[misc]
@@ -160,7 +162,7 @@ def test_a_step_of_pretraining_moves_nothing(name: str, monkeypatch: pytest.Monk
         batches = list(made.batches(1))
         assert len(batches) == 3
         assert transfers(lambda number: made.step(batches[number], 1, number)) == []
-        assert made.rbm.weight.device == META
+        assert made.rbm.weight.device == made.noise.wanted == META
 
 
 def precision(name: str, device: torch.device) -> torch.dtype:
@@ -205,7 +207,7 @@ def test_a_step_of_fine_tuning_moves_nothing(options: dict[str, Any], monkeypatc
         made = Fit(problem, parse_arm(config.init[0]), 0.1, 0)
         batches = list(made._batches(1))
         assert transfers(lambda number: made._step(batches[number], 1, number)) == []
-        assert made.loss.device == META
+        assert made.loss.device == made.noise.wanted == META
 
 
 # TF32
