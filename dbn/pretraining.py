@@ -26,7 +26,7 @@ from dbn.randomness import stream
 from dbn.rbm import RBM
 from dbn.runs import RunFolder, begin, save_stack
 from dbn.scaling import Scaling, standardisation
-from dbn.training import pick_device
+from dbn.training import pick_device, pick_precision
 from dbn.units import UNITS, Bernoulli, Units
 
 
@@ -53,7 +53,9 @@ def pretrain(
     if unknown:
         raise InputError(f"pretrain has no option {unknown[0]!r}: see the fields of dbn.config.Pretraining")
     config = Pretraining(hidden=tuple(hidden), **options)
-    data = unlabelled(splits_from_arrays(x), config, pick_device(device))
+    splits = splits_from_arrays(x)
+    ranks.check_alike([to_dict(config), splits.fingerprint])
+    data = unlabelled(splits, config, pick_device(device))
     folder = None
     if run is not None and ranks.is_first():
         folder = begin(Path(run), to_dict(config), resume=False, overwrite=False)
@@ -63,9 +65,10 @@ def pretrain(
 def unlabelled(splits: Splits, config: Pretraining, device: torch.device) -> Unlabelled:
     """The rows of training and validation on the device, and the scaling that the visible units ask for.
 
-    InputError for values that the visible units cannot take, for layers that cannot be tied, and for a batch or chains
-    that are fewer than the processes among which they are shared.
+    InputError for values that the visible units cannot take, for layers that cannot be tied, for a precision that the
+    device does not have, and for a batch or chains that are fewer than the processes among which they are shared.
     """
+    pick_precision(config.precision, device)
     ranks.check_shares("batch-size", config.batch_size)
     ranks.check_shares("chains", config.resolved()["chains"])
     if config.visible == "gaussian":

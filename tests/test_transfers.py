@@ -8,6 +8,7 @@ nothing.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from dbn.hyperparameters import Finetuning, Pretraining
 from dbn.initializers import parse_arm
 from dbn.layer_data import Unlabelled
 from dbn.layer_training import LayerTrainer
-from dbn.pretraining import new_rbm
+from dbn.pretraining import new_rbm, pretrain
 from dbn.problem import Problem
 from dbn.rbm import RBM
 from dbn.scaling import Scaling
@@ -225,6 +226,12 @@ def test_tf32_is_for_products_of_some_gpus_alone(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.version, "hip", "6.0")
     with pytest.raises(InputError, match="tf32"):
         pick_precision("tf32", cuda)
+
+
+def test_a_precision_that_is_not_there_leaves_no_run_behind(tmp_path: FilePath) -> None:
+    with pytest.raises(InputError, match="--precision tf32 needs"):
+        pretrain(torch.rand(40, 6), [3], precision="tf32", device="cpu", run=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tf32_is_left_as_it_was() -> None:
