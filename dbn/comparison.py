@@ -131,6 +131,7 @@ class Comparison:
         return outcome
 
     def _finished(self, key: Key) -> Outcome | None:
+        """What rank 0 finds in the file of that fit, if it is done."""
         there = ranks.is_first() and self._file(key).exists()
         state = ranks.from_first(load_state(self._file(key), self.problem.device) if there else None)
         return None if state is None else Outcome(**state)

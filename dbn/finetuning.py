@@ -25,6 +25,7 @@ from dbn.problem import Problem, labels_of
 from dbn.randomness import bits_below, stream_seed
 from dbn.training import (
     RunningAverage,
+    batch_length,
     make_optimizer,
     pick_precision,
     run_epochs,
@@ -205,8 +206,8 @@ class Fit:
             group["lr"] = rate * factor
         self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, ranks.rank()))
         x, y = self.train_set.x[indices], labels_of(self.train_set)[indices]
-        batch_size, examples = self.problem.config.batch_size, len(self.train_set)
-        n = min(batch_size, examples - number * batch_size)
+        examples = len(self.train_set)
+        n = batch_length(number, examples, self.problem.config.batch_size)
         with tf32_products(self.problem.config.precision == "tf32"):
             with self._products():
                 logits = self.shared(self.problem.scaling(x))

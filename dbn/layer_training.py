@@ -23,6 +23,7 @@ from dbn.runs import RunFolder
 from dbn.shared_chains import SharedChains
 from dbn.training import (
     RunningAverage,
+    batch_length,
     make_optimizer,
     pick_precision,
     progress_bar,
@@ -195,7 +196,7 @@ class LayerTrainer:
         """The batch of that number, of which each rank has a share; None where there is one rank."""
         if self.flat is None:
             return None
-        n = min(self.config.batch_size, len(self.data) - number * self.config.batch_size)
+        n = batch_length(number, len(self.data), self.config.batch_size)
         return Whole(n, self.config.resolved()["chains"] or n, self.flat.add_up)
 
     def _record(self, seconds: float, recorder: LayerRecorder | None, *, last: bool) -> dict[str, float]:

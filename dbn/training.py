@@ -173,6 +173,11 @@ def shuffled_batches(n: int, batch_size: int, seed: int, *purpose: str | int, de
     return (batch[ranks.share(len(batch))] for batch in order.split(batch_size))
 
 
+def batch_length(number: int, n: int, batch_size: int) -> int:
+    """Examples in that batch of `shuffled_batches`, counted from 0, over all ranks."""
+    return min(batch_size, n - number * batch_size)
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done what was asked of it, before a clock is read."""
     if device.type == "cuda":
