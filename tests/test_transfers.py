@@ -51,7 +51,7 @@ class Unchecked(Path):  # type: ignore[misc]
     """Without the look at its base's weights when it is made, once a layer."""
 
     def __init__(self, base: RBM, rbm: RBM) -> None:
-        self.base, self.rbm = base, rbm
+        self.base, self.rbm, self.coupled = base, rbm, False
 
 
 class Transfers(TorchDispatchMode):
