@@ -37,9 +37,10 @@ def torchrun_lines() -> list[str]:
 
 
 def script_lines() -> list[str]:
-    """Every call of a script in the README's shell blocks and in the first lines of the recipes."""
+    """Every call of a script in the README's shell blocks, on the other pages and in the first lines of the recipes."""
     recipes = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "scripts" / "recipes").glob("*.yaml"))]
-    text = "\n".join([*blocks("sh"), *recipes]).replace("\\\n", " ")
+    pages = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+    text = "\n".join([*blocks("sh"), *recipes, *pages]).replace("\\\n", " ")
     return [line.lstrip("# ") for line in text.splitlines() if re.search(r"python\S* scripts/\w+\.py", line)]
 
 
