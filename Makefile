@@ -1,11 +1,12 @@
 # make demo   pre-train on the shipped digits, fine-tune on 300 labels, print the table (offline)
 # make test   format check, lint, types and tests
+# make proofs the long proofs: kills, failing disks, damaged files (over an hour)
 # make bench  time training against bare matrix products and other packages: a few minutes on a machine that is idle
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test proofs bench clean
 
 demo: .venv/installed
 	$(BIN)/python scripts/pretrain.py --config scripts/recipes/demo-pretrain.yaml --overwrite
@@ -17,6 +18,9 @@ test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+proofs: .venv/installed
+	$(BIN)/python -m pytest -m slow tests/faults
 
 bench: .venv/installed-bench
 	mkdir -p runs

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from dbn.errors import InputError
 from dbn.schedules import Schedule
 
+LARGEST = 10**12
+
 
 def flag(name: str) -> str:
     """The option of a field: `batch_size` is `--batch-size`."""
@@ -38,11 +40,13 @@ def settle(config: Any) -> None:
 
 
 def check_whole(config: Any, least: int, *names: str) -> None:
-    """Every value of the fields is a whole number, and at least `least`."""
+    """Every value of the fields is a whole number, at least `least`, and no larger than anything can be counted."""
     for name in names:
         for value in values_of(config, name):
             if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
                 raise InputError(f"{flag(name)} must be a whole number of at least {least}, not {value!r}.")
+            if name != "seed" and int(value) > LARGEST:
+                raise InputError(f"{flag(name)} must be at most {LARGEST:,}, not {value!r}.")
 
 
 def check_number(config: Any, name: str, wanted: str, allowed: Callable[[float], bool]) -> None:

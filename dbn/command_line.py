@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import field, fields, make_dataclass
@@ -21,12 +22,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from dbn.checks import flag
 from dbn.config import to_dict
-from dbn.errors import InputError
+from dbn.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
 from dbn.options import Given, Option, options_of, read_file, read_tokens
+from dbn.stopping import Stopped, stop_at_once
 
 Config = TypeVar("Config")
 
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # tyro colours its boxes on a terminal
+LOWER = ("batch_size", "chains", "temperatures", "hidden", "workers", "count")
+"""Options of which more takes more memory."""
 FRAME = re.compile(r"[│╭╮╰╯─|]")
 
 
@@ -35,9 +39,15 @@ def run_script(
 ) -> None:
     """Read the command line and call `main`; what the user can put right ends in one line and status 2.
 
+    Ctrl-C ends in one line and status 130, SIGTERM in 143; training first finishes its step and writes a checkpoint.
+
     several: whether torchrun may start more than one process of this script.
     """
     logging.basicConfig(format=f"{_program()}: warning: %(message)s")
+    before = signal.signal(signal.SIGTERM, stop_at_once)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that knows no ± must not end the work
+        sys.stdout.reconfigure(errors="backslashreplace")
+    config: Config | None = None
     try:
         config = parse(config_class, description=description)
         if not several and _of_several():
@@ -47,11 +57,37 @@ def run_script(
         sys.stdout.flush()
     except InputError as error:
         _refuse(error)
-    except KeyboardInterrupt:
-        _leave("interrupted", 130)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        _leave(f"interrupted{_how_to_go_on(config)}", 128 + number)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _leave(f"error: {OUT_OF_MEMORY.format(_what_to_lower(config))}", 2)
     except BrokenPipeError:  # the pipe's reader is gone, and Python must not flush into it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _how_to_go_on(config: Any) -> str:
+    """With what options, where there is something to go on with."""
+    if not hasattr(config, "resume") or not (config.run / "config.yaml").is_file():
+        return ""
+    return f": go on with --resume --run {config.run}"
+
+
+def _what_to_lower(config: Any) -> str:
+    """The options of which less takes less memory, with their values."""
+    parts = [config, getattr(config, "training", None)]
+    held = {name: getattr(part, name) for part in parts for name in LOWER if getattr(part, name, None)}
+    options = [f"{flag(name)} (now {_written(value)})" for name, value in held.items()]
+    return f": lower {' or '.join(options)}" if options else ""
+
+
+def _written(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def parse(config_class: type[Config], argv: Sequence[str] | None = None, *, description: str) -> Config:
@@ -166,6 +202,7 @@ def _refuse(error: InputError) -> NoReturn:
 
 
 def _leave(sentence: str, status: int, error: InputError | None = None) -> NoReturn:
+    line = "".join(each if each.isprintable() else "�" for each in " ".join(sentence.split()))  # files may hold any
     if _speaks(error):
-        print(f"{_program()}: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
+        print(f"{_program()}: {line}", file=sys.stderr, flush=True)
     sys.exit(status)

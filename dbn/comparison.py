@@ -7,21 +7,23 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any, NamedTuple
 
 from dbn import ranks
 from dbn.errors import InputError
 from dbn.evaluation import error_rate
 from dbn.events import EventLog
-from dbn.finetuning import Fit, Outcome
+from dbn.finetuning import Fit, Outcome, check_outcome
 from dbn.initializers import Arm, parse_arm
 from dbn.problem import Problem, labels_of
 from dbn.runs import RunFolder, load_state, save_classifier, save_state
+from dbn.stopping import Stopped, stopping
 from dbn.storage import damaged
 from dbn.training import progress_bar
 
 CHECKPOINT_SECONDS = 30.0
-"""With few labels an epoch takes less than a second, and a checkpoint each would cost more than they do."""
+"""Between two steps: with few labels an epoch takes less than a second, and a checkpoint each would cost more."""
 
 OF_ALL = ("init", "seeds")
 """Options that say which fits there are, and nothing of one."""
@@ -70,9 +72,15 @@ class Comparison:
         return self._file(key).exists() or record["epoch"] <= self._epochs_done(key)
 
     def _epochs_done(self, key: Key) -> int:
-        if self.current is None or self.current["key"] != list(key):
+        if self.current is None:
             return 0
-        return int(self.current["fit"]["epoch"])
+        try:
+            return int(self.current["fit"]["epoch"]) if self.current["key"] == list(key) else 0
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._foreign(self.run.checkpoint.path) from error
+
+    def _foreign(self, file: Path) -> InputError:
+        return damaged(file, "it is not of this comparison")
 
     def train(self, *, progress: bool = False) -> list[Chosen]:
         """Every arm with its best learning rate: the least mean validation error, the smaller rate of equals."""
@@ -100,41 +108,68 @@ class Comparison:
     def _fit(self, key: Key, arm: Arm, bar: Any, refit_epochs: int | None = None) -> Outcome:
         """The outcome of one fit, from its file if it is done."""
         planned = self.problem.config.epochs if refit_epochs is None else refit_epochs
-        done = self._finished(key)
+        done = self._finished(key, arm)
         if done is not None:
             bar.update(planned)
             return done
         fit = Fit(self.problem, arm, key.learning_rate, key.seed, refit_epochs)
-        if self._epochs_done(key) and self.current is not None:
-            fit.load_state(self.current["fit"])
+        if self.current is not None and self.current.get("key") == list(key):
+            try:
+                fit.load_state(self.current["fit"])
+            except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+                raise self._foreign(self.run.checkpoint.path) from error
             bar.update(fit.epoch)
+        saved, files = time.monotonic(), list[Path]()
+
+        def after_step() -> None:
+            nonlocal saved
+            is_due = bool(asked()) or time.monotonic() - saved > CHECKPOINT_SECONDS
+            if (fit.position % ranks.APART and ranks.size() > 1) or not ranks.anywhere(is_due):
+                return
+            state = {"key": list(key), "fit": fit.state()}
+            if ranks.is_first():
+                self.run.save_checkpoint(state, *files)
+            saved = time.monotonic()
+            if ranks.anywhere(bool(asked())):
+                raise Stopped(asked() or SIGTERM)
+
+        fit.after_step = after_step
         if not ranks.is_first():
-            deque(fit.epochs(), maxlen=0)
+            with stopping() as asked:
+                deque(fit.epochs(), maxlen=0)
             return fit.outcome()
         folder = self.folder(key.arm, key.seed)
         prefix = self._prefix(key)
         EventLog.keep(folder, lambda tag, step: not tag.startswith(f"{prefix}/") or step <= fit.epoch)
-        saved = time.monotonic()
-        with EventLog(folder) as events:
+        with self.run.checkpoint, EventLog(folder) as events, stopping() as asked:
             for record in fit.epochs():
                 self.run.log({**key._asdict(), **record})
                 events.scalars(_shown(record), prefix=prefix, step=int(record["epoch"]))
                 events.flush()
+                files = [events.file] if events.file else []
                 bar.set_postfix({"seed": key.seed, "valid error": f"{record.get('valid_error', math.nan):.2f} %"})
                 bar.update()
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    self.run.save_checkpoint({"key": list(key), "fit": fit.state()})
-                    saved = time.monotonic()
         bar.update(planned - fit.epoch)
         outcome = fit.outcome()
         save_state(self._file(key), {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__})
         return outcome
 
-    def _finished(self, key: Key) -> Outcome | None:
+    def _finished(self, key: Key, arm: Arm) -> Outcome | None:
         """What rank 0 finds in the file of that fit, if it is done."""
-        there = ranks.is_first() and self._file(key).exists()
-        state = ranks.from_first(load_state(self._file(key), self.problem.device) if there else None)
-        return None if state is None else Outcome(**state)
+        file = self._file(key)
+        there = ranks.is_first() and file.exists()
+        state = ranks.from_first(load_state(file, self.problem.device) if there else None)
+        if state is None:
+            return None
+        try:
+            outcome = Outcome(**state)
+            network = self.problem.network(arm, key.seed)
+            check_outcome(network, outcome.weights, outcome.best_epoch, outcome.history, len(outcome.history))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise self._foreign(file) from error
+        if not outcome.history or not outcome.best_epoch or type(outcome.diverged) is not bool:
+            raise self._foreign(file)
+        return outcome
 
     def _prefix(self, key: Key) -> str:
         """Of the tags in TensorBoard: a tuning run of several has a name of its own."""

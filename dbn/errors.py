@@ -1,4 +1,4 @@
-"""The one kind of error that the user can put right."""
+"""The errors that the user can put right."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,17 @@ class InputError(ValueError):
     The message is one sentence that says what was wrong, where, and what to do. Scripts print it and exit
     with status 2.
     """
+
+
+OUT_OF_MEMORY = "there is not enough memory{}"
+"""A sentence; what to lower goes into the braces."""
+
+SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
+"""What torch's errors say, which are RuntimeErrors on some devices."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of Python's, numpy's or torch's, says that memory has run out."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)

@@ -6,16 +6,20 @@ A cell that is missing or not a number is an error that says where it is. Nothin
 import csv
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dbn.arrays import HoldsObjects, read_arrays
 from dbn.errors import InputError
 from dbn.tables import Table, check_finite, checked_table
 
 SUFFIXES = (".npz", ".npy", ".csv")
+LONGEST = 60
+"""Characters of a name in an error."""
 
 
 def read_table(path: Path, label_column: str | None = None) -> Table:
@@ -25,8 +29,8 @@ def read_table(path: Path, label_column: str | None = None) -> Table:
         InputError: the file is not there, cannot be read, is damaged, or holds what `checked_table` refuses.
     """
     name = str(path)
-    if path.is_dir():
-        raise InputError(f"{name} is a folder, but a file is needed")
+    if path.exists() and not path.is_file():  # a pipe may never end
+        raise InputError(f"{name} is {'a folder' if path.is_dir() else 'no file'}, but a file is needed")
     try:
         with path.open("rb") as file:
             if path.suffix.lower() == ".csv":
@@ -40,30 +44,22 @@ def read_table(path: Path, label_column: str | None = None) -> Table:
 
 def read_numpy(file: IO[bytes], name: str) -> Table:
     """The arrays of an open `.npz` or `.npy` file."""
-    keys = ["x"]
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = {"x": loaded}
-        else:
-            keys = list(loaded.files)
-            arrays = {key: loaded[key] for key in ("x", "y", "x_test", "y_test") if key in keys}
+        arrays, keys = read_arrays(file, ("x", "y", "x_test", "y_test"))
+    except HoldsObjects as error:
+        raise InputError(
+            f"{name} holds Python objects, which are never unpickled: save plain arrays of numbers (for labels, also "
+            "of strings)"
+        ) from error
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
     except Exception as error:  # a damaged byte ends in zipfile, zlib, ast, a wrong length, …: many types
-        if "Object arrays" in str(error):
-            raise InputError(
-                f"{name} holds Python objects, which are never unpickled: save plain arrays of numbers (for labels, "
-                "also of strings)"
-            ) from error
-        raise _damaged(name) from error
-    if not all(isinstance(value, np.ndarray) for value in arrays.values()):
-        raise _damaged(name)
+        raise InputError(
+            f"{name} is damaged or not a NumPy file, save it anew with numpy.save or numpy.savez"
+        ) from error
     if "x" not in arrays:
         raise InputError(f"{name}: there is no array 'x', only {_listed(keys) or 'nothing at all'}")
     return checked_table(name, **arrays)
-
-
-def _damaged(name: str) -> InputError:
-    return InputError(f"{name} is damaged or not a NumPy file, save it anew with numpy.save or numpy.savez")
 
 
 def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Table:
@@ -73,11 +69,14 @@ def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Table:
         reader = csv.reader(text, skipinitialspace=True)
         header = next(reader, [])
         label_index = _check_header(name, header, label_column)
-        numbers, labels, lines = array("f"), [], []
+        numbers, lines = array("f"), array("q")
+        classes: dict[str, int] = {}
+        labels = array("q")  # places in `classes`: numpy would give every label the room of the longest
         for line, cells in _full_lines(name, reader, len(header)):
             lines.append(line)
             if label_index is not None:
-                labels.append(_label(name, line, header[label_index], cells.pop(label_index)))
+                label = _label(name, line, header[label_index], cells.pop(label_index))
+                labels.append(classes.setdefault(label, len(classes)))
             try:
                 numbers.extend(map(_number, cells) if "_" in "".join(cells) else map(float, cells))
             except ValueError:
@@ -92,7 +91,9 @@ def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Table:
     names = [column for index, column in enumerate(header) if index != label_index]
     x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(names))
     check_finite(x, lambda row, column: f"{name}, line {lines[row]}, column {names[column]!r}")
-    return checked_table(name, x, None if label_index is None else _text_or_numbers(labels))
+    if label_index is None:
+        return checked_table(name, x)
+    return _labelled(name, x, np.frombuffer(labels, np.int64), list(classes))
 
 
 def _without_mark(file: IO[bytes]) -> Iterator[bytes]:
@@ -105,12 +106,13 @@ def _check_header(name: str, header: list[str], label_column: str | None) -> int
     """The index of the label column; without a name for it, None."""
     if not header:
         raise InputError(f"{name} is empty or begins with an empty line, but a header line is needed")
+    first = {column: len(header) - 1 - index for index, column in enumerate(reversed(header))}
     for index, column in enumerate(header):
         if not column.strip():
             raise InputError(f"{name}: column {index + 1} has no name in the header line, name it or remove it")
-        if column in header[:index]:
+        if first[column] != index:
             raise InputError(
-                f"{name}: two columns of the header line are called {column!r} (is the header line missing?)"
+                f"{name}: two columns of the header line are called {column[:LONGEST]!r} (is the header line missing?)"
             )
     counted = [str(number) for number in range(len(header) + 1)]
     if all(map(_is_number, header)) and header not in (counted[:-1], counted[1:]):
@@ -160,10 +162,13 @@ def _label(name: str, line: int, column: str, cell: str) -> str:
     return cell
 
 
-def _text_or_numbers(labels: list[str]) -> NDArray:
-    if all(map(_is_number, labels)):
-        return np.array(list(map(float, labels)))
-    return np.array(labels)
+def _labelled(name: str, x: NDArray, labels: NDArray, classes: list[str]) -> Table:
+    """Rows with labels, which are places in `classes`: numbers where all of these are such, else text."""
+    if all(map(_is_number, classes)):
+        return checked_table(name, x, np.array(list(map(float, classes)))[labels])
+    order = sorted(range(len(classes)), key=classes.__getitem__)
+    rank = np.argsort(order)
+    return replace(checked_table(name, x, rank[labels]), classes=tuple(classes[place] for place in order))
 
 
 def _bad_cell(name: str, line: int, header: list[str], label_index: int | None, cells: list[str]) -> InputError:
@@ -178,4 +183,4 @@ def _bad_cell(name: str, line: int, header: list[str], label_index: int | None, 
 def _listed(names: list[str], most: int = 20) -> str:
     """The first names, quoted, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+    return ", ".join(repr(name[:LONGEST]) for name in names[:most]) + more

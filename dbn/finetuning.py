@@ -6,7 +6,7 @@ Arms differ in the weights they start from and, where asked, in their activation
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, final
@@ -23,11 +23,13 @@ from dbn.initializers import Arm
 from dbn.mlp import linear_layers
 from dbn.problem import Problem, labels_of
 from dbn.randomness import bits_below, stream_seed
+from dbn.storage import check_form
 from dbn.training import (
     RunningAverage,
     batch_length,
     make_optimizer,
     pick_precision,
+    restore_optimizer,
     run_epochs,
     shuffled_batches,
     synchronise,
@@ -157,6 +159,10 @@ class Fit:
         self.loss = torch.zeros((), device=problem.device)
         self.epoch = 0
         """Epochs done."""
+        self.position = 0
+        """Steps done of the next epoch."""
+        self.after_step: Callable[[], None] = lambda: None
+        """Called between two steps: what it raises ends the fit there, and `state` tells where."""
         self.history: list[dict[str, float]] = []
         """The record of every epoch done."""
         self.best_epoch = 0
@@ -181,13 +187,21 @@ class Fit:
     def epochs(self) -> Iterator[dict[str, float]]:
         """Train an epoch, yield its record, until done."""
         while not self.done:
-            run_epochs([self.epoch + 1], self._batches, self._step, self._after_epoch, device=self.problem.device)
+            run_epochs(
+                [self.epoch + 1],
+                self._batches,
+                self._counted_step,
+                self._after_epoch,
+                device=self.problem.device,
+                done=self.position,
+            )
             yield self.history[-1]
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         freeze = self.problem.config.freeze_epochs
         self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
-        self.loss = torch.zeros((), device=self.problem.device)
+        if self.position == 0:
+            self.loss = torch.zeros((), device=self.problem.device)
         self.learner.train()
         self.shared = ranks.averaging(self.learner)
         return shuffled_batches(
@@ -198,6 +212,11 @@ class Fit:
             epoch,
             device=self.problem.device,
         )
+
+    def _counted_step(self, indices: Tensor, epoch: int, number: int) -> None:
+        self._step(indices, epoch, number)
+        self.position = number + 1
+        self.after_step()
 
     @ranks.naming_lost_ranks()
     def _step(self, indices: Tensor, epoch: int, number: int) -> None:
@@ -241,7 +260,7 @@ class Fit:
     @torch.no_grad()
     def _after_epoch(self, epoch: int, seconds: float) -> bool:
         begin = time.perf_counter()
-        self.epoch = epoch
+        self.epoch, self.position = epoch, 0
         if self.averaged:  # batch normalisation has met the last weights alone, and knows little of their average
             parts = self.train_set.x.tensor_split(-(-len(self.train_set) // CHUNK))
             update_bn(map(self.problem.scaling, parts), self.kept)
@@ -268,11 +287,16 @@ class Fit:
         return Outcome(self.best_weights, self.best_epoch, self.history, self.diverged)
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on."""
+        """All that the next step depends on, for any number of ranks; collective."""
+        loss = self.loss.clone()
+        ranks.add_up(loss)
         return {
             "epoch": self.epoch,
+            "position": self.position,
+            "loss": loss,
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            # Its options are the configuration's, but for the rate, which is set anew for every step.
+            "optimizer": self.optimizer.state_dict()["state"],
             "averaged": self.averaged.state() if self.averaged else None,
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
@@ -281,14 +305,40 @@ class Fit:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken."""
+        """Go back to where `state` was taken; ValueError for one that cannot be of this fit."""
+        self._check_state(state)
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
+        self.position = state["position"]
+        self.loss = state["loss"] if ranks.is_first() else torch.zeros_like(state["loss"])
         self.history, self.best_weights = state["history"], state["best_weights"]
         self.diverged = state["diverged"]
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         if self.averaged:
             self.averaged.load_state(state["averaged"])
+
+    def _check_state(self, state: dict[str, Any]) -> None:
+        batch = next(self._batches(1))
+        self.network.requires_grad_(True)  # frozen layers too have a state, once they learn
+        self._step(batch, 1, 0)  # brings about everything that a state holds, all of which is replaced then
+        elsewhere = {name: state[name] for name in ("optimizer", "history", "best_weights")}
+        check_form(state, self.state() | elsewhere)
+        if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
+            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this fit")
+        check_outcome(self.network, state["best_weights"], state["best_epoch"], state["history"], state["epoch"])
+
+
+def check_outcome(
+    network: nn.Module, weights: dict[str, Tensor], best_epoch: int, history: list[dict[str, float]], epochs: int
+) -> None:
+    """ValueError unless these can be what `network` came to in so many epochs."""
+    if weights or best_epoch:
+        check_form(weights, network.state_dict(), "the weights")
+    if type(history) is not list or len(history) != epochs or not 0 <= best_epoch <= epochs:
+        raise ValueError(f"{epochs} epochs do not have this history")
+    for record in history:
+        if not all(type(value) in (int, float) for value in record.values()) or record.keys() != history[0].keys():
+            raise ValueError("the history holds what is no record of an epoch")
 
 
 def _score(record: dict[str, float]) -> tuple[float, float]:

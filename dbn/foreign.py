@@ -13,12 +13,14 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from dbn import arrays
+from dbn.arrays import HoldsObjects
 from dbn.belief_net import DBN
 from dbn.errors import InputError
 from dbn.rbm import RBM
 from dbn.runs import load
 from dbn.scaling import Scaling
-from dbn.storage import refused
+from dbn.storage import read_whole
 from dbn.units import Bernoulli
 
 KEYS = ("weight", "visible_bias", "hidden_bias")
@@ -27,15 +29,11 @@ KEYS = ("weight", "visible_bias", "hidden_bias")
 def read_model(path: Path) -> DBN:
     """What `dbn.runs.load` reads, or `read_rbm` does, on the CPU and in eval mode.
 
-    InputError as for these, for a path that is not there, and for parameters that are not finite.
+    InputError as for these, and for a path that is not there.
     """
     if not path.exists():
         raise InputError(f"there is no run folder or model file {path}: check the name")
-    stack = load(path) if path.is_dir() or _is_ours(path) else read_rbm(path)
-    for name, tensor in stack.state_dict().items():
-        if not tensor.isfinite().all():
-            raise InputError(f"{path}: {name} of the stack holds values that are not finite: train it again")
-    return stack
+    return load(path) if path.is_dir() or _is_ours(path) else read_rbm(path)
 
 
 def _is_ours(path: Path) -> bool:
@@ -52,12 +50,12 @@ def read_rbm(path: Path) -> DBN:
     `weight` (H, V), `visible_bias` (V,), `hidden_bias` (H,), any real numbers; its data are 0 and 1, undivided.
     InputError when the file cannot be read, an array is missing, has another shape or type, or is not finite.
     """
-    arrays = read_arrays(path, KEYS)
+    found = read_arrays(path, KEYS)
     for name in KEYS:
-        if name not in arrays:
+        if name not in found:
             raise InputError(f"{path} holds no array {name!r}: an RBM is {', '.join(KEYS)}, save it under these names")
-    _check_shapes(path, *(arrays[name].shape for name in KEYS))
-    weight, visible_bias, hidden_bias = (_floats(path, name, arrays[name]) for name in KEYS)
+    _check_shapes(path, *(found[name].shape for name in KEYS))
+    weight, visible_bias, hidden_bias = (_floats(path, name, found[name]) for name in KEYS)
     with torch.device("meta"):
         rbm = RBM(Bernoulli(len(visible_bias)), Bernoulli(len(hidden_bias)))
     rbm.load_state_dict({"weight": weight, "visible.bias": visible_bias, "hidden.bias": hidden_bias}, assign=True)
@@ -97,28 +95,23 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray]:
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise InputError(f"{path}: a file of named arrays ends in {' or '.join(READERS)}, so save it as one of these")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise refused(path, "read", error) from error
+    data = read_whole(path)
     try:
         return READERS[suffix](data, names)
+    except HoldsObjects as error:
+        raise InputError(
+            f"{path} holds Python objects, which are never unpickled: save plain arrays of numbers"
+        ) from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except Exception as error:  # a stranger's bytes can fail a parser in any way
-        if "Object arrays" in str(error):
-            raise InputError(
-                f"{path} holds Python objects, which are never unpickled: save plain arrays of numbers"
-            ) from error
         raise InputError(
             f"{path} is damaged or no {suffix} file of arrays: take another copy or save it anew"
         ) from error
 
 
 def _from_npz(data: bytes, names: Sequence[str]) -> dict[str, NDArray]:
-    loaded = np.load(io.BytesIO(data), allow_pickle=False)
-    arrays = {name: loaded[name] for name in names if name in loaded.files}
-    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise ValueError("a member is no array")
-    return arrays
+    return arrays.read_arrays(io.BytesIO(data), names)[0]
 
 
 def _from_safetensors(data: bytes, names: Sequence[str]) -> dict[str, NDArray]:

@@ -124,6 +124,9 @@ class Pretraining:
             )
         if self.temperatures is not None and self.estimator != "pt":
             raise InputError(f"--temperatures does not go with --estimator {self.estimator}: use pt.")
+        momentum = Schedule.read(self.momentum or 0.0).values
+        if self.optimizer == "rmsprop" and momentum[0] == 0 < max(momentum):
+            raise InputError(f"--momentum {self.momentum} begins at 0, from where rmsprop cannot rise: begin above.")
         if self.sparsity_cost is not None and self.sparsity_target is None:
             raise InputError("--sparsity-cost needs --sparsity-target.")
 

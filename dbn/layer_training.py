@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from signal import SIGTERM
 from typing import Any
 
 import torch
@@ -21,12 +22,15 @@ from dbn.randomness import stream, stream_seed
 from dbn.rbm import RBM
 from dbn.runs import RunFolder
 from dbn.shared_chains import SharedChains
+from dbn.stopping import Stopped, stopping
+from dbn.storage import check_form
 from dbn.training import (
     RunningAverage,
     batch_length,
     make_optimizer,
     pick_precision,
     progress_bar,
+    restore_optimizer,
     run_epochs,
     set_option,
     shuffled_batches,
@@ -36,6 +40,8 @@ from dbn.watching import Watch
 
 LOGGER = logging.getLogger(__name__)
 
+CHECKPOINT_SECONDS = 60.0
+"""Within an epoch; at its end a checkpoint is written in any case."""
 LARGEST = 1e9
 """Of any parameter or mean: beyond it nothing is learnt any more, and squares come near the end of float32."""
 
@@ -79,6 +85,10 @@ class LayerTrainer:
         self.below = below
         self.epoch = 0
         """Epochs done."""
+        self.position = 0
+        """Steps done of the next epoch."""
+        self.seconds = 0.0
+        """That they took, as of the last checkpoint among them."""
         self.setting = config.for_layer(self.layer - 1)
         self.device = data.train.device
         self.precision = pick_precision(config.precision, self.device)
@@ -134,23 +144,47 @@ class LayerTrainer:
         for record in run.metrics() if run else []:
             if record["layer"] == self.layer:
                 self.watch.warnings(record)
+        is_kept = ranks.anywhere(run is not None)
         with (
+            run.checkpoint if run else nullcontext(),
             LayerRecorder(run, self.layer) if run else nullcontext() as recorder,
             progress_bar(epochs, f"layer {self.layer}", shown=progress, initial=self.epoch) as bar,
+            stopping(wanted=is_kept) as asked,
         ):
+            saved, carried = time.monotonic(), self.seconds
+            began = saved - carried
+
+            def save() -> None:
+                nonlocal saved
+                state = self.state()
+                if run and recorder:
+                    run.save_checkpoint(state, *recorder.files)
+                saved = time.monotonic()
+                if is_kept and ranks.anywhere(bool(asked())):
+                    raise Stopped(asked() or SIGTERM)
+
+            def step(indices: Tensor, epoch: int, number: int) -> None:
+                self.step(indices, epoch, number)
+                self.position = number + 1
+                is_due = bool(asked()) or time.monotonic() - saved > CHECKPOINT_SECONDS
+                if is_kept and not (self.position % ranks.APART and ranks.size() > 1) and ranks.anywhere(is_due):
+                    self._check_sound(epoch)
+                    self.seconds = time.monotonic() - began
+                    save()
 
             def after_epoch(epoch: int, seconds: float) -> bool:
-                self.epoch = epoch
-                self._check_sound()
-                record = self._record(seconds, recorder, last=epoch == epochs)
-                state = self.state()
-                if run:
-                    run.save_checkpoint(state)
+                nonlocal began, carried
+                self._check_sound(epoch)
+                self.epoch, self.position, self.seconds = epoch, 0, 0.0
+                record = self._record(carried + seconds, recorder, last=epoch == epochs)
                 bar.set_postfix(shown_in_bar(record))
                 bar.update()
+                save()
+                began, carried = time.monotonic(), 0.0
                 return False
 
-            run_epochs(range(self.epoch + 1, epochs + 1), self.batches, self.step, after_epoch, device=self.device)
+            left = range(self.epoch + 1, epochs + 1)
+            run_epochs(left, self.batches, step, after_epoch, device=self.device, done=self.position)
         self.rbm.load_state_dict(self.kept.state_dict())
         ranks.equal_to_first(self.rbm.parameters())
 
@@ -229,15 +263,15 @@ class LayerTrainer:
         return record
 
     @torch.no_grad()
-    def _check_sound(self) -> None:
+    def _check_sound(self, epoch: int) -> None:
         """Raises `Diverged` when the parameters, or what they make of a batch, are not finite or beyond all use."""
         x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.device))
         values = (*self.rbm.parameters(), *self.rbm.visible.natural().values(), self.rbm.down(self.rbm.up(x)))
         sound = torch.stack([(value.abs() < LARGEST).all() for value in values]).all()  # NaN is not less either
         if ranks.anywhere(not sound):
             raise Diverged(
-                f"layer {self.layer} diverged in epoch {self.epoch}, its values are infinite or beyond {LARGEST:g}: "
-                f"lower --learning-rate, which is {self._learning_rate(self.epoch, self.steps - 1):g} there"
+                f"layer {self.layer} diverged in epoch {epoch}, its values are infinite or beyond {LARGEST:g}: "
+                f"lower --learning-rate, which is {self._learning_rate(epoch, self.steps - 1):g} there"
             )
 
     def _stream(self, *purpose: str | int) -> torch.Generator:
@@ -245,12 +279,16 @@ class LayerTrainer:
         return stream(self.config.seed, name, self.layer, *rest, device=self.device)
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on, for any number of ranks: the stack so far, the optimiser, the chains."""
+        """All that the next step depends on, for any number of ranks: stack, optimiser, chains, place in the epoch."""
         return {
             "layer": self.layer,
             "epoch": self.epoch,
+            "position": self.position,
+            "seconds": self.seconds,
+            "update_ratio": self.update_ratio,
             "rbms": [rbm.state_dict() for rbm in (*self.below, self.rbm)],
-            "optimizer": self.optimizer.state_dict(),
+            # Its options are the configuration's, and set anew for every step.
+            "optimizer": self.optimizer.state_dict()["state"],
             "chains": self.chains.state(),
             "penalties": {name: penalty.state() for name, penalty in self.penalties.items()},
             "offsets": self.offsets.state() if self.offsets else None,
@@ -258,10 +296,16 @@ class LayerTrainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken."""
-        self.epoch = state["epoch"]
+        """Go back to where `state` was taken; ValueError for one that cannot be of this layer."""
+        # Brings about everything that a state holds, all of which is replaced below.
+        self.step(next(self.batches(1)), 1, 0)
+        check_form(state, self.state() | {"optimizer": state["optimizer"]})
+        if not (0 <= state["epoch"] <= self.setting.epochs and 0 <= state["position"] <= self.steps):
+            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this layer")
+        self.epoch, self.position, self.seconds = state["epoch"], state["position"], state["seconds"]
+        self.update_ratio = state["update_ratio"]
         self.rbm.load_state_dict(state["rbms"][-1])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         self.chains.load_state(state["chains"])
         for name, penalty in self.penalties.items():
             penalty.load_state(state["penalties"][name])

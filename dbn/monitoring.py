@@ -3,6 +3,7 @@
 Nothing here touches training: measuring more often, or never, leaves every weight as it is.
 """
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Self
 
@@ -129,6 +130,11 @@ class LayerRecorder:
         self.run, self.prefix = run, f"layer{layer}"
         self.events = EventLog(run.path)
         self.events.chart(charts(layer))
+
+    @property
+    def files(self) -> list[pathlib.Path]:
+        """What the disk must have before a checkpoint counts what is logged as done."""
+        return [self.events.file] if self.events.file else []
 
     def log(self, record: Mapping[str, float]) -> None:
         """One epoch, the same numbers in metrics.jsonl and TensorBoard."""

@@ -13,6 +13,7 @@ import yaml
 
 from dbn.checks import flag
 from dbn.errors import InputError
+from dbn.plain_yaml import CHARACTERS, check_plain
 
 Given = dict[str, list[str]]  # an option's name, and its tokens: {"hidden": ["--hidden", "500", "500"]}
 
@@ -130,7 +131,10 @@ def read_file(path: Path, options: dict[str, Option]) -> Given:
 
 def _mapping(path: Path) -> yaml.MappingNode:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        with path.open(encoding="utf-8") as file:  # which may be a pipe, and need not end
+            text = file.read(CHARACTERS + 1)
+        check_plain(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise InputError(f"--config {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -140,6 +144,9 @@ def _mapping(path: Path) -> yaml.MappingNode:
         where = f" at line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
         raise InputError(f"--config {path} is no valid YAML{where}: {problem}.") from error
+    except (ValueError, RecursionError) as error:
+        why = str(error) if isinstance(error, ValueError) else "it nests values too deep"
+        raise InputError(f"--config {path} is no file of options: {why}.") from error
     if not isinstance(root, yaml.MappingNode):
         raise InputError(f"--config {path} holds no options: write one a line, as in `batch_size: 100`.")
     return root

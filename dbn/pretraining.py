@@ -3,6 +3,7 @@
 Hinton, Osindero & Teh (2006); Bengio et al. (2006), "Greedy layer-wise training of deep networks".
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import pairwise
@@ -24,10 +25,15 @@ from dbn.layer_training import Diverged, LayerTrainer
 from dbn.monitoring import forget_after
 from dbn.randomness import stream
 from dbn.rbm import RBM
-from dbn.runs import RunFolder, begin, save_stack
+from dbn.resuming import begin
+from dbn.runs import RunFolder, save_stack
 from dbn.scaling import Scaling, standardisation
+from dbn.schedules import Schedule
+from dbn.storage import damaged
 from dbn.training import pick_device, pick_precision
 from dbn.units import UNITS, Bernoulli, Units
+
+LOGGER = logging.getLogger(__name__)
 
 
 def pretrain(
@@ -56,10 +62,10 @@ def pretrain(
     splits = splits_from_arrays(x)
     ranks.check_alike([to_dict(config), splits.fingerprint])
     data = unlabelled(splits, config, pick_device(device))
-    folder = None
-    if run is not None and ranks.is_first():
-        folder = begin(Path(run), to_dict(config), resume=False, overwrite=False)
-    return pretrain_stack(data, config, folder, progress=progress)
+    if run is None or not ranks.is_first():
+        return pretrain_stack(data, config, progress=progress)
+    with begin(Path(run), to_dict(config), resume=False, overwrite=False, data=splits.fingerprint) as folder:
+        return pretrain_stack(data, config, folder, progress=progress)
 
 
 def unlabelled(splits: Splits, config: Pretraining, device: torch.device) -> Unlabelled:
@@ -109,21 +115,29 @@ def pretrain_stack(
 ) -> DBN:
     """Train a DBN from the data upwards; with a run folder, write down all that happens and go on where it stopped.
 
-    Under several ranks rank 0 alone has the folder. InputError when a layer diverges.
+    Under several ranks rank 0 alone has the folder. InputError when a layer diverges, and for a checkpoint that is of
+    another run, or gone. `Stopped` when a signal asked for the end, which the checkpoint then tells of; without a run
+    folder, KeyboardInterrupt.
     """
     state = ranks.from_first(run.load_checkpoint(data.train.device) if run else None)
     if run:
-        done = (0, 0) if state is None else (state["layer"], state["epoch"])
-        forget_after(run, *done)
+        _check_state(run, state, config)
+        forget_after(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
     stack: list[RBM] = []
     for layer in range(1, len(config.hidden) + 1):
         rbm = new_rbm(data.train.shape[1], layer, config).to(data.train.device)
-        if state is not None and layer <= state["layer"]:
-            rbm.load_state_dict(state["rbms"][layer - 1])
-        if state is None or layer >= state["layer"]:
-            trainer = LayerTrainer(rbm, stack, data, config)
-            if state is not None and layer == state["layer"]:
+        try:
+            if run and state is not None and layer < state["layer"]:
+                rbm.load_state_dict(state["rbms"][layer - 1])
+            if state is None or layer >= state["layer"]:
+                trainer = LayerTrainer(rbm, stack, data, config)
+            if run and state is not None and layer == state["layer"]:
                 trainer.load_state(state)
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            if run is None or state is None or isinstance(error, InputError):
+                raise
+            raise damaged(run.checkpoint.path, "it is not of this run") from error
+        if state is None or layer >= state["layer"]:
             try:
                 trainer.train(run, progress=progress)
             except Diverged as error:
@@ -135,6 +149,44 @@ def pretrain_stack(
     if run:
         save_stack(run.path, dbn)
     return dbn
+
+
+def _check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraining) -> None:
+    """InputError for a checkpoint that is none of the run's, or gone; a warning for epochs that metrics.jsonl lacks."""
+    try:
+        logged = {(record["layer"], record["epoch"]) for record in run.metrics()}
+        latest = max(logged, default=(0, 0))
+    except (LookupError, TypeError) as error:
+        raise damaged(run.path / "metrics.jsonl", "a line is no record of an epoch") from error
+    if state is None:
+        if latest > (1, 2):  # a checkpoint is on its way to the disk while the next epoch is learnt
+            raise InputError(
+                f"{run.path} has come to layer {latest[0]}, epoch {latest[1]}, but {run.checkpoint.path} is gone: put "
+                "it back, or begin anew with --overwrite"
+            )
+        return
+    layer, epoch = state.get("layer"), state.get("epoch")
+    if type(layer) is not int or type(epoch) is not int or not 1 <= layer <= len(config.hidden):
+        raise damaged(run.checkpoint.path, "it tells of no layer of this run")
+    if epoch and (layer, epoch) not in logged:
+        LOGGER.warning("%s lacks what was measured in layer %d, epoch %d", run.path / "metrics.jsonl", layer, epoch)
+
+
+def train_longer(config: Pretraining, before: Mapping[str, Any]) -> tuple[str, ...]:
+    """`epochs`, where a run that was begun with the options `before` may take those of `config` instead, else nothing.
+
+    The last layer may learn for more of them, unless a schedule of its draws a line over all epochs: then those that
+    are done would have been others. What it learns is what it had learnt, had it been told so at once.
+    """
+    layers = len(config.hidden)
+    now = (config.epochs * layers)[:layers]
+    was = before.get("epochs")
+    if not isinstance(was, list) or len(was) not in (1, layers) or not all(type(each) is int for each in was):
+        return ()
+    was = (was * layers)[:layers]
+    setting = config.for_layer(layers - 1)
+    lines = [each for each in setting if isinstance(each, Schedule) and each.end is not None]
+    return ("epochs",) if list(now[:-1]) == was[:-1] and now[-1] >= was[-1] and not lines else ()
 
 
 def _check_tied(n_visible: int, config: Pretraining) -> None:
@@ -156,7 +208,10 @@ def _keep_last_good(data: Unlabelled, config: Pretraining, run: RunFolder | None
     if state["averaged"]:
         rbms[-1].load_state_dict(state["averaged"]["module"])
     save_stack(run.path, DBN(rbms, data.scaling, data.image_shape))
-    return f"; {run.path} keeps the stack as of layer {state['layer']}, epoch {state['epoch']}"
+    place = f"layer {state['layer']}, epoch {state['epoch']}"
+    if state["position"]:
+        place += f" and {state['position']} steps"
+    return f"; {run.path} keeps the stack as of {place}"
 
 
 def new_rbm(n_visible: int, layer: int, config: Pretraining) -> RBM:

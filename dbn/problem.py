@@ -1,6 +1,8 @@
 """What the arms of a comparison share: data, labels drawn, network, budget."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from dbn.hyperparameters import Finetuning
 from dbn.initializers import Arm, parse_arm
 from dbn.mlp import initialise_normalising, initialise_output, linear_layers, unfilled_mlp
 from dbn.randomness import permutation, stream
-from dbn.runs import RunFolder, load
+from dbn.runs import CONFIG, RunFolder, load
 from dbn.scaling import Scaling
 from dbn.starts import Initializer
+from dbn.storage import damaged
 from dbn.training import pick_device, pick_precision
 
 STARTING_EXAMPLES = 1000
@@ -86,6 +89,11 @@ class Problem:
                     f"--init {arm.name} cannot normalise a batch of one example, and {n} examples in batches of "
                     f"{batch} end in one: choose another --batch-size"
                 )
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any example, label, split or weight of a stack."""
+        return fingerprint(self.splits, self.stacks)
 
     @property
     def labels(self) -> int:
@@ -169,6 +177,18 @@ class Problem:
         return scaled
 
 
+def fingerprint(splits: Splits, stacks: Sequence[DBN]) -> str:
+    """That of the splits where there are no stacks; else it changes with any of their weights as well."""
+    if not stacks:
+        return splits.fingerprint
+    digest = blake2b(splits.fingerprint.encode(), digest_size=8)
+    for stack in stacks:
+        for name, tensor in stack.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().flatten().numpy().data)
+    return digest.hexdigest()
+
+
 def load_problem(config: FinetuneConfig) -> Problem:
     """The data set and the stacks that a configuration names, on its device.
 
@@ -195,19 +215,30 @@ def load_problem(config: FinetuneConfig) -> Problem:
 def splits_of(run: Path, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
     """The splits that the stack in a run folder was pre-trained on; the options where the run's own do not hold.
 
-    InputError as for `load_splits`, and for a stack that was trained on arrays from Python.
+    InputError as for `load_splits`, for a stack that was trained on arrays from Python, and for a file that holds
+    other examples by now: pre-training may have learnt from rows that would count as test rows.
     """
-    before = RunFolder.open(run).read_config()
-    if not before.get("dataset"):
+    folder = RunFolder.open(run)
+    before, data = folder.read_config(), folder.data
+    if not isinstance(before.get("dataset"), str):
         raise InputError(
             f"{run} was trained on arrays in memory, which it does not keep: name the data with --dataset, or draw "
             "samples with --start noise"
         )
-    return load_splits(
-        str(before["dataset"]),
-        data_dir=data_dir or before.get("data_dir"),
-        label_column=label_column or before.get("label_column"),
+    places = {name: before.get(name) for name in ("data_dir", "label_column")}
+    if not all(isinstance(place, str | None) for place in places.values()):
+        raise damaged(run / CONFIG, "its data_dir or label_column is no text")
+    splits = load_splits(
+        before["dataset"],
+        data_dir=data_dir or (Path(places["data_dir"]) if places["data_dir"] else None),
+        label_column=label_column or places["label_column"],
     )
+    if data not in (None, splits.fingerprint) and label_column in (None, places["label_column"]):
+        raise InputError(
+            f"{before['dataset']} holds other examples than {run} was pre-trained on: name the data with --dataset, or "
+            "pre-train again"
+        )
+    return splits
 
 
 def labels_of(examples: Examples) -> Tensor:

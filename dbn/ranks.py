@@ -24,6 +24,9 @@ TIMEOUT: Final = timedelta(minutes=10)
 PATIENCE: Final = timedelta(seconds=2)
 """For what rank 0 may have to say."""
 
+APART: Final = 16
+"""Steps from one question that all ranks must answer alike to the next, where one would cost too much."""
+
 _device: torch.device | None = None
 """Where tensors are exchanged; None outside `together` and for a process alone."""
 _connection: Any = None

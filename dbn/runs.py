@@ -1,49 +1,83 @@
 """A run's folder: its configuration, metrics, checkpoint and results; and the weights of stacks and classifiers."""
 
+import contextlib
 import json
 import math
-import platform
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib import metadata
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from dbn.belief_net import DBN
+from dbn.checkpoints import Checkpoint
 from dbn.errors import InputError
+from dbn.locks import LOCK, hold, release
 from dbn.mlp import unfilled_mlp
-from dbn.storage import damaged, read_tensors, refused, write_tensors, write_whole
+from dbn.plain_yaml import check_plain
+from dbn.scaling import Scaling
+from dbn.storage import WRITING, damaged, read_tensors, read_whole, refused, write_tensors, write_whole
 from dbn.storage import load_state as load_state
 from dbn.storage import save_state as save_state
+from dbn.versions import versions
 
 STACK = "dbn.safetensors"
 ENCODER = "encoder.safetensors"
 CONFIG = "config.yaml"
 VERSIONS = "versions.json"
+RUN_FORMAT = 2
+"""Raised when a run that was begun before could no longer be gone on with. Format 1 had no number."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One folder a run. Its files appear whole or not at all, metrics.jsonl aside, which grows by lines."""
+    """One folder a run. Its files appear whole or not at all, metrics.jsonl and events aside, which grow.
+
+    As a context it ends with `close`.
+    """
 
     path: Path
+    checkpoint: Checkpoint = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checkpoint", Checkpoint(self.path / "checkpoint" / "state.safetensors"))
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> Self:
-        """An empty folder; InputError when something is there already, unless it is a run to `overwrite`."""
+        """An empty folder that this process alone may write to, until `close`.
+
+        InputError when something is there already, unless it is a run to `overwrite`, or another process has it.
+        """
         try:
-            if path.is_dir() and any(path.iterdir()):
-                _clear(path, overwrite)
+            _check_replaceable(path, overwrite)
             path.mkdir(parents=True, exist_ok=True)
+            hold(path)
+            try:
+                _check_replaceable(path, overwrite)  # again: now nobody else can begin here
+                _clear(path)
+            except BaseException:
+                release(path)
+                raise
         except OSError as error:
             raise refused(path, "made a run folder", error) from error
         return cls(path)
+
+    def close(self) -> None:
+        """Wait for the checkpoint under way, and let other processes write here."""
+        try:
+            self.checkpoint.wait()
+        finally:
+            release(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -54,23 +88,28 @@ class RunFolder:
             raise InputError(f"{path} is not a run folder: it holds no {CONFIG}")
         return cls(path)
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """config.yaml, of plain data only, and the versions that the run was made with beside it."""
-        self.write_json(VERSIONS, versions())
+    def write_config(self, config: Mapping[str, Any], data: str | None = None) -> None:
+        """config.yaml, of plain data only; beside it what the run was made with: versions, fingerprint of the data."""
+        self.write_json(VERSIONS, {"format": RUN_FORMAT, "data": data, **versions()})
         write_whole(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
 
     def read_config(self) -> dict[str, Any]:
         """What `write_config` wrote; InputError when it is no mapping any more."""
         path = self.path / CONFIG
+        text = read_whole(path)
         try:
-            config = yaml.safe_load(path.read_bytes())
-        except OSError as error:
-            raise refused(path, "read", error) from error
-        except (yaml.YAMLError, ValueError) as error:
-            raise damaged(path, "it is not YAML") from error
+            check_plain(text.decode())
+            config = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise damaged(path, "it is not YAML of options") from error
         if not isinstance(config, dict):
             raise damaged(path, "it holds no options")
         return config
+
+    @property
+    def data(self) -> str | None:
+        """The fingerprint of what the run was made from, where it is known."""
+        return self.read_json(VERSIONS).get("data") if (self.path / VERSIONS).is_file() else None
 
     @property
     def _metrics(self) -> Path:
@@ -86,22 +125,27 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl so far, without a last line that was cut off."""
-        try:
-            lines = self._metrics.read_bytes().splitlines()
-        except FileNotFoundError:
+        if not self._metrics.exists():
             return []
+        lines = read_whole(self._metrics).splitlines()
         records = []
         for number, line in enumerate(lines, start=1):
             try:
                 records.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 if number < len(lines):
                     raise damaged(self._metrics, f"line {number} is no record") from error
         return records
 
     def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
-        """Drop the records that are not to be kept, before the epochs after a checkpoint come again."""
-        lines = [_json_line(record) for record in self.metrics() if keep(record)]
+        """Drop the records that are not to be kept, before the epochs after a checkpoint come again.
+
+        InputError when `keep` misses something in a record, or cannot compare it.
+        """
+        try:
+            lines = [_json_line(record) for record in self.metrics() if keep(record)]
+        except (LookupError, TypeError) as error:
+            raise damaged(self._metrics, "a line is no record of this run") from error
         write_whole(self._metrics, "".join(lines).encode())
 
     def write_json(self, name: str, data: Any) -> None:
@@ -111,33 +155,23 @@ class RunFolder:
     def read_json(self, name: str) -> dict[str, Any]:
         """What `write_json` wrote; InputError when it is not there or no object any more."""
         path = self.path / name
+        text = read_whole(path)
         try:
-            data = json.loads(path.read_bytes())
-        except OSError as error:
-            raise refused(path, "read", error) from error
-        except ValueError as error:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise damaged(path, "it is not JSON") from error
         if not isinstance(data, dict):
             raise damaged(path, "it holds no object")
         return data
 
-    @property
-    def _checkpoint(self) -> Path:
-        return self.path / "checkpoint" / "state.safetensors"
-
-    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by `state`: nested dicts, lists and tuples of tensors and plain values."""
-        self.subfolder("checkpoint")
-        save_state(self._checkpoint, state)
+    def save_checkpoint(self, state: Mapping[str, Any], *logs: Path) -> None:
+        """Replace the checkpoint by `state`, once metrics.jsonl and `logs` are on the disk: see `Checkpoint`."""
+        metrics = [self._metrics] if self._metrics.exists() else []
+        self.checkpoint.save(state, *metrics, *logs)
 
     def load_checkpoint(self, device: torch.device | str = "cpu") -> dict[str, Any] | None:
         """The last checkpoint, or None when the run has not come to its first."""
-        if not self._checkpoint.exists():
-            return None
-        state = load_state(self._checkpoint, device)
-        if not isinstance(state, dict):
-            raise damaged(self._checkpoint, "it holds no checkpoint")
-        return state
+        return self.checkpoint.load(device)
 
     def subfolder(self, name: str) -> Path:
         """A folder inside this one, made where it is missing."""
@@ -149,64 +183,38 @@ class RunFolder:
         return path
 
 
-def begin(path: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> RunFolder:
-    """A new run folder that holds `config`, or with `resume` the folder of a run that was begun with the same.
-
-    InputError when the folder exists (see `RunFolder.create`), or the options differ from those it was begun with.
-    """
-    if not resume:
-        run = RunFolder.create(path, overwrite=overwrite)
-        run.write_config(config)
-        return run
-    run = RunFolder.open(path)
-    before = run.read_config()
-    free = ("run", "device", "data_dir")
-    names = [name for name in {**before, **config} if name not in free and before.get(name) != config.get(name)]
-    if names:
-        changes = ", ".join(f"{name} {before.get(name)} -> {config.get(name)}" for name in names)
-        raise InputError(f"--resume goes on with the options that {path} was begun with, but these differ: {changes}")
-    return run
+def tidy(path: Path) -> None:
+    """Remove what processes that died in the middle of a write have left."""
+    for left in path.rglob(f"{WRITING}*"):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
-def _clear(path: Path, overwrite: bool) -> None:
+def _check_replaceable(path: Path, overwrite: bool) -> None:
+    """InputError unless there is nothing at `path`, or what was hardly begun, or a run to overwrite."""
+    if not path.is_dir():
+        return
+    names = {each.name for each in path.iterdir() if not each.name.startswith(WRITING)}
+    if names <= ({LOCK, VERSIONS} if LOCK in names else set()):
+        return
     if not overwrite:
         raise InputError(
             f"{path} exists already: go on with --resume, replace it with --overwrite, or name another --run"
         )
     # config.yaml alone is a common name, and what goes here does not come back.
-    if not (path / CONFIG).is_file() or not (path / VERSIONS).is_file():
+    if not {CONFIG, VERSIONS} <= names:
         raise InputError(f"{path} does not look like a run of dbn and is not overwritten: name another --run")
-    shutil.rmtree(path)
+    if path.is_symlink():
+        raise InputError(f"{path} cannot be made a run folder: it is a link to one, name that")
 
 
-def versions() -> dict[str, str | None]:
-    """What a result may depend on besides its configuration; None for what is not installed or not known."""
-    packages = {"dbn": "torch-dbn", "torch": "torch", "torchvision": "torchvision"}
-    return {
-        **{name: _version(package) for name, package in packages.items()},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "git_commit": _git_commit(Path(__file__).resolve().parents[1]),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit(root: Path) -> str | None:
-    """The commit of a checkout of dbn, `-dirty` behind it when files were changed."""
-    if not (root / ".git").exists():  # installed: a repository further up would be someone else's
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
+def _clear(path: Path) -> None:
+    """Empty the folder, its lock aside; last what tells that it is a run, should this be cut short."""
+    for each in sorted(path.iterdir(), key=lambda each: each.name in (CONFIG, VERSIONS)):
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        elif each.name != LOCK:
+            each.unlink()
 
 
 def _json_line(record: Mapping[str, Any]) -> str:
@@ -251,14 +259,31 @@ def load(path: Path | str) -> DBN:
         raise InputError(f"{path} holds no stack: name a run folder of pretrain.py with {STACK} in it, or that file")
     tensors, description = read_tensors(file)
     try:
+        _check_number(description["units"], tensors)
         with torch.device("meta"):  # sizes that lie cost no memory
             stack = DBN.from_description(description)
         stack.load_state_dict(tensors, assign=True)
+        is_stack = _describes(description, stack)
     except Exception as error:  # a description may lie in any way, and all mean the same
         raise damaged(file, "its weights are not those of the stack that it describes") from error
-    if not _describes(description, stack):
+    if not is_stack:
         raise damaged(file, "its description is not that of a stack")
+    _check_finite(file, tensors)
     return stack.eval()
+
+
+def _check_number(sizes: Any, tensors: Mapping[str, Any]) -> None:
+    """ValueError before so many layers are made that it takes for ever."""
+    if len(sizes) > len(tensors) + 1:
+        raise ValueError(f"{len(sizes)} sizes for {len(tensors)} tensors")
+
+
+def _check_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() and name.endswith(("weight", "bias")):
+            raise damaged(file, f"{name} holds {tensor.dtype}")
+        if not tensor.isfinite().all():
+            raise InputError(f"{file}: {name} holds values that are not finite: train it again")
 
 
 def _describes(description: dict[str, Any], stack: DBN) -> bool:
@@ -290,8 +315,17 @@ def load_classifier(path: Path | str) -> tuple[nn.Sequential, dict[str, Any]]:
     path = Path(path)
     tensors, description = read_tensors(path)
     try:
+        sizes = description["sizes"]
+        _check_number(sizes, tensors)
         network = unfilled_mlp(description)
         network.load_state_dict(tensors, assign=True)
+        is_fit = description.get("classes") is None or len(description["classes"]) == sizes[-1]
+        if "divisor" in description:
+            scaled = Scaling.from_description(description)(torch.zeros(1, sizes[0]))
+            is_fit = is_fit and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
     except Exception as error:  # as in `load`
         raise damaged(path, "its weights are not those of the network that it describes") from error
+    if not is_fit:
+        raise damaged(path, "its description is not that of a classifier")
+    _check_finite(path, tensors)
     return network.eval(), description

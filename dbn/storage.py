@@ -1,14 +1,17 @@
 """Files that appear whole or not at all, and tensors in them without pickle.
 
-A file of tensors is a safetensors file with one metadata key, `dbn`, of sorted JSON with the number of the format in
-it: the same content gives the same bytes. Nothing in a file is executed, no path in it is followed.
+A file of tensors is a safetensors file with one metadata key, `dbn`, of sorted JSON with the number of the format and
+a checksum of all else in it: the same content gives the same bytes, and other bytes are noticed. Nothing in a file is
+executed, no path in it is followed.
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
 import secrets
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,14 @@ from torch import Tensor
 
 from dbn.errors import InputError
 
-FORMAT = 1
-"""Raised when an older dbn could no longer read what a newer one writes."""
+FORMAT = 2
+"""Raised when an older dbn could no longer read what a newer one writes. Format 1 had no checksum."""
+
+WRITING = ".writing-"
+"""How the name of a file begins that is not whole yet."""
+
+NO_FLUSHING = (errno.EINVAL, errno.ENOTSUP)
+"""What a file system answers that flushes no folders."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object] | bytes) -> None:
@@ -29,21 +38,51 @@ def write_whole(path: Path, write: Callable[[Path], object] | bytes) -> None:
     `write` is the content, or is called with the path of the file to fill. InputError when the file system refuses.
     """
     # The name carries nothing of the target's: TensorBoard reads whatever has "tfevents" in its name.
-    beside = path.with_name(f".writing-{secrets.token_hex(8)}")
+    beside = path.with_name(f"{WRITING}{secrets.token_hex(8)}")
     try:
         try:
             if isinstance(write, bytes):
                 beside.write_bytes(write)
             else:
                 write(beside)
-            with beside.open("rb+") as file:
-                os.fsync(file.fileno())
+            flush(beside)
             os.replace(beside, path)
+            flush_folder(path.parent)
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink()
     except OSError as error:
         raise refused(path, "written", error) from error
+
+
+def flush(path: Path) -> None:
+    """What was written to the file reaches the disk. OSError as from the system."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def flush_folder(path: Path) -> None:
+    """The names in the folder reach the disk, where that can be asked for. OSError as from the system."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FLUSHING:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file. InputError when it cannot be read, or is a device or pipe, which may never end."""
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} cannot be read (it is no file): check the name")
+        return path.read_bytes()
+    except OSError as error:
+        raise refused(path, "read", error) from error
 
 
 def refused(path: Path, what: str, error: OSError) -> InputError:
@@ -60,10 +99,24 @@ def damaged(path: Path, why: str) -> InputError:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """One safetensors file, written whole; `description` is anything that JSON holds."""
-    metadata = {"dbn": json.dumps({"format": FORMAT, **description}, sort_keys=True, allow_nan=False)}
+    write_whole(path, tensor_bytes(tensors, description))
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> bytes:
+    """The content of the file that `write_tensors` writes."""
     # safetensors takes neither views nor shared memory.
     own = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-    write_whole(path, safetensors.torch.save(own, metadata))
+    about = {"format": FORMAT, "sum": _checksum(own, description), **description}
+    return safetensors.torch.save(own, {"dbn": json.dumps(about, sort_keys=True, allow_nan=False)})
+
+
+def _checksum(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> int:
+    """CRC-32 of the description, and of every tensor's name, type, shape and bytes."""
+    found = zlib.crc32(json.dumps(description, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, found)
+    return found
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -71,20 +124,22 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     InputError when the file cannot be read, is damaged, is not dbn's, or comes from a newer dbn.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise refused(path, "read", error) from error
+    data = read_whole(path)
     try:
         # Compares sizes in the header with the file's length before it allocates anything.
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         description = json.loads(header["__metadata__"]["dbn"])
         version = description.pop("format")
+        expected = description.pop("sum", None)
+        del data
+        is_whole = version == 1 or expected == _checksum(tensors, description)
     except Exception as error:  # a stranger's bytes can fail a parser in any way, and all mean the same
         raise damaged(path, "it is no safetensors file of dbn") from error
-    if version != FORMAT:
-        raise InputError(f"{path} has format {version!r}, and this dbn reads format {FORMAT}: update dbn")
+    if version not in (1, FORMAT):
+        raise InputError(f"{path} has format {version!r}, and this dbn reads formats 1 to {FORMAT}: update dbn")
+    if not is_whole:
+        raise damaged(path, "its checksum is that of other content")
     return tensors, description
 
 
@@ -135,8 +190,13 @@ def unpack(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
 
 def save_state(path: Path, state: Any) -> None:
     """Write what `pack` takes as one file."""
+    write_whole(path, state_bytes(state))
+
+
+def state_bytes(state: Any) -> bytes:
+    """The content of the file that `save_state` writes."""
     tensors, skeleton = pack(state)
-    write_tensors(path, tensors, {"state": skeleton})
+    return tensor_bytes(tensors, {"state": skeleton})
 
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
@@ -147,3 +207,22 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
         return unpack(moved, description["state"])
     except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise damaged(path, "it holds no state that can be restored") from error
+
+
+def check_form(found: Any, wanted: Any, where: str = "the state") -> None:
+    """ValueError unless `found` has the keys, lengths, types and shapes of `wanted`, whatever the values are."""
+    if isinstance(wanted, Tensor):
+        if not isinstance(found, Tensor) or (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
+            raise ValueError(f"{where} is not {wanted.dtype} {tuple(wanted.shape)}")
+    elif type(found) is not (dict if isinstance(wanted, dict) else type(wanted)):  # modules give ordered ones
+        raise ValueError(f"{where} is {type(found).__name__}, not {type(wanted).__name__}")
+    elif isinstance(wanted, dict):
+        if found.keys() != wanted.keys():
+            raise ValueError(f"{where} has other keys than {list(wanted)}")
+        for key, value in wanted.items():
+            check_form(found[key], value, f"{where}/{key}")
+    elif isinstance(wanted, list | tuple):
+        if len(found) != len(wanted):
+            raise ValueError(f"{where} has {len(found)} entries, not {len(wanted)}")
+        for number, value in enumerate(wanted):
+            check_form(found[number], value, f"{where}/{number}")

@@ -21,10 +21,11 @@ from dbn.hyperparameters import Pretraining
 from dbn.initializers import parse_arm
 from dbn.mlp import ACTIVATIONS
 from dbn.pretraining import new_rbm, pretrain_stack, unlabelled
-from dbn.problem import Problem, labels_of, splits_of
+from dbn.problem import Problem, fingerprint, labels_of, splits_of
 from dbn.randomness import permutation, stream
 from dbn.report import result
-from dbn.runs import CONFIG, RunFolder, begin, load
+from dbn.resuming import begin
+from dbn.runs import CONFIG, RunFolder, load
 from dbn.scaling import Scaling
 from dbn.signals import record, summarise, trace
 from dbn.study_config import StudyConfig
@@ -137,6 +138,11 @@ class Study:
             for arm in self.config.training.init
         ]
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the examples and of the stacks that were given."""
+        return fingerprint(self.splits, self.given)
+
     def check(self) -> None:
         """InputError for the first cell that cannot run, or stacks that were begun with other options."""
         if len(self.config.pretrained) > max(self.config.training.seeds):
@@ -149,7 +155,7 @@ class Study:
             _ = self._problem(units[0], stacks, [unit.full_arm for unit in units]).test
         for path, number in ((self.stack_folder(number), number) for number in self.stack_tasks):
             if self.config.resume and (path / CONFIG).is_file():
-                begin(path, self._stack_options(number), resume=True, overwrite=False)
+                _begin(path, self._stack_options(number), self.splits.fingerprint).close()
 
     # Stacks
 
@@ -190,11 +196,11 @@ class Study:
         """Train a stack of the study's own, unless it is there."""
         if self.has_stack(number):
             return
-        run = _begin(self.stack_folder(number), self._stack_options(number))
         training = self._pretraining(number)
         data = unlabelled(self.splits, training, self.device)
-        stack = pretrain_stack(data, training, run)
-        run.write_json(RESULT, {"sizes": stack.sizes})
+        with _begin(self.stack_folder(number), self._stack_options(number), self.splits.fingerprint) as run:
+            stack = pretrain_stack(data, training, run)
+            run.write_json(RESULT, {"sizes": stack.sizes})
         shutil.rmtree(run.path / "checkpoint", ignore_errors=True)
 
     @cached_property
@@ -230,30 +236,33 @@ class Study:
         if not (path / RESULT).is_file():
             problem = self.problem(unit)
             about = {"dataset": self.splits.name, "hidden": list(unit.hidden)}
-            run = _begin(path, {**about, **to_dict(problem.config)})
-            comparison, chosen = self._chosen(problem, run)
-            test_errors = comparison.test([chosen])
-            # First: what an interruption has doubled in the events goes when the row of the HPARAMS tab is written.
-            run.write_json(SIGNALS, _signals(problem, comparison, chosen))
-            comparison.write([chosen], test_errors)
-            found = result(problem, [chosen], test_errors)
-            (errors,) = test_errors.values()
-            found["records"] = [
-                {
-                    "seed": seed,
-                    "test_error": error,
-                    "valid_error": tuned.valid_error,
-                    "learning_rate": chosen.learning_rate,
-                    "best_epoch": tuned.best_epoch,
-                    "epochs": len(tuned.history),
-                    "diverged": tuned.diverged,
-                    "seconds": final.seconds,
-                }
-                for seed, error, tuned, final in zip(problem.seeds, errors, chosen.tuned, chosen.final, strict=True)
-            ]
-            run.write_json(RESULT, found)
+            with _begin(path, {**about, **to_dict(problem.config)}, problem.fingerprint) as run:
+                self._train(problem, run)
         # The weights of every fit, which take more room than all else.
         shutil.rmtree(path / "checkpoint", ignore_errors=True)
+
+    def _train(self, problem: Problem, run: RunFolder) -> None:
+        comparison, chosen = self._chosen(problem, run)
+        test_errors = comparison.test([chosen])
+        # First: what an interruption has doubled in the events goes when the row of the HPARAMS tab is written.
+        run.write_json(SIGNALS, _signals(problem, comparison, chosen))
+        comparison.write([chosen], test_errors)
+        found = result(problem, [chosen], test_errors)
+        (errors,) = test_errors.values()
+        found["records"] = [
+            {
+                "seed": seed,
+                "test_error": error,
+                "valid_error": tuned.valid_error,
+                "learning_rate": chosen.learning_rate,
+                "best_epoch": tuned.best_epoch,
+                "epochs": len(tuned.history),
+                "diverged": tuned.diverged,
+                "seconds": final.seconds,
+            }
+            for seed, error, tuned, final in zip(problem.seeds, errors, chosen.tuned, chosen.final, strict=True)
+        ]
+        run.write_json(RESULT, found)
 
     def _chosen(self, problem: Problem, run: RunFolder) -> tuple[Comparison, Chosen]:
         """The arm under the rate that the tuning seeds chose, trained under all seeds."""
@@ -286,12 +295,9 @@ def _signals(problem: Problem, comparison: Comparison, chosen: Chosen) -> dict[s
     return found
 
 
-def _begin(path: Path, options: dict[str, Any]) -> RunFolder:
+def _begin(path: Path, options: dict[str, Any], data: str) -> RunFolder:
     """The folder of a part of the study, to go on with where it was begun."""
-    begun = (path / CONFIG).is_file()
-    if not begun:
-        shutil.rmtree(path, ignore_errors=True)
-    return begin(path, options, resume=begun, overwrite=False)
+    return begin(path, options, resume=(path / CONFIG).is_file(), overwrite=False, data=data)
 
 
 def _dashed(sizes: Any) -> str:

@@ -41,7 +41,7 @@ def _each(
     progress: bool,
 ) -> None:
     config = study.config
-    prepare: Callable[[], Callable[[Any], None]] = partial(_worker, config, study.recipe, method)
+    prepare: Callable[[], Callable[[Any], None]] = partial(_worker, config, study.recipe, study.fingerprint, method)
     if config.workers == 1:
         prepare = partial(partial, method, study)  # what is loaded need not be loaded again
     threads = config.threads or threads_each(config.workers)
@@ -52,9 +52,15 @@ def _each(
 
 
 def _worker(
-    config: StudyConfig, recipe: PretrainConfig | None, method: Callable[[Study, Any], None]
+    config: StudyConfig, recipe: PretrainConfig | None, fingerprint: str, method: Callable[[Study, Any], None]
 ) -> Callable[[Any], None]:
-    return partial(method, Study(config, recipe))
+    study = Study(config, recipe)
+    if study.fingerprint != fingerprint:
+        raise InputError(
+            f"{study.splits.name} or a stack has changed since the study began: put back what it was, and go on with "
+            "--resume"
+        )
+    return partial(method, study)
 
 
 def write(study: Study, *, figures: bool = False) -> str:

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Generic, TypeVar, final
 
 import torch
@@ -163,6 +164,24 @@ class RunningAverage(Generic[Model]):
         self.module.load_state_dict(state["module"])
 
 
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Take back `optimizer.state_dict()["state"]`; the options stay.
+
+    The optimiser must have made a step. ValueError for a state of another form, or another error of such a form.
+    """
+    now = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    free = {"momentum_buffer"}  # there only once a schedule has brought momentum above 0
+    for number, kept in state.items():
+        names = set(now["state"].get(number, ()))
+        if not names - free <= set(kept) <= names | free:
+            raise ValueError(f"the state of parameter {number} is of another optimiser")
+        for value in kept.values():
+            if value is not None and value.shape not in ((), parameters[number].shape):
+                raise ValueError(f"the state of parameter {number} has shape {tuple(value.shape)}")
+    optimizer.load_state_dict({"state": state, "param_groups": now["param_groups"]})
+
+
 def shuffled_batches(n: int, batch_size: int, seed: int, *purpose: str | int, device: torch.device) -> Iterator[Tensor]:
     """The indices 0 … n−1 in the order that belongs to the seed and purpose, `batch_size` at a time.
 
@@ -193,15 +212,18 @@ def run_epochs(
     after_epoch: Callable[[int, float], bool],
     *,
     device: torch.device,
+    done: int = 0,
 ) -> None:
     """Call `step(batch, epoch, number)` for every batch of every epoch, then `after_epoch(epoch, seconds)`.
 
-    `seconds` is the time of the steps alone. Training ends early when `after_epoch` returns True.
+    `seconds` is the time of the steps alone. Training ends early when `after_epoch` returns True. `done` batches of
+    the first epoch are left out: an interrupted run has made them.
     """
     for epoch in epochs:
         begin = time.perf_counter()
-        for number, batch in enumerate(batches(epoch)):
+        for number, batch in enumerate(islice(batches(epoch), done, None), start=done):
             step(batch, epoch, number)
+        done = 0
         synchronise(device)
         if after_epoch(epoch, time.perf_counter() - begin):
             return

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
-from dbn.errors import InputError
+from dbn.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
+from dbn.stopping import Stopped
 
 Task = TypeVar("Task")
 
@@ -94,7 +95,8 @@ def _check(link: Any) -> None:
 
 
 def _serve(link: "Connection[Any, Any]", prepare: Callable[[], Callable[[Any], None]], threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes to the parent as well, which ends its workers
+    # Ctrl-C comes to the parent as well, which ends its workers: SIGTERM, upon which training says where it is.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a worker that is ended leaves behind
     torch.set_num_threads(threads)
@@ -107,9 +109,14 @@ def _serve(link: "Connection[Any, Any]", prepare: Callable[[], Callable[[Any], N
         try:
             work = work or prepare()
             work(task)
+        except Stopped:
+            return
         except InputError as error:
             link.send((True, str(error)))
-        except Exception:
+        except Exception as error:
+            if is_out_of_memory(error):
+                link.send((True, OUT_OF_MEMORY.format(": fewer --workers, or smaller --batch-size or --hidden")))
+                continue
             link.send((False, traceback.format_exc()))
         else:
             link.send(None)
@@ -120,4 +127,5 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
+        # At once, since a successor may begin where this one is; on Windows SIGTERM is.
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

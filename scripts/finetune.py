@@ -10,23 +10,25 @@ def main(config: FinetuneConfig) -> None:
     from dbn.problem import load_problem
     from dbn.ranks import check_alike, host_by_host, is_first, together
     from dbn.report import heading, result, sentence, table
-    from dbn.runs import RunFolder, begin
+    from dbn.resuming import begin
+    from dbn.runs import RunFolder
     from dbn.training import pick_device
 
     with together(pick_device(config.device)):
         with host_by_host():
             problem = load_problem(config)
-        check_alike([to_dict(config), problem.splits.fingerprint])  # before anything is written
+        options, data = to_dict(config), problem.fingerprint
+        check_alike([options, data])  # before anything is written
         if not is_first():
             Comparison(problem, RunFolder(config.run)).train()
             return
-        run = begin(config.run, to_dict(config), resume=config.resume, overwrite=config.overwrite)
-        comparison = Comparison(problem, run)
-        chosen = comparison.train(progress=True)
-        test_errors = comparison.test(chosen)
-        found = result(problem, chosen, test_errors)
-        comparison.write(chosen, test_errors)
-        run.write_json("result.json", found)
+        with begin(config.run, options, resume=config.resume, overwrite=config.overwrite, data=data) as run:
+            comparison = Comparison(problem, run)
+            chosen = comparison.train(progress=True)
+            test_errors = comparison.test(chosen)
+            found = result(problem, chosen, test_errors)
+            comparison.write(chosen, test_errors)
+            run.write_json("result.json", found)
         print(f"{heading(found)}\n\n{table(found)}\n\n{sentence(found)}")
 
 

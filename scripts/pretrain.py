@@ -6,10 +6,12 @@ from dbn.config import PretrainConfig, to_dict
 
 def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, say where the result is."""
+    from functools import partial
+
     from dbn.datasets import load_splits
-    from dbn.pretraining import pretrain_stack, summary, unlabelled
+    from dbn.pretraining import pretrain_stack, summary, train_longer, unlabelled
     from dbn.ranks import check_alike, host_by_host, is_first, together
-    from dbn.runs import begin
+    from dbn.resuming import begin
     from dbn.training import pick_device
 
     device = pick_device(config.device)
@@ -23,9 +25,17 @@ def main(config: PretrainConfig) -> None:
         if not is_first():
             pretrain_stack(data, config.training)
             return
-        run = begin(config.run, to_dict(config), resume=config.resume, overwrite=config.overwrite)
-        print(splits.describe())
-        pretrain_stack(data, config.training, run, progress=True)
+        run = begin(
+            config.run,
+            to_dict(config),
+            resume=config.resume,
+            overwrite=config.overwrite,
+            data=splits.fingerprint,
+            harmless=partial(train_longer, config.training),
+        )
+        with run:
+            print(splits.describe())
+            pretrain_stack(data, config.training, run, progress=True)
         print(summary(run.metrics()))
         print(f"The stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors.")
 

@@ -11,7 +11,7 @@ def main(config: StudyConfig) -> None:
     """Check every cell, do what is not done yet, print the tables."""
     # Before torch loads Intel's library, where it has that: the same sums whatever the number of threads.
     os.environ.setdefault("MKL_CBWR", "AUTO")
-    from dbn.runs import begin
+    from dbn.resuming import begin
     from dbn.study import Study
     from dbn.study_run import carry_out_study
 
@@ -22,8 +22,8 @@ def main(config: StudyConfig) -> None:
     study.check()
     # Who does the work, and with how many threads, may change on the way.
     options = {name: value for name, value in to_dict(config).items() if name not in ("workers", "threads")}
-    begin(config.run, options, resume=config.resume, overwrite=config.overwrite)
-    print(carry_out_study(study, progress=True))
+    with begin(config.run, options, resume=config.resume, overwrite=config.overwrite, data=study.fingerprint):
+        print(carry_out_study(study, progress=True))
     print(f"This is {config.run}/study.md; every number is in results.jsonl beside it.")
 
 

@@ -23,7 +23,8 @@ from dbn.hyperparameters import Finetuning
 from dbn.initializers import parse_arm
 from dbn.problem import Problem, labels_of
 from dbn.report import heading, result, sentence, table
-from dbn.runs import RunFolder, begin, load_classifier
+from dbn.resuming import begin
+from dbn.runs import RunFolder, load_classifier
 from dbn.scaling import Scaling
 
 CONFIG = Finetuning(

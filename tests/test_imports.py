@@ -17,13 +17,15 @@ ANY_ROOM_MAY = {"errors", "randomness"}
 ROOMS = {
     "__init__": "belief_net pretraining rbm runs units",
     "annealing": "rbm units",
+    "arrays": "",
     "assessment": "belief_net config exact held_out importance layer_gain layer_partitions likelihood rbm training",
     "assessment_report": "",
-    "belief_net": "rbm mlp scaling units",
+    "belief_net": "mlp rbm scaling units",
     "chains": "annealing rbm",
+    "checkpoints": "storage",
     "checks": "schedules",
-    "command_line": "checks config options ranks",
-    "comparison": "evaluation events finetuning initializers problem ranks runs storage training",
+    "command_line": "checks config options ranks stopping",
+    "comparison": "evaluation events finetuning initializers problem ranks runs stopping storage training",
     "config": "checks hyperparameters",
     "datasets": "files lab_faults made_data scaling tables vision",
     "drawing": "evaluation",
@@ -32,13 +34,13 @@ ROOMS = {
     "evaluation": "rbm",
     "events": "storage",
     "exact": "gradient rbm",
-    "files": "tables",
-    "finetuning": "datasets evaluation initializers mlp problem ranks training",
-    "foreign": "belief_net rbm runs scaling storage units",
+    "files": "arrays tables",
+    "finetuning": "datasets evaluation initializers mlp problem ranks storage training",
+    "foreign": "arrays belief_net rbm runs scaling storage units",
     "gradient": "rbm units",
-    "importance": "annealing",
-    "hyperparameters": "checks schedules",
     "held_out": "belief_net config datasets files foreign layer_data problem runs scaling tables units",
+    "hyperparameters": "checks schedules",
+    "importance": "annealing",
     "initializers": "belief_net mlp starts",
     "lab_faults": "tables",
     "layer_data": "datasets rbm scaling",
@@ -47,50 +49,57 @@ ROOMS = {
         "annealing belief_net chains config exact held_out importance layer_data layer_gain rbm training"
     ),
     "layer_training": (
-        "chains gradient hyperparameters layer_data monitoring penalties ranks rbm runs shared_chains training watching"
+        "chains gradient hyperparameters layer_data monitoring penalties ranks rbm runs shared_chains "
+        "stopping storage training watching"
     ),
     "likelihood": "belief_net rbm units",
+    "locks": "storage",
     "made_data": "draws shapes tables vision",
     "mlp": "",
     "monitoring": "annealing evaluation events hyperparameters importance layer_data likelihood pictures rbm runs",
-    "options": "checks",
+    "options": "checks plain_yaml",
     "penalties": "gradient rbm",
     "pictures": "rbm scaling storage vision",
+    "plain_yaml": "",
     "plots": "drawing storage",
     "pretraining": (
-        "belief_net config datasets hyperparameters layer_data layer_training monitoring ranks rbm runs scaling "
-        "training units"
+        "belief_net config datasets hyperparameters layer_data layer_training monitoring ranks rbm resuming "
+        "runs scaling schedules storage training units"
     ),
-    "problem": "belief_net config datasets hyperparameters initializers mlp ranks runs scaling starts training",
+    "problem": "belief_net config datasets hyperparameters initializers mlp ranks runs scaling starts storage training",
     "randomness": "",
     "ranks": "storage workers",
     "rbm": "units",
     "report": "comparison evaluation problem",
-    "runs": "belief_net mlp storage",
+    "resuming": "locks runs",
+    "runs": "belief_net checkpoints locks mlp plain_yaml scaling storage versions",
     "scaling": "",
     "schedules": "",
     "shapes": "draws",
     "shared_chains": "chains ranks rbm",
     "signals": "assessment_report events mlp",
     "starts": "belief_net mlp",
+    "stopping": "",
     "storage": "",
     "study": (
-        "belief_net comparison config datasets events hyperparameters initializers mlp pretraining problem report "
-        "runs scaling signals study_config training"
+        "belief_net comparison config datasets events hyperparameters initializers mlp pretraining problem "
+        "report resuming runs scaling signals study_config training"
     ),
-    "study_report": "evaluation runs signals study",
     "study_config": "checks config hyperparameters",
-    "study_run": "study_config config plots runs storage study study_report training workers",
+    "study_report": "evaluation runs signals study",
+    "study_run": "config plots runs storage study study_config study_report training workers",
     "tables": "",
     "training": "ranks",
     "units": "",
+    "versions": "",
     "vision": "tables",
     "watching": "",
-    "workers": "",
+    "workers": "stopping",
 }
 """The rooms of the package, and those that each may import."""
 
 LIBRARIES = {
+    "arrays": "numpy",
     "command_line": "tqdm tyro yaml",
     "datasets": "numpy",
     "drawing": "matplotlib",
@@ -103,6 +112,7 @@ LIBRARIES = {
     "lab_faults": "numpy",
     "made_data": "numpy",
     "options": "yaml",
+    "plain_yaml": "yaml",
     "plots": "matplotlib",
     "pretraining": "numpy",
     "runs": "yaml",
@@ -123,7 +133,9 @@ WITHOUT_TORCH = {
     "errors",
     "hyperparameters",
     "options",
+    "plain_yaml",
     "schedules",
+    "stopping",
     "study_config",
 }
 """What `--help` waits for."""

@@ -25,7 +25,8 @@ from dbn.initializers import INITIALIZERS, RULES, Arm, parse_arm
 from dbn.mlp import activation_module, initialise_normalising, initialise_output, linear_layers, mlp, unfilled_mlp
 from dbn.problem import Problem, labels_of
 from dbn.report import result, table
-from dbn.runs import begin, load_classifier
+from dbn.resuming import begin
+from dbn.runs import load_classifier
 from dbn.scaling import Scaling
 
 SPLITS, STACK = splits(), stack()

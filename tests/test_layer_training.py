@@ -19,7 +19,7 @@ from dbn.layer_data import Unlabelled
 from dbn.layer_training import LayerTrainer, penalties
 from dbn.pretraining import new_rbm, pretrain_stack, unlabelled
 from dbn.rbm import RBM
-from dbn.runs import begin
+from dbn.resuming import begin
 from dbn.training import pick_precision, run_epochs
 from dbn.units import Bernoulli
 

@@ -28,7 +28,8 @@ from dbn.layer_training import LayerTrainer
 from dbn.likelihood import dbn_bound
 from dbn.pretraining import new_rbm, pretrain_stack, summary, unlabelled
 from dbn.rbm import RBM
-from dbn.runs import RunFolder, begin, load
+from dbn.resuming import begin
+from dbn.runs import RunFolder, load
 from dbn.scaling import Scaling
 from dbn.training import run_epochs
 

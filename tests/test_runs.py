@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from dbn import runs
+from dbn import versions
 from dbn.errors import InputError
 from dbn.runs import RunFolder
 
@@ -24,7 +24,7 @@ def begun(path: Path) -> RunFolder:
 
 def test_a_new_folder_is_made(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "runs" / "a", overwrite=False)
-    assert list(run.path.iterdir()) == []
+    assert [each.name for each in run.path.iterdir()] == [".lock"]
     assert RunFolder.create(run.path, overwrite=True) == run  # empty: nothing to lose
 
 
@@ -36,7 +36,7 @@ def test_a_run_is_replaced_only_when_asked(tmp_path: Path) -> None:
         RunFolder.create(run.path, overwrite=False)
     assert run.metrics() == [{"epoch": 1}]
     RunFolder.create(run.path, overwrite=True)
-    assert list(run.path.iterdir()) == []
+    assert [each.name for each in run.path.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("names", [["thesis.tex"], ["config.yaml", "thesis.tex"], ["versions.json"]])
@@ -76,10 +76,10 @@ def test_the_configuration_and_the_versions_are_kept(tmp_path: Path) -> None:
     run = begun(tmp_path / "a")
     assert run.read_config() == {"seed": 1, "hidden": [5, 4], "data_dir": None}
     assert list(yaml.safe_load((run.path / "config.yaml").read_text())) == ["seed", "hidden", "data_dir"]
-    versions = json.loads((run.path / "versions.json").read_text())
-    assert list(versions) == ["dbn", "torch", "torchvision", "python", "platform", "git_commit"]
-    assert versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert versions["python"] == platform.python_version()
+    made_with = json.loads((run.path / "versions.json").read_text())
+    assert list(made_with) == ["format", "data", "dbn", "torch", "torchvision", "python", "platform", "git_commit"]
+    assert made_with["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert made_with["python"] == platform.python_version()
     for text in ("a: [", "- 1", "", "a: !!python/object:os.system {}", "\0"):
         (run.path / "config.yaml").write_text(text)
         with pytest.raises(InputError, match=r"config\.yaml is damaged"):
@@ -96,17 +96,17 @@ def test_the_commit_is_that_of_the_checkout_itself(tmp_path: Path) -> None:
         git("init")
     except FileNotFoundError:
         pytest.skip("git is not installed")
-    assert runs._git_commit(tmp_path) is None  # no commit yet
+    assert versions._git_commit(tmp_path) is None  # no commit yet
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-m", "a")
     git("tag", "-m", "1", "v1")
     commit = git("rev-parse", "HEAD")
-    assert runs._git_commit(tmp_path) == commit
+    assert versions._git_commit(tmp_path) == commit
     (tmp_path / "a").write_text("2")
-    assert runs._git_commit(tmp_path) == commit + "-dirty"
+    assert versions._git_commit(tmp_path) == commit + "-dirty"
     (tmp_path / "site-packages").mkdir()
-    assert runs._git_commit(tmp_path / "site-packages") is None
+    assert versions._git_commit(tmp_path / "site-packages") is None
 
 
 def test_metrics_grow_by_lines_of_json(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a list": (described_as("[1]"), "damaged"),
     "nested too deep": (described_as("[" * 100_000), "damaged"),
     "no format": (described_as('{"state": {"tensor": "0/x"}}'), "damaged"),
-    "newer": (described_as('{"format": 2, "state": {"tensor": "0/x"}}'), "has format 2.*: update dbn"),
+    "newer": (described_as('{"format": 3, "state": {"tensor": "0/x"}}'), "has format 3.*: update dbn"),
     "no state": (described_as('{"format": 1}'), "no state"),
     "missing tensor": (described_as('{"format": 1, "state": {"tensor": "1/y"}}'), "no state"),
     "unhashable key": (described_as('{"format": 1, "state": {"dict": [[[], 1]]}}'), "no state"),
@@ -226,4 +227,6 @@ def test_a_damaged_state_is_one_sentence(damage: Callable[[bytes], bytes], sente
 def test_metadata_is_one_key_of_sorted_json(tmp_path: Path) -> None:
     write_tensors(tmp_path / "a", {"w": torch.zeros(1)}, {"z": 1, "a": {"y": 2, "b": 3}})
     head, _ = header((tmp_path / "a").read_bytes())
-    assert head["__metadata__"] == {"dbn": '{"a": {"b": 3, "y": 2}, "format": 1, "z": 1}'}
+    content = b'{"a": {"b": 3, "y": 2}, "z": 1}' + b"w torch.float32 (1,)" + bytes(4)
+    written = f'{{"a": {{"b": 3, "y": 2}}, "format": 2, "sum": {zlib.crc32(content)}, "z": 1}}'
+    assert head["__metadata__"] == {"dbn": written}

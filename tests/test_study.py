@@ -364,15 +364,25 @@ def start(folder: Path, run: Path, *words: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.slow
-def test_two_workers_killed_and_resumed_give_the_results_of_one(finished: Study, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)],
+    ids=["kill", "int", "term"],
+)
+def test_two_workers_stopped_and_resumed_give_the_results_of_one(
+    number: int, status: int, finished: Study, folder: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     with start(folder, run, "--workers", "2") as process:
         for _ in range(1200):
             if (run / "results.jsonl").exists() or process.poll() is not None:
                 break
             time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    if number != signal.SIGKILL:
+        assert err.endswith(f"study.py: interrupted: go on with --resume --run {run}\n")
     before = len(lines(run))
     assert 0 < before < 24
     with start(folder, run, "--workers", "2", "--resume") as process:
@@ -381,6 +391,7 @@ def test_two_workers_killed_and_resumed_give_the_results_of_one(finished: Study,
     assert out.startswith((run / "study.md").read_text())
     assert timeless(run) == timeless(finished.config.run)
     assert not list(run.rglob("checkpoint"))
+    assert not list(run.rglob(".writing-*"))
 
 
 def obey(word: str, folder: Path) -> None:

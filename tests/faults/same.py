@@ -1,0 +1,97 @@
+"""Tiny runs to be interrupted, and whether two runs hold the same, the clock's numbers aside."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from launcher import Ended, Launcher
+from tiny import TIMES, curves, events, metrics, save_pictures
+
+BASE = "--dataset tiny.npz --hidden 9 6 --batch-size 30 --learning-rate 0.03 --picture-every 3 --run run"
+PERSISTENT = "--centred --average 0.9 --binarize sample --features sample"
+KINDS = {
+    "cd": ("pretrain", f"{BASE} --epochs 4"),
+    "pcd": ("pretrain", f"{BASE} --epochs 3 --estimator pcd --chains 20 {PERSISTENT} --momentum 0.0:0.5"),
+    "pt": (
+        "pretrain",
+        f"{BASE} --epochs 3 --estimator pt --chains 5 --temperatures 4 --sparsity-target 0.2 --l1 0.001",
+    ),
+    "finetune": (
+        "finetune",
+        "--pretrained before --init dbn he_normal --labels 24 --seeds 1 --epochs 3 --batch-size 10 --average 0.5 "
+        "--learning-rate 0.1 0.2 --refit --hidden-dropout 0.2 --run run",
+    ),
+    "adam": (
+        "finetune",
+        "--dataset tiny.npz --hidden 6 --init batch_norm --labels 24 --seeds 1 --epochs 3 --optimizer adam "
+        "--batch-size 10 --run run",
+    ),
+    "short": (
+        "pretrain",
+        "--dataset tiny.npz --hidden 6 --epochs 2 --batch-size 60 --picture-every 2 --learning-rate 0.03 --run run",
+    ),
+    "short finetune": (
+        "finetune",
+        "--dataset tiny.npz --hidden 4 --init he_normal --labels 12 --seeds 1 --epochs 2 --batch-size 12 --run run",
+    ),
+}
+"""Script and options of what is interrupted."""
+
+
+def prepare(folder: Path, launcher: Launcher) -> Path:
+    """A folder with data and, in `before`, a stack."""
+    folder.mkdir()
+    save_pictures(folder / "tiny.npz")
+    ended = launcher.run("pretrain", f"{BASE.replace('--run run', '--run before')} --epochs 1", folder)
+    assert ended.status == 0, ended
+    return folder
+
+
+def go_on(launcher: Launcher, kind: str, folder: Path, **options: Any) -> Ended:
+    """Begin the run, or go on with it where it was begun."""
+    script, words = KINDS[kind]
+    begun = (folder / "run" / "config.yaml").exists()
+    return launcher.run(script, "--resume --run run" if begun else words, folder, **options)
+
+
+def check_same(run: Path, whole: Path) -> None:
+    """Weights, metrics, results, curves, pictures and histograms are those of the uninterrupted run."""
+    for name in ("dbn.safetensors", "encoder.safetensors", "config.yaml"):
+        if (whole / name).exists():
+            assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    assert metrics(run) == metrics(whole)
+    if (whole / "result.json").exists():
+        assert timeless(run / "result.json") == timeless(whole / "result.json")
+    classifiers = sorted(file.relative_to(whole) for file in whole.rglob("classifier.safetensors"))
+    assert sorted(file.relative_to(run) for file in run.rglob("classifier.safetensors")) == classifiers
+    for file in classifiers:
+        assert (run / file).read_bytes() == (whole / file).read_bytes()
+    folders = sorted({file.parent.relative_to(whole) for file in whole.rglob("events.out.tfevents.*")})
+    assert sorted({file.parent.relative_to(run) for file in run.rglob("events.out.tfevents.*")}) == folders
+    for folder in folders:
+        assert repr(sorted(curves(run / folder).items())) == repr(sorted(curves(whole / folder).items()))
+        assert drawn(run / folder) == drawn(whole / folder)
+    assert not list(run.rglob(".writing-*"))
+
+
+def timeless(file: Path) -> Any:
+    """JSON without what depends on the clock."""
+
+    def without(data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: without(value) for key, value in data.items() if key not in TIMES}
+        return [without(each) for each in data] if isinstance(data, list) else data
+
+    return without(json.loads(file.read_text()))
+
+
+def drawn(folder: Path) -> dict[str, Sequence[tuple[int, Any]]]:
+    """(step, content) of every picture and histogram."""
+    log = events(folder)
+    return {
+        **{tag: [(each.step, each.encoded_image_string) for each in log.Images(tag)] for tag in log.Tags()["images"]},
+        **{
+            tag: [(each.step, each.histogram_value) for each in log.Histograms(tag)] for tag in log.Tags()["histograms"]
+        },
+    }
