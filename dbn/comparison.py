@@ -156,9 +156,8 @@ class Comparison:
 
     def _finished(self, key: Key, arm: Arm) -> Outcome | None:
         """What rank 0 finds in the file of that fit, if it is done."""
-        file = self._file(key)
-        there = ranks.is_first() and file.exists()
-        state = ranks.from_first(load_state(file, self.problem.device) if there else None)
+        file = self._file(key) if ranks.is_first() else self.run.path
+        state = ranks.from_first(load_state(file, self.problem.device) if file.is_file() else None)
         if state is None:
             return None
         try:

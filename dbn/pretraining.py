@@ -127,16 +127,17 @@ def pretrain_stack(
     for layer in range(1, len(config.hidden) + 1):
         rbm = new_rbm(data.train.shape[1], layer, config).to(data.train.device)
         try:
-            if run and state is not None and layer < state["layer"]:
+            if state is not None and layer < state["layer"]:
                 rbm.load_state_dict(state["rbms"][layer - 1])
             if state is None or layer >= state["layer"]:
                 trainer = LayerTrainer(rbm, stack, data, config)
-            if run and state is not None and layer == state["layer"]:
+            if state is not None and layer == state["layer"]:
                 trainer.load_state(state)
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            if run is None or state is None or isinstance(error, InputError):
+            if state is None or isinstance(error, InputError):
                 raise
-            raise damaged(run.checkpoint.path, "it is not of this run") from error
+            file = run.checkpoint.path if run else Path("the checkpoint of rank 0")
+            raise damaged(file, "it is not of this run") from error
         if state is None or layer >= state["layer"]:
             try:
                 trainer.train(run, progress=progress)

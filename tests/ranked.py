@@ -6,7 +6,7 @@ import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,8 @@ from dbn.initializers import parse_arm
 from dbn.layer_training import LayerTrainer, set_gradient
 from dbn.pretraining import new_rbm, pretrain_stack, unlabelled
 from dbn.problem import Problem
-from dbn.runs import RunFolder, begin
+from dbn.resuming import begin
+from dbn.runs import RunFolder
 from dbn.scaling import Scaling
 from dbn.storage import save_state
 from dbn.training import run_epochs
@@ -172,26 +173,33 @@ def dropout_masks() -> Tensor:
     return seen[0]
 
 
+def begun(folder: Path, config: Any, *, resume: bool) -> AbstractContextManager[RunFolder | None]:
+    """The folder, for rank 0 alone."""
+    if not ranks.is_first():
+        return nullcontext()
+    return begin(folder, to_dict(config), resume=resume, overwrite=False)
+
+
 def compared(folder: Path, *, resume: bool = False) -> list[dict[str, Any]]:
     """A comparison, written by rank 0 alone; the others are given a folder that must not come to be."""
     made = Problem(splits(), Scaling(), (7, 5), (stack(),), COMPARED)
-    run = begin(folder, to_dict(COMPARED), resume=resume, overwrite=False) if ranks.is_first() else None
-    chosen = Comparison(made, run or RunFolder(folder / "not here")).train()
+    with begun(folder, COMPARED, resume=resume) as run:
+        chosen = Comparison(made, run or RunFolder(folder / "not here")).train()
     return [{"rate": each.learning_rate, "weights": [fit.weights for fit in each.final]} for each in chosen]
 
 
 def stacked(folder: Path, config: Pretraining = STACKED, *, resume: bool = False) -> dict[str, Tensor]:
-    run = begin(folder, to_dict(config), resume=resume, overwrite=False) if ranks.is_first() else None
     data = unlabelled(splits_from_arrays(pictures()[0]), config, CPU)
-    return dict(pretrain_stack(data, config, run).state_dict())
+    with begun(folder, config, resume=resume) as run:
+        return dict(pretrain_stack(data, config, run).state_dict())
 
 
 def stacked_so_far(folder: Path) -> None:
     """`INTERRUPTED` without noise, up to the first epoch of its second layer."""
     save = RunFolder.save_checkpoint
 
-    def stop(self: RunFolder, state: dict[str, Any]) -> None:
-        save(self, state)
+    def stop(self: RunFolder, state: dict[str, Any], *logs: Path) -> None:
+        save(self, state, *logs)
         if (state["layer"], state["epoch"]) == (2, 1):
             raise KeyboardInterrupt
 

@@ -28,7 +28,8 @@ from dbn.gradient import Offsets, set_gradient
 from dbn.hyperparameters import Pretraining
 from dbn.initializers import parse_arm
 from dbn.pretraining import pretrain_stack, unlabelled
-from dbn.runs import begin, load
+from dbn.resuming import begin
+from dbn.runs import load
 from dbn.storage import load_state
 from dbn.training import pick_device
 from dbn.workers import threads_each
