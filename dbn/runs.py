@@ -99,10 +99,12 @@ class RunFolder:
         text = read_whole(path)
         try:
             check_plain(text.decode())
+            # An alias repeats what stands elsewhere, and a few of them text without end; we write none.
+            aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
             config = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise damaged(path, "it is not YAML of options") from error
-        if not isinstance(config, dict):
+        if aliases or not isinstance(config, dict):
             raise damaged(path, "it holds no options")
         return config
 

@@ -112,7 +112,6 @@ LIBRARIES = {
     "lab_faults": "numpy",
     "made_data": "numpy",
     "options": "yaml",
-    "plain_yaml": "yaml",
     "plots": "matplotlib",
     "pretraining": "numpy",
     "runs": "yaml",
