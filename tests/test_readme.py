@@ -15,6 +15,9 @@ from dbn.config import EvaluateConfig, FinetuneConfig, PredictConfig, PretrainCo
 from dbn.study_config import StudyConfig
 
 ROOT = Path(__file__).parents[1]
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(ROOT / "scripts")
+    from svm import SvmConfig
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGS = {
     "pretrain": PretrainConfig,
@@ -22,6 +25,7 @@ CONFIGS = {
     "evaluate": EvaluateConfig,
     "sample": SampleConfig,
     "study": StudyConfig,
+    "svm": SvmConfig,
     "predict": PredictConfig,
 }
 
