@@ -214,7 +214,7 @@ def check_form(found: Any, wanted: Any, where: str = "the state") -> None:
     if isinstance(wanted, Tensor):
         if not isinstance(found, Tensor) or (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
             raise ValueError(f"{where} is not {wanted.dtype} {tuple(wanted.shape)}")
-    elif type(found) is not (dict if isinstance(wanted, dict) else type(wanted)):  # modules give ordered ones
+    elif not (isinstance(found, dict) if isinstance(wanted, dict) else type(found) is type(wanted)):
         raise ValueError(f"{where} is {type(found).__name__}, not {type(wanted).__name__}")
     elif isinstance(wanted, dict):
         if found.keys() != wanted.keys():
