@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from dbn.errors import InputError
     from dbn.pretraining import pretrain
     from dbn.rbm import RBM
-    from dbn.runs import load
     from dbn.units import Bernoulli, Gaussian
+    from dbn.weights import load
 
 __version__ = "0.1.0"
 __all__ = ["DBN", "RBM", "Bernoulli", "Gaussian", "InputError", "load", "pretrain"]
@@ -25,7 +25,7 @@ _ROOMS = {
     "Bernoulli": "units",
     "Gaussian": "units",
     "InputError": "errors",
-    "load": "runs",
+    "load": "weights",
     "pretrain": "pretraining",
 }
 

@@ -17,10 +17,11 @@ from dbn.events import EventLog
 from dbn.finetuning import Fit, Outcome, check_outcome
 from dbn.initializers import Arm, parse_arm
 from dbn.problem import Problem, labels_of
-from dbn.runs import RunFolder, load_state, save_classifier, save_state
+from dbn.runs import RunFolder
 from dbn.stopping import Stopped, stopping
-from dbn.storage import damaged
+from dbn.storage import damaged, load_state, save_state
 from dbn.training import progress_bar
+from dbn.weights import save_classifier
 
 CHECKPOINT_SECONDS = 30.0
 """Between two steps: with few labels an epoch takes less than a second, and a checkpoint each would cost more."""

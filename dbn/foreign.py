@@ -18,16 +18,16 @@ from dbn.arrays import HoldsObjects
 from dbn.belief_net import DBN
 from dbn.errors import InputError
 from dbn.rbm import RBM
-from dbn.runs import load
 from dbn.scaling import Scaling
 from dbn.storage import read_whole
 from dbn.units import Bernoulli
+from dbn.weights import load
 
 KEYS = ("weight", "visible_bias", "hidden_bias")
 
 
 def read_model(path: Path) -> DBN:
-    """What `dbn.runs.load` reads, or `read_rbm` does, on the CPU and in eval mode.
+    """What `dbn.weights.load` reads, or `read_rbm` does, on the CPU and in eval mode.
 
     InputError as for these, and for a path that is not there.
     """

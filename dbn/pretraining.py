@@ -26,12 +26,13 @@ from dbn.monitoring import forget_after
 from dbn.randomness import stream
 from dbn.rbm import RBM
 from dbn.resuming import begin
-from dbn.runs import RunFolder, save_stack
+from dbn.runs import RunFolder
 from dbn.scaling import Scaling, standardisation
 from dbn.schedules import Schedule
 from dbn.storage import damaged
 from dbn.training import pick_device, pick_precision
 from dbn.units import UNITS, Bernoulli, Units
+from dbn.weights import save_stack
 
 LOGGER = logging.getLogger(__name__)
 

@@ -18,11 +18,12 @@ from dbn.hyperparameters import Finetuning
 from dbn.initializers import Arm, parse_arm
 from dbn.mlp import initialise_normalising, initialise_output, linear_layers, unfilled_mlp
 from dbn.randomness import permutation, stream
-from dbn.runs import CONFIG, RunFolder, load
+from dbn.runs import CONFIG, RunFolder
 from dbn.scaling import Scaling
 from dbn.starts import Initializer
 from dbn.storage import damaged
 from dbn.training import pick_device, pick_precision
+from dbn.weights import load
 
 STARTING_EXAMPLES = 1000
 """Enough for the variance of a layer's outputs within a few per cent."""

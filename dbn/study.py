@@ -25,11 +25,12 @@ from dbn.problem import Problem, fingerprint, labels_of, splits_of
 from dbn.randomness import permutation, stream
 from dbn.report import result
 from dbn.resuming import begin
-from dbn.runs import CONFIG, RunFolder, load
+from dbn.runs import CONFIG, RunFolder
 from dbn.scaling import Scaling
 from dbn.signals import record, summarise, trace
 from dbn.study_config import StudyConfig
 from dbn.training import pick_device
+from dbn.weights import load
 
 RESULT, SIGNALS = "result.json", "signals.json"
 STACKS = 5

@@ -15,10 +15,11 @@ def main(config: PredictConfig) -> None:
     from dbn.errors import InputError
     from dbn.evaluation import predict
     from dbn.files import read_table
-    from dbn.runs import RunFolder, load_classifier
+    from dbn.runs import RunFolder
     from dbn.scaling import Scaling
     from dbn.storage import write_whole
     from dbn.training import pick_device
+    from dbn.weights import load_classifier
 
     device = pick_device(config.device)
     arm, file = best_classifier(RunFolder.open(config.run))

@@ -10,8 +10,8 @@ def main(config: SampleConfig) -> None:
     from dbn.pictures import as_images, save_png, tile
     from dbn.problem import splits_of
     from dbn.randomness import stream
-    from dbn.runs import load
     from dbn.training import pick_device
+    from dbn.weights import load
 
     device = pick_device(config.device)
     stack = load(config.run).to(device)

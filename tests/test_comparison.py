@@ -24,8 +24,9 @@ from dbn.initializers import parse_arm
 from dbn.problem import Problem, labels_of
 from dbn.report import heading, result, sentence, table
 from dbn.resuming import begin
-from dbn.runs import RunFolder, load_classifier
+from dbn.runs import RunFolder
 from dbn.scaling import Scaling
+from dbn.weights import load_classifier
 
 CONFIG = Finetuning(
     init=("dbn", "he_normal", "xavier_uniform:tanh"),

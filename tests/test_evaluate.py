@@ -21,7 +21,8 @@ from dbn.config import EvaluateConfig, to_dict
 from dbn.exact import log_likelihood, log_partition
 from dbn.foreign import read_rbm
 from dbn.rbm import RBM
-from dbn.runs import RunFolder, save_stack
+from dbn.runs import RunFolder
+from dbn.weights import save_stack
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "evaluate.py"
 QUICK = "--ais 50 --chains 20"

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from dbn.belief_net import DBN
 from dbn.datasets import Splits, splits_from_arrays
+from dbn.dropout import SeededDropout, with_dropout
 from dbn.errors import InputError
 from dbn.evaluation import error_rate
-from dbn.finetuning import Fit, SeededDropout, with_dropout
+from dbn.finetuning import Fit
 from dbn.hyperparameters import Finetuning
 from dbn.initializers import parse_arm
 from dbn.mlp import linear_layers, mlp
@@ -389,16 +390,16 @@ DROPOUT = {"input_dropout": FIRST, "hidden_dropout": HIDDEN}
 @pytest.fixture
 def masks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
     """Every mask that is drawn."""
-    from dbn import finetuning
+    from dbn import dropout
 
     drawn: list[Tensor] = []
-    bits_below = finetuning.bits_below
+    bits_below = dropout.bits_below
 
     def watch(probability: Tensor, generator: torch.Generator) -> Tensor:
         drawn.append(bits_below(probability, generator).clone())
         return drawn[-1].clone()
 
-    monkeypatch.setattr(finetuning, "bits_below", watch)
+    monkeypatch.setattr(dropout, "bits_below", watch)
     return iter([drawn]).__next__()
 
 
@@ -459,7 +460,7 @@ def test_pretrained_weights_keep_their_fields_under_dropout(monkeypatch: pytest.
     mean = torch.zeros(3)
     for bits in product((0.0, 1.0), repeat=5):
         mask = torch.tensor(bits)
-        monkeypatch.setattr("dbn.finetuning.bits_below", lambda probability, _, mask=mask: mask.clone())
+        monkeypatch.setattr("dbn.dropout.bits_below", lambda probability, _, mask=mask: mask.clone())
         field = learner[:2](x)  # dropout, Linear
         torch.testing.assert_close(field, (weight / keep) @ (mask * x) + bias)
         mean += keep ** mask.sum() * FIRST ** (5 - mask.sum()) * field.detach()

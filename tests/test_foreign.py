@@ -18,7 +18,7 @@ from torch.testing import assert_close
 
 from dbn.errors import InputError
 from dbn.foreign import read_arrays, read_model, read_rbm
-from dbn.runs import save_stack
+from dbn.weights import save_stack
 
 Arrays = dict[str, NDArray]
 SAVERS: dict[str, Callable[[Path, Arrays], Any]] = {

@@ -15,7 +15,7 @@ SOURCES = [*MODULES.values(), *sorted((ROOT / "scripts").rglob("*.py"))]
 
 ANY_ROOM_MAY = {"errors", "randomness"}
 ROOMS = {
-    "__init__": "belief_net pretraining rbm runs units",
+    "__init__": "belief_net pretraining rbm units weights",
     "annealing": "rbm units",
     "arrays": "",
     "assessment": "belief_net config exact held_out importance layer_gain layer_partitions likelihood rbm training",
@@ -25,18 +25,19 @@ ROOMS = {
     "checkpoints": "storage",
     "checks": "schedules",
     "command_line": "checks config options ranks stopping",
-    "comparison": "evaluation events finetuning initializers problem ranks runs stopping storage training",
+    "comparison": "evaluation events finetuning initializers problem ranks runs stopping storage training weights",
     "config": "checks hyperparameters",
     "datasets": "files lab_faults made_data scaling tables vision",
     "drawing": "evaluation",
     "draws": "",
+    "dropout": "mlp",
     "errors": "",
     "evaluation": "rbm",
     "events": "storage",
     "exact": "gradient rbm",
     "files": "arrays tables",
-    "finetuning": "datasets evaluation initializers mlp problem ranks storage training",
-    "foreign": "arrays belief_net rbm runs scaling storage units",
+    "finetuning": "datasets dropout evaluation initializers mlp problem ranks storage training",
+    "foreign": "arrays belief_net rbm scaling storage units weights",
     "gradient": "rbm units",
     "held_out": "belief_net config datasets files foreign layer_data problem runs scaling tables units",
     "hyperparameters": "checks schedules",
@@ -64,15 +65,17 @@ ROOMS = {
     "plots": "drawing storage",
     "pretraining": (
         "belief_net config datasets hyperparameters layer_data layer_training monitoring ranks rbm resuming "
-        "runs scaling schedules storage training units"
+        "runs scaling schedules storage training units weights"
     ),
-    "problem": "belief_net config datasets hyperparameters initializers mlp ranks runs scaling starts storage training",
+    "problem": (
+        "belief_net config datasets hyperparameters initializers mlp ranks runs scaling starts storage training weights"
+    ),
     "randomness": "",
     "ranks": "storage workers",
     "rbm": "units",
     "report": "comparison evaluation problem",
     "resuming": "locks runs",
-    "runs": "belief_net checkpoints locks mlp plain_yaml scaling storage versions",
+    "runs": "checkpoints locks plain_yaml storage versions",
     "scaling": "",
     "schedules": "",
     "shapes": "draws",
@@ -83,7 +86,7 @@ ROOMS = {
     "storage": "",
     "study": (
         "belief_net comparison config datasets events hyperparameters initializers mlp pretraining problem "
-        "report resuming runs scaling signals study_config training"
+        "report resuming runs scaling signals study_config training weights"
     ),
     "study_config": "checks config hyperparameters",
     "study_report": "evaluation runs signals study",
@@ -94,6 +97,7 @@ ROOMS = {
     "versions": "",
     "vision": "tables",
     "watching": "",
+    "weights": "belief_net mlp scaling storage",
     "workers": "stopping",
 }
 """The rooms of the package, and those that each may import."""

@@ -26,8 +26,8 @@ from dbn.mlp import activation_module, initialise_normalising, initialise_output
 from dbn.problem import Problem, labels_of
 from dbn.report import result, table
 from dbn.resuming import begin
-from dbn.runs import load_classifier
 from dbn.scaling import Scaling
+from dbn.weights import load_classifier
 
 SPLITS, STACK = splits(), stack()
 CONFIG = Finetuning(

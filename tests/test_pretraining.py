@@ -29,9 +29,10 @@ from dbn.likelihood import dbn_bound
 from dbn.pretraining import new_rbm, pretrain_stack, summary, unlabelled
 from dbn.rbm import RBM
 from dbn.resuming import begin
-from dbn.runs import RunFolder, load
+from dbn.runs import RunFolder
 from dbn.scaling import Scaling
 from dbn.training import run_epochs
+from dbn.weights import load
 
 CPU = torch.device("cpu")
 SMALL = Pretraining(hidden=(7, 5), epochs=(3,), batch_size=40, measure_every=2, picture_every=2, seed=3)

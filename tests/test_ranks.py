@@ -29,9 +29,9 @@ from dbn.hyperparameters import Pretraining
 from dbn.initializers import parse_arm
 from dbn.pretraining import pretrain_stack, unlabelled
 from dbn.resuming import begin
-from dbn.runs import load
 from dbn.storage import load_state
 from dbn.training import pick_device
+from dbn.weights import load
 from dbn.workers import threads_each
 
 HERE = Path(__file__).parent

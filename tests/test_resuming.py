@@ -22,10 +22,11 @@ from dbn.hyperparameters import Pretraining
 from dbn.pretraining import pretrain_stack, train_longer, unlabelled
 from dbn.problem import fingerprint
 from dbn.resuming import begin
-from dbn.runs import RunFolder, load
+from dbn.runs import RunFolder
 from dbn.storage import load_state, save_state
 from dbn.study_config import StudyConfig, StudyTraining
 from dbn.study_run import _worker
+from dbn.weights import load
 
 SMALL = Pretraining(hidden=(7, 5), epochs=(3, 2), batch_size=40, learning_rate=(0.05,))
 

@@ -27,8 +27,9 @@ from dbn.command_line import run_script
 from dbn.comparison import best_classifier
 from dbn.config import FinetuneConfig, PredictConfig, PretrainConfig, SampleConfig
 from dbn.evaluation import predict
-from dbn.runs import RunFolder, load, load_classifier
+from dbn.runs import RunFolder
 from dbn.scaling import Scaling
+from dbn.weights import load, load_classifier
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "sample": SampleConfig, "predict": PredictConfig}

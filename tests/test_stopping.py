@@ -19,9 +19,10 @@ from dbn.layer_training import LayerTrainer
 from dbn.pretraining import pretrain_stack, unlabelled
 from dbn.problem import Problem
 from dbn.resuming import begin
-from dbn.runs import RunFolder, load
+from dbn.runs import RunFolder
 from dbn.scaling import Scaling
 from dbn.stopping import Stopped, stop_at_once, stopping
+from dbn.weights import load
 
 
 def send(number: int = signal.SIGINT) -> None:

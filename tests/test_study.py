@@ -35,13 +35,14 @@ from dbn.initializers import parse_arm
 from dbn.mlp import linear_layers
 from dbn.pretraining import pretrain_stack, unlabelled
 from dbn.problem import Problem
-from dbn.runs import RunFolder, load, save_stack
+from dbn.runs import RunFolder
 from dbn.scaling import Scaling
 from dbn.signals import measure
 from dbn.study import Study, Unit
 from dbn.study_config import StudyConfig, StudyTraining
 from dbn.study_report import corrected_p, holm, results, tables
 from dbn.study_run import carry_out_study
+from dbn.weights import load, save_stack
 from dbn.workers import carry_out
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "study.py"

@@ -15,10 +15,10 @@ from dbn.belief_net import DBN
 from dbn.errors import InputError
 from dbn.mlp import mlp
 from dbn.rbm import RBM
-from dbn.runs import load, load_classifier, save_classifier, save_stack
 from dbn.scaling import Scaling
 from dbn.storage import read_tensors, write_tensors
 from dbn.units import UNITS
+from dbn.weights import load, load_classifier, save_classifier, save_stack
 
 Bernoulli, Gaussian = UNITS["bernoulli"], UNITS["gaussian"]
 

@@ -24,8 +24,9 @@ from dbn.files import read_table
 from dbn.foreign import read_model
 from dbn.mlp import mlp
 from dbn.options import options_of, read_file
-from dbn.runs import RunFolder, load, load_classifier, save_classifier, save_stack
+from dbn.runs import RunFolder
 from dbn.storage import load_state, save_state
+from dbn.weights import load, load_classifier, save_classifier, save_stack
 
 SECONDS = 20
 """For one file: more is a hang."""

@@ -25,8 +25,9 @@ from dbn.foreign import read_model
 from dbn.options import options_of, read_file
 from dbn.problem import splits_of
 from dbn.resuming import begin
-from dbn.runs import RunFolder, load, load_classifier, save_stack
+from dbn.runs import RunFolder
 from dbn.storage import load_state, pack, tensor_bytes
+from dbn.weights import load, load_classifier, save_stack
 
 MARK = "executed"
 

@@ -24,8 +24,9 @@ from dbn.config import FinetuneConfig, PretrainConfig
 from dbn.errors import InputError
 from dbn.files import read_csv, read_numpy
 from dbn.options import options_of, read_file
-from dbn.runs import RunFolder, load
+from dbn.runs import RunFolder
 from dbn.storage import load_state, pack, tensor_bytes, unpack, write_whole
+from dbn.weights import load
 
 counts = pytest.mark.parametrize("count", [100, pytest.param(3000, marks=pytest.mark.slow)])
 
