@@ -240,7 +240,11 @@ class Comparison:
 
 def best_classifier(run: RunFolder) -> tuple[str, Path]:
     """The arm with the least mean validation error of a finished comparison, and its classifier's file."""
+    if not (run.path / "result.json").is_file():
+        raise InputError(f"{run.path} is no finished run of finetune.py: name one, or end it with --resume")
     found = run.read_json("result.json")
+    if "arms" not in found:
+        raise InputError(f"{run.path} is no run of finetune.py, which compares arms: name one")
     try:
         errors = {parse_arm(name).name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
         best = min(errors, key=lambda name: errors[name])

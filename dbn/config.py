@@ -164,6 +164,8 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         settle(self)
+        if self.output.suffix.lower() != ".png":
+            raise InputError(f"--output {self.output} must end in .png, as that is what is written.")
         check_whole(self, 1, "count", "steps")
         check_whole(self, 0, "seed")
         check_device(self.device)

@@ -47,6 +47,9 @@ class RunFolder:
         InputError when something is there already, unless it is a run to `overwrite`, or another process has it.
         """
         try:
+            if (path / LOCK).is_file():  # in use is more than there already
+                hold(path)
+                release(path)
             _check_replaceable(path, overwrite)
             path.mkdir(parents=True, exist_ok=True)
             hold(path)

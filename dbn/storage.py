@@ -75,6 +75,19 @@ def flush_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+ADVICE = {
+    errno.ENOENT: "make its folder first, or choose another place",
+    errno.ENOTDIR: "choose another name",
+    errno.EISDIR: "choose another name",
+    errno.EEXIST: "choose another name",
+    errno.ENOSPC: "make room or choose another place",
+    errno.EDQUOT: "make room or choose another place",
+    errno.EACCES: "permit it or choose another place",
+    errno.EPERM: "permit it or choose another place",
+}
+"""What to do when the file system refuses to write."""
+
+
 def read_whole(path: Path) -> bytes:
     """The content of a file. InputError when it cannot be read, or is a device or pipe, which may never end."""
     try:
@@ -88,8 +101,24 @@ def read_whole(path: Path) -> bytes:
 def refused(path: Path, what: str, error: OSError) -> InputError:
     """The sentence for a file system that does not let `path` be `what`."""
     reason = error.strerror or str(error) or type(error).__name__
-    advice = "check the name" if what == "read" else "make room, permit it or choose another place"
+    advice = "check the name" if what == "read" else ADVICE.get(error.errno or 0, "choose another place")
     return InputError(f"{path} cannot be {what} ({reason}): {advice}")
+
+
+def check_writable(path: Path) -> None:
+    """Make its folder if need be; InputError unless a file can be written there. For before work that would be lost."""
+    if path.is_dir():
+        raise InputError(f"{path} cannot be written (it is a folder): name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refused(path.parent, "made", error) from error
+    beside = path.with_name(f"{WRITING}{secrets.token_hex(8)}")
+    try:
+        beside.touch(exist_ok=False)
+        beside.unlink()
+    except OSError as error:
+        raise refused(path, "written", error) from error
 
 
 def damaged(path: Path, why: str) -> InputError:

@@ -8,10 +8,10 @@ def main(config: EvaluateConfig) -> None:
     """Load model and data, measure, print the tables and write them as JSON."""
     from dbn.assessment import assess
     from dbn.assessment_report import report
-    from dbn.errors import InputError
     from dbn.foreign import read_model
     from dbn.held_out import held_out
     from dbn.runs import RunFolder
+    from dbn.storage import check_writable
     from dbn.training import pick_device
 
     device = pick_device(config.device)
@@ -19,9 +19,7 @@ def main(config: EvaluateConfig) -> None:
     data = held_out(stack, config)
     file = config.output or (config.run / "result.json" if config.run.is_dir() else None)
     if file is not None:  # before the long work
-        if file.is_dir():
-            raise InputError(f"--output {file} is a folder: name a file in it")
-        RunFolder(file.parent).subfolder("")
+        check_writable(file)
     found = assess(stack.to(device), data.to(device), config, progress=True)
     print(report(found))
     if file is not None:

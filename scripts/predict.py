@@ -17,7 +17,7 @@ def main(config: PredictConfig) -> None:
     from dbn.files import read_table
     from dbn.runs import RunFolder
     from dbn.scaling import Scaling
-    from dbn.storage import write_whole
+    from dbn.storage import check_writable, write_whole
     from dbn.training import pick_device
     from dbn.weights import load_classifier
 
@@ -34,6 +34,7 @@ def main(config: PredictConfig) -> None:
             f"{config.data} has values from {x.min():g} to {x.max():g}, but the classifier was trained on values in "
             "[0, 1]: bring them there, or save bytes as uint8 in .npz or .npy"
         )
+    check_writable(config.output)
     scaling = Scaling.from_description(description).to(device)
     probabilities = predict(network.to(device), scaling, x.to(device)).softmax(1).cpu()
     text = io.StringIO()

@@ -10,6 +10,7 @@ def main(config: SampleConfig) -> None:
     from dbn.pictures import as_images, save_png, tile
     from dbn.problem import splits_of
     from dbn.randomness import stream
+    from dbn.storage import check_writable
     from dbn.training import pick_device
     from dbn.weights import load
 
@@ -23,6 +24,7 @@ def main(config: SampleConfig) -> None:
         if config.count > len(valid):
             raise InputError(f"--count {config.count} is more than the {len(valid)} validation images to start from")
         start = stack.scale(valid.x[: config.count].to(device))
+    check_writable(config.output)
     images = stack.sample(
         config.count, steps=config.steps, start=start, generator=stream(config.seed, "sample", device=device)
     )

@@ -309,8 +309,8 @@ BAD: dict[str, list[tuple[str, str]]] = {
         (f"{PREDICT} --data outside.npz", r"outside.npz has values from 0 to 2\d\d, but .* \[0, 1\]"),
         (f"{PREDICT} --data tiny.csv", "tiny.csv, line 2, column 'kind': 'any' is not a number"),
         (f"{PREDICT} --data tiny.npz --run missing", "there is no run folder missing"),
-        (f"{PREDICT} --data tiny.npz --run runs/pre", "result.json cannot be read"),
-        (f"{PREDICT} --data tiny.npz --output picture.txt/out.csv", "cannot be written"),
+        (f"{PREDICT} --data tiny.npz --run runs/pre", "runs/pre is no finished run of finetune.py"),
+        (f"{PREDICT} --data tiny.npz --output picture.txt/out.csv", "picture.txt cannot be made"),
     ],
 }
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dbn import storage
 from dbn.errors import InputError
-from dbn.storage import load_state, pack, save_state, unpack, write_tensors, write_whole
+from dbn.storage import check_writable, load_state, pack, refused, save_state, unpack, write_tensors, write_whole
 
 
 def same(a: Any, b: Any) -> bool:
@@ -230,3 +230,30 @@ def test_metadata_is_one_key_of_sorted_json(tmp_path: Path) -> None:
     content = b'{"a": {"b": 3, "y": 2}, "z": 1}' + b"w torch.float32 (1,)" + bytes(4)
     written = f'{{"a": {{"b": 3, "y": 2}}, "format": 2, "sum": {zlib.crc32(content)}, "z": 1}}'
     assert head["__metadata__"] == {"dbn": written}
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "advice"),
+    [
+        (errno.ENOSPC, "written", "make room or choose another place"),
+        (errno.EACCES, "written", "permit it or choose another place"),
+        (errno.EISDIR, "written", "choose another name"),
+        (errno.EIO, "written", "choose another place"),
+        (errno.EACCES, "read", "check the name"),
+    ],
+)
+def test_the_advice_fits_what_the_file_system_said(number: int, what: str, advice: str) -> None:
+    error = OSError(number, os.strerror(number))
+    assert str(refused(Path("a"), what, error)) == f"a cannot be {what} ({os.strerror(number)}): {advice}"
+
+
+def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "file")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new"]
+    with pytest.raises(InputError, match=r"new cannot be written \(it is a folder\): name a file in it"):
+        check_writable(tmp_path / "new")
+    (tmp_path / "file").write_text("kept")
+    check_writable(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
+    with pytest.raises(InputError, match="file cannot be made .*: choose another name"):
+        check_writable(tmp_path / "file" / "file")

@@ -24,7 +24,7 @@ def test_the_second_process_says_so_and_leaves(words: str, whole: Whole, launche
     finally:
         release(folder / "run")
     assert (ended.status, ended.out) == (2, "")
-    wanted = "run exists already" if words == BASE else r"run is in use by process \d+ on [^\n]*: wait for its end"
+    wanted = r"run is in use by process \d+ on [^\n]*: wait for its end"
     assert re.fullmatch(rf"pretrain\.py: error: {wanted}[^\n]*\n", ended.err)
     check_same(folder / "run", whole.run("cd")[0])
 
