@@ -255,5 +255,5 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None
     (tmp_path / "file").write_text("kept")
     check_writable(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
-    with pytest.raises(InputError, match="file cannot be made .*: choose another name"):
+    with pytest.raises(InputError, match=r"file cannot be made .*: choose another name"):
         check_writable(tmp_path / "file" / "file")
