@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dbn.errors import InputError
+from dbn.products import product
 from dbn.rbm import RBM
 from dbn.units import Units
 
@@ -114,16 +115,12 @@ def set_gradient(
 
 
 def _set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, int], negatives: tuple[Tensor, Tensor, int]) -> None:
-    """Both products of a batch's size, into one buffer. Each side: E[h | v], v, and the number to divide by."""
-    gradient = gradient_of(rbm.weight)
+    """Both products of a batch's size. Each side: E[h | v], v, and the number to divide by."""
     (h_data, v_data, n_data), (h_negatives, v_negatives, n_negatives) = data, negatives
-    if rbm.product_dtype == gradient.dtype:
-        torch.addmm(gradient, h_negatives.T, v_negatives, beta=0, alpha=1 / n_negatives, out=gradient)
-        torch.addmm(gradient, h_data.T, v_data, alpha=-1 / n_data, out=gradient)
-        return
-    # One product of both: what is rounded is then their small difference, not each of two large numbers.
+    # One product of both: where it is rounded, that is their small difference, not each of two large numbers.
     h = torch.cat([h_negatives / n_negatives, h_data / -n_data]).to(rbm.product_dtype)
-    gradient.copy_(h.T @ torch.cat([v_negatives, v_data]).to(rbm.product_dtype))
+    v = torch.cat([v_negatives, v_data]).to(rbm.product_dtype)
+    gradient_of(rbm.weight).copy_(product(h.T, v.T))
 
 
 def _set_unit_gradient(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dbn.errors import InputError
+from dbn.products import product
 from dbn.units import Units
 
 
@@ -129,12 +130,12 @@ class RBM(Harmonium, nn.Module):
     def hidden_field(self, v: Tensor) -> Tensor:
         """W v: what the visible units tell the hidden ones, (B, H)."""
         weight = self.weight if self._rounded is None else self._rounded
-        return (v.to(weight.dtype) @ weight.T).to(v.dtype)
+        return product(v.to(weight.dtype), weight).to(v.dtype)
 
     def visible_field(self, h: Tensor) -> Tensor:
         """Wᵀ h: what the hidden units tell the visible ones, (B, V)."""
         weight = self.weight if self._rounded is None else self._rounded
-        return (h.to(weight.dtype) @ weight).to(h.dtype)
+        return product(h.to(weight.dtype), weight.T).to(h.dtype)
 
     @property
     def product_dtype(self) -> torch.dtype:

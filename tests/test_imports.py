@@ -38,7 +38,7 @@ ROOMS = {
     "files": "arrays tables",
     "finetuning": "datasets dropout evaluation initializers mlp problem ranks storage training",
     "foreign": "arrays belief_net rbm scaling storage units weights",
-    "gradient": "rbm units",
+    "gradient": "products rbm units",
     "held_out": "belief_net config datasets files foreign layer_data problem runs scaling tables units",
     "hyperparameters": "checks schedules",
     "importance": "annealing",
@@ -70,9 +70,10 @@ ROOMS = {
     "problem": (
         "belief_net config datasets hyperparameters initializers mlp ranks runs scaling starts storage training weights"
     ),
+    "products": "",
     "randomness": "",
     "ranks": "storage workers",
-    "rbm": "units",
+    "rbm": "products units",
     "report": "comparison evaluation problem",
     "resuming": "locks runs",
     "runs": "checkpoints locks plain_yaml storage versions",

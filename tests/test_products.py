@@ -1,0 +1,129 @@
+"""The faster product against the slow one, and where it keeps out of the way."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from enumeration import rng
+from torch import Tensor
+from torch.testing import assert_close
+
+from dbn import products
+from dbn.products import LEAST, product
+
+SIZES = [(100, 784, 500), (1, 2100, 2000), (1000, 70, 61), (784, 200, 500)]
+"""B, V, H: all of at least `LEAST` multiplications."""
+
+there = pytest.mark.skipif(
+    products._onednn_linear() is None, reason="torch has no product of oneDNN here, or the processor no AVX-512"
+)
+
+
+def factors(b: int, v: int, h: int) -> tuple[Tensor, Tensor]:
+    assert b * v * h >= LEAST
+    return torch.randn(b, v, generator=rng(1)), torch.randn(h, v, generator=rng(2))
+
+
+def as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def as_a_view(x: Tensor) -> Tensor:
+    """The same numbers, laid out column by column."""
+    return x.T.contiguous().T
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of x that reach oneDNN."""
+    seen: list[tuple[int, ...]] = []
+    onednn = products._onednn_linear()
+
+    def watched(x: Tensor, weight: Tensor) -> Tensor:
+        assert onednn is not None
+        seen.append(tuple(x.shape))
+        return onednn(x, weight)
+
+    monkeypatch.setattr(products, "_onednn_linear", lambda: watched if onednn else None)
+    return seen
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("x_as", [as_it_is, as_a_view])
+@pytest.mark.parametrize("weight_as", [as_it_is, as_a_view])
+def test_is_the_product_within_rounding(
+    size: tuple[int, int, int], x_as: Callable[[Tensor], Tensor], weight_as: Callable[[Tensor], Tensor]
+) -> None:
+    x, weight = factors(*size)
+    exact = x.double() @ weight.double().T
+    # Higham (2002), "Accuracy and stability of numerical algorithms", section 3.1: whatever the order of a sum is.
+    bound = size[1] * 2.0**-24 / (1 - size[1] * 2.0**-24) * (x.double().abs() @ weight.double().abs().T)
+    found = product(x_as(x), weight_as(weight))
+    assert found.dtype == torch.float32
+    assert ((found.double() - exact).abs() <= bound).all()
+
+
+def test_whole_numbers_are_exact() -> None:
+    """What bfloat16 would round: 257 needs nine bits."""
+    x, weight = torch.full((100, 784), 257.0), torch.full((500, 784), 5.0)
+    assert torch.equal(product(x, weight), torch.full((100, 500), 257.0 * 5 * 784))
+
+
+@there
+def test_large_products_of_float32_go_to_onednn(calls: list[tuple[int, ...]]) -> None:
+    x, weight = factors(100, 784, 500)
+    again = [product(x, weight) for _ in range(3)]
+    assert calls == [(100, 784)] * 3
+    assert all(torch.equal(one, again[0]) for one in again)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, weight: (x[:9], weight),
+        lambda x, weight: (x[:0], weight),
+        lambda x, weight: (x.double(), weight.double()),
+        lambda x, weight: (x.bfloat16(), weight.bfloat16()),
+        lambda x, weight: (x, weight.clone().requires_grad_()),
+        lambda x, weight: (x.clone().requires_grad_(), weight),
+    ],
+    ids=["small", "empty", "float64", "bfloat16", "weight learned", "input learned"],
+)
+def test_all_else_is_left_to_torch(
+    change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], calls: list[tuple[int, ...]]
+) -> None:
+    x, weight = change(*factors(100, 784, 500))
+    assert torch.equal(product(x, weight), x @ weight.T)
+    assert calls == []
+
+
+def test_autograd_sees_the_product() -> None:
+    x, weight = (t.requires_grad_() for t in factors(100, 784, 500))
+    assert_close(
+        torch.autograd.grad(product(x, weight).sum(), (x, weight)),
+        torch.autograd.grad((x @ weight.T).sum(), (x, weight)),
+    )
+
+
+def test_without_the_operator_torch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_onednn_linear", lambda: None)
+    x, weight = factors(100, 784, 500)
+    assert torch.equal(product(x, weight), x @ weight.T)
+
+
+@pytest.mark.parametrize("capability", ["DEFAULT", "AVX2"])
+def test_is_not_tried_without_avx512(capability: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert products._onednn_linear.__wrapped__() is None
+
+
+def test_an_operator_of_other_meaning_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Operators:
+        class _linear_pointwise:
+            @staticmethod
+            def default(x: Tensor, weight: Tensor, *_: object) -> Tensor:
+                return x @ weight.T + 1
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.ops, "mkldnn", Operators)
+    assert products._onednn_linear.__wrapped__() is None
