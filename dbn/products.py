@@ -4,11 +4,15 @@
 as fast there (see scripts/benchmark.py). Both compute in float32 throughout, and differ by rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 LEAST = 2**22
 """Multiplications from which on oneDNN pays for its dearer call, some ten microseconds."""
@@ -26,6 +30,41 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 def _differentiated(*tensors: Tensor) -> bool:
     """Whether autograd, which does not know oneDNN's operator, will ask for the gradient."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+@final
+class LinearByProduct(TorchFunctionMode):
+    """Within, the linear layers of any network, and what autograd makes of them, are computed by `product`."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Every function but one as it is."""
+        return (_Linear.apply if func is F.linear else func)(*args, **(kwargs or {}))
+
+
+class _Linear(torch.autograd.Function):
+    """x·weightᵀ + bias, for x (B, V), weight (H, V) and bias (H,)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return product(x, weight).add_(bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            product(slope, weight.T) if of_x else None,
+            product(slope.T, x.T) if of_weight else None,
+            slope.sum(0) if of_bias else None,
+        )
 
 
 @cache

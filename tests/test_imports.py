@@ -36,7 +36,7 @@ ROOMS = {
     "events": "storage",
     "exact": "gradient rbm",
     "files": "arrays tables",
-    "finetuning": "datasets dropout evaluation initializers mlp problem ranks storage training",
+    "finetuning": "datasets dropout evaluation initializers mlp problem products ranks storage training",
     "foreign": "arrays belief_net rbm scaling storage units weights",
     "gradient": "products rbm units",
     "held_out": "belief_net config datasets files foreign layer_data problem runs scaling tables units",

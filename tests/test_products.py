@@ -1,5 +1,6 @@
 """The faster product against the slow one, and where it keeps out of the way."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from dbn import products
-from dbn.products import LEAST, product
+from dbn.mlp import mlp
+from dbn.products import LEAST, LinearByProduct, product
 
 SIZES = [(100, 784, 500), (1, 2100, 2000), (1000, 70, 61), (784, 200, 500)]
 """B, V, H: all of at least `LEAST` multiplications."""
@@ -127,3 +129,34 @@ def test_an_operator_of_other_meaning_is_not_taken(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(torch.ops, "mkldnn", Operators)
     assert products._onednn_linear.__wrapped__() is None
+
+
+@pytest.mark.parametrize("sizes", [(784, 500, 10), (7, 5, 3)], ids=["large", "small"])
+def test_a_network_learns_the_same_by_either(sizes: tuple[int, ...], calls: list[tuple[int, ...]]) -> None:
+    """Outputs and all gradients, with frozen layers too, against torch's own in twice the precision."""
+    network = mlp(sizes, "sigmoid")
+    x = torch.rand(100, sizes[0], generator=rng(3))
+    for learned in ([True, True], [False, True]):
+        for layer, learns in zip((network[0], network[2]), learned, strict=True):
+            layer.requires_grad_(learns)
+        with LinearByProduct():
+            logits = network(x)
+        network.zero_grad()
+        logits.square().mean().backward()
+        twin = copy.deepcopy(network).double()
+        twin.zero_grad()
+        slow = twin(x.double())
+        slow.square().mean().backward()
+        assert_close(logits, slow.float())
+        for fast, exact in zip(network.parameters(), twin.parameters(), strict=True):
+            assert (fast.grad is None) == (exact.grad is None)
+            if exact.grad is not None:
+                assert_close(fast.grad, exact.grad.float(), rtol=1e-5, atol=1e-7)
+    # Forward twice, and the gradient of the weights once: the first layer's input needs none, and it freezes.
+    assert calls == ([] if sizes[0] == 7 or products._onednn_linear() is None else [(100, 784), (500, 100), (100, 784)])
+
+
+def test_beyond_the_mode_torch_multiplies(calls: list[tuple[int, ...]]) -> None:
+    network = mlp((784, 500, 10), "relu").requires_grad_(False)
+    network(torch.rand(100, 784, generator=rng(3)))
+    assert calls == []
