@@ -4,9 +4,10 @@ from itertools import combinations
 
 import pytest
 import torch
-from enumeration import Z
+from enumeration import CHANCE, Z
+from scipy import stats
 
-from dbn.randomness import always_the_same, bits_below, permutation, stream, stream_seed
+from dbn.randomness import _random_bits, always_the_same, bits_below, permutation, stream, stream_seed
 
 KEYS: list[tuple[int, tuple[str | int, ...]]] = [
     (0, ()),
@@ -101,6 +102,62 @@ def test_neighbouring_elements_are_unrelated() -> None:
     covariance = torch.cov(drawn.double().T)
     bound = Z * 0.3 * 0.7 / n**0.5
     assert (covariance - torch.diag(covariance.diagonal())).abs().max() < bound
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-9, 1e-7, 1e-5, 1 / 3, 0.5, 0.5 + 2**-18, 0.9, 1 - 2**-24, 1.0])
+def test_over_all_random_bits_the_share_of_ones_is_the_probability(p: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = torch.arange(-(2**15), 2**15).to(torch.int16)
+    ones = 0.0
+    for bound in 2**24 - torch.arange(2**9):
+        monkeypatch.setattr("dbn.randomness._random_bits", lambda *_, bound=bound: (every, bound))
+        ones += float(bits_below(torch.full((2**16,), p)).double().sum())
+    share, single = ones / 2**25, float(torch.tensor(p))
+    assert abs(share - single) <= (0 if single in (0, 1) else 2**-25)
+
+
+def test_random_bits_take_every_value_alike() -> None:
+    """Chi-square of both bytes at each of the four places in a word, and of the bound over calls."""
+    n, calls = 2_000_003, 20_000
+    bits, _ = _random_bits(n, stream(3, "bits"))
+    places = bits[: n // 4 * 4].view(torch.uint8).view(-1, 8).long()
+    counts = torch.stack([torch.bincount(place, minlength=256) for place in places.T])
+    generator = stream(4, "bits")
+    bounds = torch.stack([_random_bits(8, generator)[1] for _ in range(calls)])
+    of_bounds = torch.bincount(2**24 - bounds)
+    assert len(of_bounds) == 2**9
+    for count in (*counts, of_bounds):
+        expected = count.sum() / len(count)
+        square = float(((count - expected) ** 2 / expected).sum())
+        assert CHANCE < stats.chi2.sf(square, len(count) - 1) < 1 - CHANCE
+
+
+def test_calls_of_one_generator_are_unrelated() -> None:
+    calls, width, p = 20_000, 11, 0.3
+    generator = stream(5, "bits")
+    drawn = torch.stack([bits_below(torch.full((width,), p), generator) for _ in range(calls)]).double()
+    standard = (drawn - p) / (p * (1 - p)) ** 0.5
+    assert standard.mean(0).abs().max() < Z / calls**0.5
+    for lag in (1, 2):  # every place with every place of the next call, and of the one after
+        correlation = standard[lag:].T @ standard[:-lag] / (calls - lag)
+        assert correlation.abs().max() < Z / (calls - lag) ** 0.5
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (5,), (3, 0), (2, 3, 5)])
+def test_bits_fill_any_shape_in_place(shape: tuple[int, ...]) -> None:
+    sure = torch.ones(shape)
+    assert bits_below(sure, stream(0, "bits")) is sure
+    assert torch.equal(sure, torch.ones(shape))
+
+
+def test_bits_without_a_generator_follow_that_of_torch() -> None:
+    p = torch.full((7, 3), 0.5)
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        one, next_one = bits_below(p.clone()), bits_below(p.clone())
+        torch.manual_seed(4)
+        same = bits_below(p.clone())
+    assert torch.equal(one, same)
+    assert not torch.equal(one, next_one)
 
 
 def test_bits_follow_the_generator() -> None:
