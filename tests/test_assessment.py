@@ -245,8 +245,10 @@ def test_the_layer_of_a_warning_is_named() -> None:
     stack = DBN([make_rbm(B, B).float(), make_rbm(B, B).float()])
     stack.layers[1].load_state_dict({name: 40 * tensor for name, tensor in stack.layers[1].state_dict().items()})
     warnings = assess(stack, held_out(), config(ais=3, chains=20))["warnings"]
-    assert warnings
-    assert all(warning.startswith("Layer 2: ") for warning in warnings if "size of" in warning)
+    few = [warning for warning in warnings if "size of" in warning]
+    assert any(warning.startswith("Layer 2: ") for warning in few)
+    # The path between the layers may find it as hard; the first layer alone does not.
+    assert all(warning.startswith(("Layer 2: ", "From layer 1 to 2: ")) for warning in few)
 
 
 def test_one_chain_has_no_interval_and_no_test_row_no_error() -> None:
