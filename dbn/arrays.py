@@ -17,6 +17,8 @@ from dbn.errors import InputError
 CHUNK = 1 << 20
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Those that numpy writes. Others may declare gigabytes for their own use."""
+GROWTH_OF_DEFLATE = 1032
+"""How many times its packed size data can have at most: two bits for 258 bytes."""
 LARGEST_GROWTH, HARMLESS = 100, 1 << 26
 """How many times its size in the file an array may take unpacked, if it is of more than so many bytes."""
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -39,12 +41,16 @@ def read_arrays(file: IO[bytes], names: Collection[str]) -> tuple[dict[str, NDAr
         return {"x": _read_array(file, size)}, ["x"]
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        return {name: _read_member(archive, members[name]) for name in names if name in members}, list(members)
+        return {name: _read_member(archive, members[name], size) for name in names if name in members}, list(members)
 
 
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray:
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray:
+    """An array of an archive of `size` bytes, unpacked piece by piece into its place: it takes its own size alone."""
     if info.compress_type not in METHODS:
         raise ValueError(f"{info.filename} is packed in a way that numpy does not write")
+    possible = info.compress_size * (GROWTH_OF_DEFLATE if info.compress_type == zipfile.ZIP_DEFLATED else 1)
+    if info.compress_size > size or info.file_size > possible:
+        raise ValueError(f"{info.filename} is said to be larger than its packed bytes can be")
     if info.file_size > max(HARMLESS, LARGEST_GROWTH * info.compress_size):
         raise InputError(
             f"{info.filename} would unpack from {info.compress_size:,} to {info.file_size:,} bytes: save it with "

@@ -1,6 +1,7 @@
 """The file that an interrupted run goes on from, written while training goes on."""
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, final
@@ -9,6 +10,11 @@ import torch
 
 from dbn.errors import InputError
 from dbn.storage import damaged, flush, load_state, refused, state_bytes, write_whole
+
+SHARE = 0.02
+"""Of a training's time: what checkpoints may take where they can be made at any moment."""
+UNKNOWN = 0.1
+"""Seconds that one is taken to cost before there was any."""
 
 
 @final
@@ -22,6 +28,8 @@ class Checkpoint:
         self.path = path
         self._thread: threading.Thread | None = None
         self._error: InputError | None = None
+        self._held_up = UNKNOWN
+        self._written = 0.0
 
     def save(self, state: Mapping[str, Any], *logs: Path) -> None:
         """Take down `state`, nested dicts, lists and tuples of tensors and plain values, as it is now.
@@ -29,13 +37,15 @@ class Checkpoint:
         What was written to `logs` reaches the disk before the file does, so that no epoch that the file counts as
         done can be missing from them. Waits for the last one first. InputError when the disk refuses.
         """
+        begin = time.perf_counter()
         self.wait()
         data = state_bytes(state)
         self._thread = threading.Thread(target=self._write, args=(data, logs), name="checkpoint")
         self._thread.start()
+        self._held_up = time.perf_counter() - begin
 
     def _write(self, data: bytes, logs: tuple[Path, ...]) -> None:
-        path = self.path
+        path, begin = self.path, time.thread_time()
         try:
             for path in logs:
                 flush(path)
@@ -46,6 +56,16 @@ class Checkpoint:
             self._error = refused(path, "written", error)
         except InputError as error:
             self._error = error
+        self._written = time.thread_time() - begin
+
+    @property
+    def seconds_apart(self) -> float:
+        """How long after the last one another costs no more than `SHARE` of the time between.
+
+        The cost is what training waited for, and the computing of the thread; while that waits for the disk it costs
+        nothing.
+        """
+        return (self._held_up + self._written) / SHARE
 
     def wait(self) -> None:
         """Return when what was saved is on the disk; InputError when it could not be."""

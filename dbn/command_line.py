@@ -120,7 +120,12 @@ def _begun_with(config_class: type[Config], given: Given, options: dict[str, Opt
     file = Path(given["run"][1] if "run" in given else str(default)) / "config.yaml"
     if not file.is_file():
         return {}  # what is wrong with the folder is said where it is opened
-    return {name: tokens for name, tokens in read_file(file, options).items() if name != "run"}
+    found = {name: tokens for name, tokens in read_file(file, options, named="").items() if name != "run"}
+    try:
+        _convert(config_class, found, options, "")
+    except InputError as error:
+        raise InputError(f"{file} is damaged: {error}") from error
+    return found
 
 
 def _convert(config_class: type[Config], given: Given, options: dict[str, Option], description: str) -> Config:

@@ -3,7 +3,6 @@
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -24,7 +23,11 @@ from dbn.training import progress_bar
 from dbn.weights import save_classifier
 
 CHECKPOINT_SECONDS = 30.0
-"""Between two steps: with few labels an epoch takes less than a second, and a checkpoint each would cost more."""
+"""At most, between two steps. After an epoch there is one as soon as it costs little: with few labels an epoch takes
+milliseconds, and a checkpoint as long."""
+
+RESULT = "result.json"
+"""What tells that a comparison is complete: it is written last."""
 
 OF_ALL = ("init", "seeds")
 """Options that say which fits there are, and nothing of one."""
@@ -122,11 +125,8 @@ class Comparison:
             bar.update(fit.epoch)
         saved, files = time.monotonic(), list[Path]()
 
-        def after_step() -> None:
+        def save() -> None:
             nonlocal saved
-            is_due = bool(asked()) or time.monotonic() - saved > CHECKPOINT_SECONDS
-            if (fit.position % ranks.APART and ranks.size() > 1) or not ranks.anywhere(is_due):
-                return
             state = {"key": list(key), "fit": fit.state()}
             if ranks.is_first():
                 self.run.save_checkpoint(state, *files)
@@ -134,10 +134,21 @@ class Comparison:
             if ranks.anywhere(bool(asked())):
                 raise Stopped(asked() or SIGTERM)
 
+        def after_step() -> None:
+            is_due = bool(asked()) or time.monotonic() - saved > CHECKPOINT_SECONDS
+            if not (fit.position % ranks.APART and ranks.size() > 1) and ranks.anywhere(is_due):
+                save()
+
+        def after_epoch() -> None:
+            is_due = ranks.is_first() and time.monotonic() - saved > self.run.checkpoint.seconds_apart
+            if not fit.done and ranks.anywhere(is_due):  # the end of a fit has a file of its own
+                save()
+
         fit.after_step = after_step
         if not ranks.is_first():
             with stopping() as asked:
-                deque(fit.epochs(), maxlen=0)
+                for _ in fit.epochs():
+                    after_epoch()
             return fit.outcome()
         folder = self.folder(key.arm, key.seed)
         prefix = self._prefix(key)
@@ -150,6 +161,7 @@ class Comparison:
                 files = [events.file] if events.file else []
                 bar.set_postfix({"seed": key.seed, "valid error": f"{record.get('valid_error', math.nan):.2f} %"})
                 bar.update()
+                after_epoch()
         bar.update(planned - fit.epoch)
         outcome = fit.outcome()
         save_state(self._file(key), {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__})
@@ -240,16 +252,16 @@ class Comparison:
 
 def best_classifier(run: RunFolder) -> tuple[str, Path]:
     """The arm with the least mean validation error of a finished comparison, and its classifier's file."""
-    if not (run.path / "result.json").is_file():
+    if not (run.path / RESULT).is_file():
         raise InputError(f"{run.path} is no finished run of finetune.py: name one, or end it with --resume")
-    found = run.read_json("result.json")
+    found = run.read_json(RESULT)
     if "arms" not in found:
         raise InputError(f"{run.path} is no run of finetune.py, which compares arms: name one")
     try:
         errors = {parse_arm(name).name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
         best = min(errors, key=lambda name: errors[name])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise damaged(run.path / "result.json", "it is not that of a comparison") from error
+        raise damaged(run.path / RESULT, "it is not that of a comparison") from error
     files = sorted((run.path / folder_name(best)).glob("seed-*/classifier.safetensors"))
     if not files:
         raise InputError(f"{run.path} holds no classifier of the arm {best}: run scripts/finetune.py again")

@@ -1,12 +1,34 @@
 """The errors that the user can put right."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """Something given to dbn cannot be used: data, an option, a file.
 
     The message is one sentence that says what was wrong, where, and what to do. Scripts print it and exit
-    with status 2.
+    with status 2. Options are called as on the command line, --batch-size.
     """
+
+
+OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)")
+
+
+@contextmanager
+def naming_arguments() -> Iterator[None]:
+    """Within, an InputError calls options as Python does: batch_size for --batch-size, resume=True for --resume."""
+    try:
+        yield
+    except InputError as error:
+        error.args = (OPTION.sub(_argument, str(error)),)
+        raise
+
+
+def _argument(option: re.Match[str]) -> str:
+    name = option[1].replace("-", "_")
+    return f"{name}=True" if name in ("resume", "overwrite") else name
 
 
 OUT_OF_MEMORY = "there is not enough memory{}"

@@ -112,14 +112,14 @@ def _check_count(name: str, values: Sequence[str], option: Option, where: str = 
         raise InputError(f"--{name} has an empty value{where}.")
 
 
-def read_file(path: Path, options: dict[str, Option]) -> Given:
-    """The options of a YAML file, a key an option.
+def read_file(path: Path, options: dict[str, Option], named: str = "--config ") -> Given:
+    """The options of a YAML file, a key an option; `named` is what stands before its name in an error.
 
     Values are taken as they are written, before YAML makes numbers of them: 1e-2, a string to YAML, is read as
     it would be on the command line.
     """
     given: Given = {}
-    for key, node in _mapping(path).value:
+    for key, node in _mapping(path, f"{named}{path}").value:
         where = f" in {path}, line {key.start_mark.line + 1}"
         name = str(key.value).replace("_", "-")
         _check_known(name, f"{key.value}{where}", options)
@@ -129,26 +129,26 @@ def read_file(path: Path, options: dict[str, Option]) -> Given:
     return {name: tokens for name, tokens in given.items() if tokens}
 
 
-def _mapping(path: Path) -> yaml.MappingNode:
+def _mapping(path: Path, named: str) -> yaml.MappingNode:
     try:
         with path.open(encoding="utf-8") as file:  # which may be a pipe, and need not end
             text = file.read(CHARACTERS + 1)
         check_plain(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
-        raise InputError(f"--config {path} cannot be read: {error.strerror}.") from error
+        raise InputError(f"{named} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"--config {path} cannot be read: it is no UTF-8 text.") from error
+        raise InputError(f"{named} cannot be read: it is no UTF-8 text.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
-        raise InputError(f"--config {path} is no valid YAML{where}: {problem}.") from error
+        raise InputError(f"{named} is no valid YAML{where}: {problem}.") from error
     except (ValueError, RecursionError) as error:
         why = str(error) if isinstance(error, ValueError) else "it nests values too deep"
-        raise InputError(f"--config {path} is no file of options: {why}.") from error
+        raise InputError(f"{named} is no file of options: {why}.") from error
     if not isinstance(root, yaml.MappingNode):
-        raise InputError(f"--config {path} holds no options: write one a line, as in `batch_size: 100`.")
+        raise InputError(f"{named} holds no options: write one a line, as in `batch_size: 100`.")
     return root
 
 

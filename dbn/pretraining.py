@@ -6,6 +6,7 @@ Hinton, Osindero & Teh (2006); Bengio et al. (2006), "Greedy layer-wise training
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from dbn import ranks
 from dbn.belief_net import DBN
 from dbn.config import to_dict
 from dbn.datasets import Splits, binarize, check_bernoulli, splits_from_arrays
-from dbn.errors import InputError
+from dbn.errors import InputError, naming_arguments
 from dbn.hyperparameters import Pretraining
 from dbn.layer_data import CHUNK, Unlabelled
 from dbn.layer_training import Diverged, LayerTrainer
@@ -29,10 +30,10 @@ from dbn.resuming import begin
 from dbn.runs import RunFolder
 from dbn.scaling import Scaling, standardisation
 from dbn.schedules import Schedule
-from dbn.storage import damaged
+from dbn.storage import damaged, read_tensors
 from dbn.training import pick_device, pick_precision
 from dbn.units import UNITS, Bernoulli, Units
-from dbn.weights import save_stack
+from dbn.weights import ENCODER, load, save_stack
 
 LOGGER = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ def pretrain(
     hidden: Sequence[int] = (500, 500, 2000),
     *,
     run: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
     device: str = "auto",
     progress: bool = False,
     **options: Any,
@@ -52,21 +55,38 @@ def pretrain(
     visible="gaussian". One tenth, at most 5,000 rows, is held out to be measured on.
     hidden: units of each layer, from the data upwards.
     run: a new folder for metrics, pictures, checkpoints and weights; without it nothing is written.
+    resume: go on with the run in that folder, which was begun with the same rows and options; overwrite: replace it.
     options: the fields of `dbn.config.Pretraining`, such as epochs=10, learning_rate=0.1, seed=0.
 
-    InputError for data or options that cannot be used, and when a layer diverges.
+    InputError for data or options that cannot be used, for a folder that holds something already, and when a layer
+    diverges. KeyboardInterrupt after Ctrl-C, once the step under way is done and a checkpoint written.
     """
+    if resume and overwrite:
+        raise InputError("resume=True does not go with overwrite=True: one keeps the run, the other replaces it")
+    if run is None and (resume or overwrite):
+        raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
     unknown = sorted(set(options) - {field.name for field in fields(Pretraining)})
     if unknown:
         raise InputError(f"pretrain has no option {unknown[0]!r}: see the fields of dbn.config.Pretraining")
-    config = Pretraining(hidden=tuple(hidden), **options)
-    splits = splits_from_arrays(x)
-    ranks.check_alike([to_dict(config), splits.fingerprint])
-    data = unlabelled(splits, config, pick_device(device))
-    if run is None or not ranks.is_first():
-        return pretrain_stack(data, config, progress=progress)
-    with begin(Path(run), to_dict(config), resume=False, overwrite=False, data=splits.fingerprint) as folder:
-        return pretrain_stack(data, config, folder, progress=progress)
+    with naming_arguments():
+        config = Pretraining(hidden=tuple(hidden), **options)
+        splits = splits_from_arrays(x)
+        ranks.check_alike([to_dict(config), splits.fingerprint])
+        data = unlabelled(splits, config, pick_device(device))
+        if run is None or not ranks.is_first():
+            return pretrain_stack(data, config, progress=progress)
+        with begin_pretraining(
+            Path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
+        ) as folder:
+            return pretrain_stack(data, config, folder, progress=progress)
+
+
+def begin_pretraining(
+    path: Path, config: Pretraining, options: Mapping[str, Any], data: str, *, resume: bool, overwrite: bool
+) -> RunFolder:
+    """As `begin`: the run of `options`, of which `config` is a part; its last layer may learn for longer by now."""
+    harmless = partial(train_longer, config)
+    return begin(path, options, resume=resume, overwrite=overwrite, data=data, harmless=harmless)
 
 
 def unlabelled(splits: Splits, config: Pretraining, device: torch.device) -> Unlabelled:
@@ -118,8 +138,10 @@ def pretrain_stack(
 
     Under several ranks rank 0 alone has the folder. InputError when a layer diverges, and for a checkpoint that is of
     another run, or gone. `Stopped` when a signal asked for the end, which the checkpoint then tells of; without a run
-    folder, KeyboardInterrupt.
+    folder, KeyboardInterrupt. A run that is complete is left as it is.
     """
+    if ranks.anywhere(run is not None and is_complete(run, config)):
+        return _ended(data, run, config)
     state = ranks.from_first(run.load_checkpoint(data.train.device) if run else None)
     if run:
         _check_state(run, state, config)
@@ -151,6 +173,37 @@ def pretrain_stack(
     if run:
         save_stack(run.path, dbn)
     return dbn
+
+
+def is_complete(run: RunFolder, config: Pretraining) -> bool:
+    """Whether all epochs are learnt and the stack is written, so that there is nothing to go on with."""
+    last = len(config.hidden), config.for_layer(len(config.hidden) - 1).epochs
+    try:
+        if max(((each["layer"], each["epoch"]) for each in run.metrics()), default=None) != last:
+            return False
+        written = load(run.path).state_dict()
+        read_tensors(run.path / ENCODER)
+        state = run.load_checkpoint()
+        if state is None:
+            return True
+        learnt = [*state["rbms"][:-1], (state["averaged"] or {"module": state["rbms"][-1]})["module"]]
+        is_last = (state["layer"], state["epoch"], state["position"]) == (*last, 0)
+        return is_last and all(
+            value.equal(written[f"rbms.{number}.{name}"])
+            for number, rbm in enumerate(learnt)
+            for name, value in rbm.items()
+        )
+    except (LookupError, TypeError, ValueError, AttributeError):  # what is wrong is said by those who go on with it
+        return False
+
+
+def _ended(data: Unlabelled, run: RunFolder | None, config: Pretraining) -> DBN:
+    """The stack of a complete run, on every rank."""
+    weights = ranks.from_first(load(run.path).to(data.train.device).state_dict() if run else None)
+    sizes = enumerate([data.train.shape[1], *config.hidden[:-1]], start=1)
+    stack = DBN([new_rbm(n, layer, config) for layer, n in sizes], data.scaling, data.image_shape)
+    stack.load_state_dict(weights)
+    return stack.to(data.train.device).requires_grad_(False).eval()
 
 
 def _check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraining) -> None:

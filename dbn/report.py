@@ -4,9 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dbn.comparison import Chosen
+from dbn.comparison import RESULT, Chosen
+from dbn.errors import InputError
 from dbn.evaluation import mean_interval, paired_t_test
 from dbn.problem import Problem
+from dbn.runs import RunFolder
+from dbn.storage import damaged
 
 SIGNIFICANT = 0.05
 
@@ -39,6 +42,27 @@ def result(problem: Problem, chosen: Sequence[Chosen], test_errors: Mapping[str,
         "arms": arms,
         "comparison": _separation(arms),
     }
+
+
+def finished(run: RunFolder) -> str | None:
+    """The report of a comparison that is complete, from its result.json; None where there is none yet.
+
+    InputError when that file is damaged.
+    """
+    file = run.path / RESULT
+    if not file.is_file():
+        return None
+    try:
+        return report(run.read_json(RESULT))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise damaged(file, "it is not that of a comparison") from error
+
+
+def report(found: Mapping[str, Any]) -> str:
+    """Heading, table and sentence."""
+    return f"{heading(found)}\n\n{table(found)}\n\n{sentence(found)}"
 
 
 def _separation(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
 
 from dbn.belief_net import DBN
-from dbn.comparison import Chosen, Comparison, folder_name
+from dbn.comparison import RESULT, Chosen, Comparison, folder_name
 from dbn.config import DataConfig, PretrainConfig, to_dict
 from dbn.datasets import Splits, load_splits
 from dbn.errors import InputError
@@ -32,7 +32,7 @@ from dbn.study_config import StudyConfig
 from dbn.training import pick_device
 from dbn.weights import load
 
-RESULT, SIGNALS = "result.json", "signals.json"
+SIGNALS = "signals.json"
 STACKS = 5
 SIGNAL_EXAMPLES = 500
 """Enough for a standard deviation within a few per cent."""
@@ -230,6 +230,11 @@ class Study:
     def is_done(self, unit: Unit) -> bool:
         """Whether nothing is left to do, nor to tidy up."""
         return (self.folder(unit) / RESULT).is_file() and not (self.folder(unit) / "checkpoint").exists()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every stack and every unit is done."""
+        return all(map(self.has_stack, self.stack_tasks)) and all(map(self.is_done, self.units))
 
     def train(self, unit: Unit) -> None:
         """Tune the arm, train it under all seeds, test it, measure its signals; nothing of it where it is done."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dbn.comparison import RESULT
 from dbn.evaluation import mean_interval, paired_t_test
 from dbn.runs import RunFolder
 from dbn.signals import LayerSignal, comparison_table
@@ -30,7 +31,7 @@ def results(study: Study) -> dict[Unit, list[dict[str, Any]]]:
     """Of every unit that is done: a record a seed, as a line of results.jsonl."""
     found = {}
     for unit in filter(study.is_done, study.units):
-        whole = RunFolder(study.folder(unit)).read_json("result.json")
+        whole = RunFolder(study.folder(unit)).read_json(RESULT)
         (arm,) = whole["arms"].values()
         about = {
             "arm": unit.arm,

@@ -6,10 +6,10 @@ from dbn.config import FinetuneConfig, to_dict
 
 def main(config: FinetuneConfig) -> None:
     """Train every arm under every seed; print one table and one sentence."""
-    from dbn.comparison import Comparison
+    from dbn.comparison import RESULT, Comparison
     from dbn.problem import load_problem
-    from dbn.ranks import check_alike, host_by_host, is_first, together
-    from dbn.report import heading, result, sentence, table
+    from dbn.ranks import anywhere, check_alike, host_by_host, is_first, together
+    from dbn.report import finished, report, result
     from dbn.resuming import begin
     from dbn.runs import RunFolder
     from dbn.training import pick_device
@@ -20,16 +20,23 @@ def main(config: FinetuneConfig) -> None:
         options, data = to_dict(config), problem.fingerprint
         check_alike([options, data])  # before anything is written
         if not is_first():
-            Comparison(problem, RunFolder(config.run)).train()
+            if not anywhere(False):
+                Comparison(problem, RunFolder(config.run)).train()
             return
         with begin(config.run, options, resume=config.resume, overwrite=config.overwrite, data=data) as run:
+            before = finished(run)
+            if anywhere(before is not None):
+                print(
+                    f"{before}\n\nThis run is complete, and nothing was done: all numbers are in {config.run}/{RESULT}."
+                )
+                return
             comparison = Comparison(problem, run)
             chosen = comparison.train(progress=True)
             test_errors = comparison.test(chosen)
             found = result(problem, chosen, test_errors)
             comparison.write(chosen, test_errors)
-            run.write_json("result.json", found)
-        print(f"{heading(found)}\n\n{table(found)}\n\n{sentence(found)}")
+            run.write_json(RESULT, found)
+        print(report(found))
 
 
 if __name__ == "__main__":

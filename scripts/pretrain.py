@@ -6,12 +6,9 @@ from dbn.config import PretrainConfig, to_dict
 
 def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, say where the result is."""
-    from functools import partial
-
     from dbn.datasets import load_splits
-    from dbn.pretraining import pretrain_stack, summary, train_longer, unlabelled
+    from dbn.pretraining import begin_pretraining, is_complete, pretrain_stack, summary, unlabelled
     from dbn.ranks import check_alike, host_by_host, is_first, together
-    from dbn.resuming import begin
     from dbn.training import pick_device
 
     device = pick_device(config.device)
@@ -25,19 +22,24 @@ def main(config: PretrainConfig) -> None:
         if not is_first():
             pretrain_stack(data, config.training)
             return
-        run = begin(
+        run = begin_pretraining(
             config.run,
+            config.training,
             to_dict(config),
+            splits.fingerprint,
             resume=config.resume,
             overwrite=config.overwrite,
-            data=splits.fingerprint,
-            harmless=partial(train_longer, config.training),
         )
         with run:
-            print(splits.describe())
+            was_complete = is_complete(run, config.training)
+            if not was_complete:
+                print(splits.describe())
             pretrain_stack(data, config.training, run, progress=True)
-        print(summary(run.metrics()))
-        print(f"The stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors.")
+        place = f"stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors."
+        if was_complete:
+            print(f"This run is complete, and nothing was done: the {place}")
+        else:
+            print(f"{summary(run.metrics())}\nThe {place}")
 
 
 if __name__ == "__main__":

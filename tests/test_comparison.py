@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tiny import curves, events, metrics, splits, stack
 from tiny import result as result_of
 
 from dbn import comparison as module
+from dbn.checkpoints import SHARE, Checkpoint
 from dbn.comparison import Chosen, Comparison, best_classifier
 from dbn.config import to_dict
 from dbn.errors import InputError
@@ -282,6 +284,32 @@ def test_no_epoch_is_shown_twice_while_a_resumed_run_is_under_way(tmp_path: Path
     assert [record["epoch"] for record in metrics(path)] == [1, 2, 3, 4, 5, 6]
     shown = curves(path / "dbn" / "seed-5")["learning-rate-0.02/valid_error"]
     assert [step for step, _ in shown] == [1, 2, 3, 4, 5]  # the sixth was logged, and not yet shown
+
+
+@pytest.mark.parametrize(
+    ("cost", "wanted"),
+    [
+        (0.0, [1, 2, 3, 4]),  # after every epoch but the last, which the fit's own file follows
+        (0.03, [2, 4]),
+        (0.05, [3]),
+        (1.0, []),
+    ],
+)
+def test_checkpoints_take_no_more_than_their_share(
+    cost: float, wanted: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where an epoch takes a second; nothing is waited for, and a checkpoint costs what it is said to."""
+    clock, done = [0.0], []
+
+    def log(*_: object) -> None:
+        clock[0] += 1.001
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(RunFolder, "log", log)
+    monkeypatch.setattr(RunFolder, "save_checkpoint", lambda run, state, *files: done.append(state["fit"]["epoch"]))
+    monkeypatch.setattr(Checkpoint, "seconds_apart", property(lambda checkpoint: cost / SHARE))
+    compare(tmp_path / "run", problem(init=("he_normal",), learning_rate=(0.05,), seeds=1, epochs=5))
+    assert done == wanted
 
 
 def test_a_finished_comparison_can_be_resumed(uninterrupted: Path, tmp_path: Path) -> None:

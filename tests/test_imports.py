@@ -74,7 +74,7 @@ ROOMS = {
     "randomness": "",
     "ranks": "storage workers",
     "rbm": "products units",
-    "report": "comparison evaluation problem",
+    "report": "comparison evaluation problem runs storage",
     "resuming": "locks runs",
     "runs": "checkpoints locks plain_yaml storage versions",
     "scaling": "",
@@ -90,7 +90,7 @@ ROOMS = {
         "report resuming runs scaling signals study_config training weights"
     ),
     "study_config": "checks config hyperparameters",
-    "study_report": "evaluation runs signals study",
+    "study_report": "comparison evaluation runs signals study",
     "study_run": "config plots runs storage study study_config study_report training workers",
     "tables": "",
     "training": "ranks",

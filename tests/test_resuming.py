@@ -7,19 +7,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny import metrics, pictures, splits, stack
 
+import dbn
 from dbn import checkpoints, layer_training
 from dbn.belief_net import DBN
 from dbn.config import to_dict
 from dbn.datasets import splits_from_arrays
 from dbn.errors import InputError
 from dbn.hyperparameters import Pretraining
-from dbn.pretraining import pretrain_stack, train_longer, unlabelled
+from dbn.pretraining import is_complete, pretrain_stack, train_longer, unlabelled
 from dbn.problem import fingerprint
 from dbn.resuming import begin
 from dbn.runs import RunFolder
@@ -29,6 +32,7 @@ from dbn.study_run import _worker
 from dbn.weights import load
 
 SMALL = Pretraining(hidden=(7, 5), epochs=(3, 2), batch_size=40, learning_rate=(0.05,))
+LONGER = replace(SMALL, epochs=(3, 5))
 
 
 def train(path: Path, config: Pretraining = SMALL, *, resume: bool = False) -> DBN:
@@ -96,8 +100,7 @@ def test_another_format_is_said(version: object, said: str, run: Path) -> None:
 def test_the_last_layer_may_learn_for_longer(run: Path, tmp_path: Path) -> None:
     longer = replace(SMALL, epochs=(3, 5), momentum="0.5,0.9@4")
     assert train_longer(longer, to_dict(SMALL)) == ("epochs",)
-    longer = replace(SMALL, epochs=(3, 5))
-    resumed, whole = train(run, longer, resume=True), train(tmp_path / "whole", longer)
+    resumed, whole = train(run, LONGER, resume=True), train(tmp_path / "whole", LONGER)
     for name, value in whole.state_dict().items():
         assert resumed.state_dict()[name].equal(value)
     assert metrics(run) == metrics(tmp_path / "whole")
@@ -120,6 +123,107 @@ def test_the_machine_may_change(run: Path) -> None:
     begin(
         run, before | {"device": "cuda", "data_dir": "/b", "run": "b"}, resume=True, overwrite=False, data="f"
     ).close()
+
+
+# What is complete
+
+
+def contents(path: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file, with the time it was written."""
+    files = [file for file in path.rglob("*") if file.is_file() and file.name != ".lock"]
+    return {str(file.relative_to(path)): (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
+
+
+@pytest.mark.parametrize("average", [None, 0.5])
+@pytest.mark.parametrize("keeps_checkpoint", [True, False])
+def test_a_complete_run_is_left_as_it_is(average: float | None, keeps_checkpoint: bool, tmp_path: Path) -> None:
+    run, config = tmp_path / "run", replace(SMALL, average=average)
+    whole = train(run, config)
+    if not keeps_checkpoint:
+        shutil.rmtree(run / "checkpoint")
+    before = contents(run)
+    assert is_complete(RunFolder(run), config)
+    resumed = train(run, config, resume=True)
+    assert contents(run) == before
+    assert resumed.description() == whole.description()
+    assert not resumed.training
+    for name, value in whole.state_dict().items():
+        assert resumed.state_dict()[name].equal(value)
+
+
+@pytest.mark.parametrize("name", ["dbn.safetensors", "encoder.safetensors"])
+@pytest.mark.parametrize("spoil", [lambda data: None, lambda data: data[:-1] + bytes([data[-1] ^ 1])])
+def test_a_stack_that_is_gone_or_damaged_is_written_again(
+    name: str, spoil: Callable[[bytes], bytes | None], run: Path
+) -> None:
+    sound = (run / name).read_bytes()
+    (run / name).unlink()
+    if (data := spoil(sound)) is not None:
+        (run / name).write_bytes(data)
+    train(run, resume=True)
+    assert (run / name).read_bytes() == sound
+
+
+def test_a_stack_of_fewer_epochs_is_not_taken_for_the_last(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the last checkpoint of a run that learns for longer and the writing of its stack."""
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    sound = train(run.parent / "whole", LONGER)
+    with monkeypatch.context() as patch:
+        patch.setattr("dbn.pretraining.save_stack", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, LONGER, resume=True)
+    assert not is_complete(RunFolder(run), LONGER)
+    train(run, LONGER, resume=True)
+    assert load(run).layers[1].weight.equal(sound.layers[1].weight)
+    assert is_complete(RunFolder(run), LONGER)
+
+
+# Python
+
+
+def test_from_python_a_run_is_gone_on_with_or_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, path = pictures()[0], tmp_path / "run"
+    options = {"hidden": (7, 5), "epochs": 2, "batch_size": 40, "run": path}
+    whole = dbn.pretrain(x, **{**options, "run": tmp_path / "whole"})
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dbn.pretraining.save_stack", kill)
+        with pytest.raises(KeyboardInterrupt):
+            dbn.pretrain(x, **options)
+    before = contents(path)
+    with pytest.raises(InputError, match=r"run exists already: go on with resume=True, .* overwrite=True, or .* run$"):
+        dbn.pretrain(x, **options)
+    with pytest.raises(InputError, match=r"^resume=True goes on with what .* but these differ: batch_size 40 -> 30$"):
+        dbn.pretrain(x, **{**options, "batch_size": 30}, resume=True)
+    assert contents(path) == before
+    assert dbn.pretrain(x, **options, resume=True).layers[1].weight.equal(whole.layers[1].weight)
+    longer = dbn.pretrain(x, **{**options, "epochs": (2, 3)}, resume=True)
+    assert not longer.layers[1].weight.equal(whole.layers[1].weight)
+    other = dbn.pretrain(x, **options, seed=1, overwrite=True)
+    assert load(path).layers[0].weight.equal(other.layers[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"resume": True}, "resume=True needs a run folder: name it with run"),
+        ({"overwrite": True}, "overwrite=True needs a run folder: name it with run"),
+        ({"resume": True, "overwrite": True, "run": "a"}, "resume=True does not go with overwrite=True"),
+        ({"batch_size": 0}, "^batch_size must be a whole number of at least 1, not 0"),
+        ({"momentum": 0.5, "optimizer": "adam"}, "^momentum does not go with optimizer adam: leave it out"),
+        ({"learning_rate": 1e38}, "lower learning_rate, which is 1e.38 there"),
+    ],
+)
+def test_python_hears_of_arguments(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        dbn.pretrain(pictures()[0], **{"hidden": (5,), "epochs": 1, **options})
+    assert "--" not in str(error.value)
 
 
 # Checkpoints that are of no use
@@ -158,7 +262,7 @@ def test_a_checkpoint_of_no_use_is_said(spoil: Callable[[Path], None], said: str
     spoil(run)
     before = (run / "metrics.jsonl").read_bytes(), (run / "dbn.safetensors").read_bytes()
     with pytest.raises(InputError, match=said):
-        train(run, resume=True)
+        train(run, LONGER, resume=True)
     assert ((run / "metrics.jsonl").read_bytes(), (run / "dbn.safetensors").read_bytes()) == before
 
 
@@ -231,6 +335,27 @@ def test_logs_are_on_the_disk_before_the_checkpoint(tmp_path: Path, monkeypatch:
     run.save_checkpoint({"epoch": 1}, tmp_path / "events")
     run.checkpoint.wait()
     assert order == ["metrics.jsonl", "events", "state.safetensors"]
+
+
+def test_what_a_checkpoint_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What training waited for, and what its thread computed: not what that waited for the disk."""
+    checkpoint = checkpoints.Checkpoint(tmp_path / "state")
+    clock, work = [0.0], [0.0]
+
+    def taking(seconds: list[float], spent: float) -> Callable[..., bytes]:
+        def act(*_: object) -> bytes:
+            seconds[0] += spent
+            return b""
+
+        return act
+
+    clocks = SimpleNamespace(perf_counter=lambda: clock[0], thread_time=lambda: work[0])
+    monkeypatch.setattr(checkpoints, "time", clocks)
+    monkeypatch.setattr(checkpoints, "state_bytes", taking(clock, 0.75))
+    monkeypatch.setattr(checkpoints, "write_whole", taking(work, 0.25))
+    checkpoint.save({})
+    checkpoint.wait()
+    assert checkpoint.seconds_apart == 1.0 / checkpoints.SHARE
 
 
 # Studies

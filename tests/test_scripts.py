@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -195,11 +196,55 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def test_resuming_what_is_finished_changes_nothing(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    before = snapshot(tmp_path)
-    call("pretrain", f"{PRETRAIN} --resume", tmp_path)
-    out = run("finetune", f"{FINETUNE} --resume", tmp_path)
-    assert out.splitlines() == (tmp_path / "out").read_text().splitlines()[5:]
-    assert snapshot(tmp_path) == before
+    before = snapshot(tmp_path), sorted(tmp_path.rglob("*"))
+    out = run("pretrain", f"{PRETRAIN} --resume", tmp_path)
+    assert re.fullmatch(r"This run is complete, and nothing was done: the stack is in runs/pre/dbn\.safe.*\n", out)
+    *table, empty, sentence = run("finetune", "--resume --run runs/fine", tmp_path).splitlines()
+    assert table == (tmp_path / "out").read_text().splitlines()[5:]
+    assert (empty, sentence) == (
+        "",
+        "This run is complete, and nothing was done: all numbers are in runs/fine/result.json.",
+    )
+    assert (snapshot(tmp_path), sorted(tmp_path.rglob("*"))) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"seeds": [0], "arms": {"a": null}}', '{"seeds": 1}'])
+def test_a_damaged_result_is_no_table(
+    text: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "runs" / "fine" / "result.json").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        call("finetune", "--resume --run runs/fine", tmp_path)
+    assert stop.value.code == 2
+    assert re.fullmatch(r"finetune\.py: error: runs/fine/result\.json is damaged [^\n]*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda text: text + "\tseed: 1\n", "runs/pre/config.yaml is no valid YAML at line"),
+        (lambda text: text.replace("epochs", "epoch"), "unknown option epoch in runs/pre/config.yaml, line"),
+        (lambda text: text.replace("hidden:", "hidden: 3\nx:"), "runs/pre/config.yaml"),
+        (lambda text: text.replace("seed: 0", "seed: many"), "runs/pre/config.yaml is damaged: --seed must be a whole"),
+        (lambda text: text.replace("seed: 0", "seed: -1"), "runs/pre/config.yaml is damaged: --seed must be a whole"),
+        (lambda text: text[: len(text) // 2] + "\xff", "runs/pre/config.yaml"),
+        (lambda text: "", "runs/pre/config.yaml holds no options"),
+    ],
+)
+def test_options_that_are_damaged_in_the_run_folder_are_blamed_on_it(
+    spoil: Callable[[str], str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "runs" / "pre" / "config.yaml"
+    file.write_text(spoil(file.read_text()), encoding="latin-1")
+    with pytest.raises(SystemExit) as stop:
+        call("pretrain", "--resume --run runs/pre", tmp_path)
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("pretrain.py: error: ")
+    assert said in err
+    assert "--config" not in err
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
