@@ -13,8 +13,9 @@ from dbn import ranks
 from dbn.errors import InputError
 from dbn.evaluation import error_rate
 from dbn.events import EventLog
-from dbn.finetuning import Fit, Outcome, check_outcome
+from dbn.finetuning import Fit
 from dbn.initializers import Arm, parse_arm
+from dbn.outcomes import Outcome, check_outcome
 from dbn.problem import Problem, labels_of
 from dbn.runs import RunFolder
 from dbn.stopping import Stopped, stopping

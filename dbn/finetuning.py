@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from dbn.dropout import with_dropout
 from dbn.evaluation import predict
 from dbn.initializers import Arm
 from dbn.mlp import linear_layers
+from dbn.outcomes import Outcome, check_outcome
 from dbn.problem import Problem, labels_of
 from dbn.products import LinearByProduct
 from dbn.randomness import stream_seed
@@ -50,28 +50,6 @@ def parameters_by_layer(network: nn.Sequential) -> list[list[nn.Parameter]]:
             layers.append([])
         layers[-1] += module.parameters()
     return layers
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What remains of a finished fit."""
-
-    weights: dict[str, Tensor]
-    """Of the epoch that was kept."""
-    best_epoch: int
-    history: list[dict[str, float]]
-    """The record of every epoch: train_loss (with dropout), seconds; valid_error (%) and valid_loss unless a refit."""
-    diverged: bool
-
-    @property
-    def seconds(self) -> float:
-        """Training alone, all epochs."""
-        return math.fsum(record["seconds"] for record in self.history)
-
-    @property
-    def valid_error(self) -> float:
-        """Of the weights kept, %."""
-        return self.history[self.best_epoch - 1]["valid_error"]
 
 
 class Fit:
@@ -283,19 +261,6 @@ class Fit:
         if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this fit")
         check_outcome(self.network, state["best_weights"], state["best_epoch"], state["history"], state["epoch"])
-
-
-def check_outcome(
-    network: nn.Module, weights: dict[str, Tensor], best_epoch: int, history: list[dict[str, float]], epochs: int
-) -> None:
-    """ValueError unless these can be what `network` came to in so many epochs."""
-    if weights or best_epoch:
-        check_form(weights, network.state_dict(), "the weights")
-    if type(history) is not list or len(history) != epochs or not 0 <= best_epoch <= epochs:
-        raise ValueError(f"{epochs} epochs do not have this history")
-    for record in history:
-        if not all(type(value) in (int, float) for value in record.values()) or record.keys() != history[0].keys():
-            raise ValueError("the history holds what is no record of an epoch")
 
 
 def _score(record: dict[str, float]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, final
 
 from dbn.belief_net import DBN
 from dbn.comparison import RESULT, Chosen, Comparison, folder_name
@@ -19,7 +19,6 @@ from dbn.errors import InputError
 from dbn.events import EventLog
 from dbn.hyperparameters import Pretraining
 from dbn.initializers import parse_arm
-from dbn.mlp import ACTIVATIONS
 from dbn.pretraining import new_rbm, pretrain_stack, unlabelled
 from dbn.problem import Problem, fingerprint, labels_of, splits_of
 from dbn.randomness import permutation, stream
@@ -29,6 +28,7 @@ from dbn.runs import CONFIG, RunFolder
 from dbn.scaling import Scaling
 from dbn.signals import record, summarise, trace
 from dbn.study_config import StudyConfig
+from dbn.study_grid import Unit, grid, network_shapes
 from dbn.training import pick_device
 from dbn.weights import load
 
@@ -36,34 +36,6 @@ SIGNALS = "signals.json"
 STACKS = 5
 SIGNAL_EXAMPLES = 500
 """Enough for a standard deviation within a few per cent."""
-
-
-class Unit(NamedTuple):
-    """An arm in a cell of the grid: what is done by one process, under all seeds."""
-
-    labels: int | Literal["all"]
-    hidden: tuple[int, ...]
-    activation: str
-    """Of the cell; empty where each arm has its own."""
-    arm: str
-    """As `init` names it."""
-
-    @property
-    def cell(self) -> str:
-        """The cell's name: 100-labels-500x2-tanh."""
-        return "-".join(filter(None, [f"{self.labels}-labels", self.shape, self.activation]))
-
-    @property
-    def shape(self) -> str:
-        """500x3 for three layers of 500 units, 500-2000 for layers that differ."""
-        if len(self.hidden) > 1 and len(set(self.hidden)) == 1:
-            return f"{self.hidden[0]}x{len(self.hidden)}"
-        return _dashed(self.hidden)
-
-    @property
-    def full_arm(self) -> str:
-        """The arm with the activation of the cell."""
-        return f"{self.arm}:{self.activation}" if self.activation else self.arm
 
 
 @final
@@ -79,8 +51,8 @@ class Study:
         self.device = pick_device(config.device)
         self.splits = self._load_splits()
         self.given = [load(path) for path in config.pretrained]
-        self.shapes = self._shapes()
-        self.units = self._units()
+        self.shapes = network_shapes(config, recipe, [stack.sizes for stack in self.given])
+        self.units = grid(config, self.shapes)
 
     # What is there before anything starts
 
@@ -102,42 +74,6 @@ class Study:
             data_dir=config.data_dir or data.data_dir,
             label_column=config.label_column or data.label_column,
         )
-
-    def _shapes(self) -> list[tuple[int, ...]]:
-        hidden, depths = self.config.hidden, self.config.depths
-        whose = "--hidden"
-        if hidden is None and self.recipe:
-            hidden, whose = self.recipe.training.hidden, f"--recipe {self.config.recipe}"
-        elif hidden is None:
-            hidden, whose = tuple(self.given[0].sizes[1:]), f"the stack {self.config.pretrained[0]}"
-        if self.config.hidden and len(hidden) == 1:
-            hidden *= max(depths or (1,))
-        depths = depths or (len(hidden),)
-        if max(depths) > len(hidden):
-            raise InputError(f"--depths {max(depths)} is more than the {len(hidden)} layers of {whose}")
-        for path, stack in zip(self.config.pretrained, self.given, strict=True):
-            if tuple(stack.sizes[1 : 1 + max(depths)]) != hidden[: max(depths)]:
-                raise InputError(
-                    f"the deepest networks have layers of {_dashed(hidden[: max(depths)])}, but the stack {path} of "
-                    f"{_dashed(stack.sizes[1:])}: pre-train one that begins with the same"
-                )
-        return [hidden[:depth] for depth in depths]
-
-    def _units(self) -> list[Unit]:
-        for name in self.config.activations:
-            if name not in ACTIVATIONS:
-                raise InputError(f"--activations: there is no {name!r}: choose from {', '.join(ACTIVATIONS)}")
-        if self.config.activations:
-            for text in self.config.training.init:
-                if ":" in text:
-                    raise InputError(f"--init {text} has an activation, which --activations varies: leave one out")
-        return [
-            Unit(labels, hidden, activation, arm)
-            for labels in self.config.training.labels
-            for hidden in self.shapes
-            for activation in self.config.activations or ("",)
-            for arm in self.config.training.init
-        ]
 
     @property
     def fingerprint(self) -> str:
@@ -304,7 +240,3 @@ def _signals(problem: Problem, comparison: Comparison, chosen: Chosen) -> dict[s
 def _begin(path: Path, options: dict[str, Any], data: str) -> RunFolder:
     """The folder of a part of the study, to go on with where it was begun."""
     return begin(path, options, resume=(path / CONFIG).is_file(), overwrite=False, data=data)
-
-
-def _dashed(sizes: Any) -> str:
-    return "-".join(map(str, sizes))

@@ -8,7 +8,8 @@ from dbn.comparison import RESULT
 from dbn.evaluation import mean_interval, paired_t_test
 from dbn.runs import RunFolder
 from dbn.signals import LayerSignal, comparison_table
-from dbn.study import SIGNALS, STACKS, Study, Unit
+from dbn.study import SIGNALS, STACKS, Study
+from dbn.study_grid import Unit
 
 Results = Mapping[Unit, Sequence[Mapping[str, Any]]]
 """By unit that is done: a record a seed."""

@@ -12,8 +12,9 @@ from dbn.errors import InputError
 from dbn.plots import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
 from dbn.runs import RunFolder
 from dbn.storage import write_whole
-from dbn.study import Study, Unit
+from dbn.study import Study
 from dbn.study_config import StudyConfig
+from dbn.study_grid import Unit
 from dbn.study_report import Results, labels_of_unit, read_signals, report, results
 from dbn.training import progress_bar
 from dbn.workers import carry_out, threads_each

@@ -20,9 +20,9 @@ from dbn.comparison import Chosen, Comparison, best_classifier
 from dbn.config import to_dict
 from dbn.errors import InputError
 from dbn.evaluation import error_rate, mean_interval, paired_t_test
-from dbn.finetuning import Outcome
 from dbn.hyperparameters import Finetuning
 from dbn.initializers import parse_arm
+from dbn.outcomes import Outcome
 from dbn.problem import Problem, labels_of
 from dbn.report import heading, result, sentence, table
 from dbn.resuming import begin

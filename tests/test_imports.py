@@ -25,7 +25,9 @@ ROOMS = {
     "checkpoints": "storage",
     "checks": "schedules",
     "command_line": "checks config options ranks stopping",
-    "comparison": "evaluation events finetuning initializers problem ranks runs stopping storage training weights",
+    "comparison": (
+        "evaluation events finetuning initializers outcomes problem ranks runs stopping storage training weights"
+    ),
     "config": "checks hyperparameters",
     "datasets": "files lab_faults made_data scaling tables vision",
     "drawing": "evaluation",
@@ -36,7 +38,7 @@ ROOMS = {
     "events": "storage",
     "exact": "gradient rbm",
     "files": "arrays tables",
-    "finetuning": "datasets dropout evaluation initializers mlp problem products ranks storage training",
+    "finetuning": "datasets dropout evaluation initializers mlp outcomes problem products ranks storage training",
     "foreign": "arrays belief_net rbm scaling storage units weights",
     "gradient": "products rbm units",
     "held_out": "belief_net config datasets files foreign layer_data problem runs scaling tables units",
@@ -59,6 +61,7 @@ ROOMS = {
     "mlp": "",
     "monitoring": "annealing evaluation events hyperparameters importance layer_data likelihood pictures rbm runs",
     "options": "checks plain_yaml",
+    "outcomes": "storage",
     "penalties": "gradient rbm",
     "pictures": "rbm scaling storage vision",
     "plain_yaml": "",
@@ -86,12 +89,13 @@ ROOMS = {
     "stopping": "",
     "storage": "",
     "study": (
-        "belief_net comparison config datasets events hyperparameters initializers mlp pretraining problem "
-        "report resuming runs scaling signals study_config training weights"
+        "belief_net comparison config datasets events hyperparameters initializers pretraining problem "
+        "report resuming runs scaling signals study_config study_grid training weights"
     ),
     "study_config": "checks config hyperparameters",
-    "study_report": "comparison evaluation runs signals study",
-    "study_run": "config plots runs storage study study_config study_report training workers",
+    "study_grid": "config mlp study_config",
+    "study_report": "comparison evaluation runs signals study study_grid",
+    "study_run": "config plots runs storage study study_config study_grid study_report training workers",
     "tables": "",
     "training": "ranks",
     "units": "",

@@ -29,17 +29,19 @@ from dbn.comparison import Comparison
 from dbn.config import PretrainConfig, to_dict
 from dbn.datasets import load_splits
 from dbn.errors import InputError
-from dbn.finetuning import Fit, Outcome
+from dbn.finetuning import Fit
 from dbn.hyperparameters import Finetuning, Pretraining
 from dbn.initializers import parse_arm
 from dbn.mlp import linear_layers
+from dbn.outcomes import Outcome
 from dbn.pretraining import pretrain_stack, unlabelled
 from dbn.problem import Problem
 from dbn.runs import RunFolder
 from dbn.scaling import Scaling
 from dbn.signals import measure
-from dbn.study import Study, Unit
+from dbn.study import Study
 from dbn.study_config import StudyConfig, StudyTraining
+from dbn.study_grid import Unit
 from dbn.study_report import corrected_p, holm, results, tables
 from dbn.study_run import carry_out_study
 from dbn.weights import load, save_stack

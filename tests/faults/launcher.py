@@ -48,7 +48,7 @@ class Launcher:
     def run(
         self,
         script: str,
-        words: str,
+        words: str | list[str],
         folder: Path,
         *,
         signals: tuple[tuple[float, int], ...] = (),
@@ -56,7 +56,7 @@ class Launcher:
         checkpoint_seconds: float | None = None,
         memory: int | None = None,
     ) -> Ended:
-        """Call a script in `folder` and wait for its end.
+        """Call a script in `folder` with words, or a line of them, and wait for its end.
 
         signals: (seconds, number) to be sent, each so long after the one before. fault: how and at which operation on
         `folder` the disk fails, see `disk.Disk`. checkpoint_seconds: in place of the modules' own. memory: bytes that
@@ -66,7 +66,7 @@ class Launcher:
         assert self.process.stdout
         request = {
             "script": script,
-            "words": words.split(),
+            "words": words.split() if isinstance(words, str) else words,
             "folder": str(folder),
             "signals": signals,
             "fault": fault,
@@ -133,7 +133,7 @@ def child(request: dict[str, Any], folder: Path, notes: list[Path]) -> int:
 
     from dbn import comparison, layer_training
     from dbn.command_line import run_script
-    from dbn.config import FinetuneConfig, PretrainConfig
+    from dbn.config import EvaluateConfig, FinetuneConfig, PredictConfig, PretrainConfig, SampleConfig
     from dbn.study_config import StudyConfig
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job comes with Ctrl-C ignored
@@ -153,7 +153,14 @@ def child(request: dict[str, Any], folder: Path, notes: list[Path]) -> int:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "study": StudyConfig}[request["script"]]
+    config = {
+        "pretrain": PretrainConfig,
+        "finetune": FinetuneConfig,
+        "study": StudyConfig,
+        "evaluate": EvaluateConfig,
+        "sample": SampleConfig,
+        "predict": PredictConfig,
+    }[request["script"]]
     how, at = request["fault"] or ("kill", 0)
     disk = Disk(str(folder), at, how)
     disk.install()
