@@ -6,7 +6,7 @@ numpy's own reader is not used: nothing is unpickled here, because there is noth
 import math
 import zipfile
 from collections.abc import Collection
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -39,9 +39,27 @@ def read_arrays(file: IO[bytes], names: Collection[str]) -> tuple[dict[str, NDAr
     if file.read(6) == npy.MAGIC_PREFIX:
         file.seek(0)
         return {"x": _read_array(file, size)}, ["x"]
-    with zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(_Piecewise(file)) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        for name in names:
+            if sum(info.filename in (name, f"{name}.npy") for info in archive.infolist()) > 1:
+                raise InputError(f"two arrays are called {name!r}: save one alone")
         return {name: _read_member(archive, members[name], size) for name in names if name in members}, list(members)
+
+
+class _Piecewise:
+    """A file that is read a `CHUNK` at a time: a list of members that is longer takes ten times its size."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        if size > CHUNK:
+            raise ValueError("the list of members is longer than any that numpy writes")
+        return self._file.read(size)
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray:

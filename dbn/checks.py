@@ -1,16 +1,22 @@
 """Refusing option values that cannot work, in one sentence that names the option."""
 
 import math
+import os
 import re
 from collections.abc import Callable
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from dbn.errors import InputError
 from dbn.schedules import Schedule
 
-LARGEST = 10**12
+LARGEST, LARGEST_SEED = 10**12, 2**64 - 1
+LARGEST_NUMBER = 3e38
+"""Beyond it there is no number in single precision."""
+SHOWN = 80
+"""Characters of a path in an error."""
 
 
 def flag(name: str) -> str:
@@ -27,7 +33,10 @@ def values_of(config: Any, name: str) -> tuple[Any, ...]:
 
 
 def settle(config: Any) -> None:
-    """Make tuples of the lists and single values in tuple fields; compare words with those that are known."""
+    """Make tuples of the lists and single values in tuple fields; compare words with those that are known.
+
+    A path must be one that the system can look for, whether something is there or not.
+    """
     for name, kind in get_type_hints(type(config)).items():
         value, kinds = getattr(config, name), (kind, *get_args(kind))
         if value is None:
@@ -37,6 +46,21 @@ def settle(config: Any) -> None:
             object.__setattr__(config, name, tuple(value) if isinstance(value, list) else values_of(config, name))
         elif get_origin(kind) is Literal and value not in get_args(kind):
             raise InputError(f"{flag(name)} must be one of {', '.join(get_args(kind))}, not {value!r}.")
+        if name == "dataset" or Path in {*kinds, *(inner for each in kinds for inner in get_args(each))}:
+            for path in values_of(config, name):
+                _check_path(name, str(path))
+
+
+def _check_path(name: str, path: str) -> None:
+    """InputError for a path with a zero character, a name that is too long, or a folder that may not be entered."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # what uses it says that
+    except (OSError, ValueError) as error:
+        shown = path if len(path) <= SHOWN else f"{path[:SHOWN]}…"
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{flag(name)} {shown} cannot be looked for ({reason}): name another path.") from error
 
 
 def check_whole(config: Any, least: int, *names: str) -> None:
@@ -45,8 +69,9 @@ def check_whole(config: Any, least: int, *names: str) -> None:
         for value in values_of(config, name):
             if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
                 raise InputError(f"{flag(name)} must be a whole number of at least {least}, not {value!r}.")
-            if name != "seed" and int(value) > LARGEST:
-                raise InputError(f"{flag(name)} must be at most {LARGEST:,}, not {value!r}.")
+            largest = LARGEST_SEED if name == "seed" else LARGEST
+            if int(value) > largest:
+                raise InputError(f"{flag(name)} must be at most {largest:,}, not {value!r}.")
 
 
 def check_number(config: Any, name: str, wanted: str, allowed: Callable[[float], bool]) -> None:
@@ -55,6 +80,13 @@ def check_number(config: Any, name: str, wanted: str, allowed: Callable[[float],
         sound = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
         if not sound or not allowed(value):
             raise InputError(f"{flag(name)} must be {wanted}, not {value!r}.")
+        _check_size(name, value)
+
+
+def _check_size(name: str, *values: float) -> None:
+    for value in values:
+        if abs(value) > LARGEST_NUMBER:
+            raise InputError(f"{flag(name)} must be at most {LARGEST_NUMBER:g}, not {value!r}.")
 
 
 def check_schedule(
@@ -72,6 +104,7 @@ def check_schedule(
         sound = not isinstance(written, bool) and all(map(math.isfinite, values))
         if not sound or not all(map(allowed, values)):
             raise InputError(f"{flag(name)} must be {wanted}, not {written!r}.")
+        _check_size(name, *values)
 
 
 def check_some(config: Any, *names: str) -> None:
@@ -115,3 +148,10 @@ def check_device(device: str) -> None:
     """A device's name has a shape that torch knows; whether the machine has it is not asked here."""
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise InputError(f"--device must be auto, cpu, cuda, cuda:N or mps, not {device!r}.")
+
+
+def check_output(output: Path | None, *inputs: Path | None) -> None:
+    """What is written does not take the place of what is read, by whatever name."""
+    for path in filter(None, inputs):
+        if output and output.is_file() and path.is_file() and output.samefile(path):
+            raise InputError(f"--output {output} is what is read, and would be replaced: name another file.")

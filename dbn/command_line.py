@@ -54,7 +54,8 @@ def run_script(
             raise InputError("this script runs in one process: start it without torchrun")
         with logging_redirect_tqdm():  # a warning goes above a progress bar, not through it
             main(config)
-        sys.stdout.flush()
+        if sys.stdout:  # there is none behind >&-
+            sys.stdout.flush()
     except InputError as error:
         _refuse(error)
     except KeyboardInterrupt as error:
@@ -65,10 +66,20 @@ def run_script(
             raise
         _leave(f"error: {OUT_OF_MEMORY.format(_what_to_lower(config))}", 2)
     except BrokenPipeError:  # the pipe's reader is gone, and Python must not flush into it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         sys.exit(1)
+    except OSError as error:  # what nobody expected of the disk; without a name it is what is printed to
+        if error.filename is None:
+            _forget_output()
+        what = error.filename or "standard output"
+        _leave(f"error: {what} cannot be used ({error.strerror or error}): see to it, and try again", 2)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _forget_output() -> None:
+    """What is still to be printed goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _how_to_go_on(config: Any) -> str:

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from dbn.checks import check_device, check_distinct, check_per, check_some, check_whole, settle
+from dbn.checks import check_device, check_distinct, check_output, check_per, check_some, check_whole, settle
 from dbn.errors import InputError
 from dbn.hyperparameters import Finetuning, Pretraining
 
@@ -131,6 +131,7 @@ class EvaluateConfig:
         if not isinstance(self.ais, str):
             check_whole(self, 2, "ais")
         check_device(self.device)
+        check_output(self.output, self.run, self.data)
         for name, given in (("ais", self.ais), ("chains", self.chains), ("no-reverse", not self.reverse)):
             if self.exact and given:
                 raise InputError(f"--{name} does not go with --exact, which takes the place of AIS.")
@@ -189,6 +190,7 @@ class PredictConfig:
     def __post_init__(self) -> None:
         settle(self)
         check_device(self.device)
+        check_output(self.output, self.data)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

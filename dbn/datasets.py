@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from hashlib import blake2b
 from importlib.resources import files
+from os.path import expanduser
 from pathlib import Path
 from typing import Literal
 
@@ -127,7 +128,7 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str
     elif dataset in FAULTS:
         table = FAULTS[dataset](load_named("mnist", data_dir))
     else:
-        table = read_table(Path(dataset).expanduser(), label_column)
+        table = read_table(Path(expanduser(dataset)), label_column)  # as it is, where there is no such user
     return _split(dataset, table, cut_test=True)
 
 

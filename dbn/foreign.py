@@ -33,7 +33,7 @@ def read_model(path: Path) -> DBN:
     """
     if not path.exists():
         raise InputError(f"there is no run folder or model file {path}: check the name")
-    return load(path) if path.is_dir() or _is_ours(path) else read_rbm(path)
+    return load(path) if path.is_dir() or (path.is_file() and _is_ours(path)) else read_rbm(path)
 
 
 def _is_ours(path: Path) -> bool:

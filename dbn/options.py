@@ -121,6 +121,8 @@ def read_file(path: Path, options: dict[str, Option], named: str = "--config ") 
     given: Given = {}
     for key, node in _mapping(path, f"{named}{path}").value:
         where = f" in {path}, line {key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise InputError(f"a key is no option's name{where}: write one option a line, as in `batch_size: 100`.")
         name = str(key.value).replace("_", "-")
         _check_known(name, f"{key.value}{where}", options)
         if name in given:

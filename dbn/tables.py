@@ -137,7 +137,14 @@ def _labels(name: str, key: str, y: NDArray, n_rows: int) -> NDArray:
         return y.astype(np.int64)
     if y.dtype.kind not in "biuU":
         raise InputError(f"{name}: {key} holds {y.dtype}, but labels are whole numbers or strings")
+    if y.dtype.kind == "U" and not all(map(_is_text, np.unique(y).tolist())):
+        raise InputError(f"{name}: {key} holds half a character, which no file takes: save the labels as plain text")
     return y
+
+
+def _is_text(label: str) -> bool:
+    """Whether UTF-8 has all its characters: numpy takes halves of pairs."""
+    return not any("\ud800" <= character <= "\udfff" for character in label)
 
 
 def _known_codes(name: str, values: NDArray, labels: NDArray) -> NDArray:

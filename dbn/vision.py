@@ -113,7 +113,7 @@ def load_named(name: str, data_dir: Path | None = None) -> Table:
 def data_folder(data_dir: Path | None = None) -> Path:
     """Where data sets are kept: `data_dir`, else `$DBN_DATA`, else the user's cache folder."""
     cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(data_dir or os.environ.get("DBN_DATA") or Path(cache_home, "dbn")).expanduser()
+    return Path(os.path.expanduser(data_dir or os.environ.get("DBN_DATA") or Path(cache_home, "dbn")))
 
 
 def _fetch(name: str, source: Source, known: Any, root: Path) -> None:

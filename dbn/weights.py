@@ -73,20 +73,23 @@ def _check_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _describes(description: dict[str, Any], stack: DBN) -> bool:
-    pixels = math.prod(stack.image_shape) if stack.image_shape else None
+    shape = stack.image_shape
+    is_picture = shape is None or (
+        [type(side) for side in shape] == [int] * 3 and min(shape) > 0 and math.prod(shape) == stack.sizes[0]
+    )
     return (
         bool(stack.layers)
         and stack.description() == description
         and 0 < stack.scaling.divisor < math.inf
-        and pixels in (None, stack.sizes[0])
+        and is_picture
     )
 
 
 def save_classifier(path: Path, network: nn.Sequential, description: Mapping[str, Any]) -> None:
     """The weights of a network that `dbn.mlp.mlp` built, with `description` in the file's metadata.
 
-    The description names what `unfilled_mlp` takes (ValueError when it gives another network) and may hold more:
-    classes, what the input is divided by, shifted and spread with.
+    The description names what `unfilled_mlp` takes (ValueError when it gives another network), the classes, and what
+    the input is divided by, shifted and spread with, as `Scaling` tells it; it may hold more.
     """
     if str(unfilled_mlp(description)) != str(network):
         raise ValueError("the description's sizes and activation do not give this network")
@@ -105,10 +108,13 @@ def load_classifier(path: Path | str) -> tuple[nn.Sequential, dict[str, Any]]:
         _check_number(sizes, tensors)
         network = unfilled_mlp(description)
         network.load_state_dict(tensors, assign=True)
-        is_fit = description.get("classes") is None or len(description["classes"]) == sizes[-1]
-        if "divisor" in description:
-            scaled = Scaling.from_description(description)(torch.zeros(1, sizes[0]))
-            is_fit = is_fit and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
+        classes = description["classes"]
+        is_fit = isinstance(classes, list) and len(classes) == sizes[-1] and all(type(name) is str for name in classes)
+        "".join(classes).encode()
+        scaling = Scaling.from_description(description)
+        scaled = scaling(torch.zeros(1, sizes[0]))
+        is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)
+        is_fit = is_fit and is_scaling and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
     except Exception as error:  # as in `load`
         raise damaged(path, "its weights are not those of the network that it describes") from error
     if not is_fit:

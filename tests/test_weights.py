@@ -119,6 +119,9 @@ LIES: dict[str, Damage] = {
     "standardised": lambda tensors, about: about.update(standardised=True),
     "divisor 0": lambda tensors, about: about.update(divisor=0.0),
     "divisor of text": lambda tensors, about: about.update(divisor="many"),
+    "broken pixels": lambda tensors, about: about.update(image_shape=[1, 2.0, 3]),
+    "negative pixels": lambda tensors, about: about.update(image_shape=[1, -2, -3]),
+    "flat pixels": lambda tensors, about: about.update(image_shape=[6]),
     "too few pixels": lambda tensors, about: about.update(image_shape=[1, 1, 1]),
     "key unknown": lambda tensors, about: about.update(path="/etc/passwd"),
 }
@@ -170,10 +173,13 @@ def test_what_holds_no_stack_is_named(tmp_path: Path) -> None:
             load(path)
 
 
+ABOUT: dict[str, Any] = {"classes": ["a", "b", "ü"], "divisor": 1.0, "shift": None, "spread": None}
+
+
 @pytest.mark.parametrize("activation", ["relu", ["sigmoid", "identity"]])
 def test_a_classifier_comes_back(activation: Any, tmp_path: Path) -> None:
     network = mlp([6, 5, 4, 3], activation)
-    about = {"sizes": [6, 5, 4, 3], "activation": activation, "classes": ["a", "b", "ü"], "shift": [0.1] * 6}
+    about = {**ABOUT, "sizes": [6, 5, 4, 3], "activation": activation, "shift": [0.1] * 6, "spread": [2.0] * 6}
     save_classifier(tmp_path / "classifier.safetensors", network, about)
     again, description = load_classifier(tmp_path / "classifier.safetensors")
     assert description == about
@@ -188,7 +194,7 @@ def test_a_classifier_with_normalised_units_comes_back(tmp_path: Path) -> None:
     x = torch.rand(20, 6, generator=torch.Generator().manual_seed(0))
     for _ in range(3):
         network(x)  # running means and variances go their way
-    about = {"sizes": [6, 5, 4, 3], "activation": "tanh", "normalise": True}
+    about = {**ABOUT, "sizes": [6, 5, 4, 3], "activation": "tanh", "normalise": True}
     save_classifier(tmp_path / "a", network, about)
     again, description = load_classifier(tmp_path / "a")
     assert description == about
@@ -203,7 +209,7 @@ def test_a_classifier_with_normalised_units_comes_back(tmp_path: Path) -> None:
 
 def test_a_stack_seeded_classifier_can_be_saved(tmp_path: Path) -> None:
     network = random_stack("bbg").to_mlp(3)
-    about = {"sizes": [6, 5, 4, 3], "activation": ["sigmoid", "identity"]}
+    about = {**ABOUT, "sizes": [6, 5, 4, 3], "activation": ["sigmoid", "identity"]}
     save_classifier(tmp_path / "a", network, about)
     assert torch.equal(load_classifier(tmp_path / "a")[0][-1].weight, network[-1].weight)
 
@@ -213,7 +219,21 @@ def test_a_classifier_must_be_as_described(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="do not give this network"):
         save_classifier(path, mlp([6, 5, 3], "relu"), {"sizes": [6, 5, 3], "activation": "tanh"})
     assert not path.exists()
-    for about in ({"sizes": [6, 6, 3], "activation": "relu"}, {"sizes": [6], "activation": "relu"}, {}):
+    sound = {**ABOUT, "sizes": [6, 5, 3], "activation": "relu"}
+    lies: list[dict[str, Any]] = [
+        {"sizes": [6, 6, 3]},
+        {"sizes": [6]},
+        {"classes": None},
+        {"classes": "abc"},
+        {"classes": ["a", "b"]},
+        {"classes": ["a", "b", 3]},
+        {"classes": ["a", "b", "\ud800"]},
+        {"divisor": 0.0},
+        {"shift": [0.0] * 6},
+        {"shift": [0.0] * 6, "spread": [0.0] * 6},
+    ]
+    left_out = [{name: value for name, value in sound.items() if name != gone} for gone in sound]
+    for about in (*(sound | lie for lie in lies), *left_out):
         write_tensors(path, mlp([6, 5, 3], "relu").state_dict(), about)
         with pytest.raises(InputError, match="is damaged"):
             load_classifier(path)

@@ -51,12 +51,24 @@ def npy(array: Any, **changes: Any) -> bytes:
     return data[:8] + len(text).to_bytes(2, "little") + text + data[10 + length :]
 
 
-def npz(*members: tuple[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+def npz(*members: tuple[str, bytes], method: int = zipfile.ZIP_STORED, copies: int = 1) -> bytes:
+    """`copies`: how many times its directory lists them."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         for name, data in members:
             archive.writestr(name, data)
-    return file.getvalue()
+    data = file.getvalue()
+    start, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
+    size = struct.pack("<I", copies * (end - start))
+    return data[:start] + data[start:end] * copies + data[end : end + 12] + size + data[end + 16 :]
+
+
+def encrypted(data: bytes) -> bytes:
+    """Both headers of the only member say so."""
+    changed = bytearray(data)
+    for at in (6, data.index(b"PK\1\2") + 8):
+        changed[at] |= 1
+    return bytes(changed)
 
 
 def declaring(size: int, data: bytes) -> bytes:
@@ -86,6 +98,9 @@ TABLES: dict[str, tuple[str, bytes, str]] = {
     "items of no size": (".npy", npy(np.zeros(8), descr="|S0", shape=(2**50,)), "damaged"),
     "items of 1 GB": (".npy", npy(np.zeros(8), descr="|V1000000000", shape=(1,)), "damaged"),
     "code in the header": (".npy", npy(np.zeros(8), descr="__import__('os').mkdir('executed')"), "damaged"),
+    "two of a name": (".npz", npz(("x.npy", SMALL), ("x", SMALL)), "two arrays are called 'x'"),
+    "encrypted": (".npz", encrypted(npz(("x.npy", SMALL))), "damaged"),
+    "thousands of members": (".npz", npz(("x.npy", SMALL), copies=50_000), "damaged"),
     "another packing": (".npz", npz(("x.npy", SMALL), method=zipfile.ZIP_LZMA), "damaged"),
     "a path out of the file": (".npz", npz(("../x.npy", SMALL), ("/tmp/x.npy", SMALL)), "no array 'x'"),
     "one long label": (".csv", b"a,kind\n" + b"1," + b"x" * 100_000 + b"\n" + b"1,y\n" * 20_000, ""),
