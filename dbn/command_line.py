@@ -43,6 +43,7 @@ def run_script(
 
     several: whether torchrun may start more than one process of this script.
     """
+    _open_what_is_closed()
     logging.basicConfig(format=f"{_program()}: warning: %(message)s")
     before = signal.signal(signal.SIGTERM, stop_at_once)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that knows no ± must not end the work
@@ -54,8 +55,7 @@ def run_script(
             raise InputError("this script runs in one process: start it without torchrun")
         with logging_redirect_tqdm():  # a warning goes above a progress bar, not through it
             main(config)
-        if sys.stdout:  # there is none behind >&-
-            sys.stdout.flush()
+        sys.stdout.flush()
     except InputError as error:
         _refuse(error)
     except KeyboardInterrupt as error:
@@ -75,6 +75,13 @@ def run_script(
         _leave(f"error: {what} cannot be used ({error.strerror or error}): see to it, and try again", 2)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _open_what_is_closed() -> None:
+    """Behind >&- and the like there is no stream, and the next file that is opened would take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _forget_output() -> None:

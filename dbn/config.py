@@ -27,6 +27,9 @@ class DataConfig:
     label_column: str | None = None
     """Column of a .csv file that holds the labels."""
 
+    def __post_init__(self) -> None:
+        settle(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:

@@ -23,6 +23,8 @@ from dbn.storage import read_whole, refused, write_whole
 BINS = [1e-12 * 1.1**n for n in range(774)]
 """Of histograms, to 1e20 either side of 0: those of torch's SummaryWriter."""
 
+FILES = "events.out.tfevents.*"
+
 _numbers = count()
 
 
@@ -46,7 +48,10 @@ class EventLog:
         with self._refusing():
             if self._opened is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                place = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"
+                # Readers take files by their names, also where the clock was set back.
+                latest = max((_age(file) for file in self.folder.glob(FILES)), default=())
+                second = max(int(time.time()), latest[0] + 1 if latest else 0)
+                place = f"{second:010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"
                 self._opened = (self.folder / f"events.out.tfevents.{place}").open("wb")
                 self._record(Event(file_version="brain.Event:2", source_metadata=SourceMetadata(writer="dbn")))
             self._record(Event(summary=summarised, step=step))
@@ -133,7 +138,7 @@ class EventLog:
         one it meets. A torn last record is left out. No EventLog may be open on the folder, and a running
         TensorBoard must be restarted. InputError for a file that is damaged further up.
         """
-        files = sorted(folder.glob("events.out.tfevents.*"), key=_age)
+        files = sorted(folder.glob(FILES), key=_age)
         if not files:
             return
         # Should the process die before the others are gone, doing it again gives the same file.
@@ -147,7 +152,7 @@ class EventLog:
 
 def _age(file: Path) -> tuple[int, ...]:
     """The numbers in …tfevents.SECOND.HOST.PROCESS.COUNT, whose counts are not sorted as text: 10 comes after 9."""
-    return tuple(int(part) for part in file.name.split(".") if part.isdigit())
+    return tuple(int(part) for part in file.name.split(".") if part.isdecimal())
 
 
 def _write_kept(path: Path, files: Sequence[Path], keep: Callable[[str, int], bool]) -> None:

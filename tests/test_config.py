@@ -299,7 +299,7 @@ def test_flags_win_over_the_file(words, hidden, resume, file_first):
         ("seed: 1\nhiden: 3", "unknown option hiden in options.yaml, line 2: did you mean --hidden?"),
         ("config: other.yaml", "unknown option config in options.yaml, line 1"),
         ("no-resume: true", "unknown option no-resume in options.yaml"),
-        ("[1, 2]: 3", "unknown option"),
+        ("[1, 2]: 3", "a key is no option's name in options.yaml, line 1"),
         ("<<: {seed: 3}", "unknown option <<"),
         ("seed: 1\nhidden: 4\nseed: 1", "--seed is given twice in options.yaml, line 3."),
         ("batch-size: 1\nbatch_size: 2", "--batch-size is given twice in options.yaml, line 2."),

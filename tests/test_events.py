@@ -3,6 +3,7 @@
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
 
+from dbn import events as module
 from dbn.events import EventLog
 
 
@@ -195,3 +197,13 @@ def test_events_of_a_second_stay_in_their_order(tmp_path: Path) -> None:
         file.rename(tmp_path / f"events.out.tfevents.1700000000.host.77.{count}")
     EventLog.keep(tmp_path, lambda tag, step: True)
     assert curve(tmp_path, "layer1/kl") == [(9, 90.0), (10, 100.0)]
+
+
+def test_a_clock_that_is_set_back_leaves_events_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "events.out.tfevents.²").touch()
+    for second, epochs in ((1700000000, range(1, 3)), (1600000000, range(3, 4)), (1500000000, range(4, 6))):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda now=second: float(now)))
+        write_epochs(tmp_path, epochs)
+    assert curve(tmp_path, "layer1/kl") == [(epoch, 10.0 * epoch) for epoch in range(1, 6)]
+    EventLog.keep(tmp_path, lambda tag, step: True)
+    assert curve(tmp_path, "layer1/kl") == [(epoch, 10.0 * epoch) for epoch in range(1, 6)]

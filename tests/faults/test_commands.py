@@ -45,10 +45,14 @@ def impossible(name: str, option: Option) -> Iterator[list[str]]:
     if str in kind or Path in kind:
         if option.most == 1:
             yield ["a", "b"]
+        if Path in kind or name == "dataset":
+            yield ["p" * 5000]
+            yield ["p" * 300]
         return
     if kind & {int, float}:
         yield from ([word] for word in NO_NUMBERS)
         yield ["nan"]
+        yield ["1" + "0" * 40]
         if name not in ("ais", "freeze-epochs", "labels"):
             yield ["-1"]
     if Literal in kind and not kind & {int, float}:
