@@ -51,8 +51,14 @@ class Annealed(Harmonium):
         """W(β)ᵀ h, (B, V)."""
         of_rbm = self.path.rbm.visible_field(h)
         return (
-            torch.lerp(self.path.base.visible_field(h), of_rbm, self.beta) if self.path.coupled else of_rbm * self.beta
+            torch.lerp(self.path.base.visible_field(h), of_rbm, self.beta)
+            if self.path.coupled
+            else of_rbm.mul_(self.beta)
         )
+
+
+Place = float | Tensor | Annealed
+"""On a path: a position, or the model there."""
 
 
 @final
@@ -92,18 +98,23 @@ class Path:
         return torch.lerp(of_base, of_rbm, beta)
 
     @torch.no_grad()
-    def log_ratio(self, v: Tensor, product: Tensor, start: float | Tensor, end: float | Tensor) -> Tensor:
-        """log f_end(v) − log f_start(v), (B,), in nats. product: of v; start, end: positions as `at` takes.
+    def log_ratio(self, v: Tensor, product: Tensor, start: Place, end: Place) -> Tensor:
+        """log f_end(v) − log f_start(v), (B,), in nats. product: of v; start, end: positions, or what `at` gave there.
 
         The visible part, (end − start)·(θ_rbm − θ_base)·T(v), is no difference of two large energies.
         """
-        start, end = self._position(start), self._position(end)
+        (old, before), (new, after) = self._hidden_at(start), self._hidden_at(end)
         base, rbm = self.base.visible.natural(), self.rbm.visible.natural()
         slope = self.rbm.visible.dot({name: rbm[name] - base[name] for name in rbm}, v)
-        step = end - start
-        before, after = (_between(self.base.hidden, self.rbm.hidden, beta) for beta in (start, end))
-        hidden = after.log_partition(self.field(product, end)) - before.log_partition(self.field(product, start))
+        step = new - old
+        hidden = after.log_partition(self.field(product, new)) - before.log_partition(self.field(product, old))
         return slope * (step.squeeze(-1) if isinstance(step, Tensor) else step) + hidden
+
+    def _hidden_at(self, place: Place) -> tuple[float | Tensor, Units]:
+        if isinstance(place, Annealed):
+            return place.beta, place.hidden
+        beta = self._position(place)
+        return beta, _between(self.base.hidden, self.rbm.hidden, beta)
 
     @torch.no_grad()
     def base_log_partition(self) -> float:

@@ -118,8 +118,9 @@ def _set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, int], negatives: 
     """Both products of a batch's size. Each side: E[h | v], v, and the number to divide by."""
     (h_data, v_data, n_data), (h_negatives, v_negatives, n_negatives) = data, negatives
     # One product of both: where it is rounded, that is their small difference, not each of two large numbers.
-    h = torch.cat([h_negatives / n_negatives, h_data / -n_data]).to(rbm.product_dtype)
-    v = torch.cat([v_negatives, v_data]).to(rbm.product_dtype)
+    dtype = rbm.product_dtype
+    h = torch.cat([(h_negatives / n_negatives).to(dtype), (h_data / -n_data).to(dtype)])
+    v = torch.cat([v_negatives.to(dtype), v_data.to(dtype)])
     gradient_of(rbm.weight).copy_(product(h.T, v.T))
 
 
