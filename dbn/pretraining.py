@@ -118,17 +118,20 @@ def _fixed_pixels(x: Tensor, scaling: Scaling, generator: torch.Generator) -> Te
 
 
 def summary(records: Sequence[Mapping[str, float]]) -> str:
-    """A line a layer: its last measurements, and the seconds it took."""
+    """A line a layer: its last measurements, and the seconds it took; – for what was not finite, or is lost."""
     lines = ["layer  epochs  reconstruction error  KL (nats)  validation KL  free-energy gap  seconds"]
     for layer in sorted({record["layer"] for record in records}):
         of_layer = [record for record in records if record["layer"] == layer]
         last = of_layer[-1]
-        seconds = sum(record["seconds"] for record in of_layer)
-        lines.append(
-            f"{layer:5}  {last['epoch']:6}  {last['reconstruction_error']:20.2f}  {last['kl']:9.2f}  "
-            f"{last['valid_kl']:13.2f}  {last['free_energy_gap']:15.2f}  {seconds:7.1f}"
-        )
+        seconds = sum(record["seconds"] for record in of_layer if isinstance(record.get("seconds"), float))
+        widths = {"reconstruction_error": 20, "kl": 9, "valid_kl": 13, "free_energy_gap": 15}
+        cells = [_cell(last.get(name), width) for name, width in widths.items()]
+        lines.append("  ".join([f"{layer:5}", f"{last['epoch']:6}", *cells, f"{seconds:7.1f}"]))
     return "\n".join(lines)
+
+
+def _cell(value: Any, width: int) -> str:
+    return f"{value:{width}.2f}" if isinstance(value, float) else f"{'–':>{width}}"
 
 
 def pretrain_stack(

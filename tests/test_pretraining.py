@@ -445,6 +445,17 @@ def test_no_learning_rate_ends_in_another_error(visible: Any, rate: float, tmp_p
         assert None not in json.loads(line).values()
 
 
+def test_the_summary_shows_what_was_not_finite_or_is_lost_as_such() -> None:
+    whole = {"reconstruction_error": 1.25, "kl": 2.5, "valid_kl": 3.0, "free_energy_gap": -0.5, "seconds": 0.5}
+    records: list[dict[str, Any]] = [
+        {"layer": 1, "epoch": 1, **whole},
+        {"layer": 1, "epoch": 2, **whole, "kl": None, "valid_kl": "x", "seconds": 1.5},
+        {"layer": 2, "epoch": 1, "free_energy_gap": 10**400},
+    ]
+    cells = [line.split() for line in summary(records).splitlines()[1:]]
+    assert cells == [["1", "2", "1.25", "–", "–", "-0.50", "2.0"], ["2", "1", "–", "–", "–", "–", "0.0"]]
+
+
 @pytest.mark.parametrize(
     ("x", "options", "sentence"),
     [
