@@ -86,7 +86,10 @@ def _read_array(file: IO[bytes], size: int) -> NDArray:
     version = npy.read_magic(file)
     if version not in HEADERS:
         raise ValueError(f"version {version} of the format is for arrays with named fields")
-    shape, is_fortran, dtype = HEADERS[version](file)
+    try:
+        shape, is_fortran, dtype = HEADERS[version](file)
+    except MemoryError as error:  # of the parser, for what is nested too deep
+        raise ValueError("the header is no description of an array") from error
     if dtype.hasobject:
         raise HoldsObjects(dtype)
     needed = math.prod(shape) * dtype.itemsize

@@ -16,9 +16,7 @@ from dataclasses import field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, cast
 
-import tyro
 import yaml
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from dbn.checks import flag
 from dbn.config import to_dict
@@ -50,6 +48,8 @@ def run_script(
         sys.stdout.reconfigure(errors="backslashreplace")
     config: Config | None = None
     try:
+        from tqdm.contrib.logging import logging_redirect_tqdm  # here, where Ctrl-C ends in one line
+
         config = parse(config_class, description=description)
         if not several and _of_several():
             raise InputError("this script runs in one process: start it without torchrun")
@@ -148,6 +148,8 @@ def _begun_with(config_class: type[Config], given: Given, options: dict[str, Opt
 
 def _convert(config_class: type[Config], given: Given, options: dict[str, Option], description: str) -> Config:
     """Let tyro convert the values, and show `--config` in its help."""
+    import tyro  # here, where Ctrl-C ends in one line
+
     help_text = "A YAML file of options, named as here; flags win over it."
     file = Annotated[Path | None, tyro.conf.arg(help=help_text)]
     command = make_dataclass(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbn.arrays import HoldsObjects, read_arrays
-from dbn.errors import InputError
+from dbn.errors import InputError, is_out_of_memory
 from dbn.tables import Table, check_finite, checked_table
 
 SUFFIXES = (".npz", ".npy", ".csv")
@@ -54,6 +54,8 @@ def read_numpy(file: IO[bytes], name: str) -> Table:
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     except Exception as error:  # a damaged byte ends in zipfile, zlib, ast, a wrong length, …: many types
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"{name} is damaged or not a NumPy file, save it anew with numpy.save or numpy.savez"
         ) from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dbn import arrays
 from dbn.arrays import HoldsObjects
 from dbn.belief_net import DBN
-from dbn.errors import InputError
+from dbn.errors import InputError, is_out_of_memory
 from dbn.rbm import RBM
 from dbn.scaling import Scaling
 from dbn.storage import read_whole
@@ -105,6 +105,8 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # a stranger's bytes can fail a parser in any way
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"{path} is damaged or no {suffix} file of arrays: take another copy or save it anew"
         ) from error

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dbn.errors import InputError
+from dbn.errors import InputError, is_out_of_memory
 
 FORMAT = 2
 """Raised when an older dbn could no longer read what a newer one writes. Format 1 had no checksum."""
@@ -164,6 +164,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         del data
         is_whole = version == 1 or expected == _checksum(tensors, description)
     except Exception as error:  # a stranger's bytes can fail a parser in any way, and all mean the same
+        if is_out_of_memory(error):
+            raise
         raise damaged(path, "it is no safetensors file of dbn") from error
     if version not in (1, FORMAT):
         raise InputError(f"{path} has format {version!r}, and this dbn reads formats 1 to {FORMAT}: update dbn")

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dbn.errors import InputError
+from dbn.errors import InputError, is_out_of_memory
 from dbn.tables import Table, checked_table
 
 PROBE_SECONDS = 4.0
@@ -104,6 +104,8 @@ def load_named(name: str, data_dir: Path | None = None) -> Table:
         table = checked_table(name, x, y, x_test, y_test)
         return replace(table, classes=tuple(source.classes[int(label)] for label in table.classes))
     except Exception as error:  # torchvision asserts, indexes and unpacks: a damaged file ends in many types
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"{name}: the files in {folder} are damaged or cannot be read, remove {', '.join(source.files)} "
             "to have them fetched again"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dbn.belief_net import DBN
-from dbn.errors import InputError
+from dbn.errors import InputError, is_out_of_memory
 from dbn.mlp import unfilled_mlp
 from dbn.scaling import Scaling
 from dbn.storage import damaged, read_tensors, write_tensors
@@ -51,6 +51,8 @@ def load(path: Path | str) -> DBN:
         stack.load_state_dict(tensors, assign=True)
         is_stack = _describes(description, stack)
     except Exception as error:  # a description may lie in any way, and all mean the same
+        if is_out_of_memory(error):
+            raise
         raise damaged(file, "its weights are not those of the stack that it describes") from error
     if not is_stack:
         raise damaged(file, "its description is not that of a stack")
@@ -116,6 +118,8 @@ def load_classifier(path: Path | str) -> tuple[nn.Sequential, dict[str, Any]]:
         is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)
         is_fit = is_fit and is_scaling and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
     except Exception as error:  # as in `load`
+        if is_out_of_memory(error):
+            raise
         raise damaged(path, "its weights are not those of the network that it describes") from error
     if not is_fit:
         raise damaged(path, "its description is not that of a classifier")

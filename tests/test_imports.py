@@ -244,6 +244,13 @@ def test_what_help_waits_for_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
 
 
+def test_what_takes_long_is_imported_where_ctrl_c_ends_in_one_line() -> None:
+    code = (
+        "import sys, dbn.command_line, dbn.study_config; sys.exit(bool({'tyro', 'tqdm', 'torch'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
 def test_every_public_name_is_there_when_it_is_asked_for() -> None:
     code = "import dbn; print(*(getattr(dbn, name).__name__ for name in dbn.__all__))"
     result = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, timeout=120)

@@ -83,3 +83,17 @@ def test_a_process_that_may_not_grow(whole: Whole, launcher: Launcher, tmp_path:
     assert ended.status == 2, ended.err
     assert "there is not enough memory: lower --batch-size (now 30) or --hidden (now 500000)" in ended.err
     assert go_on(launcher, "cd", whole.copy(tmp_path / "other"), memory=2_000_000_000).status == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing else tells a process's size alike")
+def test_a_file_that_memory_is_too_small_for_is_not_called_damaged(
+    whole: Whole, launcher: Launcher, tmp_path: Path
+) -> None:
+    folder = whole.copy(tmp_path / "folder")
+    x = np.zeros((40, 500_000), np.uint8)
+    np.savez(folder / "wide.npz", x=x)
+    np.savez(folder / "model.npz", weight=x, visible_bias=x[0], hidden_bias=x[:, 0])
+    for script, words in (("pretrain", "--dataset wide.npz --run new"), ("evaluate", "--run model.npz")):
+        ended = launcher.run(script, words, folder, memory=8_000_000)
+        assert ended.status == 2, ended.err
+        assert re.match(rf"{script}\.py: error: there is not enough memory", ended.err), ended.err
