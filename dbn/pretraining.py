@@ -184,8 +184,10 @@ def is_complete(run: RunFolder, config: Pretraining) -> bool:
     try:
         if max(((each["layer"], each["epoch"]) for each in run.metrics()), default=None) != last:
             return False
-        written = load(run.path).state_dict()
-        read_tensors(run.path / ENCODER)
+        stack = load(run.path)
+        written, encoder = stack.state_dict(), read_tensors(run.path / ENCODER)[0]
+        if not all(value.equal(encoder[name]) for name, value in stack.encoder().state_dict().items()):
+            return False
         state = run.load_checkpoint()
         if state is None:
             return True

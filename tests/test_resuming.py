@@ -16,7 +16,7 @@ import torch
 from tiny import metrics, pictures, splits, stack
 
 import dbn
-from dbn import checkpoints, layer_training
+from dbn import checkpoints, layer_training, weights
 from dbn.belief_net import DBN
 from dbn.config import to_dict
 from dbn.datasets import splits_from_arrays
@@ -164,20 +164,28 @@ def test_a_stack_that_is_gone_or_damaged_is_written_again(
     assert (run / name).read_bytes() == sound
 
 
-def test_a_stack_of_fewer_epochs_is_not_taken_for_the_last(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed between the last checkpoint of a run that learns for longer and the writing of its stack."""
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_stack_of_fewer_epochs_is_not_taken_for_the_last(
+    written: int, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when so many of the two files of a run that learns for longer are written."""
+    write, done = weights.write_tensors, []
 
-    def kill(*_: object) -> None:
-        raise KeyboardInterrupt
+    def kill(path: Path, *content: Any) -> None:
+        if len(done) == written:
+            raise KeyboardInterrupt
+        write(path, *content)
+        done.append(path)
 
-    sound = train(run.parent / "whole", LONGER)
+    train(run.parent / "whole", LONGER)
     with monkeypatch.context() as patch:
-        patch.setattr("dbn.pretraining.save_stack", kill)
+        patch.setattr(weights, "write_tensors", kill)
         with pytest.raises(KeyboardInterrupt):
             train(run, LONGER, resume=True)
     assert not is_complete(RunFolder(run), LONGER)
     train(run, LONGER, resume=True)
-    assert load(run).layers[1].weight.equal(sound.layers[1].weight)
+    for name in ("dbn.safetensors", "encoder.safetensors"):
+        assert (run / name).read_bytes() == (run.parent / "whole" / name).read_bytes()
     assert is_complete(RunFolder(run), LONGER)
 
 
