@@ -10,6 +10,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -17,24 +18,35 @@ from torch.overrides import TorchFunctionMode
 LEAST = 2**22
 """Multiplications from which on oneDNN pays for its dearer call, some ten microseconds."""
 
+_is_transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+"""Whether torch.func is at work; where torch does not tell, it may be."""
+
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x·weightᵀ, (B, H), for x (B, V) and weight (H, V), either of which may be a transposed view."""
     eligible = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    if not eligible or len(x) * weight.numel() < LEAST or _differentiated(x, weight):
+    if not eligible or len(x) * weight.numel() < LEAST or _is_followed(x, weight):
         return x @ weight.T
-    onednn = _onednn_linear()
+    onednn = _onednn_linear() if torch.backends.mkldnn.enabled else None
     return x @ weight.T if onednn is None else onednn(x.contiguous(), weight)
 
 
-def _differentiated(*tensors: Tensor) -> bool:
-    """Whether autograd, which does not know oneDNN's operator, will ask for the gradient."""
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+def _is_followed(*tensors: Tensor) -> bool:
+    """Whether the product is differentiated, mapped or compiled by what does not know oneDNN's operator.
+
+    Forward derivatives would be left out without a word.
+    """
+    return (
+        (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
+        or _is_transforming()
+        or any(unpack_dual(tensor).tangent is not None for tensor in tensors)
+        or torch.compiler.is_compiling()
+    )
 
 
 @final
 class LinearByProduct(TorchFunctionMode):
-    """Within, the linear layers of any network, and what autograd makes of them, are computed by `product`."""
+    """Within, linear layers with a bias, on inputs (B, V), and their gradients are computed by `product`."""
 
     def __torch_function__(
         self,
@@ -82,7 +94,9 @@ def _onednn_linear() -> Callable[[Tensor, Tensor], Tensor] | None:
             result: Tensor = operator(x, weight, None, "none", [], None)
             return result
 
-        x, weight = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4).T
+        # Whatever the caller has made the default, as the answer is kept.
+        x, weight = (torch.arange(n, dtype=torch.float32, device="cpu") for n in (6, 12))
+        x, weight = x.view(2, 3), weight.view(3, 4).T
         return linear if torch.equal(linear(x, weight), x @ weight.T) else None
-    except (AttributeError, RuntimeError):
+    except (AttributeError, RuntimeError, TypeError):
         return None

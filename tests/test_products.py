@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 from enumeration import rng
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.testing import assert_close
 
 from dbn import products
@@ -107,6 +109,50 @@ def test_autograd_sees_the_product() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("of", ["input", "weight"])
+def test_forward_derivatives_see_the_product(of: str) -> None:
+    x, weight = factors(100, 784, 500)
+    tangents = (torch.ones_like(x), torch.zeros_like(weight)) if of == "input" else (x * 0, torch.ones_like(weight))
+    expected = tangents[0] @ weight.T + x @ tangents[1].T
+    assert_close(torch.func.jvp(product, (x, weight), tangents)[1], expected)
+    with torch.no_grad(), forward_ad.dual_level():
+        found = forward_ad.unpack_dual(product(*map(forward_ad.make_dual, (x, weight), tangents))).tangent
+    assert_close(found, expected)
+
+
+def test_transforms_and_exports_see_what_torch_knows(calls: list[tuple[int, ...]]) -> None:
+    class Module(torch.nn.Module):
+        def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+            return product(x, weight)
+
+    x, weight = factors(100, 784, 500)
+    assert_close(torch.func.vmap(product, (None, 0))(x, torch.stack([weight, -weight]))[1], -x @ weight.T)
+    graph = torch.export.export(Module(), (x, weight)).graph
+    assert not [node for node in graph.nodes if "mkldnn" in str(node.target)]
+    assert calls == []
+
+
+def test_onednn_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, calls: list[tuple[int, ...]]) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    x, weight = factors(100, 784, 500)
+    assert torch.equal(product(x, weight), x @ weight.T)
+    assert calls == []
+
+
+@there
+def test_the_trial_does_not_depend_on_defaults() -> None:
+    trial = products._onednn_linear.__wrapped__
+    with torch.device("meta"):
+        assert trial() is not None
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert trial() is not None
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_without_the_operator_torch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_onednn_linear", lambda: None)
     x, weight = factors(100, 784, 500)
@@ -119,15 +165,15 @@ def test_is_not_tried_without_avx512(capability: str, monkeypatch: pytest.Monkey
     assert products._onednn_linear.__wrapped__() is None
 
 
-def test_an_operator_of_other_meaning_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Operators:
-        class _linear_pointwise:
-            @staticmethod
-            def default(x: Tensor, weight: Tensor, *_: object) -> Tensor:
-                return x @ weight.T + 1
-
+@pytest.mark.parametrize(
+    "other",
+    [lambda x, weight, *_: x @ weight.T + 1, lambda x, weight: x @ weight.T, lambda x, weight, *_: (x @ weight.T,)],
+    ids=["meaning", "arguments", "result"],
+)
+def test_an_operator_with_another_is_not_taken(other: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+    operators = SimpleNamespace(_linear_pointwise=SimpleNamespace(default=other))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    monkeypatch.setattr(torch.ops, "mkldnn", Operators)
+    monkeypatch.setattr(torch.ops, "mkldnn", operators)
     assert products._onednn_linear.__wrapped__() is None
 
 
