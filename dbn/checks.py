@@ -14,7 +14,7 @@ from dbn.schedules import Schedule
 
 LARGEST, LARGEST_SEED = 10**12, 2**64 - 1
 LARGEST_NUMBER = 3e38
-"""Beyond it there is no number in single precision."""
+"""Little more is infinite in single precision."""
 SHOWN = 80
 """Characters of a path in an error."""
 

@@ -21,7 +21,7 @@ from dbn.runs import RunFolder
 from dbn.stopping import Stopped, stopping
 from dbn.storage import damaged, load_state, save_state
 from dbn.training import progress_bar
-from dbn.weights import save_classifier
+from dbn.weights import load_classifier, save_classifier
 
 CHECKPOINT_SECONDS = 30.0
 """At most, between two steps. After an epoch there is one as soon as it costs little: with few labels an epoch takes
@@ -263,10 +263,23 @@ def best_classifier(run: RunFolder) -> tuple[str, Path]:
         best = min(errors, key=lambda name: errors[name])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise damaged(run.path / RESULT, "it is not that of a comparison") from error
-    files = sorted((run.path / folder_name(best)).glob("seed-*/classifier.safetensors"))
-    if not files:
-        raise InputError(f"{run.path} holds no classifier of the arm {best}: run scripts/finetune.py again")
-    return best, files[0]
+    file = _classifier(run, best)
+    if file is None:
+        raise InputError(f"{run.path} holds no classifier of the arm {best}: have it written again with --resume")
+    return best, file
+
+
+def has_classifier(run: RunFolder, arm: str) -> bool:
+    """Whether the best classifier of that arm is there and sound."""
+    try:
+        file = _classifier(run, parse_arm(arm).name)
+        return file is not None and bool(load_classifier(file))
+    except InputError:  # it is written again
+        return False
+
+
+def _classifier(run: RunFolder, arm: str) -> Path | None:
+    return min((run.path / folder_name(arm)).glob("seed-*/classifier.safetensors"), default=None)
 
 
 def folder_name(arm: str) -> str:

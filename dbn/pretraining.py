@@ -59,7 +59,8 @@ def pretrain(
     options: the fields of `dbn.config.Pretraining`, such as epochs=10, learning_rate=0.1, seed=0.
 
     InputError for data or options that cannot be used, for a folder that holds something already, and when a layer
-    diverges. KeyboardInterrupt after Ctrl-C, once the step under way is done and a checkpoint written.
+    diverges. KeyboardInterrupt after Ctrl-C; with a run folder, once the step under way is done and a checkpoint
+    written.
     """
     if resume and overwrite:
         raise InputError("resume=True does not go with overwrite=True: one keeps the run, the other replaces it")

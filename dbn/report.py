@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dbn.comparison import RESULT, Chosen
+from dbn.comparison import RESULT, Chosen, has_classifier
 from dbn.errors import InputError
 from dbn.evaluation import mean_interval, paired_t_test
 from dbn.problem import Problem
@@ -45,15 +45,17 @@ def result(problem: Problem, chosen: Sequence[Chosen], test_errors: Mapping[str,
 
 
 def finished(run: RunFolder) -> str | None:
-    """The report of a comparison that is complete, from its result.json; None where there is none yet.
+    """The report of a comparison that is complete, from its result.json.
 
-    InputError when that file is damaged.
+    None where there is none yet, or a classifier is gone or damaged. InputError when result.json is damaged.
     """
     file = run.path / RESULT
     if not file.is_file():
         return None
     try:
-        return report(run.read_json(RESULT))
+        found = run.read_json(RESULT)
+        text = report(found)
+        return text if all(has_classifier(run, arm) for arm in found["arms"]) else None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise

@@ -437,7 +437,7 @@ def test_the_heading(errors: dict[str, list[float]], about: dict[str, Any], said
         ("{}", "is no run of finetune.py, which compares arms: name one"),
         ('{"arms": {}}', "is damaged"),
         ('{"arms": {"dbn": {}}}', "is damaged"),
-        ('{"arms": {"dbn": {"valid_error": [1.0]}}}', "holds no classifier of the arm dbn"),
+        ('{"arms": {"dbn": {"valid_error": [1.0]}}}', "holds no classifier of the arm dbn: .* --resume"),
     ],
 )
 def test_a_run_without_a_classifier_is_named(text: str | None, sentence: str, tmp_path: Path) -> None:

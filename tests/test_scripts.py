@@ -208,6 +208,21 @@ def test_resuming_what_is_finished_changes_nothing(folder: Path, tmp_path: Path)
     assert (snapshot(tmp_path), sorted(tmp_path.rglob("*"))) == before
 
 
+@pytest.mark.parametrize("spoil", [lambda data: None, lambda data: data[:-1] + bytes([data[-1] ^ 1])])
+def test_a_classifier_that_is_gone_or_damaged_is_written_again(
+    spoil: Callable[[bytes], bytes | None], folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    before = snapshot(tmp_path)
+    (file,) = (tmp_path / "runs" / "fine" / "dbn").rglob("classifier.safetensors")
+    data = spoil(file.read_bytes())
+    file.unlink()
+    if data is not None:
+        file.write_bytes(data)
+    assert "nothing was done" not in run("finetune", "--resume --run runs/fine", tmp_path)
+    assert snapshot(tmp_path) == before
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"seeds": [0], "arms": {"a": null}}', '{"seeds": 1}'])
 def test_a_damaged_result_is_no_table(
     text: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
