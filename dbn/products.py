@@ -37,10 +37,10 @@ def _is_followed(*tensors: Tensor) -> bool:
     Forward derivatives would be left out without a word.
     """
     return (
-        (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
+        torch.compiler.is_compiling()
+        or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
         or _is_transforming()
         or any(unpack_dual(tensor).tangent is not None for tensor in tensors)
-        or torch.compiler.is_compiling()
     )
 
 

@@ -301,12 +301,16 @@ def test_checkpoints_take_no_more_than_their_share(
     """Where an epoch takes a second; nothing is waited for, and a checkpoint costs what it is said to."""
     clock, done = [0.0], []
 
+    def save(run: RunFolder, state: dict[str, Any], *files: Path) -> None:
+        done.append(state["fit"]["epoch"])
+        assert files == tuple(run.path.rglob("events.out.tfevents.*"))  # which must be on the disk before
+
     def log(*_: object) -> None:
         clock[0] += 1.001
 
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(RunFolder, "log", log)
-    monkeypatch.setattr(RunFolder, "save_checkpoint", lambda run, state, *files: done.append(state["fit"]["epoch"]))
+    monkeypatch.setattr(RunFolder, "save_checkpoint", save)
     monkeypatch.setattr(Checkpoint, "seconds_apart", property(lambda checkpoint: cost / SHARE))
     compare(tmp_path / "run", problem(init=("he_normal",), learning_rate=(0.05,), seeds=1, epochs=5))
     assert done == wanted

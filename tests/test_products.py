@@ -130,6 +130,7 @@ def test_transforms_and_exports_see_what_torch_knows(calls: list[tuple[int, ...]
     assert_close(torch.func.vmap(product, (None, 0))(x, torch.stack([weight, -weight]))[1], -x @ weight.T)
     graph = torch.export.export(Module(), (x, weight)).graph
     assert not [node for node in graph.nodes if "mkldnn" in str(node.target)]
+    assert_close(torch.compile(product, backend="eager", fullgraph=True)(x, weight), x @ weight.T)
     assert calls == []
 
 

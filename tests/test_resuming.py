@@ -147,8 +147,20 @@ def test_a_complete_run_is_left_as_it_is(average: float | None, keeps_checkpoint
     assert contents(run) == before
     assert resumed.description() == whole.description()
     assert not resumed.training
+    assert not any(parameter.requires_grad for parameter in resumed.parameters())
     for name, value in whole.state_dict().items():
         assert resumed.state_dict()[name].equal(value)
+
+
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_what_tells_of_fewer_epochs_is_not_complete(has_checkpoint: bool, run: Path) -> None:
+    """The checkpoint, where a kill came between it and the line of the last epoch; metrics.jsonl, where it is gone."""
+    assert is_complete(RunFolder(run), SMALL)
+    if has_checkpoint:
+        RunFolder(run).log(metrics(run)[-1] | {"epoch": LONGER.epochs[-1]})
+    else:
+        shutil.rmtree(run / "checkpoint")
+    assert not is_complete(RunFolder(run), LONGER)
 
 
 @pytest.mark.parametrize("name", ["dbn.safetensors", "encoder.safetensors"])
