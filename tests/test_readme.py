@@ -17,6 +17,7 @@ from dbn.study_config import StudyConfig
 ROOT = Path(__file__).parents[1]
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(ROOT / "scripts")
+    from benchmark import BenchmarkConfig
     from svm import SvmConfig
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGS = {
@@ -26,6 +27,7 @@ CONFIGS = {
     "sample": SampleConfig,
     "study": StudyConfig,
     "svm": SvmConfig,
+    "benchmark": BenchmarkConfig,
     "predict": PredictConfig,
 }
 
