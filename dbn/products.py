@@ -1,7 +1,7 @@
 """The matrix product of float32 on a CPU, by the faster of the two libraries that torch carries.
 
-`torch.mm` takes MKL for it, which does not use the AVX-512 units of AMD's processors; oneDNN does, and is about twice
-as fast there (see scripts/benchmark.py). Both compute in float32 throughout, and differ by rounding.
+`torch.mm` takes MKL for it; on an AMD processor with AVX-512 oneDNN was measured to be about twice as fast (see
+docs/speed.md). Both compute in float32 throughout, and differ by rounding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
