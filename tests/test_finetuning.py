@@ -12,6 +12,7 @@ import torch
 from tiny import CLASSES, pictures, splits, stack
 from torch import Tensor, nn
 
+from dbn import products
 from dbn.belief_net import DBN
 from dbn.datasets import Splits, splits_from_arrays
 from dbn.dropout import SeededDropout, with_dropout
@@ -221,6 +222,26 @@ def test_the_training_loss_is_the_mean_over_examples() -> None:
         loss = torch.nn.functional.cross_entropy(fit.network(made.scaling(train.x)), labels_of(train)).item()
     (record,) = fit.epochs()
     assert record["train_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("float32", 8), pytest.param("bf16", 0, marks=BF16)], ids=["float32", "bf16"]
+)
+def test_a_step_in_float32_takes_the_faster_product(
+    precision: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three layers forward, their weights' gradients, and the inputs' of all but the lowest."""
+    seen: list[Tensor] = []
+    multiply = products.product
+
+    def watched(x: Tensor, weight: Tensor) -> Tensor:
+        seen.append(x)
+        return multiply(x, weight)
+
+    monkeypatch.setattr(products, "product", watched)
+    fit = Fit(problem(precision=precision), XAVIER, 0.1, 5)
+    fit._step(torch.arange(10), 1, 0)
+    assert len(seen) == expected
 
 
 @BF16
