@@ -97,7 +97,8 @@ class Comparison:
                     rate: [self._fit(Key(arm.name, rate, s, "tune"), arm, bar) for s in self.problem.seeds]
                     for rate in self.rates
                 }
-            rate = min(self.rates, key=lambda rate: math.fsum(outcome.valid_error for outcome in tuned[rate]))
+            # Rounded, since sums that are equal on paper differ by their last digits.
+            rate = min(self.rates, key=lambda rate: round(math.fsum(each.valid_error for each in tuned[rate]), 6))
             final = tuned[rate]
             if self.problem.config.refit:
                 with progress_bar(

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import update_bn
 from dbn import ranks
 from dbn.datasets import Examples
 from dbn.dropout import with_dropout
-from dbn.evaluation import predict
+from dbn.evaluation import predict, share_wrong
 from dbn.initializers import Arm
 from dbn.mlp import linear_layers
 from dbn.outcomes import Outcome, check_outcome
@@ -205,7 +205,7 @@ class Fit:
         if self.valid is not None and ranks.is_first():
             logits = predict(self.kept, self.problem.scaling, self.valid.x)
             y = labels_of(self.valid)
-            record["valid_error"] = 100.0 * (logits.argmax(1) != y).float().mean().item()
+            record["valid_error"] = share_wrong(logits, y)
             record["valid_loss"] = F.cross_entropy(logits, y).item()
         record = ranks.from_first(record)  # all stop together
         self.diverged = not math.isfinite(record["train_loss"])

@@ -29,7 +29,7 @@ def result(problem: Problem, chosen: Sequence[Chosen], test_errors: Mapping[str,
             "activation": each.arm.activation,
             "normalise": problem.description(each.arm)["normalise"],
             "best_epoch": [outcome.best_epoch for outcome in each.tuned],
-            "diverged": sum(outcome.diverged for outcome in each.tuned),
+            "diverged": sum(a.diverged or b.diverged for a, b in zip(each.tuned, each.final, strict=True)),
             "seconds": [outcome.seconds for outcome in each.final],
         }
     return {

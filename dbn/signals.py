@@ -153,9 +153,10 @@ def _slope(elementwise: nn.Module, x: Tensor) -> Tensor:
 
 
 def _singular_values(jacobian: Tensor) -> Tensor:
-    # LAPACK refuses what is not finite; a network that explodes shall be measured all the same.
+    # LAPACK refuses what is not finite; a network that explodes shall be measured all the same. On the CPU, since not
+    # every torch has this decomposition on MPS, and it is wanted twice a network.
     finite = jacobian.isfinite().all()
-    found: Tensor = torch.linalg.svdvals(torch.where(finite, jacobian, 0.0))
+    found: Tensor = torch.linalg.svdvals(torch.where(finite, jacobian, 0.0).cpu()).to(jacobian.device)
     return torch.where(finite, found, torch.nan)
 
 

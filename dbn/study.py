@@ -199,7 +199,7 @@ class Study:
                 "learning_rate": chosen.learning_rate,
                 "best_epoch": tuned.best_epoch,
                 "epochs": len(tuned.history),
-                "diverged": tuned.diverged,
+                "diverged": tuned.diverged or final.diverged,
                 "seconds": final.seconds,
             }
             for seed, error, tuned, final in zip(problem.seeds, errors, chosen.tuned, chosen.final, strict=True)

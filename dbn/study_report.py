@@ -195,14 +195,20 @@ def _stacks_sentence(study: Study) -> str:
 
 
 def _signals(study: Study, found: Results) -> list[str]:
-    """How signals pass at the start, a table a network and activation, where the labels are the last of `labels`."""
-    groups: dict[str, dict[str, list[LayerSignal]]] = {}
+    """How signals pass at both ends of training, a table a network and activation.
+
+    Where there are several numbers of labels, the networks are those of the last.
+    """
+    groups: dict[str, dict[str, dict[str, list[LayerSignal]]]] = {}
     for unit in found:
         title = ", ".join(filter(None, [f"{unit.shape} hidden units", unit.activation]))
-        groups.setdefault(title, {})[unit.arm] = _mean(read_signals(study, unit)["start"])
-    parts = ["## Signals at the start, mean over seeds"] if groups else []
-    for title, arms in groups.items():
-        parts += [f"### {title}", f"```\n{comparison_table(arms)}\n```"]
+        for moment, seeds in read_signals(study, unit).items():
+            groups.setdefault(title, {}).setdefault(moment, {})[unit.arm] = _mean(seeds)
+    parts = []
+    for moment, when in (("start", "at the start"), ("end", "after training")) if groups else ():
+        parts.append(f"## Signals {when}, mean over seeds")
+        for title, moments in groups.items():
+            parts += [f"### {title}", f"```\n{comparison_table(moments[moment])}\n```"]
     if groups:
         parts.append(
             "×: the factor a hidden layer has on the spread of pre-activations (over all, and about each unit's mean), "

@@ -19,6 +19,9 @@ from dbn.study_report import Results, labels_of_unit, read_signals, report, resu
 from dbn.training import progress_bar
 from dbn.workers import carry_out, threads_each
 
+SIGNALS = ("z_std", "example_std", "gradient_std", "saturated", "dead", "singular_mean")
+"""What the picture of a study shows of every layer."""
+
 
 def carry_out_study(study: Study, *, figures: bool = True, progress: bool = False) -> str:
     """Do what is not done yet, and give study.md, which stands in the run folder with results.jsonl and figures.
@@ -114,7 +117,8 @@ def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], A
             "after training": {arm: signals["end"] for arm, signals in last.items()},
         }
         title = _joined(f"{shape} hidden units", activation)
-        yield f"signals-{_dashed(shape, activation)}", partial(signal_by_layer, moments, title=title, order=order)
+        draw = partial(signal_by_layer, moments, title=title, order=order, quantities=SIGNALS)
+        yield f"signals-{_dashed(shape, activation)}", draw
     for cell, units in groupby(found, lambda unit: unit.cell):
         group = list(units)
         curves = {unit.arm: _curve(study, unit, found[unit][0]["learning_rate"]) for unit in group}

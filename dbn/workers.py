@@ -18,6 +18,11 @@ from dbn.stopping import Stopped
 
 Task = TypeVar("Task")
 
+ENDED = (
+    "a worker was ended from outside, as by a machine that is short of memory: go on with --resume, and with fewer "
+    "--workers"
+)
+
 
 def threads_each(workers: int) -> int:
     """The cores that this process may use, shared among workers."""
@@ -51,7 +56,7 @@ def carry_out(
             processes[-1].start()
             theirs.close()
             doing[ours] = left.popleft()
-            ours.send(doing[ours])
+            _say(ours, doing[ours])
         while doing:
             ready: list[Any] = wait(list(doing))
             for link in ready:
@@ -59,7 +64,7 @@ def carry_out(
                 _check(link)
                 if left:
                     doing[link] = left.popleft()
-                    link.send(doing[link])
+                    _say(link, doing[link])
                 yield task
     finally:
         for process in processes:
@@ -80,15 +85,19 @@ def _alone(prepare: Callable[[], Callable[[Task], None]], tasks: Sequence[Task],
         torch.set_num_threads(before)
 
 
+def _say(link: Any, task: Any) -> None:
+    try:
+        link.send(task)
+    except ConnectionError:
+        raise InputError(ENDED) from None
+
+
 def _check(link: Any) -> None:
     """Raise what ended a task, if anything did."""
     try:
         failure = link.recv()
-    except EOFError:
-        raise InputError(
-            "a worker was ended from outside, as by a machine that is short of memory: go on with --resume, and with "
-            "fewer --workers"
-        ) from None
+    except (EOFError, ConnectionError):  # the latter where it had not read its task yet
+        raise InputError(ENDED) from None
     if failure is not None:
         expected, text = failure
         raise InputError(text) if expected else RuntimeError(text)

@@ -168,6 +168,8 @@ def test_the_test_set_is_touched_at_the_end_only(monkeypatch: pytest.MonkeyPatch
         ({0.3: [9.0, 1.0, 4.0], 0.02: [5.0, 5.0, 5.0]}, 0.3),
         ({0.3: [9.0, 9.0, 1.0], 0.02: [5.0, 5.0, 5.0]}, 0.02),
         ({0.3: [4.0, 5.0, 6.0], 0.02: [6.0, 5.0, 4.0]}, 0.02),
+        # Seven wrong of nine in all under both: as floats the sum is greater under 0.02.
+        ({0.3: [100 * 3 / 9, 100 * 4 / 9, 0.0], 0.02: [100 * 1 / 9, 100 * 6 / 9, 0.0]}, 0.02),
     ],
 )
 def test_an_arm_keeps_the_rate_of_least_mean_validation_error(
@@ -329,6 +331,16 @@ def test_divergence_is_counted(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "run" / "result.json").read_text())
     assert found["arms"]["he_normal"]["diverged"] == 2
     assert "(diverged under 2 of 2 seeds)" in table(found)
+
+
+def test_a_refit_that_diverges_is_counted() -> None:
+    made = problem(init=("he_normal",), refit=True)
+    tuned, final = (
+        [Outcome({}, 1, [{"valid_error": 1.0, "seconds": 1.0}], diverged=seed in which) for seed in (5, 6, 7)]
+        for which in ((5,), (5, 7))
+    )
+    chosen = [Chosen(parse_arm("he_normal"), 0.1, tuned, final)]
+    assert result(made, chosen, {"he_normal": [1.0, 2.0, 3.0]})["arms"]["he_normal"]["diverged"] == 2
 
 
 # What is said

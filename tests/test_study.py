@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tiny import curves, events, metrics, save_pictures, stack
 
 from dbn import comparison as comparison_room
+from dbn import workers
 from dbn.belief_net import DBN
 from dbn.command_line import run_script
 from dbn.comparison import Comparison
@@ -428,6 +431,22 @@ def test_what_ends_a_task_ends_the_work_and_is_told(
         list(carry_out(partial(obedient, tmp_path), ["a", word, "b"], workers=2, threads=1))
 
 
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError])
+def test_a_worker_that_ends_while_it_starts_is_told_of_too(error: type[Exception]) -> None:
+    def ended() -> None:
+        raise error
+
+    with pytest.raises(InputError, match="go on with --resume"):
+        workers._check(SimpleNamespace(recv=ended))
+
+
+def test_a_worker_that_is_gone_takes_no_task() -> None:
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    theirs.close()
+    with ours, pytest.raises(InputError, match="go on with --resume"):
+        workers._say(ours, "a")
+
+
 def test_one_worker_takes_tasks_in_order_and_leaves_threads_alone(tmp_path: Path) -> None:
     before, seen = torch.get_num_threads(), []
     made = carry_out(lambda: lambda task: seen.append((task, torch.get_num_threads())), [3, 1], workers=1, threads=2)
@@ -602,10 +621,14 @@ def test_there_is_a_figure_of_everything(finished: Study) -> None:
 
 def test_figures_show_the_results(finished: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, Any] = {}
+    shown: list[tuple[str, ...]] = []
+
+    def watched(data: Any, *, title: str, order: Any, name: str, quantities: tuple[str, ...] = ()) -> None:
+        drawn.setdefault((name, title), data)
+        shown.append(quantities)
+
     for name in ("error_against_labels", "error_against_depth", "learning_curves", "signal_by_layer"):
-        monkeypatch.setattr(
-            f"dbn.study_run.{name}", lambda data, title, order, name=name: drawn.setdefault((name, title), data)
-        )
+        monkeypatch.setattr(f"dbn.study_run.{name}", partial(watched, name=name))
     monkeypatch.setattr("dbn.study_run.save", lambda figure, path: None)
     carry_out_study(finished)
     found = lines(finished.config.run)
@@ -627,6 +650,7 @@ def test_figures_show_the_results(finished: Study, monkeypatch: pytest.MonkeyPat
     assert [curve[epoch][seed] for seed, epoch in enumerate(best)] == valid
     signals = drawn["signal_by_layer", "7 hidden units"]
     assert list(signals) == ["at the start", "after training"]
+    assert any({"saturated", "dead"} <= {*quantities} for quantities in shown)
     assert (
         signals["at the start"]["xavier_uniform"]
         == json.loads((finished.folder(unit) / "signals.json").read_text())["start"]
