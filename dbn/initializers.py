@@ -71,6 +71,12 @@ class Arm:
     parameters: tuple[tuple[str, float], ...] = ()
     """Those that were given."""
 
+    @property
+    def meaning(self) -> tuple[str, str, dict[str, float | None]]:
+        """Alike for two spellings of one arm: the start, the activation, and all parameters, given or not."""
+        known = {} if self.start == "dbn" else inspect.signature(INITIALIZERS[self.start]).parameters
+        return self.start, self.activation, {name: each.default for name, each in known.items()} | dict(self.parameters)
+
     def initializer(self, stack: DBN | None) -> Initializer:
         """The start under its parameters; from the stack for `dbn`."""
         if self.start != "dbn":

@@ -72,8 +72,9 @@ class Problem:
     def _check_arms(self) -> None:
         arms = [parse_arm(text) for text in self.config.init]
         for arm in arms:
-            if [each.name for each in arms].count(arm.name) > 1:
-                raise InputError(f"--init names {arm.name} more than once")
+            alike = [each.name for each in arms if each.meaning == arm.meaning]
+            if len(alike) > 1:
+                raise InputError(f"--init names {arm.name} more than once, as {' and '.join(alike)}: keep one")
             if self.initializer(arm, self.config.seed).normalise:
                 self._check_last_batch(arm)
 

@@ -223,9 +223,22 @@ def test_a_batch_of_one_cannot_be_normalised(options: dict[str, Any], n: int) ->
         problem("batch_norm", **{**options, "refit": False})
 
 
-def test_one_arm_in_two_spellings_is_refused() -> None:
-    with pytest.raises(InputError, match=re.escape("--init names normal(std=1) more than once")):
-        problem("normal(std=1)", "normal(std = 1)")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("normal(std=1)", "normal(std = 1)"),
+        ("normal(std=1)", "normal(std=1.0):sigmoid"),
+        ("xavier_uniform", "xavier_uniform:sigmoid"),
+        ("xavier_uniform", "xavier_uniform(bias=0)"),
+    ],
+)
+def test_one_arm_in_two_spellings_is_refused(one: str, other: str) -> None:
+    with pytest.raises(InputError, match=f"--init names {re.escape(one)} more than once, as "):
+        problem(one, other)
+
+
+def test_arms_that_differ_in_one_thing_are_two() -> None:
+    problem("xavier_uniform", "xavier_normal", "xavier_uniform:tanh", "xavier_uniform(bias=0.01)", "dbn", "dbn:tanh")
 
 
 # What theory says of the starts that fail
