@@ -41,7 +41,7 @@ from dbn.pretraining import pretrain_stack, unlabelled
 from dbn.problem import Problem
 from dbn.runs import RunFolder
 from dbn.scaling import Scaling
-from dbn.signals import measure
+from dbn.signals import LayerSignal, comparison_table, measure
 from dbn.study import Study
 from dbn.study_config import StudyConfig, StudyTraining
 from dbn.study_grid import Unit
@@ -216,6 +216,22 @@ def test_activations_are_an_axis_of_their_own(folder: Path, tmp_path: Path) -> N
         "### 7-5 hidden units, relu",
     ]
     assert "±" not in text.split("## Test error")[1].split("## Signals")[0]  # one seed
+
+
+def test_signals_of_both_ends_of_training_are_told(finished: Study) -> None:
+    """Of the networks of most labels, the mean of every number over seeds."""
+    text = (finished.config.run / "study.md").read_text()
+    for moment, title in (("start", "at the start"), ("end", "after training")):
+        arms = {}
+        for arm in FITS["init"]:
+            found = json.loads((finished.folder(Unit(24, (7, 5), "", arm)) / "signals.json").read_text())[moment]
+            arms[arm] = [
+                LayerSignal(**{name: sum(layer[name] for layer in seeds) / 3 for name in seeds[0]})
+                for seeds in zip(*found, strict=True)
+            ]
+        section = text.split(f"## Signals {title}, mean over seeds\n")[1].split("\n## ")[0]
+        shown = section.split("### 7-5 hidden units\n")[1].split("```\n")[1]
+        assert shown.strip() == comparison_table(arms).strip()
 
 
 # Stacks
