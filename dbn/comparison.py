@@ -4,7 +4,6 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any, NamedTuple
@@ -14,8 +13,9 @@ from dbn.errors import InputError
 from dbn.evaluation import error_rate
 from dbn.events import EventLog
 from dbn.finetuning import Fit
+from dbn.fit_events import Moments, conclude, go_back, show_epoch, tag_prefix
 from dbn.initializers import Arm, parse_arm
-from dbn.outcomes import Outcome, check_outcome
+from dbn.outcomes import Chosen, Outcome, check_outcome
 from dbn.problem import Problem, labels_of
 from dbn.runs import RunFolder
 from dbn.stopping import Stopped, stopping
@@ -30,9 +30,6 @@ milliseconds, and a checkpoint as long."""
 RESULT = "result.json"
 """What tells that a comparison is complete: it is written last."""
 
-OF_ALL = ("init", "seeds")
-"""Options that say which fits there are, and nothing of one."""
-
 
 class Key(NamedTuple):
     """Which fit of a comparison."""
@@ -42,17 +39,6 @@ class Key(NamedTuple):
     seed: int
     stage: str
     """"tune", or "refit" on training and validation examples together."""
-
-
-class Chosen(NamedTuple):
-    """An arm under the learning rate it keeps."""
-
-    arm: Arm
-    learning_rate: float
-    tuned: list[Outcome]
-    """By seed: fits that were validated."""
-    final: list[Outcome]
-    """By seed: fits that are tested; the same ones unless they were trained anew on all labels."""
 
 
 class Comparison:
@@ -153,13 +139,12 @@ class Comparison:
                     after_epoch()
             return fit.outcome()
         folder = self.folder(key.arm, key.seed)
-        prefix = self._prefix(key)
-        EventLog.keep(folder, lambda tag, step: not tag.startswith(f"{prefix}/") or step <= fit.epoch)
+        prefix = tag_prefix(key.learning_rate, key.stage, several=len(self.rates) > 1)
+        go_back(folder, prefix, fit.epoch)
         with self.run.checkpoint, EventLog(folder) as events, stopping() as asked:
             for record in fit.epochs():
                 self.run.log({**key._asdict(), **record})
-                events.scalars(_shown(record), prefix=prefix, step=int(record["epoch"]))
-                events.flush()
+                show_epoch(events, prefix, fit)
                 files = [events.file] if events.file else []
                 bar.set_postfix({"seed": key.seed, "valid error": f"{record.get('valid_error', math.nan):.2f} %"})
                 bar.update()
@@ -178,18 +163,13 @@ class Comparison:
         try:
             outcome = Outcome(**state)
             network = self.problem.network(arm, key.seed)
-            check_outcome(network, outcome.weights, outcome.best_epoch, outcome.history, len(outcome.history))
+            kept = outcome.weights, outcome.best_epoch, outcome.history, outcome.signals
+            check_outcome(network, *kept, len(outcome.history))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise self._foreign(file) from error
         if not outcome.history or not outcome.best_epoch or type(outcome.diverged) is not bool:
             raise self._foreign(file)
         return outcome
-
-    def _prefix(self, key: Key) -> str:
-        """Of the tags in TensorBoard: a tuning run of several has a name of its own."""
-        if key.stage == "refit":
-            return "refit"
-        return "finetune" if len(self.rates) == 1 else f"learning-rate-{key.learning_rate}"
 
     def _file(self, key: Key) -> Path:
         name = f"{folder_name(key.arm)}-{key.learning_rate}-{key.seed}-{key.stage}.safetensors"
@@ -210,46 +190,27 @@ class Comparison:
             network.load_state_dict(outcome.weights)
             yield error_rate(network.eval(), self.problem.scaling, test.x, labels_of(test))
 
-    def write(self, chosen: Sequence[Chosen], test_errors: dict[str, list[float]]) -> None:
-        """Curves and rows for TensorBoard, and each arm's best classifier (by validation error)."""
+    def write(self, chosen: Sequence[Chosen], test_errors: dict[str, list[float]]) -> dict[str, list[Moments]]:
+        """Curves and rows for TensorBoard, and each arm's best classifier (by validation error).
+
+        By arm and seed: the signals, where they are asked for.
+        """
+        signals: dict[str, list[Moments]] = {}
         for each in chosen:
-            for seed, tuned, error in zip(self.problem.seeds, each.tuned, test_errors[each.arm.name], strict=True):
-                self._write_events(each, seed, tuned, error)
+            name = each.arm.name
+            for seed, error in zip(self.problem.seeds, test_errors[name], strict=True):
+                folder = self.folder(name, seed)
+                found = conclude(folder, self.problem, each, seed, error, several=len(self.rates) > 1)
+                signals.setdefault(name, []).extend([] if found is None else [found])
             errors = [outcome.valid_error for outcome in each.tuned]
             best = errors.index(min(errors))
             seed = self.problem.seeds[best]
             network = self.problem.network(each.arm, seed)
             network.load_state_dict(each.final[best].weights)
             save_classifier(
-                self.folder(each.arm.name, seed) / "classifier.safetensors",
-                network,
-                self.problem.description(each.arm),
+                self.folder(name, seed) / "classifier.safetensors", network, self.problem.description(each.arm)
             )
-
-    def _write_events(self, chosen: Chosen, seed: int, tuned: Outcome, test_error: float) -> None:
-        folder = self.folder(chosen.arm.name, seed)
-        several = len(self.rates) > 1
-        written_here = ("finetune/", "hparam/") if several else ("finetune/test_error", "hparam/")
-        EventLog.keep(folder, lambda tag, _: not tag.startswith(written_here))
-        config = self.problem.config
-        with EventLog(folder) as events:
-            for record in tuned.history if several else ():
-                events.scalars(_shown(record), prefix="finetune", step=int(record["epoch"]))
-            events.scalars({"test_error": test_error}, prefix="finetune", step=tuned.best_epoch)
-            events.hparams(
-                {
-                    "arm": chosen.arm.name,
-                    "activation": chosen.arm.activation,
-                    "hidden": list(self.problem.hidden),
-                    **{each.name: getattr(config, each.name) for each in fields(config) if each.name not in OF_ALL},
-                    **config.resolved(),
-                    "labels": self.problem.labels,
-                    "valid_labels": self.problem.valid_labels,
-                    "learning_rate": chosen.learning_rate,
-                    "seed": seed,
-                },
-                {"hparam/test_error": test_error, "hparam/valid_error": tuned.valid_error},
-            )
+        return signals
 
 
 def best_classifier(run: RunFolder) -> tuple[str, Path]:
@@ -286,7 +247,3 @@ def _classifier(run: RunFolder, arm: str) -> Path | None:
 def folder_name(arm: str) -> str:
     """The folder of an arm: its name, without the colon where the file system forbids it."""
     return arm.replace(":", "-") if os.name == "nt" else arm
-
-
-def _shown(record: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in record.items() if name != "epoch"}

@@ -130,8 +130,11 @@ class EventLog:
         self.close()
 
     @staticmethod
-    def keep(folder: Path, keep: Callable[[str, int], bool]) -> None:
+    def keep(folder: Path, keep: Callable[[str, int], bool], rename: Callable[[str], str] = str) -> None:
         """Rewrite the folder's event files as one that holds each (tag, step) once, and only where `keep` says so.
+
+        `rename` comes first: two tags may become one, and `keep` is asked for the new name. Steps are put in order,
+        since TensorBoard forgets what it has read of a curve when a lower step follows.
 
         For going on from a checkpoint: epochs after it will come again. A layout of charts stays, the first if
         there were several, until `chart` is called again; the HPARAMS row goes, since TensorBoard shows the first
@@ -142,7 +145,7 @@ class EventLog:
         if not files:
             return
         # Should the process die before the others are gone, doing it again gives the same file.
-        write_whole(files[0], lambda path: _write_kept(path, files, keep))
+        write_whole(files[0], lambda path: _write_kept(path, files, keep, rename))
         try:
             for file in files[1:]:
                 file.unlink()
@@ -155,7 +158,9 @@ def _age(file: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in file.name.split(".") if part.isdecimal())
 
 
-def _write_kept(path: Path, files: Sequence[Path], keep: Callable[[str, int], bool]) -> None:
+def _write_kept(
+    path: Path, files: Sequence[Path], keep: Callable[[str, int], bool], rename: Callable[[str], str]
+) -> None:
     seen: set[tuple[str, int]] = set()
 
     def is_kept(tag: str, step: int) -> bool:
@@ -166,8 +171,10 @@ def _write_kept(path: Path, files: Sequence[Path], keep: Callable[[str, int], bo
 
     with path.open("wb") as file:
         records = RecordWriter(file)
-        for number, event in enumerate(_events(files)):
+        for number, event in enumerate(sorted(_events(files), key=lambda event: event.step)):
             if event.HasField("summary"):
+                for value in event.summary.value:
+                    value.tag = rename(value.tag)
                 values = [value for value in event.summary.value if is_kept(value.tag, event.step)]
                 del event.summary.value[:]
                 event.summary.value.extend(values)

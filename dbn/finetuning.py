@@ -21,7 +21,7 @@ from dbn.dropout import with_dropout
 from dbn.evaluation import predict, share_wrong
 from dbn.initializers import Arm
 from dbn.mlp import linear_layers
-from dbn.outcomes import Outcome, check_outcome
+from dbn.outcomes import Outcome, Signals, check_outcome
 from dbn.problem import Problem, labels_of
 from dbn.products import LinearByProduct
 from dbn.randomness import stream_seed
@@ -102,6 +102,8 @@ class Fit:
         """The record of every epoch done."""
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
+        self.signals: Signals = {}
+        """Measured so far."""
         self.diverged = False
         """Whether the loss is no longer finite: a result of that start and learning rate, and the end of the fit."""
 
@@ -219,7 +221,7 @@ class Fit:
 
     def outcome(self) -> Outcome:
         """What remains when all is done."""
-        return Outcome(self.best_weights, self.best_epoch, self.history, self.diverged)
+        return Outcome(self.best_weights, self.best_epoch, self.history, self.diverged, self.signals)
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, for any number of ranks; collective."""
@@ -236,6 +238,7 @@ class Fit:
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
             "history": self.history,
+            "signals": self.signals,
             "diverged": self.diverged,
         }
 
@@ -245,7 +248,7 @@ class Fit:
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.position = state["position"]
         self.loss = state["loss"] if ranks.is_first() else torch.zeros_like(state["loss"])
-        self.history, self.best_weights = state["history"], state["best_weights"]
+        self.history, self.best_weights, self.signals = state["history"], state["best_weights"], state["signals"]
         self.diverged = state["diverged"]
         self.network.load_state_dict(state["network"])
         restore_optimizer(self.optimizer, state["optimizer"])
@@ -256,11 +259,12 @@ class Fit:
         batch = next(self._batches(1))
         self.network.requires_grad_(True)  # frozen layers too have a state, once they learn
         self._step(batch, 1, 0)  # brings about everything that a state holds, all of which is replaced then
-        elsewhere = {name: state[name] for name in ("optimizer", "history", "best_weights")}
+        elsewhere = {name: state[name] for name in ("optimizer", "history", "best_weights", "signals")}
         check_form(state, self.state() | elsewhere)
         if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this fit")
-        check_outcome(self.network, state["best_weights"], state["best_epoch"], state["history"], state["epoch"])
+        kept = (state[name] for name in ("best_weights", "best_epoch", "history", "signals", "epoch"))
+        check_outcome(self.network, *kept)
 
 
 def _score(record: dict[str, float]) -> tuple[float, float]:

@@ -206,16 +206,18 @@ class Finetuning:
     """Of matrix products in training, where the device has such; weights and measurements stay in float32."""
     refit: bool = False
     """Train once more on training and validation examples together."""
+    signals: tuple[int, ...] | None = None
+    """Epochs after which TensorBoard is shown how far activations and gradients reach, start and end beside them."""
 
     def __post_init__(self) -> None:
         check_training(self)
         check_number(self, "learning_rate", "a number above 0", lambda rate: rate > 0)
         check_number(self, "momentum", "at least 0 and below 1", lambda momentum: 0 <= momentum < 1)
         check_some(self, "init")
-        check_distinct(self, "init", "learning_rate")
-        check_whole(self, 1, "seeds", "patience")
+        check_distinct(self, "init", "learning_rate", "signals")
+        check_whole(self, 1, "seeds", "patience", "signals")
         check_whole(self, 2, "labels", "valid_labels")
-        check_some(self, "layer_rates")
+        check_some(self, "layer_rates", "signals")
         for name in ("layer_rates", "max_norm"):
             check_number(self, name, "a number above 0", lambda value: value > 0)
         for name in ("input_dropout", "hidden_dropout"):

@@ -75,7 +75,7 @@ def signal_by_layer(
 ) -> "Figure":
     """Signals by hidden layer, mean over seeds and 95 % band: a row a quantity (of `PANELS`), a column a moment.
 
-    Moments are such as "at the start" and "after 10 epochs"; the panels of a single one stand two by two. What a
+    Moments are such as "at the start" and "after epoch 10"; the panels of a single one stand two by two. What a
     logarithmic axis cannot show is a hollow triangle: zero at the lower edge, inf and NaN at the upper one.
 
     Raises:
@@ -95,7 +95,8 @@ def signal_by_layer(
     across = len(moments) if len(moments) > 1 else min(2, len(quantities))
     down = -(-len(cells) // across)
     with style():
-        figure: Figure = module("figure").Figure(figsize=(WIDTH, 0.6 + ROW * down), layout="constrained")
+        size = (WIDTH + PANEL * max(0, across - 2), 0.6 + ROW * down)
+        figure: Figure = module("figure").Figure(figsize=size, layout="constrained")
         figure.suptitle(title)
         grid = list(figure.subplots(down, across, squeeze=False).flat)
         for axes in grid[len(cells) :]:

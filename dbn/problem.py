@@ -27,6 +27,8 @@ from dbn.weights import load
 
 STARTING_EXAMPLES = 1000
 """Enough for the variance of a layer's outputs within a few per cent."""
+SIGNAL_EXAMPLES = 500
+"""Enough for a standard deviation within a few per cent."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,12 @@ class Problem:
         layers = [*hidden, output] if initializer.every_layer else hidden
         initializer.fill(layers, arm.activation, stream(seed, "start"), self._inputs(seed))
         return network
+
+    def probe(self, seed: int) -> tuple[Tensor, Tensor]:
+        """Labelled training examples to measure signals at, alike for every arm: scaled, (≤ 500, V), and classes."""
+        examples, _ = self.labelled(seed)
+        rows = permutation(len(examples), stream(seed, "signals"))[:SIGNAL_EXAMPLES].to(self.device)
+        return self.scaling(examples.x[rows]), labels_of(examples)[rows]
 
     def _inputs(self, seed: int) -> Tensor:
         """Training data, labelled or not, for a start that measures: alike for every arm, scaled, (≤ 1000, V)."""

@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dbn.comparison import RESULT, Chosen, has_classifier
+from dbn.comparison import RESULT, has_classifier
 from dbn.errors import InputError
 from dbn.evaluation import mean_interval, paired_t_test
+from dbn.outcomes import Chosen
 from dbn.problem import Problem
 from dbn.runs import RunFolder
 from dbn.storage import damaged

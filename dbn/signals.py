@@ -196,18 +196,20 @@ def _std(x: Tensor) -> Tensor:
     return scale * (x / scale).std(correction=0)
 
 
-def record(events: EventLog, traced: Sequence[LayerTrace], step: int, prefix: str = "signals") -> None:
-    """Scalars and histograms of every layer under `prefix/layerN/…`, the output layer last.
+def record(events: EventLog, traced: Sequence[LayerTrace], step: int, prefix: str = "signals") -> list[LayerSignal]:
+    """Scalars and histograms of every layer under `prefix/layerN/…`, the output layer last; the same in numbers.
 
     What is not finite is a mark in the curve. It has no histogram, nor have values that reach `LAST_BIN`.
     """
-    for number, (layer, signal) in enumerate(zip(traced, summarise(traced), strict=True), start=1):
+    found = summarise(traced)
+    for number, (layer, signal) in enumerate(zip(traced, found, strict=True), start=1):
         under = f"{prefix}/layer{number}"
         events.scalars(signal._asdict(), prefix=under, step=step)
         for name in ("z", "h", "gradient", "weight_gradient", "singular_values"):
             values = getattr(layer, name)
             if (values.abs() < LAST_BIN).all():
                 events.histogram(f"{under}/{name}", values, step)
+    return found
 
 
 def table(signals: Sequence[LayerSignal]) -> str:
@@ -244,31 +246,36 @@ def table(signals: Sequence[LayerSignal]) -> str:
     return columns(rows)
 
 
-def comparison_table(arms: Mapping[str, Sequence[LayerSignal]]) -> str:
-    """Networks of a study, a line each: by what factor a layer changes what passes through the hidden layers.
+def comparison_table(arms: Mapping[str, Mapping[str, Sequence[LayerSignal]]]) -> str:
+    """Networks of a study by arm and moment of training, a line each: what becomes of signals in the hidden layers.
 
     Factors are geometric means: of the forward spread (all, and about each unit's mean) from the first hidden layer
     to the last, of the backward spread the other way. 1 keeps the signal, less lets it vanish, more lets it explode;
-    empty where nothing passes or there is one hidden layer. Then the layer with most saturated activations, the one
-    with most dead units, and the mean singular value over hidden layers.
+    empty where nothing passes, and left out where every network has one hidden layer. Then the layer with most
+    saturated activations, the one with most dead units, and the mean singular value over hidden layers.
     """
-    rows = [("arm", "forward ×", "by example ×", "backward ×", "saturated or off", "dead", "singular value")]
-    for name, signals in arms.items():
-        hidden = signals[:-1]
-        if not hidden:
-            raise InputError(f"{name} has no hidden layer, whose signals could be compared")
-        first, last = hidden[0], hidden[-1]
-        rows.append(
-            (
-                name,
-                _factor(first.z_std, last.z_std, len(hidden) - 1),
-                _factor(first.example_std, last.example_std, len(hidden) - 1),
-                _factor(last.gradient_std, first.gradient_std, len(hidden) - 1),
-                f"{100 * max(signal.saturated for signal in hidden):.1f} %",
-                f"{100 * max(signal.dead for signal in hidden):.1f} %",
-                f"{sum(signal.singular_mean for signal in hidden) / len(hidden):.3g}",
+    factors = ("forward ×", "by example ×", "backward ×")
+    rows: list[tuple[str, ...]] = [("arm", "when", *factors, "saturated or off", "dead", "singular value")]
+    for name, moments in arms.items():
+        for place, (moment, signals) in enumerate(moments.items()):
+            hidden = signals[:-1]
+            if not hidden:
+                raise InputError(f"{name} has no hidden layer, whose signals could be compared")
+            first, last = hidden[0], hidden[-1]
+            rows.append(
+                (
+                    "" if place else name,
+                    moment,
+                    _factor(first.z_std, last.z_std, len(hidden) - 1),
+                    _factor(first.example_std, last.example_std, len(hidden) - 1),
+                    _factor(last.gradient_std, first.gradient_std, len(hidden) - 1),
+                    f"{100 * max(signal.saturated for signal in hidden):.1f} %",
+                    f"{100 * max(signal.dead for signal in hidden):.1f} %",
+                    f"{sum(signal.singular_mean for signal in hidden) / len(hidden):.3g}",
+                )
             )
-        )
+    if all(len(signals) == 2 for moments in arms.values() for signals in moments.values()):
+        rows = [row[:2] + row[2 + len(factors) :] for row in rows]
     return columns(rows)
 
 

@@ -5,28 +5,27 @@ is there. What a cell gives depends on nothing but its own options: not on the g
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
 from dbn.belief_net import DBN
-from dbn.comparison import RESULT, Chosen, Comparison, folder_name
+from dbn.comparison import RESULT, Comparison, folder_name
 from dbn.config import DataConfig, PretrainConfig, to_dict
 from dbn.datasets import Splits, load_splits
 from dbn.errors import InputError
-from dbn.events import EventLog
+from dbn.fit_events import Moments
 from dbn.hyperparameters import Pretraining
 from dbn.initializers import parse_arm
+from dbn.outcomes import Chosen
 from dbn.pretraining import new_rbm, pretrain_stack, unlabelled
-from dbn.problem import Problem, fingerprint, labels_of, splits_of
-from dbn.randomness import permutation, stream
+from dbn.problem import Problem, fingerprint, splits_of
 from dbn.report import result
 from dbn.resuming import begin
 from dbn.runs import CONFIG, RunFolder
 from dbn.scaling import Scaling
-from dbn.signals import record, summarise, trace
 from dbn.study_config import StudyConfig
 from dbn.study_grid import Unit, grid, network_shapes
 from dbn.training import pick_device
@@ -34,8 +33,6 @@ from dbn.weights import load
 
 SIGNALS = "signals.json"
 STACKS = 5
-SIGNAL_EXAMPLES = 500
-"""Enough for a standard deviation within a few per cent."""
 
 
 @final
@@ -186,9 +183,8 @@ class Study:
     def _train(self, problem: Problem, run: RunFolder) -> None:
         comparison, chosen = self._chosen(problem, run)
         test_errors = comparison.test([chosen])
-        # First: what an interruption has doubled in the events goes when the row of the HPARAMS tab is written.
-        run.write_json(SIGNALS, _signals(problem, comparison, chosen))
-        comparison.write([chosen], test_errors)
+        (signals,) = comparison.write([chosen], test_errors).values()
+        run.write_json(SIGNALS, _by_moment(signals))
         found = result(problem, [chosen], test_errors)
         (errors,) = test_errors.values()
         found["records"] = [
@@ -219,22 +215,10 @@ class Study:
         return comparison, Comparison(whole, run).train()[0]
 
 
-def _signals(problem: Problem, comparison: Comparison, chosen: Chosen) -> dict[str, list[list[Mapping[str, float]]]]:
-    """Signals by seed and layer, at the start and after training; in TensorBoard too."""
-    found: dict[str, list[list[Mapping[str, float]]]] = {"start": [], "end": []}
-    for seed, outcome in zip(problem.seeds, chosen.final, strict=True):
-        examples, _ = problem.labelled(seed)
-        rows = permutation(len(examples), stream(seed, "signals"))[:SIGNAL_EXAMPLES].to(problem.device)
-        x, y = problem.scaling(examples.x[rows]), labels_of(examples)[rows]
-        network = problem.network(chosen.arm, seed)
-        folder = comparison.folder(chosen.arm.name, seed)
-        with EventLog(folder) as events:
-            for moment, step in (("start", 0), ("end", outcome.best_epoch)):
-                traced = trace(network, x, y)
-                record(events, traced, step)
-                found[moment].append([each._asdict() for each in summarise(traced)])
-                network.load_state_dict(outcome.weights)
-    return found
+def _by_moment(seeds: Sequence[Moments]) -> dict[str, list[list[dict[str, float]]]]:
+    """By moment, seed and layer; seeds that stopped before an epoch are not among those of that epoch."""
+    moments = ["start", *map(str, sorted({int(each) for seed in seeds for each in seed if each.isdecimal()})), "end"]
+    return {moment: [seed[moment] for seed in seeds if moment in seed] for moment in moments}
 
 
 def _begin(path: Path, options: dict[str, Any], data: str) -> RunFolder:

@@ -26,6 +26,8 @@ class StudyTraining(Finetuning):
     """Passes over the labelled examples."""
     batch_size: tuple[int, ...] = (100,)  # type: ignore[assignment]
     """Examples in one step."""
+    signals: tuple[int, ...] = (1, 10, 100)
+    """Epochs after which is measured how far activations and gradients reach; at the start and the end it is always."""
 
     def __post_init__(self) -> None:
         settle(self)

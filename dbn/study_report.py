@@ -1,7 +1,7 @@
 """What a study came to, in tables: mean ± 95 % interval, and how each arm compares with the reference."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dbn.comparison import RESULT
@@ -79,14 +79,20 @@ def labels_of_unit(study: Study, unit: Unit) -> str:
 
 
 def corrected_p(table: Table, reference: str, found: Results) -> dict[Unit, float]:
-    """p of the paired t-test against the reference arm in the same cell, Holm-corrected over the table's tests."""
-    tests = {}
+    """p of the paired t-test against the reference arm in the same cell, Holm-corrected over the table's tests.
+
+    Tests that are still to come count as p = 1, so that no p of a table grows as it fills.
+    """
+    tests, to_come = {}, 0
     for arm, units in table.rows.items():
         for unit, against in zip(units, table.rows[reference], strict=True):
             pair = [[record["test_error"] for record in found.get(each, ())] for each in (unit, against)]
             if arm != reference and min(map(len, pair)) > 1:
                 tests[unit] = paired_t_test(*pair)
-    return dict(zip(tests, holm(list(tests.values())), strict=True))
+            elif arm != reference and not all(pair):
+                to_come += 1
+    corrected = holm([*tests.values(), *[1.0] * to_come])
+    return dict(zip(tests, corrected, strict=False))
 
 
 def error_table(table: Table, reference: str, found: Results) -> str:
@@ -195,37 +201,49 @@ def _stacks_sentence(study: Study) -> str:
 
 
 def _signals(study: Study, found: Results) -> list[str]:
-    """How signals pass at both ends of training, a table a network and activation.
-
-    Where there are several numbers of labels, the networks are those of the last.
-    """
+    """How signals pass while the networks train, a table a network and activation."""
     groups: dict[str, dict[str, dict[str, list[LayerSignal]]]] = {}
-    for unit in found:
-        title = ", ".join(filter(None, [f"{unit.shape} hidden units", unit.activation]))
-        for moment, seeds in read_signals(study, unit).items():
-            groups.setdefault(title, {}).setdefault(moment, {})[unit.arm] = _mean(seeds)
-    parts = []
-    for moment, when in (("start", "at the start"), ("end", "after training")) if groups else ():
-        parts.append(f"## Signals {when}, mean over seeds")
-        for title, moments in groups.items():
-            parts += [f"### {title}", f"```\n{comparison_table(moments[moment])}\n```"]
-    if groups:
-        parts.append(
-            "×: the factor a hidden layer has on the spread of pre-activations (over all, and about each unit's mean), "
-            "and backwards on that of gradients; 1 keeps a signal. ReLU units are off half the time in good health."
-        )
-    return parts
+    for unit in of_last_labels(study, found):
+        moments = {moment: _mean(seeds) for moment, seeds in read_signals(study, unit).items()}
+        groups.setdefault(network_title(study, unit), {})[unit.arm] = moments
+    if not groups:
+        return []
+    parts = ["## Signals, mean over seeds"]
+    for title, arms in groups.items():
+        parts += [f"### {title}", f"```\n{comparison_table(arms)}\n```"]
+    several = any(len(unit.hidden) > 1 for unit in found)
+    factor = (
+        "×: the factor a hidden layer has on the spread of pre-activations (over all, and about each unit's mean), and "
+        "backwards on that of gradients; 1 keeps a signal. "
+    )
+    return [*parts, (factor if several else "") + "ReLU units are off half the time in good health."]
+
+
+def of_last_labels(study: Study, units: Iterable[Unit]) -> list[Unit]:
+    """Those of the last number of labels, whose signals are told and shown."""
+    return [unit for unit in units if unit.labels == study.config.training.labels[-1]]
+
+
+def network_title(study: Study, unit: Unit) -> str:
+    """500x3 hidden units, tanh, 1,000 labels: as much of it as varies, and the shape always."""
+    labels = labels_of_unit(study, unit) if len(study.config.training.labels) > 1 else ""
+    return ", ".join(filter(None, [f"{unit.shape} hidden units", unit.activation, labels]))
 
 
 def read_signals(study: Study, unit: Unit) -> dict[str, list[list[dict[str, float]]]]:
-    """By moment (start, end), seed and layer: fields of `LayerSignal`, NaN for what is not finite."""
+    """By moment, seed and layer: fields of `LayerSignal`, NaN for what is not finite.
+
+    Moments are "at the start", "after epoch 10" and so on, and "as kept"; only those that every seed came to.
+    """
     moments = RunFolder(study.folder(unit)).read_json(SIGNALS)
+    names = {"start": "at the start", "end": "as kept"}
     return {
-        moment: [
+        names.get(moment, f"after epoch {moment}"): [
             [{name: math.nan if value is None else value for name, value in layer.items()} for layer in layers]
             for layers in seeds
         ]
         for moment, seeds in moments.items()
+        if len(seeds) == len(moments["start"])
     }
 
 

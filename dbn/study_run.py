@@ -15,7 +15,15 @@ from dbn.storage import write_whole
 from dbn.study import Study
 from dbn.study_config import StudyConfig
 from dbn.study_grid import Unit
-from dbn.study_report import Results, labels_of_unit, read_signals, report, results
+from dbn.study_report import (
+    Results,
+    labels_of_unit,
+    network_title,
+    of_last_labels,
+    read_signals,
+    report,
+    results,
+)
 from dbn.training import progress_bar
 from dbn.workers import carry_out, threads_each
 
@@ -91,7 +99,7 @@ def _drawn(study: Study, found: Results) -> Iterator[str]:
 
 
 def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Names, and functions that draw: signals where the labels are the last of `labels`."""
+    """Names, and functions that draw."""
     order = study.config.training.init
     networks = sorted(found, key=lambda unit: (study.shapes.index(unit.hidden), unit.activation))
     if len(study.config.training.labels) > 1:
@@ -110,13 +118,14 @@ def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], A
             some = next(iter(by_activation.values()))[0]
             title = _joined(labels_of_unit(study, some), *(panels if len(panels) == 1 else ()))
             yield f"depth-{labels}-labels", partial(error_against_depth, panels, title=title, order=order)
-    for (shape, activation), units in groupby(networks, lambda unit: (unit.shape, unit.activation)):
-        last = {unit.arm: read_signals(study, unit) for unit in units}
-        moments = {
-            "at the start": {arm: signals["start"] for arm, signals in last.items()},
-            "after training": {arm: signals["end"] for arm, signals in last.items()},
-        }
-        title = _joined(f"{shape} hidden units", activation)
+    measured = of_last_labels(study, networks)
+    for (shape, activation), units in groupby(measured, lambda unit: (unit.shape, unit.activation)):
+        group = list(units)
+        arms = {unit.arm: read_signals(study, unit) for unit in group}
+        # Arms that stopped early have fewer moments, and the others these too.
+        most = max(arms.values(), key=len)
+        moments = {moment: {arm: each[moment] for arm, each in arms.items() if moment in each} for moment in most}
+        title = network_title(study, group[0])
         draw = partial(signal_by_layer, moments, title=title, order=order, quantities=SIGNALS)
         yield f"signals-{_dashed(shape, activation)}", draw
     for cell, units in groupby(found, lambda unit: unit.cell):

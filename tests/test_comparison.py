@@ -138,7 +138,7 @@ def test_tensorboard_has_a_run_for_each_arm_and_seed(finished: Path) -> None:
     row = dict(next(iter(columns)))
     assert (row["labels"], row["batch_size"], row["momentum"]) == (CONFIG.labels, CONFIG.batch_size, 0.9)
     assert (row["hidden_dropout"], row["max_norm"], row["layer_rates"]) == (0.0, "None", "(1.0,)")
-    assert {each.name for each in fields(CONFIG)} - {"init", "seeds"} < set(row)
+    assert {each.name for each in fields(CONFIG)} - {"init", "seeds", "signals"} < set(row)
 
 
 def hparams(folder: Path) -> tuple[tuple[str, Any], ...]:

@@ -190,13 +190,33 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr() == ("", "")
 
 
-def test_events_of_a_second_stay_in_their_order(tmp_path: Path) -> None:
+def test_of_two_events_of_a_second_the_first_stays(tmp_path: Path) -> None:
     for count in (9, 10):
-        write_epochs(tmp_path, range(count, count + 1))
+        with EventLog(tmp_path) as log:
+            log.scalars({"kl": 10.0 * count}, prefix="layer1", step=1)
         (file,) = (path for path in tmp_path.iterdir() if not path.name.endswith(".9"))
         file.rename(tmp_path / f"events.out.tfevents.1700000000.host.77.{count}")
     EventLog.keep(tmp_path, lambda tag, step: True)
-    assert curve(tmp_path, "layer1/kl") == [(9, 90.0), (10, 100.0)]
+    assert curve(tmp_path, "layer1/kl") == [(1, 90.0)]
+
+
+def test_steps_are_put_in_order_under_new_names(tmp_path: Path) -> None:
+    for prefix, epochs in (("a", (2, 5)), ("b", (1, 4)), ("b", (0, 4))):
+        with EventLog(tmp_path) as log:
+            for epoch in epochs:
+                log.scalars({"x": 10.0 * epoch}, prefix=prefix, step=epoch)
+                log.histogram(f"{prefix}/h", torch.full((3,), float(epoch)), epoch)
+    asked = set()
+
+    def keep(tag: str, step: int) -> bool:
+        asked.add(tag)
+        return step != 5
+
+    EventLog.keep(tmp_path, keep, lambda tag: tag.replace("b/", "a/"))
+    assert asked == {"a/x", "a/h"}
+    assert curve(tmp_path, "a/x") == [(0, 0.0), (1, 10.0), (2, 20.0), (4, 40.0)]
+    assert [event.step for event in read(tmp_path).Histograms("a/h")] == [0, 1, 2, 4]
+    assert read(tmp_path).Tags()["tensors"] == ["a/x"]
 
 
 def test_a_clock_that_is_set_back_leaves_events_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,8 @@ ROOMS = {
     "checks": "schedules",
     "command_line": "checks config options ranks stopping",
     "comparison": (
-        "evaluation events finetuning initializers outcomes problem ranks runs stopping storage training weights"
+        "evaluation events finetuning fit_events initializers outcomes problem ranks runs stopping storage "
+        "training weights"
     ),
     "config": "checks hyperparameters",
     "datasets": "files lab_faults made_data scaling tables vision",
@@ -39,6 +40,7 @@ ROOMS = {
     "exact": "gradient rbm",
     "files": "arrays tables",
     "finetuning": "datasets dropout evaluation initializers mlp outcomes problem products ranks storage training",
+    "fit_events": "events finetuning initializers outcomes problem signals",
     "foreign": "arrays belief_net rbm scaling storage units weights",
     "gradient": "products rbm units",
     "held_out": "belief_net config datasets files foreign layer_data problem runs scaling tables units",
@@ -61,7 +63,7 @@ ROOMS = {
     "mlp": "",
     "monitoring": "annealing evaluation events hyperparameters importance layer_data likelihood pictures rbm runs",
     "options": "checks plain_yaml",
-    "outcomes": "storage",
+    "outcomes": "initializers signals storage",
     "penalties": "gradient rbm",
     "pictures": "rbm scaling storage vision",
     "plain_yaml": "",
@@ -77,7 +79,7 @@ ROOMS = {
     "randomness": "",
     "ranks": "storage workers",
     "rbm": "products units",
-    "report": "comparison evaluation problem runs storage",
+    "report": "comparison evaluation outcomes problem runs storage",
     "resuming": "locks runs",
     "runs": "checkpoints locks plain_yaml storage versions",
     "scaling": "",
@@ -89,8 +91,8 @@ ROOMS = {
     "stopping": "",
     "storage": "",
     "study": (
-        "belief_net comparison config datasets events hyperparameters initializers pretraining problem "
-        "report resuming runs scaling signals study_config study_grid training weights"
+        "belief_net comparison config datasets fit_events hyperparameters initializers outcomes pretraining "
+        "problem report resuming runs scaling study_config study_grid training weights"
     ),
     "study_config": "checks config hyperparameters",
     "study_grid": "config mlp study_config",

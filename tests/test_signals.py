@@ -221,7 +221,7 @@ def test_scaled_permutations_multiply_every_spread(factor: float) -> None:
         assert signal.gradient_std == pytest.approx(back * found[-1].gradient_std, rel=1e-12)
         assert (signal.singular_mean, signal.singular_max) == pytest.approx((factor, factor), rel=1e-12)
         assert (signal.saturated, signal.dead) == (0.0, 0.0)
-    arm = comparison_table({"scaled": found}).splitlines()[2]
+    arm = comparison_table({"scaled": {"": found}}).splitlines()[2]
     assert arm.split() == ["scaled", *[f"{factor:g}"] * 3, *["0.0", "%"] * 2, f"{factor:g}"]
 
 
@@ -234,7 +234,7 @@ def test_no_gradient_passes_zero_weights() -> None:
     assert [signal.weight_gradient_std > 0 for signal in found] == [False, False, True, False, False, False]
     assert [signal.z_std > 0 for signal in found] == [True, True, False, False, False, False]
     assert [signal.singular_max > 0 for signal in found] == [True, True, False, True, True, True]
-    assert comparison_table({"zero": found}).splitlines()[2].split()[:4] == ["zero", "0", "0", "0"]
+    assert comparison_table({"zero": {"": found}}).splitlines()[2].split()[:4] == ["zero", "0", "0", "0"]
 
 
 @pytest.mark.parametrize(("gain", "kept"), [(2.0, 1.0), (1.0, 0.5)], ids=["he", "lecun"])
@@ -376,11 +376,16 @@ def test_tables() -> None:
         "1 0 ± 2 1.5 0.5 ± 0.25 12.5 % 0.0 % 1e-08 2e-09 0.8 ± 0.1 1.25\n"
         "output 0 ± 0.5 0.00015 0.5 ± 0.25 50.0 % 25.0 % 4e-08 2e-09 0.4 ± 0.1 1.25"
     )
-    assert words(comparison_table({"he": [first, first, last, first], "shallow": [first, last]}), 2, 3) == (
-        "he 0.5 0.01 0.5 50.0 % 25.0 % 0.667\nshallow 12.5 % 0.0 % 0.8"
+    deep, shallow = [first, first, last, first], [first, last]
+    compared = comparison_table({"he": {"start": shallow, "kept": deep}, "shallow": {"kept": shallow}})
+    assert words(compared, 2, 3, 4) == (
+        "he start 12.5 % 0.0 % 0.8\nkept 0.5 0.01 0.5 50.0 % 25.0 % 0.667\nshallow kept 12.5 % 0.0 % 0.8"
     )
+    assert "backward" in words(compared, 0)
+    of_one_layer = comparison_table({"shallow": {"kept": shallow}})
+    assert words(of_one_layer, 0, 2) == ("arm when saturated or off dead singular value\nshallow kept 12.5 % 0.0 % 0.8")
     with pytest.raises(InputError, match="linear has no hidden layer"):
-        comparison_table({"linear": [first]})
+        comparison_table({"linear": {"start": [first]}})
 
 
 @pytest.mark.parametrize(("rows", "labels"), [(1, 1), (0, 0), (5, 4)])

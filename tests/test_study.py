@@ -22,7 +22,7 @@ import torch
 import yaml
 from scipy import stats
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from tiny import curves, events, metrics, save_pictures, stack
+from tiny import curves, events, metrics, save_pictures, stack, steps
 
 from dbn import comparison as comparison_room
 from dbn import workers
@@ -45,7 +45,7 @@ from dbn.signals import LayerSignal, comparison_table, measure
 from dbn.study import Study
 from dbn.study_config import StudyConfig, StudyTraining
 from dbn.study_grid import Unit
-from dbn.study_report import corrected_p, holm, results, tables
+from dbn.study_report import corrected_p, holm, read_signals, results, tables
 from dbn.study_run import carry_out_study
 from dbn.weights import load, save_stack
 from dbn.workers import carry_out
@@ -53,7 +53,7 @@ from dbn.workers import carry_out
 SCRIPT = Path(__file__).parents[1] / "scripts" / "study.py"
 FITS: dict[str, Any] = {
     "init": ("dbn", "xavier_uniform"), "labels": (12, 24), "seeds": (3,), "tuning_seeds": 2, "epochs": (4,),
-    "batch_size": (10,), "learning_rate": (0.3, 0.03, 1.0), "seed": 5,
+    "batch_size": (10,), "learning_rate": (0.3, 0.03, 1.0), "seed": 5, "signals": (1, 3, 100),
 }  # fmt: skip
 STACKS = [stack(seed) for seed in (0, 1)]
 
@@ -109,6 +109,7 @@ SMALL: dict[str, Any] = {
     "tuning_seeds": 1,
     "learning_rate": (0.3, 0.03),
     "epochs": (3,),
+    "signals": (1, 2),
 }
 
 
@@ -218,20 +219,45 @@ def test_activations_are_an_axis_of_their_own(folder: Path, tmp_path: Path) -> N
     assert "±" not in text.split("## Test error")[1].split("## Signals")[0]  # one seed
 
 
-def test_signals_of_both_ends_of_training_are_told(finished: Study) -> None:
+def test_signals_from_start_to_end_are_told(finished: Study) -> None:
     """Of the networks of most labels, the mean of every number over seeds."""
     text = (finished.config.run / "study.md").read_text()
-    for moment, title in (("start", "at the start"), ("end", "after training")):
-        arms = {}
-        for arm in FITS["init"]:
-            found = json.loads((finished.folder(Unit(24, (7, 5), "", arm)) / "signals.json").read_text())[moment]
-            arms[arm] = [
+    arms: dict[str, dict[str, list[LayerSignal]]] = {}
+    titles = {"start": "at the start", "1": "after epoch 1", "3": "after epoch 3", "end": "as kept"}
+    for arm in FITS["init"]:
+        found = json.loads((finished.folder(Unit(24, (7, 5), "", arm)) / "signals.json").read_text())
+        for moment, title in titles.items():
+            arms.setdefault(arm, {})[title] = [
                 LayerSignal(**{name: sum(layer[name] for layer in seeds) / 3 for name in seeds[0]})
-                for seeds in zip(*found, strict=True)
+                for seeds in zip(*found[moment], strict=True)
             ]
-        section = text.split(f"## Signals {title}, mean over seeds\n")[1].split("\n## ")[0]
-        shown = section.split("### 7-5 hidden units\n")[1].split("```\n")[1]
-        assert shown.strip() == comparison_table(arms).strip()
+    section = text.split("## Signals, mean over seeds\n")[1].split("\n## ")[0]
+    shown = section.split("### 7-5 hidden units, 24 labels\n")[1].split("```\n")[1]
+    assert shown.strip() == comparison_table(arms).strip()
+    assert "12 labels" not in section
+
+
+def test_moments_that_a_seed_did_not_reach_are_left_out(uninterrupted: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = RunFolder.read_json
+
+    def stopped_early(self: RunFolder, name: str) -> Any:
+        found = whole(self, name)
+        if name == "signals.json" and self.path.name == "xavier_uniform":
+            found["2"] = found["2"][1:]
+        return found
+
+    monkeypatch.setattr(RunFolder, "read_json", stopped_early)
+    reached = {unit.arm: list(read_signals(uninterrupted, unit)) for unit in uninterrupted.units}
+    whole_row = ["at the start", "after epoch 1", "after epoch 2", "as kept"]
+    assert reached == {"dbn": whole_row, "xavier_uniform": [whole_row[0], whole_row[1], whole_row[3]]}
+    drawn = {}
+    monkeypatch.setattr("dbn.study_run.signal_by_layer", lambda moments, **_: drawn.update(moments))
+    for name in ("save", "write_whole"):
+        monkeypatch.setattr(f"dbn.study_run.{name}", lambda *_: None)
+    carry_out_study(Study(uninterrupted.config))
+    assert {moment: list(arms) for moment, arms in drawn.items()} == {
+        moment: ["dbn"] if "2" in moment else ["dbn", "xavier_uniform"] for moment in whole_row
+    }
 
 
 # Stacks
@@ -354,6 +380,8 @@ def same_study(study: Study, whole: Study) -> None:
         for events_of in shown:
             same = study.folder(unit) / events_of.relative_to(whole.folder(unit))
             assert repr(sorted(curves(same).items())) == repr(sorted(curves(events_of).items()))
+            assert steps(same) == steps(events_of)
+        assert (study.folder(unit) / "signals.json").read_bytes() == (whole.folder(unit) / "signals.json").read_bytes()
     assert not list(run.rglob("checkpoint"))
 
 
@@ -563,10 +591,12 @@ def test_the_correction_is_over_the_tests_of_one_table(finished: Study) -> None:
     corrected = corrected_p(table, "dbn", found)
     assert list(corrected) == [c, d]
     assert list(corrected.values()) == pytest.approx([2 * p[0], p[1]])
-    del found[d]
-    assert corrected_p(table, "dbn", found) == pytest.approx({c: p[0]})
+    del found[d]  # to come: the test of the other column may not seem more certain meanwhile
+    assert corrected_p(table, "dbn", found) == pytest.approx({c: 2 * p[0]})
     turned = corrected_p(table, "xavier_uniform", {a: found[a], c: found[c]})
-    assert turned == pytest.approx({a: p[0]})
+    assert turned == pytest.approx({a: 2 * p[0]})
+    alone = table._replace(rows={arm: units[:1] for arm, units in table.rows.items()})
+    assert corrected_p(alone, "dbn", found) == pytest.approx({c: p[0]})
 
 
 def test_the_heading_says_what_was_done(finished: Study) -> None:
@@ -602,26 +632,40 @@ def test_every_unit_has_a_row_among_the_hyper_parameters(finished: Study) -> Non
     assert len(rows) == 24
 
 
-def test_signals_are_those_of_the_start_and_of_the_end(finished: Study) -> None:
-    unit = finished.units[-1]
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("arm", FITS["init"])
+def test_signals_are_those_of_the_fit_that_was_kept(arm: str, finished: Study) -> None:
+    """Of a seed that tuned and of one that did not, by a fit that is done once more."""
+    unit = Unit(24, (7, 5), "", arm)
     problem, path = finished.problem(unit), finished.folder(unit)
     found = json.loads((path / "signals.json").read_text())
     assert {moment: [len(layers) for layers in seeds] for moment, seeds in found.items()} == {
-        "start": [3] * 3, "end": [3] * 3,
+        "start": [3] * 3, "1": [3] * 3, "3": [3] * 3, "end": [3] * 3,
     }  # fmt: skip
-    arm = parse_arm(unit.arm)
-    examples, _ = problem.labelled(6)
-    assert examples.y is not None
-    again = measure(problem.network(arm, 6), problem.scaling(examples.x), examples.y)
-    for layer, expected in zip(found["start"][1], again, strict=True):
-        # In another order of examples; singular values are of the first five, whichever they are.
-        for name in ("z_std", "h_mean", "gradient_std", "weight_gradient_std", "saturated"):
-            assert layer[name] == pytest.approx(getattr(expected, name), rel=1e-4)
-    assert found["start"][1][0]["z_std"] != found["end"][1][0]["z_std"]
-    (folder_of_seed,) = path.glob("*/seed-6")
-    shown = curves(folder_of_seed)["signals/layer1/z_std"]
-    assert [step for step, _ in shown] == [0, results(finished)[unit][1]["best_epoch"]]
-    assert shown[0][1] == pytest.approx(found["start"][1][0]["z_std"], rel=1e-6)
+    for seed in (6, 7):
+        record = results(finished)[unit][seed - 5]
+        fit = Fit(problem, parse_arm(arm), record["learning_rate"], seed)
+        examples, _ = problem.labelled(seed)
+        assert examples.y is not None
+        at = {0: measure(fit.network, problem.scaling(examples.x), examples.y)}
+        for epoch in fit.epochs():
+            at[int(epoch["epoch"])] = measure(fit.network, problem.scaling(examples.x), examples.y)
+        steps_of = {"start": 0, "1": 1, "3": 3, "end": record["best_epoch"]}
+        for moment, step in steps_of.items():
+            for layer, expected in zip(found[moment][seed - 5], at[step], strict=True):
+                # In another order of examples; singular values are of the first five, whichever they are.
+                for name in ("z_std", "h_mean", "gradient_std", "weight_gradient_std", "saturated"):
+                    assert layer[name] == pytest.approx(getattr(expected, name), rel=1e-4)
+        (folder_of_seed,) = path.glob(f"*/seed-{seed}")
+        shown = curves(folder_of_seed)
+        assert not [tag for tag in shown if "/signals/" in tag]
+        curve = shown["signals/layer1/z_std"]
+        assert [step for step, _ in curve] == sorted(set(steps_of.values()))
+        for moment, step in steps_of.items():
+            assert dict(curve)[step] == pytest.approx(found[moment][seed - 5][0]["z_std"], rel=1e-6)
+        assert steps(folder_of_seed)["signals/layer2/gradient"] == sorted(set(steps_of.values()))
+    values = {found[moment][1][0]["z_std"] for moment in ("start", "1", "3")}
+    assert len(values) == 3
 
 
 def test_there_is_a_figure_of_everything(finished: Study) -> None:
@@ -664,13 +708,12 @@ def test_figures_show_the_results(finished: Study, monkeypatch: pytest.MonkeyPat
     assert sorted(curve) == [1, 2, 3, 4]
     valid = [record["valid_error"] for record in results(finished)[unit]]
     assert [curve[epoch][seed] for seed, epoch in enumerate(best)] == valid
-    signals = drawn["signal_by_layer", "7 hidden units"]
-    assert list(signals) == ["at the start", "after training"]
+    signals = drawn["signal_by_layer", "7 hidden units, 24 labels"]
+    assert list(signals) == ["at the start", "after epoch 1", "after epoch 3", "as kept"]
     assert any({"saturated", "dead"} <= {*quantities} for quantities in shown)
-    assert (
-        signals["at the start"]["xavier_uniform"]
-        == json.loads((finished.folder(unit) / "signals.json").read_text())["start"]
-    )
+    measured = json.loads((finished.folder(unit) / "signals.json").read_text())
+    assert signals["at the start"]["xavier_uniform"] == measured["start"]
+    assert signals["after epoch 3"]["xavier_uniform"] == measured["3"]
 
 
 def test_without_matplotlib_a_sentence_takes_the_place_of_figures(
