@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,23 +13,25 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from tiny import curves, events, metrics, splits, stack
+from tiny import curves, events, metrics, splits, stack, steps
 from tiny import result as result_of
 
 from dbn import comparison as module
 from dbn.checkpoints import SHARE, Checkpoint
-from dbn.comparison import Chosen, Comparison, best_classifier
+from dbn.comparison import Comparison, best_classifier
 from dbn.config import to_dict
 from dbn.errors import InputError
 from dbn.evaluation import error_rate, mean_interval, paired_t_test
+from dbn.finetuning import Fit
 from dbn.hyperparameters import Finetuning
 from dbn.initializers import parse_arm
-from dbn.outcomes import Outcome
+from dbn.outcomes import Chosen, Outcome, check_outcome
 from dbn.problem import Problem, labels_of
 from dbn.report import heading, result, sentence, table
 from dbn.resuming import begin
 from dbn.runs import RunFolder
 from dbn.scaling import Scaling
+from dbn.signals import measure
 from dbn.weights import load_classifier
 
 CONFIG = Finetuning(
@@ -236,7 +240,7 @@ def kill_after(owner: Any, name: str, call: int, work: Callable[[], object]) -> 
 
 LONG: dict[str, Any] = {
     "init": ("dbn", "he_normal"), "seeds": 2, "learning_rate": (0.05, 1e30), "refit": True, "freeze_epochs": 1,
-    "epochs": 3,
+    "epochs": 3, "signals": (1, 2),
 }  # fmt: skip
 """Fits that diverge among them."""
 
@@ -274,6 +278,7 @@ def same_run(path: Path, whole: Path) -> None:
     for folder in folders:
         found, expected = (sorted(curves(where / folder).items()) for where in (path, whole))
         assert repr(found) == repr(expected)  # repr: NaN equals itself
+        assert steps(path / folder) == steps(whole / folder)
         assert hparams(path / folder) == hparams(whole / folder)
     for file in whole.rglob("classifier.safetensors"):
         assert (path / file.relative_to(whole)).read_bytes() == file.read_bytes()
@@ -323,6 +328,59 @@ def test_a_finished_comparison_can_be_resumed(uninterrupted: Path, tmp_path: Pat
     for _ in range(2):
         compare(tmp_path / "run", problem(**LONG), resume=True)
     same_run(tmp_path / "run", uninterrupted)
+
+
+# Signals
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_signals_are_shown_while_the_tested_fit_trains(refit: bool, tmp_path: Path) -> None:
+    made = problem(init=("he_normal",), seeds=2, signals=(2, 3), refit=refit)
+    (chosen,) = compare(tmp_path / "run", made)
+    for seed, outcome in zip((5, 6), chosen.final, strict=True):
+        fit = Fit(made, chosen.arm, chosen.learning_rate, seed, outcome.best_epoch if refit else None)
+        spread = {0: measure(fit.network, *made.probe(seed))[1].z_std}
+        for record in fit.epochs():
+            spread[int(record["epoch"])] = measure(fit.network, *made.probe(seed))[1].z_std
+        folder = tmp_path / "run" / "he_normal" / f"seed-{seed}"
+        shown = dict(curves(folder)["signals/layer2/z_std"])
+        assert list(shown) == sorted({0, *({2, 3} & {*spread}), outcome.best_epoch})
+        assert shown == pytest.approx({epoch: spread[epoch] for epoch in shown}, rel=1e-6)
+        assert steps(folder)["signals/layer3/gradient"] == list(shown)
+
+
+def test_measuring_signals_changes_nothing_else(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"seeds": 2, "hidden_dropout": 0.3, "average": 0.9, "init": ("dbn", "batch_norm")}
+    compare(tmp_path / "plain", problem(**options))
+    compare(tmp_path / "measured", problem(**options, signals=(1, 3)))
+    assert result_of(tmp_path / "plain") == result_of(tmp_path / "measured")
+    assert metrics(tmp_path / "plain") == metrics(tmp_path / "measured")
+    for folder in (file.parent for file in (tmp_path / "plain").rglob("events.out.*")):
+        found = curves(tmp_path / "measured" / folder.relative_to(tmp_path / "plain"))
+        assert {tag: curve for tag, curve in found.items() if "signals/" not in tag} == curves(folder)
+        assert "signals/layer1/z" in steps(tmp_path / "measured" / folder.relative_to(tmp_path / "plain"))
+        assert not [tag for tag in {**curves(folder), **steps(folder)} if "signals/" in tag]
+
+
+@pytest.mark.parametrize(
+    ("signals", "sound"),
+    [
+        ({}, True),
+        ({1: [[0.5] * 12] * 3, 2: [[math.nan] * 12] * 3}, True),
+        ({3: [[0.5] * 12] * 3}, False),
+        ({0: [[0.5] * 12] * 3}, False),
+        ({"1": [[0.5] * 12] * 3}, False),
+        ({1: [[0.5] * 12] * 2}, False),
+        ({1: [[0.5] * 11] * 3}, False),
+        ({1: [["much"] * 12] * 3}, False),
+        ([], False),
+    ],
+)
+def test_signals_of_another_fit_are_refused(signals: Any, sound: bool) -> None:
+    network = problem().network(parse_arm("he_normal"), 5)
+    history = [{"valid_error": 1.0}] * 2
+    with nullcontext() if sound else pytest.raises(ValueError, match="the signals"):
+        check_outcome(network, network.state_dict(), 1, history, signals, 2)
 
 
 def test_divergence_is_counted(tmp_path: Path) -> None:
