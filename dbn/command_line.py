@@ -230,4 +230,9 @@ def _leave(sentence: str, status: int, error: InputError | None = None) -> NoRet
     line = "".join(each if each.isprintable() else "�" for each in " ".join(sentence.split()))  # files may hold any
     if _speaks(error):
         print(f"{_program()}: {line}", file=sys.stderr, flush=True)
+    if _of_several():
+        # At once: as Python ends, torch's threads may abort a process that has lost another, with a status of theirs.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(status)
     sys.exit(status)
