@@ -15,6 +15,7 @@ from dbn.events import EventLog
 from dbn.finetuning import Fit
 from dbn.fit_events import Moments, conclude, go_back, show_epoch, tag_prefix
 from dbn.initializers import Arm, parse_arm
+from dbn.mlp import unfilled_mlp
 from dbn.outcomes import Chosen, Outcome, check_outcome
 from dbn.problem import Problem, labels_of
 from dbn.runs import RunFolder
@@ -162,7 +163,7 @@ class Comparison:
             return None
         try:
             outcome = Outcome(**state)
-            network = self.problem.network(arm, key.seed)
+            network = unfilled_mlp(self.problem.description(arm))
             kept = outcome.weights, outcome.best_epoch, outcome.history, outcome.signals
             check_outcome(network, *kept, len(outcome.history))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -185,9 +186,8 @@ class Comparison:
 
     def _tested(self, chosen: Chosen) -> Iterator[float]:
         test = self.problem.test
-        for seed, outcome in zip(self.problem.seeds, chosen.final, strict=True):
-            network = self.problem.network(chosen.arm, seed)
-            network.load_state_dict(outcome.weights)
+        for outcome in chosen.final:
+            network = self.problem.filled(chosen.arm, outcome.weights)
             yield error_rate(network.eval(), self.problem.scaling, test.x, labels_of(test))
 
     def write(self, chosen: Sequence[Chosen], test_errors: dict[str, list[float]]) -> dict[str, list[Moments]]:
@@ -204,12 +204,9 @@ class Comparison:
                 signals.setdefault(name, []).extend([] if found is None else [found])
             errors = [outcome.valid_error for outcome in each.tuned]
             best = errors.index(min(errors))
-            seed = self.problem.seeds[best]
-            network = self.problem.network(each.arm, seed)
-            network.load_state_dict(each.final[best].weights)
-            save_classifier(
-                self.folder(name, seed) / "classifier.safetensors", network, self.problem.description(each.arm)
-            )
+            network = self.problem.filled(each.arm, each.final[best].weights)
+            file = self.folder(name, self.problem.seeds[best]) / "classifier.safetensors"
+            save_classifier(file, network, self.problem.description(each.arm))
         return signals
 
 

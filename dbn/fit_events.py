@@ -71,11 +71,10 @@ def conclude(
 
 
 def _at_ends(folder: Path, problem: Problem, arm: Arm, seed: int, final: Outcome) -> Moments:
-    network, (x, y) = problem.network(arm, seed), problem.probe(seed)
+    x, y = problem.probe(seed)
     with EventLog(folder) as events:
-        start = record(events, trace(network, x, y), 0)
-        network.load_state_dict(final.weights)
-        end = record(events, trace(network, x, y), final.best_epoch)
+        start = record(events, trace(problem.network(arm, seed), x, y), 0)
+        end = record(events, trace(problem.filled(arm, final.weights), x, y), final.best_epoch)
     between = {str(epoch): [LayerSignal(*each) for each in layers] for epoch, layers in sorted(final.signals.items())}
     moments = {"start": start, **between, "end": end}
     return {moment: [each._asdict() for each in layers] for moment, layers in moments.items()}

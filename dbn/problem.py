@@ -1,6 +1,6 @@
 """What the arms of a comparison share: data, labels drawn, network, budget."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -94,6 +94,12 @@ class Problem:
                     f"{batch} end in one: choose another --batch-size"
                 )
 
+    def check_starts(self) -> None:
+        """InputError for a start that the training data do not allow: for before anything is written."""
+        for arm in map(parse_arm, self.config.init):
+            if self.initializer(arm, self.config.seed).from_data:
+                self.network(arm, self.config.seed)
+
     @property
     def fingerprint(self) -> str:
         """Changes with any example, label, split or weight of a stack."""
@@ -173,6 +179,12 @@ class Problem:
         initializer.fill(layers, arm.activation, stream(seed, "start"), self._inputs(seed))
         return network
 
+    def filled(self, arm: Arm, weights: Mapping[str, Tensor]) -> nn.Sequential:
+        """The network of an arm with these weights."""
+        network = unfilled_mlp(self.description(arm)).to_empty(device=self.device)
+        network.load_state_dict(weights)
+        return network
+
     def probe(self, seed: int) -> tuple[Tensor, Tensor]:
         """Labelled training examples to measure signals at, alike for every arm: scaled, (≤ 500, V), and classes."""
         examples, _ = self.labelled(seed)
@@ -203,7 +215,7 @@ def load_problem(config: FinetuneConfig) -> Problem:
     """The data set and the stacks that a configuration names, on its device.
 
     Without a data set of its own it takes the one that the stacks were pre-trained on. InputError as for
-    `load_splits`, `load` and `Problem`.
+    `load_splits`, `load`, `Problem` and `check_starts`.
     """
     device = pick_device(config.device)
     stacks = tuple(load(path).requires_grad_(False).to(device) for path in config.pretrained)
@@ -219,7 +231,9 @@ def load_problem(config: FinetuneConfig) -> Problem:
     )
     scaling = stacks[0].scaling if stacks else Scaling(splits.divisor).to(device)
     hidden = tuple(stacks[0].sizes[1:]) if stacks else config.hidden or ()
-    return Problem(splits, scaling, hidden, stacks, config.training)
+    problem = Problem(splits, scaling, hidden, stacks, config.training)
+    problem.check_starts()
+    return problem
 
 
 def splits_of(run: Path, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:

@@ -160,4 +160,5 @@ class RBM(Harmonium, nn.Module):
         if visible is None or hidden is None:
             return True
         coupling = self.weight / hidden.sqrt()[:, None] / visible.sqrt()
-        return bool(torch.linalg.matrix_norm(coupling, 2) < 1)
+        # The singular values on the CPU, since not every torch has them on MPS.
+        return bool(torch.linalg.matrix_norm(coupling.cpu(), 2) < 1)

@@ -17,8 +17,6 @@ from dbn.errors import InputError
 from dbn.locks import LOCK, hold, release
 from dbn.plain_yaml import check_plain
 from dbn.storage import WRITING, damaged, read_whole, refused, write_whole
-from dbn.storage import load_state as load_state
-from dbn.storage import save_state as save_state
 from dbn.versions import versions
 
 CONFIG = "config.yaml"

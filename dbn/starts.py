@@ -33,6 +33,8 @@ class Initializer:
     """Whether it fills the output layer too."""
     normalise: bool = False
     """Whether it is one for networks with normalised layers."""
+    from_data: bool = False
+    """Whether it is measured on data, and may find them unfit."""
 
 
 def from_dbn(stack: DBN) -> Initializer:
@@ -174,7 +176,7 @@ def lsuv(bias: float = 0.0) -> Initializer:
                 )
             x = follow(layer(x))
 
-    return Initializer(fill, "relu")
+    return Initializer(fill, "relu", from_data=True)
 
 
 def batch_norm() -> Initializer:

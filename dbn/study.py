@@ -81,12 +81,17 @@ class Study:
         """InputError for the first cell that cannot run, or stacks that were begun with other options."""
         if len(self.config.pretrained) > max(self.config.training.seeds):
             raise InputError(f"--pretrained names {len(self.config.pretrained)} runs, more than there are seeds")
+        n, labels = len(self.splits.train), self.config.training.labels
+        if "all" in labels and n in labels:
+            raise InputError(f"--labels names {n} and all, which are the same examples: keep one")
         stacks = self.given or self._unlearned()
         cells: dict[str, list[Unit]] = {}
         for unit in self.units:
             cells.setdefault(unit.cell, []).append(unit)
         for units in cells.values():
-            _ = self._problem(units[0], stacks, [unit.full_arm for unit in units]).test
+            problem = self._problem(units[0], stacks, [unit.full_arm for unit in units])
+            problem.check_starts()
+            _ = problem.test
         for path, number in ((self.stack_folder(number), number) for number in self.stack_tasks):
             if self.config.resume and (path / CONFIG).is_file():
                 _begin(path, self._stack_options(number), self.splits.fingerprint).close()

@@ -26,7 +26,7 @@ ROOMS = {
     "checks": "schedules",
     "command_line": "checks config options ranks stopping",
     "comparison": (
-        "evaluation events finetuning fit_events initializers outcomes problem ranks runs stopping storage "
+        "evaluation events finetuning fit_events initializers mlp outcomes problem ranks runs stopping storage "
         "training weights"
     ),
     "config": "checks hyperparameters",
