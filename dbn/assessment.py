@@ -72,7 +72,7 @@ def assess(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: bool 
         "units": _units(stack),
         "origin": list(data.origin),
         "seed": config.seed,
-        "exact_possible": all(_can_be_listed(rbm) for rbm in stack.layers),
+        "exact_possible": all(_has_exact_values(rbm) for rbm in stack.layers),
         **_method(config),
         "layers": [_described(estimate) for estimate in estimates],
         "parts": parts,
@@ -97,8 +97,10 @@ def _warnings(estimates: Sequence[Estimate], ratios: Sequence[Ratio | None], con
     return warnings
 
 
-def _can_be_listed(rbm: RBM) -> bool:
-    sides = ((side.domain(), side.size) for side in (rbm.visible, rbm.hidden))
+def _has_exact_values(rbm: RBM) -> bool:
+    sides = [(side.domain(), side.size) for side in (rbm.visible, rbm.hidden)]
+    if all(domain is None for domain, _ in sides):
+        return True  # a Gaussian integral
     return any(domain is not None and len(domain) ** size <= exact.MOST_STATES for domain, size in sides)
 
 

@@ -4,7 +4,6 @@ A likelihood of discrete units needs discrete data: −F of grey pixels is no lo
 made 0 or 1 in a way that is named, or refused.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,13 +45,8 @@ class HeldOut:
         return self.parts.get("train", self.parts["test"])
 
     def log_volume(self, part: str) -> float:
-        """log |∂x/∂v|: what a log-density loses on the way back to the units in which the part is stored, nats.
-
-        Σ_i log spread_i of the standardising, and V·log(divisor) for bytes.
-        """
-        x, spread = self.parts[part], self.scaling.spread
-        divided = x.shape[1] * math.log(self.scaling.divisor) if _is_divided(x, self.scaling) else 0.0
-        return divided + (0.0 if spread is None else float(spread.cpu().double().log().sum()))
+        """See `Scaling.log_volume`."""
+        return self.scaling.log_volume(self.parts[part])
 
     def to(self, device: torch.device) -> "HeldOut":
         """The same on `device`."""
@@ -112,13 +106,9 @@ def _origin(scored: _Source, trained: _Source) -> list[str]:
 def _units(parts: dict[str, Tensor], scaling: Scaling) -> list[str]:
     """What densities are of, where that is not what the visible units see."""
     lost = [] if scaling.spread is None else ["Σ log spread (standardised)"]
-    if any(_is_divided(x, scaling) for x in parts.values()):
+    if any(scaling.is_divided(x) for x in parts.values()):
         lost.append(f"V·log {scaling.divisor:g} (bytes, divided)")
     return [f"Densities are of the data as they are stored: each has lost {' and '.join(lost)}."] if lost else []
-
-
-def _is_divided(x: Tensor, scaling: Scaling) -> bool:
-    return x.dtype == torch.uint8 and scaling.divisor != 1.0
 
 
 # Where rows come from

@@ -66,6 +66,8 @@ class LayerMonitor:
     def likelihood(self, epoch: int) -> dict[str, float]:
         """A quick look at the log-likelihood of the measured sets, in nats, mean over examples.
 
+        Densities are of the data as they are stored, not of standardised values, as scripts/evaluate.py has them.
+
         log_z: by annealed importance sampling, with log_z_sample_size chains that carry the weight (of `CHAINS`);
         log_likelihood and, of their first 500 examples, pseudo_likelihood of the training subset, valid_… of
         validation data. Optimistic where the sample size is small. Nothing for data that are no states of the
@@ -80,9 +82,11 @@ class LayerMonitor:
             return {}
         base = independent(rbm, *self.sets[0].moments(), len(self.sets[0]))
         found = summarise(ais(Path(base, rbm), schedule("quick"), CHAINS, self._stream("annealing", epoch)))
+        is_density = self.layer == 1 and rbm.visible.domain() is None
+        volume = self.data.scaling.log_volume(self.data.train) if is_density else 0.0
         values = {"log_z": found.log_z, "log_z_sample_size": found.effective_sample_size}
         for prefix, x in data.items():
-            values[f"{prefix}log_likelihood"] = -float(rbm.free_energy(x).mean()) - found.log_z
+            values[f"{prefix}log_likelihood"] = -float(rbm.free_energy(x).mean()) - found.log_z - volume
             if rbm.visible.domain() is not None:
                 values[f"{prefix}pseudo_likelihood"] = float(pseudo_likelihood(rbm, x[:FLIPPED]).mean())
         return values

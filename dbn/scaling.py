@@ -1,5 +1,6 @@
 """From stored values to what a model sees: bytes to [0, 1], and standardised columns."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,6 +78,18 @@ class Scaling(nn.Module):
             None if description[name] is None else torch.tensor(description[name]) for name in ("shift", "spread")
         )
         return cls(float(description["divisor"]), shift, spread)
+
+    def is_divided(self, x: Tensor) -> bool:
+        """Whether `x` are bytes that become fractions."""
+        return x.dtype == torch.uint8 and self.divisor != 1.0
+
+    def log_volume(self, x: Tensor) -> float:
+        """log |∂x/∂v|: what a log-density loses on the way back to the units in which `x` (N, V) is stored, nats.
+
+        Σ_i log spread_i of the standardising, and V·log(divisor) for bytes.
+        """
+        divided = x.shape[1] * math.log(self.divisor) if self.is_divided(x) else 0.0
+        return divided + (0.0 if self.spread is None else float(self.spread.cpu().double().log().sum()))
 
     def undo(self, x: Tensor) -> Tensor:
         """Back to the scale of the floats before standardising, for pictures."""

@@ -124,7 +124,8 @@ def trace(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES
                 value.detach(),
                 by_z * len(x),
                 by_weight,
-                torch.where(slope.isnan(), slope, (slope < FLAT * steepest).to(slope.dtype)),
+                # ReLU's derivative has a value even at NaN.
+                torch.where(slope.isnan() | z.isnan(), torch.nan, (slope < FLAT * steepest).to(slope.dtype)),
                 _singular_values(jacobian),
             )
         )

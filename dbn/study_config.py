@@ -12,7 +12,7 @@ from dbn.hyperparameters import Finetuning
 
 @dataclass(frozen=True, kw_only=True)
 class StudyTraining(Finetuning):
-    """How the arms are trained and compared, for each number of labels: see `at`."""
+    """How the arms are trained and compared, for each number of labels."""
 
     labels: tuple[int | Literal["all"], ...] = ("all",)  # type: ignore[assignment]
     """Numbers of labelled training examples, balanced over classes, or all."""

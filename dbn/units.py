@@ -176,8 +176,8 @@ class Bernoulli(Units):
     @torch.no_grad()
     def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
         """bias = log p/(1−p) with Laplace's p = (Σx + 1)/(n + 2)."""
-        p = (mean * n + 1) / (n + 2)
-        self.bias.copy_(torch.log(p) - torch.log1p(-p))
+        # Not by p, which rounds to 1 where many rows are all 1.
+        self.bias.copy_(torch.log(mean * n + 1) - torch.log((1 - mean) * n + 1))
 
     def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
         """σ(W x + bias)."""

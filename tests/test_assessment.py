@@ -11,7 +11,7 @@ from enumeration import joint, make_rbm, make_stack, mirrored, rng
 from scipy import stats
 from torch import Tensor
 
-from dbn import assessment, layer_partitions
+from dbn import assessment, exact, layer_partitions
 from dbn.assessment import assess
 from dbn.assessment_report import report
 from dbn.belief_net import DBN
@@ -320,6 +320,12 @@ def test_the_tables_say_what_annealing_between_layers_found() -> None:
     least, most = (run["mean"] + run["log_ratio"] - end for end in reversed(run["log_ratio_interval"]))
     size, left = f"{run['effective_sample_size']:.1f}", f"{run['start_autocorrelation']:.2f}"
     assert cells["layer 2, reverse (diagnostic)"] == [f"{run['mean']:.2f}", f"{least:.2f} … {most:.2f}", size, left]
+
+
+def test_two_gaussian_sides_have_exact_values_at_any_size() -> None:
+    rbm = RBM(Gaussian(40), Gaussian(50))
+    assert exact.log_partition(rbm) == pytest.approx(45 * math.log(2 * math.pi), rel=1e-5)  # W = 0, precisions 1
+    assert assessment._has_exact_values(rbm)
 
 
 def test_a_model_too_large_for_exact_values_is_refused() -> None:

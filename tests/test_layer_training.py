@@ -80,6 +80,18 @@ def test_the_average_is_kept_and_matches_its_recursion() -> None:
     assert (made.rbm.weight - weights[-1]).abs().max() > 1e-3
 
 
+def test_the_update_ratio_is_that_of_the_last_step_of_an_epoch() -> None:
+    """Mean size of its change over mean size of the weights before it."""
+    made = trainer()
+    batches = list(made.batches(1))
+    for number, indices in enumerate(batches):
+        before = made.rbm.weight.detach().clone()
+        made.step(indices, 1, number)
+    ratio = (made.rbm.weight - before).abs().sum() / before.abs().sum()
+    assert len(batches) > 1
+    assert made.update_ratio.item() == pytest.approx(ratio.item(), rel=1e-6)
+
+
 def test_penalties_are_those_asked_for() -> None:
     assert penalties(Pretraining()) == {}
     asked = penalties(Pretraining(l1=0.1, sparsity_target=0.2, max_norm=3.0))

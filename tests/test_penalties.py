@@ -9,7 +9,6 @@ import pytest
 import torch
 from enumeration import KINDS, PAIRS, make_rbm, rng
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.testing import assert_close
 
 from dbn.errors import InputError
@@ -17,6 +16,7 @@ from dbn.gradient import Means, set_gradient
 from dbn.penalties import L1, PENALTIES, MaxNorm, Penalty, SparsityTarget
 from dbn.rbm import RBM
 from dbn.storage import load_state, save_state
+from dbn.training import RunningAverage
 
 each_pair = pytest.mark.parametrize(("visible", "hidden"), PAIRS)
 
@@ -216,8 +216,8 @@ def test_what_cannot_work_is_refused(name: str, options: dict[str, float], sente
         PENALTIES[name](**MADE[name] | options)
 
 
-def averaged_copy(rbm: RBM) -> AveragedModel:
-    return AveragedModel(rbm, multi_avg_fn=get_ema_multi_avg_fn(0.8))
+def averaged_copy(rbm: RBM) -> RunningAverage[RBM]:
+    return RunningAverage(rbm, 0.8)
 
 
 @each_pair
@@ -229,11 +229,10 @@ def test_averaged_weights_are_the_moving_average_of_those_after_each_step(visibl
     for seed in range(4):
         train(rbm, Penalty(), optimizer, range(seed, seed + 1))
         now = copy.deepcopy(dict(rbm.named_parameters()))
-        averaged.update_parameters(rbm)
+        averaged.update(rbm)
         mean = {name: 0.8 * mean[name] + 0.2 * now[name] if mean else now[name] for name in now}
         assert_close(rbm.state_dict(), {name: value.detach() for name, value in now.items()}, rtol=0, atol=0)
     found = averaged.module
-    assert isinstance(found, RBM)
     assert_close(found.state_dict(), {name: value.detach() for name, value in mean.items()})
     assert (found.weight - rbm.weight).abs().max() > 1e-3
     assert found.free_energy(grey(rbm, 3, 0)).isfinite().all()
@@ -245,12 +244,12 @@ def test_averaging_goes_on_as_if_it_had_not_been_interrupted(visible: str, hidde
     averaged = averaged_copy(rbm)
     optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1)
     train(rbm, Penalty(), optimizer, range(3))
-    averaged.update_parameters(rbm)
-    save_state(tmp_path / "state", averaged.state_dict())
+    averaged.update(rbm)
+    save_state(tmp_path / "state", averaged.state())
     train(rbm, Penalty(), optimizer, range(3, 6))
-    averaged.update_parameters(rbm)
+    averaged.update(rbm)
 
     resumed = averaged_copy(make_rbm(visible, hidden, seed=1))
-    resumed.load_state_dict(load_state(tmp_path / "state"))
-    resumed.update_parameters(rbm)
-    assert_close(resumed.state_dict(), averaged.state_dict(), rtol=0, atol=0)
+    resumed.load_state(load_state(tmp_path / "state"))
+    resumed.update(rbm)
+    assert_close(resumed.state(), averaged.state(), rtol=0, atol=0)

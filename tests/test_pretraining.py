@@ -530,6 +530,24 @@ def test_the_watched_log_likelihood_is_near_the_exact_one(uninterrupted: dict[st
         assert watched[-1] == pytest.approx(exact.log_partition(rbm), abs=0.1)
 
 
+@pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
+def test_watched_log_likelihoods_are_of_the_data_as_they_are_stored(visible: str, tmp_path: Path) -> None:
+    x = factor_table(0)[:200, :6]
+    if visible == "bernoulli":
+        x = (x > 10).float()
+    options = {"visible": visible, "likelihood_every": 1, "epochs": 2, "run": tmp_path / "run"}
+    stack = dbn.pretrain(x, [5], binarize="fixed" if visible == "bernoulli" else "none", **options)
+    last = metrics(tmp_path / "run")[-1]
+    (rbm,), scaling = stack.layers, stack.scaling
+    splits = splits_from_arrays(x.numpy())
+    spread = 0.0 if scaling.spread is None else float(scaling.spread.double().log().sum())
+    assert (spread > 6) == (visible == "gaussian")  # columns of standard deviation 3 to 6
+    for prefix, rows in (("", splits.train.x), ("valid_", splits.valid.x)):
+        expected = float(exact.log_likelihood(rbm, scaling(rows), last["log_z"]).mean()) - spread
+        assert last[f"{prefix}log_likelihood"] == pytest.approx(expected, abs=1e-4)
+    assert last["log_z"] == pytest.approx(exact.log_partition(rbm), abs=0.1)
+
+
 def test_tensorboard_has_pictures_histograms_and_the_chart(uninterrupted: dict[str, Path]) -> None:
     path = uninterrupted["means, sgd"]
     drawn = ("reconstructions", "filters", "weight", "visible_bias", "hidden_bias", "unit_activity")

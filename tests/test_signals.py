@@ -321,11 +321,15 @@ def test_an_exploding_network_is_measured_all_the_same() -> None:
     assert first.singular_max == pytest.approx(1e30, rel=1e-5)
     assert not math.isfinite(second.z_std)
     assert math.isnan(first.gradient_std)
-    diverged = network("sigmoid")
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "tanh", "relu", "normalised"])
+def test_what_is_no_number_has_no_signal(kind: str) -> None:
+    diverged = network(kind)
     with torch.no_grad():
         diverged[0].weight[0, 0] = math.nan
-    (hidden, *_) = measure(diverged, *batch())
-    assert all(math.isnan(value) for value in hidden)
+    for signal in measure(diverged, *batch())[:-1]:
+        assert all(math.isnan(value) for value in signal)
 
 
 def test_events_hold_every_number_and_every_value(tmp_path: Path) -> None:

@@ -157,6 +157,12 @@ def test_bernoulli_marginals_are_laplace_smoothed() -> None:
     assert_close(units.mean(torch.zeros(1, 3)), real(1 / 10, 3 / 10, 9 / 10)[None])
 
 
+def test_marginals_stay_finite_where_very_many_rows_are_alike() -> None:
+    units = Bernoulli(2)
+    units.fit_marginals(torch.tensor([0.0, 1.0]), torch.zeros(2), 50_000_000)
+    assert_close(units.bias.detach(), torch.tensor([-1.0, 1.0]) * math.log(5e7 + 1))
+
+
 @pytest.mark.parametrize(
     ("variance", "kept"),
     [
