@@ -124,8 +124,7 @@ def trace(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES
                 value.detach(),
                 by_z * len(x),
                 by_weight,
-                # ReLU's derivative has a value even at NaN.
-                torch.where(slope.isnan() | z.isnan(), torch.nan, (slope < FLAT * steepest).to(slope.dtype)),
+                torch.where(slope.isnan(), slope, (slope < FLAT * steepest).to(slope.dtype)),
                 _singular_values(jacobian),
             )
         )
@@ -150,7 +149,7 @@ def _slope(elementwise: nn.Module, x: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         (slope,) = torch.autograd.grad(elementwise(x).sum(), x)
-    return slope
+    return torch.where(x.isnan(), torch.nan, slope)  # ReLU's has a value even there
 
 
 def _singular_values(jacobian: Tensor) -> Tensor:
