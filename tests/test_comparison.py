@@ -333,15 +333,15 @@ def test_a_finished_comparison_can_be_resumed(uninterrupted: Path, tmp_path: Pat
 # Signals
 
 
-@pytest.mark.parametrize("refit", [False, True])
-def test_signals_are_shown_while_the_tested_fit_trains(refit: bool, tmp_path: Path) -> None:
-    made = problem(init=("he_normal",), seeds=2, signals=(2, 3), refit=refit)
+@pytest.mark.parametrize(("refit", "average"), [(False, None), (True, None), (False, 0.9)])
+def test_signals_are_shown_while_the_tested_fit_trains(refit: bool, average: float | None, tmp_path: Path) -> None:
+    made = problem(init=("he_normal",), seeds=2, signals=(2, 3), refit=refit, average=average)
     (chosen,) = compare(tmp_path / "run", made)
     for seed, outcome in zip((5, 6), chosen.final, strict=True):
         fit = Fit(made, chosen.arm, chosen.learning_rate, seed, outcome.best_epoch if refit else None)
         spread = {0: measure(fit.network, *made.probe(seed))[1].z_std}
         for record in fit.epochs():
-            spread[int(record["epoch"])] = measure(fit.network, *made.probe(seed))[1].z_std
+            spread[int(record["epoch"])] = measure(fit.kept, *made.probe(seed))[1].z_std
         folder = tmp_path / "run" / "he_normal" / f"seed-{seed}"
         shown = dict(curves(folder)["signals/layer2/z_std"])
         assert list(shown) == sorted({0, *({2, 3} & {*spread}), outcome.best_epoch})
