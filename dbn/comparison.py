@@ -193,15 +193,15 @@ class Comparison:
     def write(self, chosen: Sequence[Chosen], test_errors: dict[str, list[float]]) -> dict[str, list[Moments]]:
         """Curves and rows for TensorBoard, and each arm's best classifier (by validation error).
 
-        By arm and seed: the signals, where they are asked for.
+        By arm and seed: the signals, empty unless they are asked for.
         """
         signals: dict[str, list[Moments]] = {}
         for each in chosen:
             name = each.arm.name
-            for seed, error in zip(self.problem.seeds, test_errors[name], strict=True):
-                folder = self.folder(name, seed)
-                found = conclude(folder, self.problem, each, seed, error, several=len(self.rates) > 1)
-                signals.setdefault(name, []).extend([] if found is None else [found])
+            signals[name] = [
+                conclude(self.folder(name, seed), self.problem, each, seed, error, several=len(self.rates) > 1)
+                for seed, error in zip(self.problem.seeds, test_errors[name], strict=True)
+            ]
             errors = [outcome.valid_error for outcome in each.tuned]
             best = errors.index(min(errors))
             network = self.problem.filled(each.arm, each.final[best].weights)

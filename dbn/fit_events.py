@@ -39,12 +39,10 @@ def show_epoch(events: EventLog, prefix: str, fit: Fit) -> None:
     events.flush()
 
 
-def conclude(
-    folder: Path, problem: Problem, chosen: Chosen, seed: int, test_error: float, *, several: bool
-) -> Moments | None:
+def conclude(folder: Path, problem: Problem, chosen: Chosen, seed: int, test_error: float, *, several: bool) -> Moments:
     """The chosen fit under the names that all arms share, its row among the hyper-parameters, and its signals.
 
-    Signals are None unless they are asked for; of other learning rates they are forgotten.
+    Signals are empty unless they are asked for; of other learning rates they are forgotten.
     """
     place = problem.seeds.index(seed)
     tuned, final = chosen.tuned[place], chosen.final[place]
@@ -60,7 +58,7 @@ def conclude(
         return "/signals/" not in tag and not tag.startswith(written_here)
 
     # Before the events are put in order; again after an interruption, and the same then.
-    signals = None if problem.config.signals is None else _at_ends(folder, problem, chosen.arm, seed, final)
+    signals = {} if problem.config.signals is None else _at_ends(folder, problem, chosen.arm, seed, final)
     EventLog.keep(folder, is_kept, rename)
     with EventLog(folder) as events:
         for epoch in tuned.history if several else ():
