@@ -9,24 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dbn.belief_net import DBN
     from dbn.errors import InputError
-    from dbn.pretraining import pretrain
-    from dbn.rbm import RBM
-    from dbn.units import Bernoulli, Gaussian
-    from dbn.weights import load
+    from dbn.models.dbn import DBN
+    from dbn.models.rbm import RBM
+    from dbn.models.units import Bernoulli, Gaussian
+    from dbn.pretraining.pretrain import pretrain
+    from dbn.runs.weights import load
 
 __version__ = "0.1.0"
 __all__ = ["DBN", "RBM", "Bernoulli", "Gaussian", "InputError", "load", "pretrain"]
 
 _ROOMS = {
-    "DBN": "belief_net",
-    "RBM": "rbm",
-    "Bernoulli": "units",
-    "Gaussian": "units",
+    "DBN": "models.dbn",
+    "RBM": "models.rbm",
+    "Bernoulli": "models.units",
+    "Gaussian": "models.units",
     "InputError": "errors",
-    "load": "weights",
-    "pretrain": "pretraining",
+    "load": "runs.weights",
+    "pretrain": "pretraining.pretrain",
 }
 
 

@@ -34,6 +34,7 @@ def _argument(option: re.Match[str]) -> str:
 OUT_OF_MEMORY = "there is not enough memory{}"
 """A sentence; what to lower goes into the braces."""
 
+
 SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 """What torch's errors say, which are RuntimeErrors on some devices."""
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dbn.checks import check_distinct, check_some, check_whole, settle
-from dbn.command_line import run_script
+from dbn.cli.command_line import run_script
+from dbn.config.validation import check_distinct, check_some, check_whole, settle
 from dbn.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def main(config: BenchmarkConfig) -> None:
     from bench.report import RULE, results_of, table
     from bench.running import Setting
 
-    from dbn.storage import write_whole
+    from dbn.storage.files import write_whole
 
     precisions, notes = available(config.precision)
     names = config.cases or tuple(name for name, case in CASES.items() if case.standard)
@@ -88,7 +88,7 @@ def main(config: BenchmarkConfig) -> None:
 
 def available(asked: tuple[str, ...] | None) -> tuple[tuple[str, ...], list[str]]:
     """The precisions to time, and a sentence where one is left out; InputError where one is asked for and not there."""
-    from dbn.training import pick_device, pick_precision
+    from dbn.training.device import pick_device, pick_precision
 
     try:
         for name in asked or ("float32", "bf16"):

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dbn.checks import check_device, check_some, check_whole, settle
-from dbn.command_line import run_script
+from dbn.cli.command_line import run_script
+from dbn.config.validation import check_device, check_some, check_whole, settle
 
 if TYPE_CHECKING:
-    from dbn.layer_training import LayerTrainer
+    from dbn.pretraining.trainer import LayerTrainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,8 @@ def main(config: RanksConfig) -> None:
     from bench.ours import layer_trainer
     from bench.running import Setting
 
-    from dbn.ranks import is_first, size, together
-    from dbn.training import pick_device
+    from dbn.training.device import pick_device
+    from dbn.training.distributed import is_first, size, together
 
     device = pick_device(config.device)
     with together(device):
@@ -63,8 +63,8 @@ def milliseconds(trainer: "LayerTrainer", repeats: int) -> tuple[float, float]:
 
     from bench.running import clocked
 
-    from dbn.ranks import add_up
-    from dbn.training import synchronise
+    from dbn.training.device import synchronise
+    from dbn.training.distributed import add_up
 
     batches = list(trainer.batches(1))
 

@@ -1,18 +1,18 @@
 """Measure a pre-trained stack, or an RBM from elsewhere: log Z, and the log-likelihood of data or its lower bound."""
 
-from dbn.command_line import run_script
-from dbn.config import EvaluateConfig
+from dbn.cli.command_line import run_script
+from dbn.config.evaluation import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> None:
     """Load model and data, measure, print the tables and write them as JSON."""
-    from dbn.assessment import assess
-    from dbn.assessment_report import report
-    from dbn.foreign import read_model
-    from dbn.held_out import held_out
-    from dbn.runs import RunFolder
-    from dbn.storage import check_writable
-    from dbn.training import pick_device
+    from dbn.evaluation.evaluate import assess
+    from dbn.evaluation.examples import held_out
+    from dbn.evaluation.external_rbm import read_model
+    from dbn.evaluation.report import report
+    from dbn.runs.folder import RunFolder
+    from dbn.storage.files import check_writable
+    from dbn.training.device import pick_device
 
     device = pick_device(config.device)
     stack = read_model(config.run)

@@ -1,18 +1,19 @@
 """Train a classifier from several starts, pre-training among them, and compare them fairly."""
 
-from dbn.command_line import run_script
-from dbn.config import FinetuneConfig, to_dict
+from dbn.cli.command_line import run_script
+from dbn.config.common import to_dict
+from dbn.config.finetuning import FinetuneConfig
 
 
 def main(config: FinetuneConfig) -> None:
     """Train every arm under every seed; print one table and one sentence."""
-    from dbn.comparison import RESULT, Comparison
-    from dbn.problem import load_problem
-    from dbn.ranks import anywhere, check_alike, host_by_host, is_first, together
-    from dbn.report import finished, report, result
-    from dbn.resuming import begin
-    from dbn.runs import RunFolder
-    from dbn.training import pick_device
+    from dbn.finetuning.comparison import RESULT, Comparison
+    from dbn.finetuning.problem import load_problem
+    from dbn.finetuning.report import finished, report, result
+    from dbn.runs.folder import RunFolder
+    from dbn.runs.resume import begin
+    from dbn.training.device import pick_device
+    from dbn.training.distributed import anywhere, check_alike, host_by_host, is_first, together
 
     with together(pick_device(config.device)):
         with host_by_host():

@@ -3,23 +3,23 @@
 import csv
 import io
 
-from dbn.command_line import run_script
-from dbn.config import PredictConfig
+from dbn.cli.command_line import run_script
+from dbn.config.inference import PredictConfig
 
 
 def main(config: PredictConfig) -> None:
     """Read the examples, write a row of probabilities for each."""
     import torch
 
-    from dbn.comparison import best_classifier
+    from dbn.data.readers import read_table
     from dbn.errors import InputError
-    from dbn.evaluation import predict
-    from dbn.files import read_table
-    from dbn.runs import RunFolder
-    from dbn.scaling import Scaling
-    from dbn.storage import check_writable, write_whole
-    from dbn.training import pick_device
-    from dbn.weights import load_classifier
+    from dbn.finetuning.comparison import best_classifier
+    from dbn.finetuning.metrics import predict
+    from dbn.models.scaling import Scaling
+    from dbn.runs.folder import RunFolder
+    from dbn.runs.weights import load_classifier
+    from dbn.storage.files import check_writable, write_whole
+    from dbn.training.device import pick_device
 
     device = pick_device(config.device)
     arm, file = best_classifier(RunFolder.open(config.run))

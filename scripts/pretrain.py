@@ -1,15 +1,16 @@
 """Pre-train a stack of restricted Boltzmann machines on unlabelled data."""
 
-from dbn.command_line import run_script
-from dbn.config import PretrainConfig, to_dict
+from dbn.cli.command_line import run_script
+from dbn.config.common import to_dict
+from dbn.config.pretraining import PretrainConfig
 
 
 def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, say where the result is."""
-    from dbn.datasets import load_splits
-    from dbn.pretraining import begin_pretraining, is_complete, pretrain_stack, summary, unlabelled
-    from dbn.ranks import check_alike, host_by_host, is_first, together
-    from dbn.training import pick_device
+    from dbn.data.datasets import load_splits
+    from dbn.pretraining.pretrain import begin_pretraining, is_complete, pretrain_stack, summary, unlabelled
+    from dbn.training.device import pick_device
+    from dbn.training.distributed import check_alike, host_by_host, is_first, together
 
     device = pick_device(config.device)
     with together(device):

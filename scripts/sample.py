@@ -1,18 +1,18 @@
 """Draw images from a pre-trained stack: Gibbs steps in the top RBM, then down."""
 
-from dbn.command_line import run_script
-from dbn.config import SampleConfig
+from dbn.cli.command_line import run_script
+from dbn.config.inference import SampleConfig
 
 
 def main(config: SampleConfig) -> None:
     """Run the chains and write one PNG grid."""
     from dbn.errors import InputError
-    from dbn.pictures import as_images, save_png, tile
-    from dbn.problem import splits_of
-    from dbn.randomness import stream
-    from dbn.storage import check_writable
-    from dbn.training import pick_device
-    from dbn.weights import load
+    from dbn.plotting.images import as_images, save_png, tile
+    from dbn.rng import stream
+    from dbn.runs.training_data import splits_of
+    from dbn.runs.weights import load
+    from dbn.storage.files import check_writable
+    from dbn.training.device import pick_device
 
     device = pick_device(config.device)
     stack = load(config.run).to(device)

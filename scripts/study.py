@@ -2,18 +2,19 @@
 
 import os
 
-from dbn.command_line import parse, run_script
-from dbn.config import PretrainConfig, to_dict
-from dbn.study_config import StudyConfig
+from dbn.cli.command_line import parse, run_script
+from dbn.config.common import to_dict
+from dbn.config.pretraining import PretrainConfig
+from dbn.config.study import StudyConfig
 
 
 def main(config: StudyConfig) -> None:
     """Check every cell, do what is not done yet, print the tables."""
     # Before torch loads Intel's library, where it has that: the same sums whatever the number of threads.
     os.environ.setdefault("MKL_CBWR", "AUTO")
-    from dbn.resuming import begin
-    from dbn.study import Study
-    from dbn.study_run import carry_out_study
+    from dbn.runs.resume import begin
+    from dbn.study.runner import carry_out_study
+    from dbn.study.study import Study
 
     recipe = None
     if config.recipe:

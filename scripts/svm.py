@@ -5,9 +5,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from dbn.checks import check_number, check_some, check_whole, settle
-from dbn.command_line import run_script
-from dbn.config import DataConfig
+from dbn.cli.command_line import run_script
+from dbn.config.common import DataConfig
+from dbn.config.validation import check_number, check_some, check_whole, settle
 from dbn.errors import InputError
 
 
@@ -47,13 +47,13 @@ def main(config: SvmConfig) -> None:
     """Fit a machine for every C and gamma under every seed, test the best of each seed, print a line."""
     import json
 
-    from dbn.datasets import load_splits
-    from dbn.evaluation import mean_interval
-    from dbn.hyperparameters import Finetuning
-    from dbn.problem import Problem
-    from dbn.scaling import Scaling
-    from dbn.storage import write_whole
-    from dbn.training import progress_bar
+    from dbn.config.finetuning import Finetuning
+    from dbn.data.datasets import load_splits
+    from dbn.finetuning.problem import Problem
+    from dbn.models.scaling import Scaling
+    from dbn.statistics import mean_interval
+    from dbn.storage.files import write_whole
+    from dbn.training.loop import progress_bar
 
     try:
         import sklearn.svm  # noqa: F401
@@ -87,7 +87,7 @@ def best(problem: Any, seed: int, config: SvmConfig, bar: Any) -> dict[str, floa
     """The C and gamma with the least validation error (ties: the smaller), and the test error under them."""
     from sklearn.svm import SVC
 
-    from dbn.problem import labels_of
+    from dbn.data.splits import labels_of
 
     train, valid = problem.labelled(seed)
     x, x_valid, x_test = (problem.scaling(part.x) for part in (train, valid, problem.test))

@@ -8,9 +8,10 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from dbn.belief_net import DBN
-from dbn.rbm import RBM
-from dbn.units import UNITS, Units
+from dbn.models.dbn import DBN
+from dbn.models.rbm import RBM
+from dbn.models.units import UNITS
+from dbn.models.units.base import Units
 
 KINDS = sorted(UNITS)
 PAIRS = list(product(KINDS, KINDS))

@@ -17,23 +17,24 @@ import torch
 from tiny import pictures, splits, stack
 from torch import Tensor, distributed
 
-from dbn import ranks
-from dbn.comparison import Comparison
-from dbn.config import to_dict
-from dbn.datasets import splits_from_arrays
+from dbn.config.common import to_dict
+from dbn.config.finetuning import Finetuning
+from dbn.config.pretraining import Pretraining
+from dbn.data.splits import splits_from_arrays
 from dbn.errors import InputError
-from dbn.finetuning import Fit
-from dbn.hyperparameters import Finetuning, Pretraining
-from dbn.initializers import parse_arm
-from dbn.layer_training import LayerTrainer, set_gradient
-from dbn.pretraining import new_rbm, pretrain_stack, unlabelled
-from dbn.problem import Problem
-from dbn.resuming import begin
-from dbn.runs import RunFolder
-from dbn.scaling import Scaling
-from dbn.storage import save_state
-from dbn.training import run_epochs
-from dbn.units import UNITS
+from dbn.finetuning.comparison import Comparison
+from dbn.finetuning.problem import Problem
+from dbn.finetuning.trainer import Fit
+from dbn.initializers.arms import parse_arm
+from dbn.models.scaling import Scaling
+from dbn.models.units import UNITS
+from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabelled
+from dbn.pretraining.trainer import LayerTrainer, set_gradient
+from dbn.runs.folder import RunFolder
+from dbn.runs.resume import begin
+from dbn.storage.tensors import save_state
+from dbn.training import distributed as ranks
+from dbn.training.loop import run_epochs
 
 CPU = torch.device("cpu")
 CHAINS = 7
@@ -138,7 +139,7 @@ def one_step(options: dict[str, Any]) -> dict[str, Any]:
         seen["gradient"] = {name: parameter.grad.clone() for name, parameter in rbm.named_parameters()}
         return means
 
-    with mock.patch("dbn.layer_training.set_gradient", watch):
+    with mock.patch("dbn.pretraining.trainer.set_gradient", watch):
         made.step(next(iter(made.batches(1))), 1, 0)
     return seen
 

@@ -19,20 +19,22 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dbn import chains
-from dbn.annealing import Path
-from dbn.datasets import Examples
+from dbn.config.finetuning import Finetuning
+from dbn.config.pretraining import Pretraining
+from dbn.data.splits import Examples
 from dbn.errors import InputError
-from dbn.finetuning import Fit
-from dbn.hyperparameters import Finetuning, Pretraining
-from dbn.initializers import parse_arm
-from dbn.layer_data import Unlabelled
-from dbn.layer_training import LayerTrainer
-from dbn.pretraining import new_rbm, pretrain
-from dbn.problem import Problem
-from dbn.rbm import RBM
-from dbn.scaling import Scaling
-from dbn.training import make_optimizer, pick_precision, tf32_products
+from dbn.finetuning.problem import Problem
+from dbn.finetuning.trainer import Fit
+from dbn.initializers.arms import parse_arm
+from dbn.models.annealing import Path
+from dbn.models.rbm import RBM
+from dbn.models.scaling import Scaling
+from dbn.pretraining.layer_data import Unlabelled
+from dbn.pretraining.pretrain import new_rbm, pretrain
+from dbn.pretraining.trainer import LayerTrainer
+from dbn.sampling import parallel_tempering as chains
+from dbn.training.device import pick_precision, tf32_products
+from dbn.training.optimizers import make_optimizer
 
 META = torch.device("meta")
 Generator = torch.Generator
@@ -153,7 +155,7 @@ STEPS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_of_pretraining_moves_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dbn.layer_training.pick_precision", precision)
+    monkeypatch.setattr("dbn.pretraining.trainer.pick_precision", precision)
     config = Pretraining(hidden=(9,), batch_size=40, **STEPS[name])
     with pretended(monkeypatch):
         with META:
@@ -199,7 +201,7 @@ PARTS = ("train", "valid", "test")
     ids=str,
 )
 def test_a_step_of_fine_tuning_moves_nothing(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in ("finetuning", "problem"):
+    for room in ("finetuning.trainer", "finetuning.problem"):
         monkeypatch.setattr(f"dbn.{room}.pick_precision", precision)
     config = replace(Finetuning(init=("xavier_uniform",), labels=30, valid_labels=9, batch_size=10), **options)
     problem = on_meta(Problem(splits(), Scaling(), (7, 5), (stack(),), config))
@@ -244,7 +246,7 @@ def test_tf32_is_left_as_it_was() -> None:
 
 
 def test_a_step_rounds_its_products_to_tf32_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dbn.layer_training.pick_precision", precision)
+    monkeypatch.setattr("dbn.pretraining.trainer.pick_precision", precision)
     config = Pretraining(hidden=(9,), batch_size=40, precision="tf32")
     x = torch.zeros(80, 36, dtype=torch.uint8)
     made = LayerTrainer(new_rbm(36, 1, config), [], Unlabelled(x, None, Scaling()), config)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
-from dbn.belief_net import DBN
-from dbn.datasets import Splits, splits_from_arrays
-from dbn.rbm import RBM
-from dbn.runs import RunFolder
-from dbn.scaling import Scaling
-from dbn.units import Bernoulli
+from dbn.data.splits import Splits, splits_from_arrays
+from dbn.models.dbn import DBN
+from dbn.models.rbm import RBM
+from dbn.models.scaling import Scaling
+from dbn.models.units.bernoulli import Bernoulli
+from dbn.runs.folder import RunFolder
 
 TIMES = ("seconds", "measuring_seconds", "examples_per_second")
 CLASSES = 3

@@ -7,18 +7,19 @@ from typing import Any
 import torch
 
 from bench.running import CHAINS, CLASSES, PER_STEP, Runner, Setting, clocked
-from dbn.annealing import Path, independent
-from dbn.datasets import Examples, Splits
-from dbn.finetuning import Fit
-from dbn.hyperparameters import Finetuning, Pretraining
-from dbn.importance import ais, schedule
-from dbn.initializers import parse_arm
-from dbn.layer_data import Unlabelled
-from dbn.layer_training import LayerTrainer
-from dbn.pretraining import new_rbm
-from dbn.problem import Problem
-from dbn.scaling import Scaling
-from dbn.training import run_epochs
+from dbn.config.finetuning import Finetuning
+from dbn.config.pretraining import Pretraining
+from dbn.data.splits import Examples, Splits
+from dbn.finetuning.problem import Problem
+from dbn.finetuning.trainer import Fit
+from dbn.initializers.arms import parse_arm
+from dbn.likelihood.ais import ais, schedule
+from dbn.models.annealing import Path, independent
+from dbn.models.scaling import Scaling
+from dbn.pretraining.layer_data import Unlabelled
+from dbn.pretraining.pretrain import new_rbm
+from dbn.pretraining.trainer import LayerTrainer
+from dbn.training.loop import run_epochs
 
 TEMPERATURES = 10
 

@@ -82,8 +82,8 @@ def serve() -> None:
     """Answer requests until there are no more."""
     import torch
 
-    from dbn import comparison, layer_training, plots, study_run  # noqa: F401
-    from dbn.vision import import_torchvision
+    from dbn.data.torchvision_datasets import import_torchvision
+    from dbn.study import runner as study_run  # noqa: F401
 
     torch.set_num_threads(1)
     import_torchvision()
@@ -131,10 +131,14 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 def child(request: dict[str, Any], folder: Path, notes: list[Path]) -> int:
     from disk import Disk
 
-    from dbn import comparison, layer_training
-    from dbn.command_line import run_script
-    from dbn.config import EvaluateConfig, FinetuneConfig, PredictConfig, PretrainConfig, SampleConfig
-    from dbn.study_config import StudyConfig
+    from dbn.cli.command_line import run_script
+    from dbn.config.evaluation import EvaluateConfig
+    from dbn.config.finetuning import FinetuneConfig
+    from dbn.config.inference import PredictConfig, SampleConfig
+    from dbn.config.pretraining import PretrainConfig
+    from dbn.config.study import StudyConfig
+    from dbn.finetuning import comparison
+    from dbn.pretraining import trainer as layer_training
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job comes with Ctrl-C ignored
     for number, note in enumerate(notes[:2], start=1):

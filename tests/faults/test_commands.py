@@ -9,10 +9,13 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import yaml
 
-from dbn.command_line import parse
-from dbn.config import EvaluateConfig, FinetuneConfig, PredictConfig, PretrainConfig, SampleConfig
-from dbn.options import Option, options_of
-from dbn.study_config import StudyConfig
+from dbn.cli.command_line import parse
+from dbn.cli.options import Option, options_of
+from dbn.config.evaluation import EvaluateConfig
+from dbn.config.finetuning import FinetuneConfig
+from dbn.config.inference import PredictConfig, SampleConfig
+from dbn.config.pretraining import PretrainConfig
+from dbn.config.study import StudyConfig
 
 CONFIGS: dict[str, tuple[type, dict[str, str]]] = {
     "pretrain": (PretrainConfig, {}),

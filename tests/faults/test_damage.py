@@ -16,17 +16,17 @@ from mutations import mutate
 from safetensors.torch import save_file
 from tiny import pictures, stack
 
-from dbn.comparison import best_classifier
-from dbn.config import PretrainConfig
+from dbn.cli.options import options_of, read_file
+from dbn.config.pretraining import PretrainConfig
+from dbn.data.readers import read_table
 from dbn.errors import InputError
-from dbn.events import EventLog
-from dbn.files import read_table
-from dbn.foreign import read_model
-from dbn.mlp import mlp
-from dbn.options import options_of, read_file
-from dbn.runs import RunFolder
-from dbn.storage import load_state, save_state
-from dbn.weights import load, load_classifier, save_classifier, save_stack
+from dbn.evaluation.external_rbm import read_model
+from dbn.finetuning.comparison import best_classifier
+from dbn.models.mlp import mlp
+from dbn.runs.folder import RunFolder
+from dbn.runs.tensorboard import EventLog
+from dbn.runs.weights import load, load_classifier, save_classifier, save_stack
+from dbn.storage.tensors import load_state, save_state
 
 SECONDS = 20
 """For one file: more is a hang."""

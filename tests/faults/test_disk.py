@@ -11,8 +11,8 @@ from disk import BROKEN, FULL, KILL
 from launcher import Launcher
 from same import check_same, go_on
 
-from dbn.runs import RunFolder
-from dbn.weights import load
+from dbn.runs.folder import RunFolder
+from dbn.runs.weights import load
 
 MOST = {"short": 250, "short finetune": 150}
 """Operations of the runs, at least; those beyond the last one are left out."""

@@ -17,17 +17,17 @@ from safetensors.torch import save
 from test_damage import saved_classifier, saved_stack, saved_state
 from tiny import save_pictures, stack
 
-from dbn.comparison import best_classifier
-from dbn.config import PretrainConfig
+from dbn.cli.options import options_of, read_file
+from dbn.config.pretraining import PretrainConfig
+from dbn.data.readers import read_table
 from dbn.errors import InputError
-from dbn.files import read_table
-from dbn.foreign import read_model
-from dbn.options import options_of, read_file
-from dbn.problem import splits_of
-from dbn.resuming import begin
-from dbn.runs import RunFolder
-from dbn.storage import load_state, pack, tensor_bytes
-from dbn.weights import load, load_classifier, save_stack
+from dbn.evaluation.external_rbm import read_model
+from dbn.finetuning.comparison import best_classifier
+from dbn.runs.folder import RunFolder
+from dbn.runs.resume import begin
+from dbn.runs.training_data import splits_of
+from dbn.runs.weights import load, load_classifier, save_stack
+from dbn.storage.tensors import load_state, pack, tensor_bytes
 
 MARK = "executed"
 
@@ -162,7 +162,7 @@ def test_the_pickles_would_have_worked(tmp_path: Path, monkeypatch: pytest.Monke
 
 def described(make: Callable[[Path], Path], path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """A file of dbn's whose description was changed, with a checksum that fits."""
-    from dbn.storage import read_tensors
+    from dbn.storage.tensors import read_tensors
 
     file = make(path)
     tensors, description = read_tensors(file)

@@ -18,15 +18,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from tiny import stack
 
-from dbn.arrays import read_arrays
-from dbn.command_line import parse
-from dbn.config import FinetuneConfig, PretrainConfig
+from dbn.cli.command_line import parse
+from dbn.cli.options import options_of, read_file
+from dbn.config.finetuning import FinetuneConfig
+from dbn.config.pretraining import PretrainConfig
+from dbn.data.readers.csv import read_csv
+from dbn.data.readers.numpy_files import read_numpy
 from dbn.errors import InputError
-from dbn.files import read_csv, read_numpy
-from dbn.options import options_of, read_file
-from dbn.runs import RunFolder
-from dbn.storage import load_state, pack, tensor_bytes, unpack, write_whole
-from dbn.weights import load
+from dbn.runs.folder import RunFolder
+from dbn.runs.weights import load
+from dbn.storage.files import write_whole
+from dbn.storage.npz import read_arrays
+from dbn.storage.tensors import load_state, pack, tensor_bytes, unpack
 
 counts = pytest.mark.parametrize("count", [100, pytest.param(3000, marks=pytest.mark.slow)])
 

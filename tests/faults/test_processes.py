@@ -11,7 +11,7 @@ from launcher import Launcher
 from same import BASE, KINDS, check_same, go_on
 from tiny import pictures
 
-from dbn.locks import hold, release
+from dbn.runs.lock import hold, release
 
 
 @pytest.mark.parametrize("words", ["--resume --run run", f"{BASE} --overwrite", BASE])

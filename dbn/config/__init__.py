@@ -1,0 +1,1 @@
+"""Options, checked on construction; torch is not imported here."""

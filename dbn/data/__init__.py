@@ -1,0 +1,1 @@
+"""From a name, a file or arrays to training, validation and test examples."""

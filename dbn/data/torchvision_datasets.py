@@ -1,0 +1,225 @@
+"""The named data sets, read and downloaded by torchvision.
+
+What is found in the data folder is used as it is, without touching the network.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import queue
+import re
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from dbn.data.table import Table, checked_table
+from dbn.errors import InputError, is_out_of_memory
+
+PROBE_SECONDS = 4.0
+
+
+STALL_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where torchvision keeps a data set, and from where it fetches it."""
+
+    dataset: str  # the class in torchvision.datasets
+    folder: str
+    files: tuple[str, ...]
+    archives: tuple[str, ...]  # what is downloaded, relative to the data folder; torchvision unpacks it
+    addresses: Callable[[Any], list[str]]  # of the class: any one of them will do
+    classes: tuple[str, ...]
+
+
+def _idx(dataset: str, classes: tuple[str, ...]) -> Source:
+    """A data set in the four files of MNIST's format."""
+    files = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+    folder = f"{dataset}/raw"
+    archives = tuple(f"{folder}/{file}.gz" for file in files)
+    return Source(dataset, folder, files, archives, lambda known: list(known.mirrors), classes)
+
+
+DIGITS = tuple("0123456789")
+
+
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+
+
+OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+USPS_FILES = ("usps.bz2", "usps.t.bz2")
+
+
+CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+
+
+SOURCES = {
+    "mnist": _idx("MNIST", DIGITS),
+    "fashion-mnist": _idx("FashionMNIST", CLOTHES),
+    "kmnist": _idx("KMNIST", KANA),
+    "usps": Source(
+        "USPS",
+        "",
+        USPS_FILES,
+        USPS_FILES,
+        lambda known: [address for address, *_ in known.split_list.values()],
+        DIGITS,
+    ),
+    # CIFAR-10 is published as pickles. torchvision reads them, after comparing each with the published checksum.
+    "cifar10": Source(
+        "CIFAR10",
+        "cifar-10-batches-py",
+        CIFAR10_FILES,
+        ("cifar-10-python.tar.gz",),
+        lambda known: [known.url],
+        OBJECTS,
+    ),
+}
+
+
+def load_named(name: str, data_dir: Path | None = None) -> Table:
+    """A data set of `SOURCES`, from `data_dir`, to which it is downloaded if it is not there.
+
+    Raises:
+        InputError: the files are missing and cannot be fetched (the sentence lists them), or are damaged.
+    """
+    source = SOURCES[name]
+    root = data_folder(data_dir)
+    folder = root / source.folder
+    known = getattr(import_torchvision().datasets, source.dataset)
+    if not all((folder / file).is_file() for file in source.files):
+        _fetch(name, source, known, root)
+    try:
+        with _quiet():
+            parts = [known(root, train=train, download=False) for train in (True, False)]
+        (x, y), (x_test, y_test) = ((np.asarray(part.data), np.asarray(part.targets)) for part in parts)
+        if x.ndim == 4:  # torchvision has the channels last
+            x, x_test = x.transpose(0, 3, 1, 2), x_test.transpose(0, 3, 1, 2)
+        table = checked_table(name, x, y, x_test, y_test)
+        return replace(table, classes=tuple(source.classes[int(label)] for label in table.classes))
+    except Exception as error:  # torchvision asserts, indexes and unpacks: a damaged file ends in many types
+        if is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"{name}: the files in {folder} are damaged or cannot be read, remove {', '.join(source.files)} "
+            "to have them fetched again"
+        ) from error
+
+
+def data_folder(data_dir: Path | None = None) -> Path:
+    """Where data sets are kept: `data_dir`, else `$DBN_DATA`, else the user's cache folder."""
+    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(data_dir or os.environ.get("DBN_DATA") or Path(cache_home, "dbn")))
+
+
+def _fetch(name: str, source: Source, known: Any, root: Path) -> None:
+    """Download and unpack; archives that are there already are only unpacked.
+
+    Without a network the name server alone can take long to give up, hence the probe.
+    """
+    try:
+        if not all((root / archive).is_file() for archive in source.archives):
+            _probe(source.addresses(known))
+        with _quiet(), _stall_timeout():
+            for train in (True, False):
+                known(root, train=train, download=True)
+    except Exception as error:  # URLError, OSError, a wrong checksum as RuntimeError, …
+        raise InputError(
+            f"{name} is not in {root} and could not be fetched ({' '.join(str(error).split())[:200]}): put "
+            f"{', '.join(source.files)} into {root / source.folder}, or name another folder with --data-dir"
+        ) from error
+
+
+def _probe(addresses: list[str]) -> None:
+    """Returns as soon as one server answers, with whatever; OSError if none does within seconds."""
+    answers: queue.Queue[Exception | None] = queue.Queue()
+
+    def ask(address: str) -> None:
+        try:
+            request = urllib.request.Request(address, method="HEAD")
+            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+            answers.put(None)
+        except urllib.error.HTTPError as error:
+            error.close()
+            answers.put(None)
+        except Exception as error:
+            answers.put(error)
+
+    deadline = time.monotonic() + PROBE_SECONDS
+    for address in addresses:
+        threading.Thread(target=ask, args=(address,), daemon=True).start()
+    with contextlib.suppress(queue.Empty):
+        for _ in addresses:
+            if answers.get(timeout=max(0.0, deadline - time.monotonic())) is None:
+                return
+    raise OSError("no server of this data set answers, is there a network?")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torchvision's progress bars show on a terminal only, and nothing of it on standard output."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        if not sys.stderr.isatty():
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        yield
+
+
+@contextlib.contextmanager
+def _stall_timeout() -> Iterator[None]:
+    """torchvision opens connections without a time limit of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@cache
+def _stand_ins() -> torch.library.Library:
+    """Kept for as long as the process lives: what a library defines goes when it goes."""
+    return torch.library.Library("torchvision", "FRAGMENT")
+
+
+def import_torchvision() -> ModuleType:
+    """torchvision, even where its compiled operators do not load beside the installed torch.
+
+    Its data sets and image grids are plain Python and need none of them, but the import fails on the first that
+    is missing; so each is declared, without a kernel, until the import goes through.
+
+    Raises:
+        InputError: torchvision is not installed, or does not match torch in another way.
+    """
+    for _ in range(20):
+        try:
+            return importlib.import_module("torchvision")
+        except RuntimeError as error:
+            missing = re.search(r"operator torchvision::(\w+) does not exist", str(error))
+            if missing is None:
+                break
+            _stand_ins().define(f"{missing[1]}() -> ()")
+        except (ImportError, OSError, AttributeError):
+            break
+    raise InputError(
+        f"torchvision is missing or does not match torch {torch.__version__}: install the two together, with "
+        "`pip install --upgrade torch torchvision`"
+    )

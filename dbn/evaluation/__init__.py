@@ -1,0 +1,1 @@
+"""log Z, log-likelihoods and bounds of a saved model."""

@@ -1,0 +1,128 @@
+"""A model to be measured: a stack of ours, or an RBM in a file of other software, three plain arrays by name.
+
+Nothing is unpickled, and no other array in such a file is looked at.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from dbn.errors import InputError, is_out_of_memory
+from dbn.models.dbn import DBN
+from dbn.models.rbm import RBM
+from dbn.models.scaling import Scaling
+from dbn.models.units.bernoulli import Bernoulli
+from dbn.runs.weights import load
+from dbn.storage import npz as arrays
+from dbn.storage.files import read_whole
+from dbn.storage.npz import HoldsObjects
+
+KEYS = ("weight", "visible_bias", "hidden_bias")
+
+
+def read_model(path: Path) -> DBN:
+    """What `dbn.runs.weights.load` reads, or `read_rbm` does, on the CPU and in eval mode.
+
+    InputError as for these, and for a path that is not there.
+    """
+    if not path.exists():
+        raise InputError(f"there is no run folder or model file {path}: check the name")
+    return load(path) if path.is_dir() or (path.is_file() and _is_ours(path)) else read_rbm(path)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return "dbn" in (file.metadata() or {})
+    except (OSError, ValueError, safetensors.SafetensorError):
+        return False  # what is wrong with it is said where it is read
+
+
+def read_rbm(path: Path) -> DBN:
+    """The RBM of Bernoulli units in a `.npz` or `.safetensors` file, as a stack of one layer on the CPU.
+
+    `weight` (H, V), `visible_bias` (V,), `hidden_bias` (H,), any real numbers; its data are 0 and 1, undivided.
+    InputError when the file cannot be read, an array is missing, has another shape or type, or is not finite.
+    """
+    found = read_arrays(path, KEYS)
+    for name in KEYS:
+        if name not in found:
+            raise InputError(f"{path} holds no array {name!r}: an RBM is {', '.join(KEYS)}, save it under these names")
+    _check_shapes(path, *(found[name].shape for name in KEYS))
+    weight, visible_bias, hidden_bias = (_floats(path, name, found[name]) for name in KEYS)
+    with torch.device("meta"):
+        rbm = RBM(Bernoulli(len(visible_bias)), Bernoulli(len(hidden_bias)))
+    rbm.load_state_dict({"weight": weight, "visible.bias": visible_bias, "hidden.bias": hidden_bias}, assign=True)
+    return DBN([rbm], Scaling(1.0)).eval()
+
+
+def _check_shapes(path: Path, weight: tuple[int, ...], visible: tuple[int, ...], hidden: tuple[int, ...]) -> None:
+    for name, shape in (("visible_bias", visible), ("hidden_bias", hidden)):
+        if len(shape) != 1 or 0 in shape:
+            raise InputError(f"{path}: {name} has shape {shape}, but one number a unit is needed: save it flat")
+    if weight != hidden + visible:
+        advice = "transpose it" if weight == visible + hidden else "save the three arrays of one model"
+        raise InputError(
+            f"{path}: weight has shape {weight}, but by the biases (hidden, visible) is {hidden + visible}: {advice}"
+        )
+
+
+def _floats(path: Path, name: str, array: NDArray) -> torch.Tensor:
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{path}: {name} holds {array.dtype}, but real numbers are needed: save them as floats")
+    with np.errstate(over="ignore"):
+        floats = np.array(array, np.float32, order="C")
+    if not np.isfinite(floats).all():
+        place = tuple(np.argwhere(~np.isfinite(floats))[0].tolist())
+        raise InputError(
+            f"{path}: {name} holds {floats[place]} at {place} as a 32-bit float, but only finite numbers make a model: "
+            "take another copy"
+        )
+    return torch.from_numpy(floats)
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray]:
+    """Those of the named arrays that a `.npz` or `.safetensors` file holds, of any type that is no Python object.
+
+    InputError when the file cannot be read, is damaged or of another kind.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise InputError(f"{path}: a file of named arrays ends in {' or '.join(READERS)}, so save it as one of these")
+    data = read_whole(path)
+    try:
+        return READERS[suffix](data, names)
+    except HoldsObjects as error:
+        raise InputError(
+            f"{path} holds Python objects, which are never unpickled: save plain arrays of numbers"
+        ) from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # a stranger's bytes can fail a parser in any way
+        if is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"{path} is damaged or no {suffix} file of arrays: take another copy or save it anew"
+        ) from error
+
+
+def _from_npz(data: bytes, names: Sequence[str]) -> dict[str, NDArray]:
+    return arrays.read_arrays(io.BytesIO(data), names)[0]
+
+
+def _from_safetensors(data: bytes, names: Sequence[str]) -> dict[str, NDArray]:
+    loaded = safetensors.torch.load(data)
+    found = {name: loaded[name] for name in names if name in loaded}
+    # numpy has no bfloat16 and nothing shorter.
+    return {name: (t.float() if t.is_floating_point() and t.itemsize < 4 else t).numpy() for name, t in found.items()}
+
+
+READERS: dict[str, Callable[[bytes, Sequence[str]], dict[str, NDArray]]] = {
+    ".npz": _from_npz,
+    ".safetensors": _from_safetensors,
+}

@@ -1,0 +1,1 @@
+"""Networks trained alike from several initializations, and compared."""

@@ -1,0 +1,236 @@
+"""What the arms of a comparison share: data, labels drawn, network, budget."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dbn.config.finetuning import FinetuneConfig, Finetuning
+from dbn.data.datasets import load_splits
+from dbn.data.splits import Examples, Splits, draw_labels, labels_of
+from dbn.errors import InputError
+from dbn.initializers.arms import Arm, parse_arm
+from dbn.initializers.schemes import Initializer
+from dbn.models.dbn import DBN
+from dbn.models.mlp import initialise_normalising, initialise_output, linear_layers, unfilled_mlp
+from dbn.models.scaling import Scaling
+from dbn.rng import permutation, stream
+from dbn.runs.training_data import splits_of
+from dbn.runs.weights import load
+from dbn.training import distributed as ranks
+from dbn.training.device import pick_device, pick_precision
+
+STARTING_EXAMPLES = 1000
+"""Enough for the variance of a layer's outputs within a few per cent."""
+
+
+SIGNAL_EXAMPLES = 500
+"""Enough for a standard deviation within a few per cent."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all arms share."""
+
+    splits: Splits
+    """On the device that trains."""
+    scaling: Scaling
+    hidden: tuple[int, ...]
+    stacks: tuple[DBN, ...]
+    """None, one for all seeds, or one a seed."""
+    config: Finetuning
+
+    def __post_init__(self) -> None:
+        if not self.splits.classes:
+            raise InputError(f"{self.splits.name} has no labels, and fine-tuning needs them: add y, or --label-column")
+        width = self.splits.train.x.shape[1]
+        for stack in self.stacks:
+            if stack.sizes[0] != width:
+                raise InputError(
+                    f"the stack was pre-trained on {stack.sizes[0]} values an example, but {self.splits.name} has "
+                    f"{width}: name the data set it was trained on"
+                )
+            if stack.sizes[1:] != list(self.hidden):
+                raise InputError("the pre-trained stacks differ in their sizes: compare one architecture at a time")
+            if stack.scaling.description() != self.scaling.description():
+                raise InputError("the pre-trained stacks scale their data differently: train all on one data set")
+        rates, layers = len(self.config.layer_rates), len(self.hidden) + 1
+        if rates not in (1, layers):
+            raise InputError(f"--layer-rates takes one value or one a layer ({layers}, with the output's), not {rates}")
+        if self.labels > len(self.splits.train):
+            raise InputError(f"--labels {self.labels} is more than the {len(self.splits.train)} training examples")
+        if self.valid_labels > len(self.splits.valid):
+            raise InputError(
+                f"--valid-labels {self.valid_labels} is more than the {len(self.splits.valid)} validation examples"
+            )
+        pick_precision(self.config.precision, self.device)
+        ranks.check_shares("batch-size", self.config.batch_size)
+        self.labelled(self.config.seed)  # whether the classes have enough examples is the same for every seed
+        self._check_arms()
+
+    def _check_arms(self) -> None:
+        arms = [parse_arm(text) for text in self.config.init]
+        for arm in arms:
+            alike = [each.name for each in arms if each.meaning == arm.meaning]
+            if len(alike) > 1:
+                raise InputError(f"--init names {arm.name} more than once, as {' and '.join(alike)}: keep one")
+            if self.initializer(arm, self.config.seed).normalise:
+                self._check_last_batch(arm)
+
+    def _check_last_batch(self, arm: Arm) -> None:
+        if ranks.size() > 1:
+            # torch's SyncBatchNorm needs GPUs, and statistics of shares would make it another arm.
+            raise InputError(
+                f"--init {arm.name} normalises whole batches, which {ranks.size()} processes share: start one"
+            )
+        batch = self.config.batch_size
+        for n in (self.labels, self.labels + self.valid_labels)[: 1 + self.config.refit]:
+            if batch == 1 or n % batch == 1:
+                raise InputError(
+                    f"--init {arm.name} cannot normalise a batch of one example, and {n} examples in batches of "
+                    f"{batch} end in one: choose another --batch-size"
+                )
+
+    def check_starts(self) -> None:
+        """InputError for a start that the training data do not allow: for before anything is written."""
+        for arm in map(parse_arm, self.config.init):
+            if self.initializer(arm, self.config.seed).from_data:
+                self.network(arm, self.config.seed)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any example, label, split or weight of a stack."""
+        return fingerprint(self.splits, self.stacks)
+
+    @property
+    def labels(self) -> int:
+        """Labelled training examples."""
+        return len(self.splits.train) if self.config.labels is None else self.config.labels
+
+    @property
+    def valid_labels(self) -> int:
+        """Labelled validation examples, for tuning and stopping."""
+        if self.config.valid_labels is not None:
+            return self.config.valid_labels
+        return min(self.labels, 1000, len(self.splits.valid))
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the comparison."""
+        return range(self.config.seed, self.config.seed + self.config.seeds)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return self.splits.train.x.device
+
+    @property
+    def test(self) -> Examples:
+        """The test examples."""
+        if self.splits.test is None:
+            raise InputError(f"{self.splits.name} has no test examples")
+        return self.splits.test
+
+    def description(self, arm: Arm) -> dict[str, Any]:
+        """What a file of an arm's weights must say for them to be used."""
+        return {
+            "sizes": [self.splits.train.x.shape[1], *self.hidden, self.splits.n_classes],
+            "activation": arm.activation,
+            "normalise": self.initializer(arm, self.config.seed).normalise,
+            "classes": list(self.splits.classes),
+            **self.scaling.description(),
+        }
+
+    def labelled(self, seed: int) -> tuple[Examples, Examples]:
+        """The labelled training and validation examples that belong to a seed, alike for every arm."""
+        parts = (
+            ("labels", "--labels", self.splits.train, self.labels),
+            ("validation labels", "--valid-labels", self.splits.valid, self.valid_labels),
+        )
+        drawn = []
+        for purpose, option, part, n in parts:
+            if part.y is None or n == len(part):
+                drawn.append(part)
+                continue
+            rows = draw_labels(part.y, n, self.splits.n_classes, stream(seed, purpose), option)
+            drawn.append(Examples(part.x[rows], part.y[rows]))
+        return drawn[0], drawn[1]
+
+    def initializer(self, arm: Arm, seed: int) -> Initializer:
+        """The start of an arm, from the stack that belongs to the seed where it is one."""
+        stack = self.stacks[self.seeds.index(seed) % len(self.stacks)] if self.stacks else None
+        return arm.initializer(stack)
+
+    def network(self, arm: Arm, seed: int) -> nn.Sequential:
+        """The network of an arm as it starts: hidden layers by the arm, the output layer by the seed alone.
+
+        `zeros` and `constant` fill the output layer too.
+        """
+        initializer = self.initializer(arm, seed)
+        # Built without memory, since every number is set below, and torch's global random state stays.
+        network = unfilled_mlp(self.description(arm)).to_empty(device=self.device)
+        initialise_normalising(network)
+        *hidden, output = linear_layers(network)
+        initialise_output(output, stream(seed, "output layer"))
+        layers = [*hidden, output] if initializer.every_layer else hidden
+        initializer.fill(layers, arm.activation, stream(seed, "start"), self._inputs(seed))
+        return network
+
+    def filled(self, arm: Arm, weights: Mapping[str, Tensor]) -> nn.Sequential:
+        """The network of an arm with these weights."""
+        network = unfilled_mlp(self.description(arm)).to_empty(device=self.device)
+        network.load_state_dict(weights)
+        return network
+
+    def probe(self, seed: int) -> tuple[Tensor, Tensor]:
+        """Labelled training examples to measure signals at, alike for every arm: scaled, (≤ 500, V), and classes."""
+        examples, _ = self.labelled(seed)
+        rows = permutation(len(examples), stream(seed, "signals"))[:SIGNAL_EXAMPLES].to(self.device)
+        return self.scaling(examples.x[rows]), labels_of(examples)[rows]
+
+    def _inputs(self, seed: int) -> Tensor:
+        """Training data, labelled or not, for a start that measures: alike for every arm, scaled, (≤ 1000, V)."""
+        x = self.splits.train.x
+        rows = permutation(len(x), stream(seed, "data for the start"))[:STARTING_EXAMPLES]
+        scaled: Tensor = self.scaling(x[rows.to(x.device)])
+        return scaled
+
+
+def fingerprint(splits: Splits, stacks: Sequence[DBN]) -> str:
+    """That of the splits where there are no stacks; else it changes with any of their weights as well."""
+    if not stacks:
+        return splits.fingerprint
+    digest = blake2b(splits.fingerprint.encode(), digest_size=8)
+    for stack in stacks:
+        for name, tensor in stack.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().flatten().numpy().data)
+    return digest.hexdigest()
+
+
+def load_problem(config: FinetuneConfig) -> Problem:
+    """The data set and the stacks that a configuration names, on its device.
+
+    Without a data set of its own it takes the one that the stacks were pre-trained on. InputError as for
+    `load_splits`, `load`, `Problem` and `check_starts`.
+    """
+    device = pick_device(config.device)
+    stacks = tuple(load(path).requires_grad_(False).to(device) for path in config.pretrained)
+    if config.dataset is None:
+        splits = splits_of(config.pretrained[0], data_dir=config.data_dir, label_column=config.label_column)
+    else:
+        splits = load_splits(config.dataset, data_dir=config.data_dir, label_column=config.label_column)
+    splits = replace(
+        splits,
+        train=splits.train.to(device),
+        valid=splits.valid.to(device),
+        test=None if splits.test is None else splits.test.to(device),
+    )
+    scaling = stacks[0].scaling if stacks else Scaling(splits.divisor).to(device)
+    hidden = tuple(stacks[0].sizes[1:]) if stacks else config.hidden or ()
+    problem = Problem(splits, scaling, hidden, stacks, config.training)
+    problem.check_starts()
+    return problem

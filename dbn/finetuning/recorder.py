@@ -1,0 +1,105 @@
+"""What TensorBoard shows of a fit: curves and signals while it trains, and the row of the HPARAMS tab."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from dbn.finetuning.problem import Problem
+from dbn.finetuning.results import Chosen, Outcome
+from dbn.finetuning.signal_propagation import LayerSignal, record, trace
+from dbn.finetuning.trainer import Fit
+from dbn.initializers.arms import Arm
+from dbn.runs.tensorboard import EventLog
+
+NOT_OF_A_FIT = ("init", "seeds", "signals")
+"""Options that say which fits there are and what is measured, and nothing of one."""
+
+
+Moments = dict[str, list[dict[str, float]]]
+"""Signals of a fit by moment ("start", the epochs that were asked for, "end") and layer: fields of `LayerSignal`."""
+
+
+def tag_prefix(learning_rate: float, stage: str, *, several: bool) -> str:
+    """What its tags begin with: a tuning run of several learning rates has a name of its own."""
+    if stage == "refit":
+        return "refit"
+    return f"learning-rate-{learning_rate}" if several else "finetune"
+
+
+def go_back(folder: Path, prefix: str, epoch: int) -> None:
+    """Forget what comes again when a fit goes on from that epoch."""
+    EventLog.keep(folder, lambda tag, step: not tag.startswith(f"{prefix}/") or step <= epoch)
+
+
+def show_epoch(events: EventLog, prefix: str, fit: Fit) -> None:
+    """The epoch that the fit has just done; its signals, if they are asked for, are measured now."""
+    events.scalars(_shown(fit.history[-1]), prefix=prefix, step=fit.epoch)
+    if fit.epoch in (fit.problem.config.signals or ()):
+        traced = trace(fit.kept, *fit.problem.probe(fit.seed))
+        fit.signals[fit.epoch] = [list(layer) for layer in record(events, traced, fit.epoch, f"{prefix}/signals")]
+    events.flush()
+
+
+def conclude(folder: Path, problem: Problem, chosen: Chosen, seed: int, test_error: float, *, several: bool) -> Moments:
+    """The chosen fit under the names that all arms share, its row among the hyper-parameters, and its signals.
+
+    Signals are empty unless they are asked for; of other learning rates they are forgotten.
+    """
+    place = problem.seeds.index(seed)
+    tuned, final = chosen.tuned[place], chosen.final[place]
+    # A seed that did not tune was trained under one learning rate, others under several.
+    own = ["refit"] if problem.config.refit else ["finetune", tag_prefix(chosen.learning_rate, "tune", several=True)]
+    written_here = ("finetune/", "hparam/") if several else ("finetune/test_error", "hparam/")
+
+    def rename(tag: str) -> str:
+        prefix, found, name = tag.partition("/signals/")
+        return f"signals/{name}" if found and prefix in own else tag
+
+    def is_kept(tag: str, step: int) -> bool:
+        return "/signals/" not in tag and not tag.startswith(written_here)
+
+    # Before the events are put in order; again after an interruption, and the same then.
+    signals = {} if problem.config.signals is None else _at_ends(folder, problem, chosen.arm, seed, final)
+    EventLog.keep(folder, is_kept, rename)
+    with EventLog(folder) as events:
+        for epoch in tuned.history if several else ():
+            events.scalars(_shown(epoch), prefix="finetune", step=int(epoch["epoch"]))
+        events.scalars({"test_error": test_error}, prefix="finetune", step=tuned.best_epoch)
+        _show_hparams(events, problem, chosen, seed, test_error)
+    return signals
+
+
+def _at_ends(folder: Path, problem: Problem, arm: Arm, seed: int, final: Outcome) -> Moments:
+    x, y = problem.probe(seed)
+    with EventLog(folder) as events:
+        start = record(events, trace(problem.network(arm, seed), x, y), 0)
+        end = record(events, trace(problem.filled(arm, final.weights), x, y), final.best_epoch)
+    between = {str(epoch): [LayerSignal(*each) for each in layers] for epoch, layers in sorted(final.signals.items())}
+    moments = {"start": start, **between, "end": end}
+    return {moment: [each._asdict() for each in layers] for moment, layers in moments.items()}
+
+
+def _show_hparams(events: EventLog, problem: Problem, chosen: Chosen, seed: int, test_error: float) -> None:
+    config = problem.config
+    options = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in NOT_OF_A_FIT}
+    events.hparams(
+        {
+            "arm": chosen.arm.name,
+            "activation": chosen.arm.activation,
+            "hidden": list(problem.hidden),
+            **options,
+            **config.resolved(),
+            "labels": problem.labels,
+            "valid_labels": problem.valid_labels,
+            "learning_rate": chosen.learning_rate,
+            "seed": seed,
+        },
+        {
+            "hparam/test_error": test_error,
+            "hparam/valid_error": chosen.tuned[problem.seeds.index(seed)].valid_error,
+        },
+    )
+
+
+def _shown(record: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in record.items() if name != "epoch"}

@@ -1,0 +1,268 @@
+"""One supervised loop for every arm of a comparison: same network, labels, order, output layer and budget.
+
+Arms differ in the weights they start from and, where asked, in their activation.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
+
+from dbn.data.splits import Examples, labels_of
+from dbn.finetuning.dropout import with_dropout
+from dbn.finetuning.metrics import predict, share_wrong
+from dbn.finetuning.problem import Problem
+from dbn.finetuning.results import Outcome, Signals, check_outcome
+from dbn.initializers.arms import Arm
+from dbn.models.matmul import LinearByProduct
+from dbn.models.mlp import linear_layers
+from dbn.rng import stream_seed
+from dbn.storage.tensors import check_form
+from dbn.training import distributed as ranks
+from dbn.training.averaging import RunningAverage
+from dbn.training.device import pick_precision, synchronise, tf32_products
+from dbn.training.loop import batch_length, run_epochs, shuffled_batches
+from dbn.training.optimizers import make_optimizer, restore_optimizer
+
+CHUNK = 2000
+"""Examples at once, where the statistics of an averaged network are taken."""
+
+
+def parameters_by_layer(network: nn.Sequential) -> list[list[nn.Parameter]]:
+    """From the input up: those of each Linear and of what follows it before the next."""
+    layers: list[list[nn.Parameter]] = []
+    for module in network:
+        if isinstance(module, nn.Linear):
+            layers.append([])
+        layers[-1] += module.parameters()
+    return layers
+
+
+class Fit:
+    """One network trained: an arm, a learning rate, a seed. Under several ranks each takes its share of every batch.
+
+    The weights kept are those of the epoch with the least validation error (ties: the least validation loss).
+    With `refit_epochs` it trains on training and validation examples together for that many epochs instead, and
+    keeps the last.
+    """
+
+    def __init__(
+        self, problem: Problem, arm: Arm, learning_rate: float, seed: int, refit_epochs: int | None = None
+    ) -> None:
+        self.problem, self.arm, self.learning_rate, self.seed = problem, arm, learning_rate, seed
+        config = problem.config
+        train, valid = problem.labelled(seed)
+        self.valid: Examples | None = valid
+        if refit_epochs is not None:
+            train, self.valid = _together(train, valid), None
+        self.train_set = train
+        self.last_epoch = config.epochs if refit_epochs is None else refit_epochs
+        self.network = problem.network(arm, seed)
+        self.precision = pick_precision(config.precision, problem.device)
+        self.noise = torch.Generator(problem.device)
+        self.learner = with_dropout(self.network, config.input_dropout, config.hidden_dropout, self.noise)
+        """The network as it is trained."""
+        self.shared: nn.Module = self.learner
+        """`learner`, with gradients that are averages over ranks."""
+        self.averaged = RunningAverage(self.network, config.average) if config.average else None
+        layers = parameters_by_layer(self.network)
+        factors = config.layer_rates if len(config.layer_rates) > 1 else config.layer_rates * len(layers)
+        self.optimizer = make_optimizer(
+            config.optimizer,
+            *layers,
+            learning_rate=[learning_rate * factor for factor in factors],
+            momentum=config.resolved()["momentum"],
+            weight_decay=config.weight_decay,
+        )
+        self.full_rates = [group["lr"] for group in self.optimizer.param_groups]
+        """Of the optimiser's groups, before the schedule."""
+        self.steps = -(-len(train) // config.batch_size)
+        self.loss = torch.zeros((), device=problem.device)
+        self.epoch = 0
+        """Epochs done."""
+        self.position = 0
+        """Steps done of the next epoch."""
+        self.after_step: Callable[[], None] = lambda: None
+        """Called between two steps: what it raises ends the fit there, and `state` tells where."""
+        self.history: list[dict[str, float]] = []
+        """The record of every epoch done."""
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+        self.signals: Signals = {}
+        """Measured so far."""
+        self.diverged = False
+        """Whether the loss is no longer finite: a result of that start and learning rate, and the end of the fit."""
+
+    @property
+    def kept(self) -> nn.Sequential:
+        """The network that is measured and kept: the running average where there is one."""
+        return self.averaged.module if self.averaged else self.network
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are done, patience has run out, or the fit has diverged."""
+        if self.diverged:
+            return True
+        patience = self.problem.config.patience if self.valid is not None else None
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= self.last_epoch or (patience is not None and waited >= patience)
+
+    def epochs(self) -> Iterator[dict[str, float]]:
+        """Train an epoch, yield its record, until done."""
+        while not self.done:
+            run_epochs(
+                [self.epoch + 1],
+                self._batches,
+                self._counted_step,
+                self._after_epoch,
+                device=self.problem.device,
+                done=self.position,
+            )
+            yield self.history[-1]
+
+    def _batches(self, epoch: int) -> Iterator[Tensor]:
+        freeze = self.problem.config.freeze_epochs
+        self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
+        if self.position == 0:
+            self.loss = torch.zeros((), device=self.problem.device)
+        self.learner.train()
+        self.shared = ranks.averaging(self.learner)
+        return shuffled_batches(
+            len(self.train_set),
+            self.problem.config.batch_size,
+            self.seed,
+            "finetune",
+            epoch,
+            device=self.problem.device,
+        )
+
+    def _counted_step(self, indices: Tensor, epoch: int, number: int) -> None:
+        self._step(indices, epoch, number)
+        self.position = number + 1
+        self.after_step()
+
+    @ranks.naming_lost_ranks()
+    def _step(self, indices: Tensor, epoch: int, number: int) -> None:
+        factor = self.problem.config.rate_factor(epoch - 1 + number / self.steps)
+        for group, rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
+            group["lr"] = rate * factor
+        self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, ranks.rank()))
+        x, y = self.train_set.x[indices], labels_of(self.train_set)[indices]
+        examples = len(self.train_set)
+        n = batch_length(number, examples, self.problem.config.batch_size)
+        with tf32_products(self.problem.config.precision == "tf32"):
+            with self._products():
+                logits = self.shared(self.problem.scaling(x))
+            # Not the mean over this rank's share: shares differ in size, and may be empty.
+            loss = F.cross_entropy(logits.float(), y, reduction="sum") / (n / ranks.size())
+            self.optimizer.zero_grad()
+            loss.backward()
+        self.optimizer.step()
+        self._bound_norms()
+        if self.averaged:
+            self.averaged.update(self.network)
+        self.loss += loss.detach() * (n / examples / ranks.size())
+
+    def _products(self) -> AbstractContextManager:
+        """Faster or less precise products in the forward pass, and so in the backward pass."""
+        if self.precision == torch.float32:
+            return LinearByProduct() if self.problem.device.type == "cpu" else nullcontext()
+        # No cache: the weights change every step.
+        return torch.autocast(self.problem.device.type, self.precision, cache_enabled=False)
+
+    @torch.no_grad()
+    def _bound_norms(self) -> None:
+        """W_j ← W_j·min(1, max_norm/‖W_j‖₂) for every row of every hidden layer that learns."""
+        bound = self.problem.config.max_norm
+        if bound is None:
+            return
+        for layer in linear_layers(self.network)[:-1]:
+            if layer.weight.requires_grad:
+                layer.weight.renorm_(2, 0, bound)
+
+    @torch.no_grad()
+    def _after_epoch(self, epoch: int, seconds: float) -> bool:
+        begin = time.perf_counter()
+        self.epoch, self.position = epoch, 0
+        if self.averaged:  # batch normalisation has met the last weights alone, and knows little of their average
+            parts = self.train_set.x.tensor_split(-(-len(self.train_set) // CHUNK))
+            update_bn(map(self.problem.scaling, parts), self.kept)
+        self.kept.eval()
+        ranks.add_up(self.loss)
+        record = {"epoch": epoch, "train_loss": self.loss.item()}
+        if self.valid is not None and ranks.is_first():
+            logits = predict(self.kept, self.problem.scaling, self.valid.x)
+            y = labels_of(self.valid)
+            record["valid_error"] = share_wrong(logits, y)
+            record["valid_loss"] = F.cross_entropy(logits, y).item()
+        record = ranks.from_first(record)  # all stop together
+        self.diverged = not math.isfinite(record["train_loss"])
+        if self.valid is None or self.best_epoch == 0 or _score(record) < _score(self.history[self.best_epoch - 1]):
+            self.best_epoch = epoch
+            self.best_weights = copy.deepcopy(self.kept.state_dict())
+        synchronise(self.problem.device)
+        record |= {"seconds": seconds, "measuring_seconds": time.perf_counter() - begin}
+        self.history.append(record)
+        return False
+
+    def outcome(self) -> Outcome:
+        """What remains when all is done."""
+        return Outcome(self.best_weights, self.best_epoch, self.history, self.diverged, self.signals)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, for any number of ranks; collective."""
+        loss = self.loss.clone()
+        ranks.add_up(loss)
+        return {
+            "epoch": self.epoch,
+            "position": self.position,
+            "loss": loss,
+            "network": self.network.state_dict(),
+            # Its options are the configuration's, but for the rate, which is set anew for every step.
+            "optimizer": self.optimizer.state_dict()["state"],
+            "averaged": self.averaged.state() if self.averaged else None,
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+            "history": self.history,
+            "signals": self.signals,
+            "diverged": self.diverged,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken; ValueError for one that cannot be of this fit."""
+        self._check_state(state)
+        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
+        self.position = state["position"]
+        self.loss = state["loss"] if ranks.is_first() else torch.zeros_like(state["loss"])
+        self.history, self.best_weights, self.signals = state["history"], state["best_weights"], state["signals"]
+        self.diverged = state["diverged"]
+        self.network.load_state_dict(state["network"])
+        restore_optimizer(self.optimizer, state["optimizer"])
+        if self.averaged:
+            self.averaged.load_state(state["averaged"])
+
+    def _check_state(self, state: dict[str, Any]) -> None:
+        batch = next(self._batches(1))
+        self.network.requires_grad_(True)  # frozen layers too have a state, once they learn
+        self._step(batch, 1, 0)  # brings about everything that a state holds, all of which is replaced then
+        elsewhere = {name: state[name] for name in ("optimizer", "history", "best_weights", "signals")}
+        check_form(state, self.state() | elsewhere)
+        if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
+            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this fit")
+        kept = (state[name] for name in ("best_weights", "best_epoch", "history", "signals", "epoch"))
+        check_outcome(self.network, *kept)
+
+
+def _score(record: dict[str, float]) -> tuple[float, float]:
+    return record["valid_error"], record["valid_loss"]
+
+
+def _together(a: Examples, b: Examples) -> Examples:
+    return Examples(torch.cat([a.x, b.x]), torch.cat([labels_of(a), labels_of(b)]))

@@ -1,0 +1,1 @@
+"""Starting weights of a network, and the arms of a comparison that name them."""

@@ -1,0 +1,1 @@
+"""log Z, log-likelihoods, their bounds and their gradient."""

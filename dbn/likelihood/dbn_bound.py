@@ -1,0 +1,49 @@
+"""The lower bound on the log-likelihood of a stack, in nats an example."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from dbn.errors import InputError
+from dbn.models.dbn import DBN
+
+
+@torch.no_grad()
+def layer_bounds(stack: DBN, x: Tensor, generator: torch.Generator, samples: int = 10) -> Tensor:
+    """The bounds of the stack's first 1, 2, …, L layers, each without − log Z of its top RBM, (L, B).
+
+    With h_l ~ q, the factorial posteriors layer by layer, and F^h the free energy of an RBM's hidden side,
+
+        log p(x) ≥ −F_1(x) + Σ_{l<L} E_q[F^h_l(h_l) − F_{l+1}(h_l)] − log Z_L
+
+    which is E_q[log p*(h_{L−1}) + Σ log p(h_{l−1} | h_l) − Σ log q(h_l | h_{l−1})] − log Z_L: the energy of the pair
+    (h_{l−1}, h_l) stands in both conditionals and falls out. Where q is sampled anyway, keeping log q of the samples
+    in place of its entropy lets the errors of the two cancel: for an upper RBM that mirrors the lower nothing is
+    left of them. A single layer has no q, and its value is exactly −F(x).
+
+    x: (B, V), scaled; generator: on its device; samples: draws from q for each example. InputError for no samples and
+    for rows of another width. Hinton, Osindero & Teh (2006); Salakhutdinov & Murray (2008), "On the quantitative
+    analysis of deep belief networks", section 4.
+    """
+    if samples < 1:
+        raise InputError(f"the bound of a stack needs at least one sample of its hidden layers, not {samples}")
+    layers = stack.layers
+    layers[0].visible.check_rows(x)
+    bounds = -layers[0].free_energy(x).expand(len(layers), -1)
+    gains = torch.zeros_like(bounds)
+    for _ in range(samples if len(layers) > 1 else 0):
+        h = x
+        for depth, (lower, upper) in enumerate(pairwise(layers), start=1):
+            h = lower.sample_hidden(h, generator)
+            gains[depth] += (lower.turned().free_energy(h) - upper.free_energy(h)) / samples
+    return bounds + gains.cumsum(0)
+
+
+def dbn_bound(stack: DBN, x: Tensor, log_z_top: float, generator: torch.Generator, samples: int = 10) -> Tensor:
+    """A lower bound on log p(x) under the stack, its expectation over q from `samples` draws, (B,).
+
+    It is as optimistic as log_z_top, the log Z of the top RBM: give it at both ends of that estimate's interval.
+    See `layer_bounds`. With one layer it is the log-likelihood itself.
+    """
+    return layer_bounds(stack, x, generator, samples)[-1] - log_z_top

@@ -1,0 +1,293 @@
+"""Exact values of an RBM that has a side short enough to list state by state, or two Gaussian sides.
+
+    log Z = log Σ_x exp(−F(x))
+
+where x runs over the states of the discrete side that has the fewer, in chunks of bounded memory, and F is the free
+energy seen from that side: the other one is summed out by its `log_partition`. Two Gaussian sides are one Gaussian.
+Everything is computed from a copy of the parameters in double precision, on the CPU where the device has none (MPS).
+"""
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from dbn.errors import InputError
+from dbn.likelihood.gradient import gradient_of
+from dbn.models.rbm import RBM
+
+MOST_STATES = 2**25
+"""The longest list of states."""
+
+
+CHUNK = 2**20
+"""The most numbers that a matrix of states or fields holds at a time."""
+
+
+@torch.no_grad()
+def log_partition(rbm: RBM) -> float:
+    """log Z, nats. InputError if neither side can be listed, Z is infinite, or a parameter is not finite."""
+    return _log_z(_precise(rbm))
+
+
+@torch.no_grad()
+def log_likelihood(rbm: RBM, v: Tensor, log_z: float) -> Tensor:
+    """log p(v) = −F(v) − log Z of the rows of v, (B,), nats; a log-density for continuous visible units.
+
+    InputError for rows of another width and values that discrete units do not take: −F of grey is no log-probability.
+    """
+    return _log_likelihood(_precise(rbm), v, log_z).to(rbm.weight)
+
+
+@torch.no_grad()
+def divergence(rbm: RBM, data: Tensor) -> float:
+    """KL(data ‖ model) = Σ_v q(v) log(q(v)/p(v)), nats, where q is the empirical distribution of the rows, (N, V).
+
+    InputError as for `log_partition` and `log_likelihood`, and for continuous visible units, where it is infinite.
+    """
+    if rbm.visible.domain() is None:
+        raise InputError(
+            "the KL of a list of examples from a density is infinite: for continuous visible units use log_likelihood"
+        )
+    _check_data(rbm, data)
+    states, counts = data.unique(dim=0, return_counts=True)
+    machine = _precise(rbm)
+    q = counts.cpu().to(machine.weight) / len(data)
+    return float(q @ (q.log() - _log_likelihood(machine, states, _log_z(machine))))
+
+
+@torch.no_grad()
+def set_exact_gradient(rbm: RBM, data: Tensor) -> None:
+    """Write into `.grad` of every parameter the gradient of −mean log p(data), which an optimiser descends.
+
+    ∂/∂θ [mean_data F + log Z]: for the weight −⟨E[h|v] vᵀ⟩_data + ⟨h vᵀ⟩_model. data: (B, V).
+    InputError as for `log_partition`, and for rows of another width.
+    """
+    _check_data(rbm, data)
+    machine = _precise(rbm)
+    listing = _listing(machine)
+    model = _expected(machine, [_cubature(machine)]) if listing is None else listing.expected()
+    seen = _expected(machine, ((v, v.new_zeros(len(v))) for v in _parts(machine, data)))
+    gradient_of(rbm.weight).copy_(model.product - seen.product)
+    for side, units, expected, data_mean in (
+        ("visible", machine.visible, model.visible, seen.visible),
+        ("hidden", machine.hidden, model.hidden, seen.hidden),
+    ):
+        difference = {name: expected[name] - mean for name, mean in data_mean.items()}
+        for name, gradient in units.parameter_gradient(difference).items():
+            gradient_of(rbm.get_parameter(f"{side}.{name}")).copy_(gradient)
+
+
+@torch.no_grad()
+def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n independent v ~ p(v), (n, V): no Markov chain. InputError as for `log_partition`.
+
+    generator: on the device of the RBM, but on the CPU for one on MPS, which has no float64.
+    """
+    machine = _precise(rbm)
+    listing = _listing(machine)
+    if listing is None:
+        mean, factor = _gaussian(machine)
+        noise = mean.new_empty(len(mean), n).normal_(generator=generator)
+        v: Tensor = mean + torch.linalg.solve_triangular(factor.T, noise, upper=True).T
+    else:
+        parts = (listing.states(places) for places in listing.draw(n, generator).split(_rows(machine)))
+        v = torch.cat([machine.sample_visible(x, generator) if listing.turned else x for x in parts])
+    return v.to(rbm.weight)
+
+
+class _Expected(NamedTuple):
+    """⟨T(v)⟩ and ⟨E[T(h) | v]⟩ by name, each (size,), and ⟨E[h | v] vᵀ⟩, (H, V)."""
+
+    visible: dict[str, Tensor]
+    hidden: dict[str, Tensor]
+    product: Tensor
+
+
+@final
+@dataclass(frozen=True)
+class _Listing:
+    """The states of one side, the visible one of `machine`; `turned` says that it is the hidden one of the RBM."""
+
+    machine: RBM
+    domain: Tensor
+    turned: bool
+
+    @property
+    def length(self) -> int:
+        """K^size."""
+        return int(len(self.domain) ** self.machine.visible.size)
+
+    def __str__(self) -> str:
+        size, side = self.machine.visible.size, "hidden" if self.turned else "visible"
+        return f"{size} {side} units with {len(self.domain)}^{size}"
+
+    def states(self, index: Tensor) -> Tensor:
+        """The states of these places in the list, (B, V): the digits of a number to the base K."""
+        places = len(self.domain) ** torch.arange(self.machine.visible.size - 1, -1, -1, device=index.device)
+        return self.domain[index[:, None] // places % len(self.domain)]
+
+    def chunk(self, places: range) -> tuple[Tensor, Tensor]:
+        """The states at these places, and −F of each, which is log p up to a constant."""
+        x = self.states(torch.arange(places.start, places.stop, device=self.domain.device))
+        return x, -self.machine.free_energy(x)
+
+    def chunks(self) -> list[range]:
+        """The whole list in parts that memory holds."""
+        rows = _rows(self.machine)
+        return [range(first, min(first + rows, self.length)) for first in range(0, self.length, rows)]
+
+    def log_sums(self) -> Tensor:
+        """log Σ_x exp(−F(x)) over each chunk, (C,)."""
+        return torch.stack([self.chunk(places)[1].logsumexp(0) for places in self.chunks()])
+
+    def expected(self) -> _Expected:
+        """Under the model, by the sides of the RBM."""
+        visible, hidden, product = _expected(self.machine, map(self.chunk, self.chunks()))
+        return _Expected(hidden, visible, product.T) if self.turned else _Expected(visible, hidden, product)
+
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
+        """Places of n independent draws, (n,): first the chunk, then the state within it."""
+        log_sums = self.log_sums()
+        _finite(log_sums.logsumexp(0))
+        uniform = log_sums.new_empty(2, n).uniform_(generator=generator)
+        chunk = _pick(log_sums, uniform[0])
+        index = torch.empty_like(chunk)
+        # One transfer tells how many draws fall into each chunk: most chunks of a peaked model are not listed again.
+        counts = torch.bincount(chunk, minlength=len(log_sums)).tolist()
+        for places, drawn in zip(self.chunks(), chunk.argsort().split(counts), strict=True):
+            if len(drawn):
+                index[drawn] = places.start + _pick(self.chunk(places)[1], uniform[1, drawn])
+        return index
+
+
+def _listing(machine: RBM) -> _Listing | None:
+    """The side with the fewer states, or None for two Gaussian sides."""
+    if not machine.has_partition():
+        sizes = f"{machine.visible.size} visible and {machine.hidden.size} hidden units"
+        raise InputError(f"this RBM has no partition function: scale the weights of its {sizes} down")
+    listings = [
+        _Listing(side, domain, turned)
+        for side, turned in ((machine, False), (machine.turned(), True))
+        if (domain := side.visible.domain()) is not None
+    ]
+    if not listings:
+        _check_gaussian(machine)
+        return None
+    shortest = min(listings, key=lambda listing: listing.length)
+    if shortest.length > MOST_STATES:
+        raise InputError(
+            f"exact values need a side of at most {MOST_STATES:,} states, but here are "
+            f"{' and '.join(str(listing) for listing in listings)}: estimate log Z by AIS"
+        )
+    return shortest
+
+
+def _log_z(machine: RBM) -> float:
+    listing = _listing(machine)
+    if listing is not None:
+        return _finite(listing.log_sums().logsumexp(0))
+    mean, factor = _gaussian(machine)
+    log_integral = 0.5 * len(mean) * math.log(2 * math.pi) - factor.diagonal().log().sum()
+    return _finite(log_integral - machine.free_energy(mean[None])[0])
+
+
+def _precise(rbm: RBM) -> RBM:
+    """A copy in double precision, on the CPU where the device has none."""
+    broken = [name for name, parameter in rbm.named_parameters() if not parameter.isfinite().all()]
+    if broken:
+        raise InputError(f"the RBM's {' and '.join(broken)} is not finite: take the model from before it broke down")
+    machine = copy.deepcopy(rbm)
+    return (machine.cpu() if rbm.weight.device.type == "mps" else machine).double()
+
+
+def _rows(machine: RBM) -> int:
+    return max(1, CHUNK // max(machine.weight.shape))
+
+
+def _finite(log_z: Tensor) -> float:
+    value = float(log_z)
+    if not math.isfinite(value):
+        raise InputError(f"log Z is {value}: a parameter of the RBM is too large to compute with, so scale it down")
+    return value
+
+
+def _pick(log_p: Tensor, uniform: Tensor) -> Tensor:
+    """A place drawn from ∝ exp(log_p) for every uniform number, by inversion of the cumulative sum."""
+    total = log_p.softmax(0).cumsum(0)
+    return torch.searchsorted(total, uniform * total[-1], right=True).clamp_(max=len(total) - 1)
+
+
+def _log_likelihood(machine: RBM, v: Tensor, log_z: float) -> Tensor:
+    machine.visible.check_rows(v)
+    domain = machine.visible.domain()
+    if domain is not None and not all(map(machine.visible.takes, _parts(machine, v))):
+        values = ", ".join(f"{value:g}" for value in domain.tolist())
+        raise InputError(f"{machine.visible.kind} visible units have a likelihood of {values} alone: binarise the data")
+    return -torch.cat([machine.free_energy(part) for part in _parts(machine, v)]) - log_z
+
+
+def _parts(machine: RBM, v: Tensor) -> Iterator[Tensor]:
+    # Moved before its type changes: to where there is float64.
+    return (part.to(machine.weight.device).to(machine.weight.dtype) for part in v.split(_rows(machine)))
+
+
+def _expected(machine: RBM, chunks: Iterable[tuple[Tensor, Tensor]]) -> _Expected:
+    """Averages over states v, (B, V) a chunk, of weights known up to a factor by their logarithms, (B,)."""
+    log_total, sums = machine.weight.new_tensor(-math.inf), _Expected({}, {}, torch.zeros_like(machine.weight))
+    for v, log_p in chunks:
+        log_sum = torch.logaddexp(log_total, log_p.logsumexp(0))
+        kept, p = (log_total - log_sum).exp(), (log_p - log_sum).exp()
+        visible, hidden = machine.visible.statistics(v), machine.hidden.expected_statistics(machine.hidden_field(v))
+        sums = _Expected(
+            {name: kept * sums.visible.get(name, 0.0) + p @ value for name, value in visible.items()},
+            {name: kept * sums.hidden.get(name, 0.0) + p @ value for name, value in hidden.items()},
+            kept * sums.product + hidden["bias"].T @ (p[:, None] * v),
+        )
+        log_total = log_sum
+    _finite(log_total)
+    return sums
+
+
+def _check_data(rbm: RBM, data: Tensor) -> None:
+    rbm.visible.check_rows(data)
+    if len(data) == 0:
+        raise InputError("an average over the data needs at least one example, and none is given")
+
+
+def _check_gaussian(machine: RBM) -> None:
+    """Refuse continuous units that are no Gaussian on the whole line: such a one has the mean (field + bias)/λ."""
+    for units in (machine.visible, machine.hidden):
+        precision, bias = units.quadratic_precision(), units.natural()["bias"]
+        if precision is not None:
+            # Where this mean is ± one deviation, any bound on the line within some deviations of 0 would show.
+            mean = precision.rsqrt() * precision.new_tensor([[1.0], [-1.0]])
+            if torch.allclose(units.mean(mean * precision - bias), mean, rtol=1e-4):
+                continue
+        raise InputError(f"exact values of two continuous sides need Gaussian units, not {units.kind}: use AIS")
+
+
+def _gaussian(machine: RBM) -> tuple[Tensor, Tensor]:
+    """p(v) = N(mean, (L Lᵀ)⁻¹) of two Gaussian sides, (V,) and L, (V, V): the precision is Λ_v − Wᵀ Λ_h⁻¹ W."""
+    precision, hidden_precision = machine.visible.quadratic_precision(), machine.hidden.quadratic_precision()
+    assert precision is not None
+    assert hidden_precision is not None
+    factor = torch.linalg.cholesky(precision.diag() - (machine.weight.T / hidden_precision) @ machine.weight)
+    bias, hidden_bias = machine.visible.natural()["bias"], machine.hidden.natural()["bias"]
+    field = bias + machine.visible_field(hidden_bias / hidden_precision)
+    return torch.cholesky_solve(field[:, None], factor)[:, 0], factor
+
+
+def _cubature(machine: RBM) -> tuple[Tensor, Tensor]:
+    """Points mean ± √V·columns of a root of the covariance, (2V, V), and log-weights 0.
+
+    Their average gives any quadratic function its exact mean. Arasaratnam & Haykin (2009), "Cubature Kalman filters".
+    """
+    mean, factor = _gaussian(machine)
+    root = math.sqrt(len(mean)) * torch.linalg.cholesky(torch.cholesky_inverse(factor))
+    points = torch.cat([mean + root.T, mean - root.T])
+    return points, points.new_zeros(len(points))

@@ -1,0 +1,1 @@
+"""Units, RBMs, stacks and networks: the mathematics alone."""

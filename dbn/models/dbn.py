@@ -1,0 +1,171 @@
+"""The deep belief network: RBMs stacked, each one's hidden units the next one's visible units.
+
+Hinton, Osindero & Teh (2006), "A fast learning algorithm for deep belief nets".
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dbn.errors import InputError
+from dbn.models.mlp import initialise_output, linear_layers, mlp
+from dbn.models.rbm import RBM
+from dbn.models.scaling import Scaling
+from dbn.models.units import UNITS
+from dbn.rng import stream
+
+
+class DBN(nn.Module):
+    """An ordered stack of RBMs. It is not trained here: see `dbn.pretrain`.
+
+    `up`, `down` and `sample` speak of scaled values; `scale` brings raw ones there.
+    """
+
+    def __init__(
+        self,
+        rbms: Iterable[RBM],
+        scaling: Scaling | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.rbms = nn.ModuleList(rbms)
+        if not self.rbms:
+            raise InputError("a stack needs at least one layer: give one RBM or more")
+        self.scaling = Scaling() if scaling is None else scaling
+        self.image_shape = image_shape
+        """(channels, height, width) where the visible units are the pixels of a picture."""
+        for lower, upper in pairwise(self.layers):
+            below, above = lower.hidden, upper.visible
+            if (below.kind, below.size) != (above.kind, above.size):
+                lower_units, upper_units = f"{below.size} {below.kind}", f"{above.size} {above.kind}"
+                raise InputError(f"{lower_units} hidden units cannot feed {upper_units} visible units: make them alike")
+
+    @property
+    def layers(self) -> list[RBM]:
+        """The RBMs from the data upwards."""
+        return [rbm for rbm in self.rbms if isinstance(rbm, RBM)]
+
+    @property
+    def sizes(self) -> list[int]:
+        """V, H_1, …, H_top."""
+        return [self.layers[0].visible.size, *(rbm.hidden.size for rbm in self.layers)]
+
+    def scale(self, x: Tensor) -> Tensor:
+        """Raw data as the stack saw them in training, (B, V) float32: bytes divided, columns standardised."""
+        scaled: Tensor = self.scaling(x)
+        return scaled
+
+    def up(self, x: Tensor, layers: int | None = None) -> Tensor:
+        """Features: the mean of each layer given the mean of the one below, (B, V) -> (B, H_top).
+
+        `layers` stops after that many.
+        """
+        for rbm in self.layers[:layers]:
+            x = rbm.up(x)
+        return x
+
+    def down(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The mean of the visible units given a state of the top, (B, H_top) -> (B, V).
+
+        The layers between are sampled with `generator`, or pass their means on without one.
+        """
+        for depth in range(len(self.layers) - 1, 0, -1):
+            rbm = self.layers[depth]
+            h = rbm.down(h) if generator is None else rbm.sample_visible(h, generator)
+        return self.layers[0].down(h)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        steps: int = 1000,
+        start: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """`n` draws from the model: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
+
+        start: scaled data (n, V) that the chains begin at; left out, they begin at the top RBM's own
+        visible biases. generator: on the stack's device; left out, seed 0.
+        """
+        if steps < 1:
+            raise InputError(f"sampling needs at least one Gibbs step, not {steps}")
+        top = self.layers[-1]
+        generator = stream(0, "sample", device=top.weight.device) if generator is None else generator
+        if start is None:
+            v = top.visible.sample(top.weight.new_zeros(n, top.visible.size), generator)
+        else:
+            if len(start) != n:
+                raise InputError(f"{n} samples need {n} starting points, not {len(start)}")
+            v = start
+            for rbm in self.layers[:-1]:
+                v = rbm.sample_hidden(v, generator)
+        for _ in range(steps - 1):
+            v = top.sample_visible(top.sample_hidden(v, generator), generator)
+        return self.down(top.sample_hidden(v, generator), generator)
+
+    def encoder(self) -> nn.Sequential:
+        """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights."""
+        layers = [rbm.hidden.as_linear(rbm.weight) for rbm in self.layers]
+        # Built without memory first: torch's own start would move the global random state.
+        with torch.device("meta"):
+            network = mlp([*self.sizes, 1], [activation for _, _, activation in layers])
+        network.pop(-1)
+        network.to_empty(device=self.layers[0].weight.device).to(self.layers[0].weight.dtype)
+        copy_layers(self, linear_layers(network))
+        return network
+
+    def to_mlp(self, n_classes: int, seed: int = 0) -> nn.Sequential:
+        """The encoder under a new output layer of `n_classes` units (Xavier uniform), trainable anywhere.
+
+        It takes scaled data and gives logits.
+        """
+        if n_classes < 2:
+            raise InputError(f"a classifier needs at least 2 classes, not {n_classes}")
+        output = nn.Linear(self.sizes[-1], n_classes, device="meta", dtype=self.layers[0].weight.dtype)
+        output.to_empty(device=self.layers[0].weight.device)
+        initialise_output(output, stream(seed, "output layer"))
+        return self.encoder().append(output)
+
+    def description(self) -> dict[str, Any]:
+        """All but the weights, as plain data: see `from_description`."""
+        units = [self.layers[0].visible, *(rbm.hidden for rbm in self.layers)]
+        return {
+            "units": [{"kind": layer.kind, "size": layer.size} for layer in units],
+            "divisor": self.scaling.divisor,
+            "standardised": self.scaling.shift is not None,
+            "image_shape": list(self.image_shape) if self.image_shape else None,
+        }
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> "DBN":
+        """A stack with its weights at zero, to be filled by `load_state_dict`."""
+        units = [(UNITS[layer["kind"]], int(layer["size"])) for layer in description["units"]]
+        rbms = [RBM(visible(size), hidden(hidden_size)) for (visible, size), (hidden, hidden_size) in pairwise(units)]
+        standard = (torch.zeros(units[0][1]), torch.ones(units[0][1])) if description["standardised"] else ()
+        shape = description["image_shape"]
+        return cls(rbms, Scaling(float(description["divisor"]), *standard), tuple(shape) if shape else None)
+
+
+@torch.no_grad()
+def copy_layers(stack: DBN, layers: Sequence[nn.Linear]) -> None:
+    """Copy every layer of the stack, the top one included, into the first layers of a network.
+
+    InputError where a shape does not fit.
+    """
+    if len(layers) < len(stack.layers):
+        raise InputError(
+            f"a stack of {len(stack.layers)} layers does not fit into a network of {len(layers)} hidden layers"
+        )
+    for depth, (rbm, layer) in enumerate(zip(stack.layers, layers, strict=False), start=1):
+        weight, bias, _ = rbm.hidden.as_linear(rbm.weight)
+        if layer.weight.shape != weight.shape:
+            raise InputError(
+                f"layer {depth} of the stack is {tuple(weight.shape)}, of the network "
+                f"{tuple(layer.weight.shape)}: give both the same sizes"
+            )
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)

@@ -1,0 +1,164 @@
+"""The restricted Boltzmann machine of any two unit types.
+
+    E(v, h) = visible.energy(v) + hidden.energy(h) − h·W·v,    p(v, h) = exp(−E(v, h)) / Z
+
+Smolensky (1986); Hinton (2002), "Training products of experts by minimizing contrastive divergence".
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from dbn.errors import InputError
+from dbn.models.matmul import product
+from dbn.models.units.base import Units
+
+
+class Harmonium(ABC):
+    """What follows for any two layers of units once the fields between them are given.
+
+    Visible states are (B, V), hidden states (B, H).
+    """
+
+    visible: Units
+    hidden: Units
+
+    @abstractmethod
+    def hidden_field(self, v: Tensor) -> Tensor:
+        """What the visible units tell the hidden ones, (B, H)."""
+
+    @abstractmethod
+    def visible_field(self, h: Tensor) -> Tensor:
+        """What the hidden units tell the visible ones, (B, V)."""
+
+    def up(self, v: Tensor) -> Tensor:
+        """E[h | v]."""
+        return self.hidden.mean(self.hidden_field(v))
+
+    def down(self, h: Tensor) -> Tensor:
+        """E[v | h]."""
+        return self.visible.mean(self.visible_field(h))
+
+    def sample_hidden(self, v: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """h ~ p(h | v)."""
+        return self.hidden.sample(self.hidden_field(v), generator)
+
+    def sample_visible(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """v ~ p(v | h)."""
+        return self.visible.sample(self.visible_field(h), generator)
+
+    def gibbs(self, v: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+        """The visible state after `steps` rounds of h ~ p(h | v), v ~ p(v | h)."""
+        for _ in range(steps):
+            v = self.sample_visible(self.sample_hidden(v, generator), generator)
+        return v
+
+    def reconstruct(self, v: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """E[v | h] for one h ~ p(h | v)."""
+        return self.down(self.sample_hidden(v, generator))
+
+    def energy(self, v: Tensor, h: Tensor) -> Tensor:
+        """E(v, h), (B,)."""
+        return self.visible.energy(v) + self.hidden.energy(h) - (self.hidden_field(v) * h).sum(-1)
+
+    def free_energy(self, v: Tensor) -> Tensor:
+        """F(v) = −log Σ_h exp(−E(v, h)) = visible.energy(v) − hidden.log_partition(W v), (B,), in nats."""
+        return self.visible.energy(v) - self.hidden.log_partition(self.hidden_field(v))
+
+
+@final
+class RBM(Harmonium, nn.Module):
+    """Two layers of units joined by `weight` (H, V), the shape that `nn.Linear` has.
+
+    The parameters start at zero; see `initialise`.
+    """
+
+    def __init__(self, visible: Units, hidden: Units) -> None:
+        super().__init__()
+        self.visible = visible
+        self.hidden = hidden
+        self.weight = nn.Parameter(torch.zeros(hidden.size, visible.size))
+        self._rounded: Tensor | None = None
+
+    @torch.no_grad()
+    def initialise(self, mean: Tensor, variance: Tensor, n: int, generator: torch.Generator) -> None:
+        """Weights from N(0, 0.01²), visible units at the marginals of `n` examples, hidden biases 0.
+
+        Hinton (2010), "A practical guide to training restricted Boltzmann machines", section 8.
+        """
+        self.weight.normal_(0.0, 0.01, generator=generator)
+        self.visible.fit_marginals(mean, variance, n)
+
+    @torch.no_grad()
+    def uncoupled(self) -> "RBM":
+        """The same units with W = 0 and hidden biases 0, a model in which all are independent; nothing is learned."""
+        alone = RBM(copy.deepcopy(self.visible), copy.deepcopy(self.hidden)).to(self.weight).requires_grad_(False)
+        alone.hidden.bias.zero_()
+        return alone
+
+    def turned(self) -> "RBM":
+        """The sides exchanged: the hidden units here are the visible ones there. Units and weight are shared."""
+        turned = RBM(self.hidden, self.visible)
+        turned.weight = nn.Parameter(self.weight.T, requires_grad=False)
+        return turned
+
+    @torch.no_grad()
+    def turn(self, below: "RBM") -> None:
+        """Take over `below` upside down: its hidden units as the visible ones, its visible units as the first hidden.
+
+        The marginal of the visible units is then that of the hidden ones of `below`, up to what further hidden units
+        add to it, so that a stack of both has the likelihood of the lower one. Raises InputError if a side does not
+        fit. Hinton, Osindero & Teh (2006), "A fast learning algorithm for deep belief nets", section 4.
+        """
+        kinds = (self.visible.kind, self.visible.size, self.hidden.kind)
+        if kinds != (below.hidden.kind, below.hidden.size, below.visible.kind) or self.hidden.size < below.visible.size:
+            raise InputError(
+                f"{self.hidden.size} {self.hidden.kind} hidden units cannot start as the {below.visible.size} "
+                f"{below.visible.kind} units two layers below: use as many of that kind, or more"
+            )
+        n = below.visible.size
+        self.weight[:n] = below.weight.T
+        for name, parameter in below.visible.named_parameters():
+            self.hidden.get_parameter(name)[:n] = parameter
+        self.visible.load_state_dict(below.hidden.state_dict())
+
+    def hidden_field(self, v: Tensor) -> Tensor:
+        """W v: what the visible units tell the hidden ones, (B, H)."""
+        weight = self.weight if self._rounded is None else self._rounded
+        return product(v.to(weight.dtype), weight).to(v.dtype)
+
+    def visible_field(self, h: Tensor) -> Tensor:
+        """Wᵀ h: what the hidden units tell the visible ones, (B, V)."""
+        weight = self.weight if self._rounded is None else self._rounded
+        return product(h.to(weight.dtype), weight.T).to(h.dtype)
+
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """The type that products are computed in."""
+        return self.weight.dtype if self._rounded is None else self._rounded.dtype
+
+    @contextmanager
+    def products_in(self, dtype: torch.dtype) -> Iterator[None]:
+        """Within, fields are computed from W and states rounded to `dtype`; W must not change meanwhile."""
+        self._rounded = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
+        try:
+            yield
+        finally:
+            self._rounded = None
+
+    def has_partition(self) -> bool:
+        """Whether Z is finite: always, unless both sides are unbounded and coupled too strongly.
+
+        Two layers of precisions Λ need ‖Λ_h^−½ W Λ_v^−½‖₂ < 1.
+        """
+        visible, hidden = self.visible.quadratic_precision(), self.hidden.quadratic_precision()
+        if visible is None or hidden is None:
+            return True
+        coupling = self.weight / hidden.sqrt()[:, None] / visible.sqrt()
+        # The singular values on the CPU, since not every torch has them on MPS.
+        return bool(torch.linalg.matrix_norm(coupling.cpu(), 2) < 1)

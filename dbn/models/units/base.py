@@ -1,0 +1,123 @@
+"""Layers of stochastic units as exponential families in natural parameters.
+
+A layer of independent units that receives an input `field` has the distribution
+
+    p(x | field) ∝ exp(field·x + Σ_k θ_k·T_k(x))
+
+with natural parameters θ and statistics T(x), named alike in the dictionaries below; the statistic that
+belongs to `bias` is x itself. Energy, free energy, gradient and sampling of an RBM follow from what a unit type
+states here, so this is the only file that knows one: a new type is a subclass and a line in `UNITS`.
+
+Welling, Rosen-Zvi & Hinton (2004), "Exponential family harmoniums with an application to information retrieval".
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from dbn.errors import InputError
+
+
+class Units(nn.Module, ABC):
+    """`size` independent units. Fields, states and means are (B, size).
+
+    Parameters are held in a form that any optimiser may move freely; `natural` maps them to θ.
+    """
+
+    kind: ClassVar[str]
+    linear_statistics: ClassVar[bool]
+    """Whether every learned statistic is linear in x, so that a mean may stand for a sample in the gradient."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    @property
+    def size(self) -> int:
+        """The number of units."""
+        return self.bias.shape[-1]
+
+    @abstractmethod
+    def natural(self) -> dict[str, Tensor]:
+        """θ by name, each (size,)."""
+
+    @abstractmethod
+    def held(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters as they are held that give θ = `natural`: the inverse of `natural()`."""
+
+    @abstractmethod
+    def statistics(self, x: Tensor) -> dict[str, Tensor]:
+        """T(x) by name, each (B, size)."""
+
+    @abstractmethod
+    def expected_statistics(self, field: Tensor) -> dict[str, Tensor]:
+        """E[T(x) | field] by name, each (B, size)."""
+
+    @abstractmethod
+    def log_partition(self, field: Tensor) -> Tensor:
+        """log Σ_x exp(field·x + θ·T(x)) (an integral for continuous x), summed over units: (B,), in nats."""
+
+    @abstractmethod
+    def mean(self, field: Tensor) -> Tensor:
+        """E[x | field], the gradient of `log_partition`."""
+
+    @abstractmethod
+    def sample(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """x ~ p(x | field)."""
+
+    @abstractmethod
+    def divergence(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """KL of the units with mean x from those with mean x_hat, summed over units: (B,), in nats."""
+
+    @abstractmethod
+    def parameter_gradient(self, natural_gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradient by θ carried to the parameters as they are held (chain rule)."""
+
+    @abstractmethod
+    def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
+        """Set θ to reproduce the mean and variance of `n` examples, smoothed so that θ stays finite."""
+
+    @abstractmethod
+    def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
+        """The layer x ↦ mean(W x) of a network: its weight, its bias, the name of its activation."""
+
+    @abstractmethod
+    def domain(self) -> Tensor | None:
+        """The values that one unit takes, (K,), or None where they are not a list but a continuum."""
+
+    @abstractmethod
+    def quadratic_precision(self) -> Tensor | None:
+        """λ of a density that falls off as exp(−λx²/2), (size,), or None for a bounded domain."""
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether every value of x is one of the domain; a continuum takes any."""
+        domain = self.domain()
+        return domain is None or bool(torch.isin(x, domain.to(x.device)).all())
+
+    def check_rows(self, x: Tensor) -> None:
+        """InputError unless x is (B, size)."""
+        if x.ndim != 2 or x.shape[1] != self.size:
+            raise InputError(
+                f"{self.size} {self.kind} units need rows of {self.size} values, not a tensor of shape "
+                f"{tuple(x.shape)}: bring data of the model's own width"
+            )
+
+    def energy(self, x: Tensor) -> Tensor:
+        """−θ·T(x), summed over units: (B,)."""
+        return -self.dot(self.natural(), x)
+
+    def dot(self, theta: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """θ·T(x) for any θ, each (size,) or (B, size), summed over units: (B,)."""
+        statistics = self.statistics(x)
+        return sum((torch.linalg.vecdot(statistics[name], theta[name]) for name in theta), x.new_zeros(()))
+
+    @torch.no_grad()
+    def with_natural(self, theta: Mapping[str, Tensor]) -> Self:
+        """Units of this type at another θ, each (size,), or (B, size): one for every row of the states. Not learned."""
+        units = type(self)(0)
+        for name, value in self.held(theta).items():
+            setattr(units, name, nn.Parameter(value, requires_grad=False))
+        return units

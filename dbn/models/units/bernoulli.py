@@ -1,0 +1,77 @@
+"""Binary units."""
+
+from collections.abc import Mapping
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dbn.models.units.base import Units
+from dbn.rng import bits_below
+
+
+@final
+class Bernoulli(Units):
+    """x ∈ {0, 1} with p(x = 1 | field) = σ(field + bias)."""
+
+    kind = "bernoulli"
+    linear_statistics = True
+
+    def natural(self) -> dict[str, Tensor]:
+        """Only the bias."""
+        return {"bias": self.bias}
+
+    def held(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The bias is its own natural parameter."""
+        return {"bias": natural["bias"]}
+
+    def statistics(self, x: Tensor) -> dict[str, Tensor]:
+        """T = x."""
+        return {"bias": x}
+
+    def expected_statistics(self, field: Tensor) -> dict[str, Tensor]:
+        """E[T] = σ(field + bias)."""
+        return {"bias": self.mean(field)}
+
+    def log_partition(self, field: Tensor) -> Tensor:
+        """Σ_i log(1 + exp(field_i + bias_i))."""
+        return F.softplus(field + self.bias).sum(-1)
+
+    def mean(self, field: Tensor) -> Tensor:
+        """σ(field + bias)."""
+        return (field + self.bias).sigmoid_()
+
+    def sample(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """1 with the probability that is the mean."""
+        return bits_below(self.mean(field).detach(), generator)
+
+    def divergence(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """Σ_i x log(x/x̂) + (1−x) log((1−x)/(1−x̂)), x̂ kept one rounding step away from 0 and 1."""
+        step = torch.finfo(x_hat.dtype).eps
+        x_hat = x_hat.clamp(step, 1 - step)
+        return (
+            torch.xlogy(x, x) - torch.xlogy(x, x_hat) + torch.xlogy(1 - x, 1 - x) - torch.xlogy(1 - x, 1 - x_hat)
+        ).sum(-1)
+
+    def parameter_gradient(self, natural_gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The bias is its own natural parameter."""
+        return {"bias": natural_gradient["bias"]}
+
+    @torch.no_grad()
+    def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
+        """bias = log p/(1−p) with Laplace's p = (Σx + 1)/(n + 2)."""
+        # Not by p, which rounds to 1 where many rows are all 1.
+        self.bias.copy_(torch.log(mean * n + 1) - torch.log((1 - mean) * n + 1))
+
+    def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
+        """σ(W x + bias)."""
+        return weight, self.bias, "sigmoid"
+
+    def domain(self) -> Tensor | None:
+        """(0, 1)."""
+        return self.bias.new_tensor((0.0, 1.0))
+
+    def quadratic_precision(self) -> Tensor | None:
+        """None: two states."""
+        return None

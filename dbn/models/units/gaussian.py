@@ -1,0 +1,93 @@
+"""Gaussian units with learned precision."""
+
+import math
+from collections.abc import Mapping
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from dbn.models.units.base import Units
+
+
+@final
+class Gaussian(Units):
+    """x ∈ ℝ with precision λ > 0: p(x | field) = N(x; (field + bias)/λ, 1/λ).
+
+    λ is learned as its logarithm, which keeps it positive.
+    """
+
+    kind = "gaussian"
+    linear_statistics = False
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.log_precision = nn.Parameter(torch.zeros(size))
+
+    @property
+    def precision(self) -> Tensor:
+        """λ, (size,)."""
+        return self.log_precision.exp()
+
+    def natural(self) -> dict[str, Tensor]:
+        """Bias and precision."""
+        return {"bias": self.bias, "precision": self.precision}
+
+    def held(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The precision as its logarithm."""
+        return {"bias": natural["bias"], "log_precision": natural["precision"].log()}
+
+    def statistics(self, x: Tensor) -> dict[str, Tensor]:
+        """T = (x, −x²/2)."""
+        return {"bias": x, "precision": -0.5 * x * x}
+
+    def expected_statistics(self, field: Tensor) -> dict[str, Tensor]:
+        """E[T] = (μ, −(μ² + 1/λ)/2)."""
+        mean = self.mean(field)
+        return {"bias": mean, "precision": -0.5 * (mean * mean + 1 / self.precision)}
+
+    def log_partition(self, field: Tensor) -> Tensor:
+        """Σ_i (field_i + bias_i)²/(2λ_i) + ½ log(2π/λ_i)."""
+        total = field + self.bias
+        return (0.5 * (total * total / self.precision + math.log(2 * math.pi) - self.log_precision)).sum(-1)
+
+    def mean(self, field: Tensor) -> Tensor:
+        """(field + bias)/λ."""
+        return (field + self.bias) / self.precision
+
+    def sample(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The mean plus noise of standard deviation λ^−½."""
+        mean = self.mean(field)
+        noise = torch.empty_like(mean, requires_grad=False).normal_(generator=generator)
+        return mean + noise * torch.exp(-0.5 * self.log_precision)
+
+    def divergence(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """Σ_i λ_i (x_i − x̂_i)²/2."""
+        return (0.5 * self.precision * (x - x_hat) ** 2).sum(-1)
+
+    def parameter_gradient(self, natural_gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """∂/∂ log λ = λ ∂/∂λ."""
+        return {
+            "bias": natural_gradient["bias"],
+            "log_precision": self.precision * natural_gradient["precision"],
+        }
+
+    @torch.no_grad()
+    def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
+        """λ = 1/variance and bias = λ·mean; a variance under a thousandth of the greatest is raised to it."""
+        floor = variance.max() * 1e-3
+        precision = 1 / torch.maximum(variance, torch.where(floor > 0, floor, 1.0))
+        self.log_precision.copy_(precision.log())
+        self.bias.copy_(precision * mean)
+
+    def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
+        """(W x + bias)/λ, without activation."""
+        return weight / self.precision[:, None], self.bias / self.precision, "identity"
+
+    def domain(self) -> Tensor | None:
+        """None: the real line."""
+        return None
+
+    def quadratic_precision(self) -> Tensor | None:
+        """λ itself."""
+        return self.precision

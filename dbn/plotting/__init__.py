@@ -1,0 +1,1 @@
+"""Images of what a model has learned, and figures of studies."""

@@ -1,0 +1,1 @@
+"""Greedy layer-by-layer training of a stack of RBMs."""

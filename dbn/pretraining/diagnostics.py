@@ -1,0 +1,126 @@
+"""What goes wrong while an RBM learns, said in a sentence when it begins.
+
+The signs are those of Hinton (2010), "A practical guide to training restricted Boltzmann machines", sections 6, 7
+and 15, and of chains that no longer mix. A rule reads the records of a layer so far, oldest first; a new one is a
+function and a line in `RULES`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+Record = Mapping[str, float]
+
+
+GROWTH, MEASUREMENTS = 1.0, 5
+"""Nats by which each of so many free-energy gaps, the last ones, must lie above the lowest there was."""
+
+
+LOST = 0.5
+"""Share of hidden units that do nothing."""
+
+
+LARGEST_UPDATE, SMALLEST_UPDATE, IN_A_ROW = 0.03, 1e-6, 3
+"""Of an update over the size of the weights, about 0.001 as a rule; large ones are usual while weights are new."""
+
+
+HARDLY_MOVED = 0.95
+"""Autocorrelation of the chains since the last measurement."""
+
+
+FEWEST_SWAPS = 0.1
+"""Accepted exchanges between two neighbouring temperatures."""
+
+
+def gap_grows(records: Sequence[Record]) -> str | None:
+    """Validation data become less likely than training data: the RBM overfits."""
+    gaps = [record["free_energy_gap"] for record in records if "free_energy_gap" in record]
+    lowest = min(gaps, default=0.0)
+    if len(gaps) <= MEASUREMENTS or min(gaps[-MEASUREMENTS:]) - lowest < GROWTH:
+        return None
+    return (
+        f"the free-energy gap has grown from {lowest:.2f} to {gaps[-1]:.2f} nats: the RBM begins to overfit; train for "
+        "fewer epochs, or raise --weight-decay"
+    )
+
+
+def units_off(records: Sequence[Record]) -> str | None:
+    """Units that are never on."""
+    share = records[-1].get("hidden_off", 0.0)
+    if share <= LOST:
+        return None
+    return (
+        f"{share:.0%} of the hidden units are off for nearly all data: lower --learning-rate or raise --warmup-epochs"
+    )
+
+
+def units_on(records: Sequence[Record]) -> str | None:
+    """Units that are always on."""
+    share = records[-1].get("hidden_on", 0.0)
+    if share <= LOST:
+        return None
+    return f"{share:.0%} of the hidden units are on for nearly all data: lower --learning-rate or set --sparsity-target"
+
+
+def updates_too_large(records: Sequence[Record]) -> str | None:
+    """Weights that change too fast."""
+    ratios = [record["update_ratio"] for record in records if "update_ratio" in record][-IN_A_ROW:]
+    if len(ratios) < IN_A_ROW or min(ratios) <= LARGEST_UPDATE:
+        return None
+    return f"an update changes the weights by {ratios[-1]:.1%} of their size, and 0.1% is usual: lower --learning-rate"
+
+
+def updates_too_small(records: Sequence[Record]) -> str | None:
+    """Weights that do not change, though the schedule has not brought the rate down."""
+    last, highest = records[-1], max(record.get("learning_rate", 0.0) for record in records)
+    ratio = last.get("update_ratio", 1.0)
+    if ratio >= SMALLEST_UPDATE or last.get("learning_rate", 0.0) < highest / 10:
+        return None
+    return f"an update changes the weights by {ratio:.1g} of their size, and 0.001 is usual: raise --learning-rate"
+
+
+def chains_stand_still(records: Sequence[Record]) -> str | None:
+    """Persistent chains that have not left where they were at the last measurement."""
+    left = records[-1].get("chain_autocorrelation", 0.0)
+    if left <= HARDLY_MOVED:
+        return None
+    return (
+        f"the chains hardly move (autocorrelation {left:.2f} since the last measurement): lower --learning-rate, raise "
+        "--gibbs-steps, or use --estimator pt"
+    )
+
+
+def temperatures_apart(records: Sequence[Record]) -> str | None:
+    """Neighbouring temperatures that exchange too seldom for the chains to travel."""
+    rate = records[-1].get("swap_rate_lowest", 1.0)
+    if rate >= FEWEST_SWAPS:
+        return None
+    return f"two neighbouring temperatures exchange only {rate:.1%} of the time: raise --temperatures"
+
+
+RULES: tuple[Callable[[Sequence[Record]], str | None], ...] = (
+    gap_grows,
+    units_off,
+    units_on,
+    updates_too_large,
+    updates_too_small,
+    chains_stand_still,
+    temperatures_apart,
+)
+
+
+class Watch:
+    """Reads the records of one layer as they come; what went wrong before is not said again while it lasts."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self._lasting: set[str] = set()
+
+    def warnings(self, record: Mapping[str, float | None]) -> list[str]:
+        """What this record, after all those before, shows for the first time; nothing without a measurement."""
+        # A file of records holds null for a number that was not finite.
+        self.records.append({name: value for name, value in record.items() if value is not None})
+        if "hidden_off" not in record:
+            return []
+        found = {rule.__name__: rule(self.records) for rule in RULES}
+        new = [sentence for name, sentence in found.items() if sentence and name not in self._lasting]
+        self._lasting = {name for name, sentence in found.items() if sentence}
+        return new

@@ -1,0 +1,83 @@
+"""Persistent chains of which each rank moves a share; their state and what they tell are those of all of them."""
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor
+
+from dbn.models.rbm import RBM
+from dbn.sampling.chains import Chains, Negatives
+from dbn.training import distributed as ranks
+
+COUNTS = "swaps"
+"""In a state of chains, what is counted over all of them."""
+
+
+ONE_EACH = "reference"
+"""In a state of chains, the matrix with a row a chain; other matrices have so many rows, or groups of so many."""
+
+
+@final
+class SharedChains:
+    """`chains` chains over the ranks: the same `Chains` to whoever asks, so that a state fits any number of ranks."""
+
+    def __init__(self, make: Callable[[int], Chains], chains: int) -> None:
+        """make: chains of that number, at least 1 on every rank."""
+        self.chains = chains
+        self.make = make
+        own = ranks.share(chains)
+        self.own = make(own.stop - own.start)
+
+    @property
+    def steps(self) -> int:
+        """Gibbs steps a gradient."""
+        return self.own.steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self.own.steps = steps
+
+    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
+        """Those of this rank."""
+        return self.own.negatives(rbm, data, hidden_field, generator)
+
+    def metrics(self) -> dict[str, float]:
+        """Of all chains; collective."""
+        everywhere = self.make(self.chains)
+        everywhere.load_state(self.state())
+        self.own.metrics()  # since when they count is a matter of each rank
+        return everywhere.metrics()
+
+    def state(self) -> dict[str, Tensor]:
+        """Of all chains, as one process would have it; collective."""
+        own = self.own.state()
+        return {name: _gathered(name, value, own, self.chains) for name, value in own.items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take this rank's share of the state of all chains."""
+        self.own.load_state({name: _share(name, value, state) for name, value in state.items()})
+
+
+def _gathered(name: str, value: Tensor, own: dict[str, Tensor], chains: int) -> Tensor:
+    mine = len(own[ONE_EACH])
+    if name == COUNTS:
+        total = value.clone()
+        ranks.add_up(total)
+        return total
+    if value.ndim < 2:
+        return value
+    groups = value.view(-1, mine, *value.shape[1:])
+    everywhere = value.new_zeros(len(groups), chains, *value.shape[1:])
+    everywhere[:, ranks.share(chains)] = groups
+    ranks.add_up(everywhere)
+    return everywhere.flatten(0, 1)
+
+
+def _share(name: str, value: Tensor, state: dict[str, Tensor]) -> Tensor:
+    chains = len(state[ONE_EACH])
+    if name == COUNTS:
+        return value if ranks.is_first() else torch.zeros_like(value)
+    if value.ndim < 2:
+        return value
+    return value.view(-1, chains, *value.shape[1:])[:, ranks.share(chains)].flatten(0, 1)

@@ -1,0 +1,301 @@
+"""Greedy layer-by-layer training of a stack: a trained RBM is frozen, and its activity is the next one's data.
+
+Hinton, Osindero & Teh (2006); Bengio et al. (2006), "Greedy layer-wise training of deep networks".
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dbn.config.common import to_dict
+from dbn.config.pretraining import Pretraining
+from dbn.config.schedules import Schedule
+from dbn.data.binarize import binarize
+from dbn.data.splits import Splits, splits_from_arrays
+from dbn.errors import InputError, naming_arguments
+from dbn.models.dbn import DBN
+from dbn.models.rbm import RBM
+from dbn.models.scaling import Scaling, as_float, standardisation
+from dbn.models.units import UNITS
+from dbn.models.units.base import Units
+from dbn.models.units.bernoulli import Bernoulli
+from dbn.pretraining.layer_data import CHUNK, Unlabelled
+from dbn.pretraining.recorder import forget_after
+from dbn.pretraining.trainer import Diverged, LayerTrainer
+from dbn.rng import stream
+from dbn.runs.folder import RunFolder
+from dbn.runs.resume import begin
+from dbn.runs.weights import ENCODER, load, save_stack
+from dbn.storage.files import damaged
+from dbn.storage.tensors import read_tensors
+from dbn.training import distributed as ranks
+from dbn.training.device import pick_device, pick_precision
+
+LOGGER = logging.getLogger(__name__)
+
+
+def pretrain(
+    x: Tensor | NDArray,
+    hidden: Sequence[int] = (500, 500, 2000),
+    *,
+    run: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = False,
+    **options: Any,
+) -> DBN:
+    """Learn a stack of RBMs from unlabelled rows.
+
+    x: (N, V), or pictures (N, H, W) or (N, C, H, W); floats in [0, 1] or bytes, or any real values with
+    visible="gaussian". One tenth, at most 5,000 rows, is held out to be measured on.
+    hidden: units of each layer, from the data upwards.
+    run: a new folder for metrics, pictures, checkpoints and weights; without it nothing is written.
+    resume: go on with the run in that folder, which was begun with the same rows and options; overwrite: replace it.
+    options: the fields of `dbn.config.Pretraining`, such as epochs=10, learning_rate=0.1, seed=0.
+
+    InputError for data or options that cannot be used, for a folder that holds something already, and when a layer
+    diverges. KeyboardInterrupt after Ctrl-C; with a run folder, once the step under way is done and a checkpoint
+    written.
+    """
+    if resume and overwrite:
+        raise InputError("resume=True does not go with overwrite=True: one keeps the run, the other replaces it")
+    if run is None and (resume or overwrite):
+        raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
+    unknown = sorted(set(options) - {field.name for field in fields(Pretraining)})
+    if unknown:
+        raise InputError(f"pretrain has no option {unknown[0]!r}: see the fields of dbn.config.Pretraining")
+    with naming_arguments():
+        config = Pretraining(hidden=tuple(hidden), **options)
+        splits = splits_from_arrays(x)
+        ranks.check_alike([to_dict(config), splits.fingerprint])
+        data = unlabelled(splits, config, pick_device(device))
+        if run is None or not ranks.is_first():
+            return pretrain_stack(data, config, progress=progress)
+        with begin_pretraining(
+            Path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
+        ) as folder:
+            return pretrain_stack(data, config, folder, progress=progress)
+
+
+def begin_pretraining(
+    path: Path, config: Pretraining, options: Mapping[str, Any], data: str, *, resume: bool, overwrite: bool
+) -> RunFolder:
+    """As `begin`: the run of `options`, of which `config` is a part; its last layer may learn for longer by now."""
+    harmless = partial(train_longer, config)
+    return begin(path, options, resume=resume, overwrite=overwrite, data=data, harmless=harmless)
+
+
+def unlabelled(splits: Splits, config: Pretraining, device: torch.device) -> Unlabelled:
+    """The rows of training and validation on the device, and the scaling that the visible units ask for.
+
+    InputError for values that the visible units cannot take, for layers that cannot be tied, for a precision that the
+    device does not have, and for a batch or chains that are fewer than the processes among which they are shared.
+    """
+    pick_precision(config.precision, device)
+    ranks.check_shares("batch-size", config.batch_size)
+    ranks.check_shares("chains", config.resolved()["chains"])
+    if config.visible == "gaussian":
+        scaling = Scaling(splits.divisor, *standardisation(splits.train.x, splits.divisor))
+    else:
+        check_bernoulli(splits)
+        scaling = Scaling(splits.divisor)
+    _check_tied(splits.train.x.shape[1], config)
+    parts = {"train": splits.train.x, "valid": splits.valid.x}
+    if config.binarize == "fixed":
+        # Here, once: every layer, and whatever is measured, sees the same pixels.
+        parts = {part: _fixed_pixels(x, scaling, stream(config.seed, "pixels", part)) for part, x in parts.items()}
+    return Unlabelled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
+
+
+def check_bernoulli(splits: Splits) -> None:
+    """Raises InputError unless all values lie in [0, 1] after dividing, as Bernoulli visible units need."""
+    parts = {"training": splits.train, "validation": splits.valid, "test": splits.test}
+    for purpose, part in parts.items():
+        if part is None:
+            continue
+        least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())
+        if least < 0 or greatest > 1:
+            raise InputError(
+                f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but Bernoulli units need values "
+                "in [0, 1]: use --visible gaussian, or for pictures save the bytes as uint8 in .npz or .npy, which "
+                "are divided by 255"
+            )
+
+
+def _fixed_pixels(x: Tensor, scaling: Scaling, generator: torch.Generator) -> Tensor:
+    """Bytes (N, V) that `scaling` brings to 0 and 1."""
+    drawn = [binarize(scaling(part), "fixed", generator) * scaling.divisor for part in x.split(CHUNK)]
+    return torch.cat([part.to(torch.uint8) for part in drawn])
+
+
+def summary(records: Sequence[Mapping[str, float]]) -> str:
+    """A line a layer: its last measurements, and the seconds it took; – for what was not finite, or is lost."""
+    lines = ["layer  epochs  reconstruction error  KL (nats)  validation KL  free-energy gap  seconds"]
+    for layer in sorted({record["layer"] for record in records}):
+        of_layer = [record for record in records if record["layer"] == layer]
+        last = of_layer[-1]
+        seconds = sum(record["seconds"] for record in of_layer if isinstance(record.get("seconds"), float))
+        widths = {"reconstruction_error": 20, "kl": 9, "valid_kl": 13, "free_energy_gap": 15}
+        cells = [_cell(last.get(name), width) for name, width in widths.items()]
+        lines.append("  ".join([f"{layer:5}", f"{last['epoch']:6}", *cells, f"{seconds:7.1f}"]))
+    return "\n".join(lines)
+
+
+def _cell(value: Any, width: int) -> str:
+    return f"{value:{width}.2f}" if isinstance(value, float) else f"{'–':>{width}}"
+
+
+def pretrain_stack(
+    data: Unlabelled, config: Pretraining, run: RunFolder | None = None, *, progress: bool = False
+) -> DBN:
+    """Train a DBN from the data upwards; with a run folder, write down all that happens and go on where it stopped.
+
+    Under several ranks rank 0 alone has the folder. InputError when a layer diverges, and for a checkpoint that is of
+    another run, or gone. `Stopped` when a signal asked for the end, which the checkpoint then tells of; without a run
+    folder, KeyboardInterrupt. A run that is complete is left as it is.
+    """
+    if ranks.anywhere(run is not None and is_complete(run, config)):
+        return _ended(data, run, config)
+    state = ranks.from_first(run.load_checkpoint(data.train.device) if run else None)
+    if run:
+        _check_state(run, state, config)
+        forget_after(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
+    stack: list[RBM] = []
+    for layer in range(1, len(config.hidden) + 1):
+        rbm = new_rbm(data.train.shape[1], layer, config).to(data.train.device)
+        try:
+            if state is not None and layer < state["layer"]:
+                rbm.load_state_dict(state["rbms"][layer - 1])
+            if state is None or layer >= state["layer"]:
+                trainer = LayerTrainer(rbm, stack, data, config)
+            if state is not None and layer == state["layer"]:
+                trainer.load_state(state)
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            if state is None or isinstance(error, InputError):
+                raise
+            file = run.checkpoint.path if run else Path("the checkpoint of rank 0")
+            raise damaged(file, "it is not of this run") from error
+        if state is None or layer >= state["layer"]:
+            try:
+                trainer.train(run, progress=progress)
+            except Diverged as error:
+                kept = _keep_last_good(data, config, run)
+                ranks.wait()  # a rank that ends would take the others with it
+                raise InputError(f"{error}{kept}") from error
+        stack.append(rbm.requires_grad_(False))
+    dbn = DBN(stack, data.scaling, data.image_shape).eval()
+    if run:
+        save_stack(run.path, dbn)
+    return dbn
+
+
+def is_complete(run: RunFolder, config: Pretraining) -> bool:
+    """Whether all epochs are learnt and the stack is written, so that there is nothing to go on with."""
+    last = len(config.hidden), config.for_layer(len(config.hidden) - 1).epochs
+    try:
+        if max(((each["layer"], each["epoch"]) for each in run.metrics()), default=None) != last:
+            return False
+        stack = load(run.path)
+        written, encoder = stack.state_dict(), read_tensors(run.path / ENCODER)[0]
+        if not all(value.equal(encoder[name]) for name, value in stack.encoder().state_dict().items()):
+            return False
+        state = run.load_checkpoint()
+        if state is None:
+            return True
+        learnt = [*state["rbms"][:-1], (state["averaged"] or {"module": state["rbms"][-1]})["module"]]
+        is_last = (state["layer"], state["epoch"], state["position"]) == (*last, 0)
+        return is_last and all(
+            value.equal(written[f"rbms.{number}.{name}"])
+            for number, rbm in enumerate(learnt)
+            for name, value in rbm.items()
+        )
+    except (LookupError, TypeError, ValueError, AttributeError):  # what is wrong is said by those who go on with it
+        return False
+
+
+def _ended(data: Unlabelled, run: RunFolder | None, config: Pretraining) -> DBN:
+    """The stack of a complete run, on every rank."""
+    weights = ranks.from_first(load(run.path).to(data.train.device).state_dict() if run else None)
+    sizes = enumerate([data.train.shape[1], *config.hidden[:-1]], start=1)
+    stack = DBN([new_rbm(n, layer, config) for layer, n in sizes], data.scaling, data.image_shape)
+    stack.load_state_dict(weights)
+    return stack.to(data.train.device).requires_grad_(False).eval()
+
+
+def _check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraining) -> None:
+    """InputError for a checkpoint that is none of the run's, or gone; a warning for epochs that metrics.jsonl lacks."""
+    try:
+        logged = {(record["layer"], record["epoch"]) for record in run.metrics()}
+        latest = max(logged, default=(0, 0))
+    except (LookupError, TypeError) as error:
+        raise damaged(run.path / "metrics.jsonl", "a line is no record of an epoch") from error
+    if state is None:
+        if latest > (1, 2):  # a checkpoint is on its way to the disk while the next epoch is learnt
+            raise InputError(
+                f"{run.path} has come to layer {latest[0]}, epoch {latest[1]}, but {run.checkpoint.path} is gone: put "
+                "it back, or begin anew with --overwrite"
+            )
+        return
+    layer, epoch = state.get("layer"), state.get("epoch")
+    if type(layer) is not int or type(epoch) is not int or not 1 <= layer <= len(config.hidden):
+        raise damaged(run.checkpoint.path, "it tells of no layer of this run")
+    if epoch and (layer, epoch) not in logged:
+        LOGGER.warning("%s lacks what was measured in layer %d, epoch %d", run.path / "metrics.jsonl", layer, epoch)
+
+
+def train_longer(config: Pretraining, before: Mapping[str, Any]) -> tuple[str, ...]:
+    """`epochs`, where a run that was begun with the options `before` may take those of `config` instead, else nothing.
+
+    The last layer may learn for more of them, unless a schedule of its draws a line over all epochs: then those that
+    are done would have been others. What it learns is what it had learnt, had it been told so at once.
+    """
+    layers = len(config.hidden)
+    now = (config.epochs * layers)[:layers]
+    was = before.get("epochs")
+    if not isinstance(was, list) or len(was) not in (1, layers) or not all(type(each) is int for each in was):
+        return ()
+    was = (was * layers)[:layers]
+    setting = config.for_layer(layers - 1)
+    lines = [each for each in setting if isinstance(each, Schedule) and each.end is not None]
+    return ("epochs",) if list(now[:-1]) == was[:-1] and now[-1] >= was[-1] and not lines else ()
+
+
+def _check_tied(n_visible: int, config: Pretraining) -> None:
+    """Before a lower layer is trained for nothing."""
+    with torch.device("meta"):
+        rbms = [new_rbm(n_visible, layer, config) for layer in range(1, len(config.hidden) + 1)]
+    for lower, upper in pairwise(rbms) if config.tied else ():
+        upper.turn(lower)
+
+
+def _keep_last_good(data: Unlabelled, config: Pretraining, run: RunFolder | None) -> str:
+    """Save the stack as it was after the last epoch that was sound, if there was one; say so."""
+    state = run.load_checkpoint(data.train.device) if run else None
+    if run is None or state is None:
+        return ""
+    rbms = [new_rbm(data.train.shape[1], layer, config) for layer in range(1, state["layer"] + 1)]
+    for rbm, parameters in zip(rbms, state["rbms"], strict=True):
+        rbm.load_state_dict(parameters)
+    if state["averaged"]:
+        rbms[-1].load_state_dict(state["averaged"]["module"])
+    save_stack(run.path, DBN(rbms, data.scaling, data.image_shape))
+    place = f"layer {state['layer']}, epoch {state['epoch']}"
+    if state["position"]:
+        place += f" and {state['position']} steps"
+    return f"; {run.path} keeps the stack as of {place}"
+
+
+def new_rbm(n_visible: int, layer: int, config: Pretraining) -> RBM:
+    """The RBM of layer 1, 2, … with its parameters at zero: Bernoulli hidden units, visible ones like those below."""
+    sizes = [n_visible, *config.hidden]
+    visible: type[Units] = UNITS[config.visible] if layer == 1 else Bernoulli
+    return RBM(visible(sizes[layer - 1]), Bernoulli(sizes[layer]))

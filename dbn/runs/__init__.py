@@ -1,0 +1,1 @@
+"""Run folders: configuration, lock, checkpoint, metrics, TensorBoard, weights."""

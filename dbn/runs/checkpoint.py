@@ -1,0 +1,96 @@
+"""The file that an interrupted run goes on from, written while training goes on."""
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, final
+
+import torch
+
+from dbn.errors import InputError
+from dbn.storage.files import damaged, flush, refused, write_whole
+from dbn.storage.tensors import load_state, state_bytes
+
+SHARE = 0.02
+"""Of a training's time: what checkpoints may take where they can be made at any moment."""
+
+
+UNKNOWN = 0.1
+"""Seconds that one is taken to cost before there was any."""
+
+
+@final
+class Checkpoint:
+    """One file, replaced as a whole; the disk is waited for by a thread of its own, at most one at a time.
+
+    What that thread is refused is raised by the next `save` or `wait`. As a context it ends with `wait`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread: threading.Thread | None = None
+        self._error: InputError | None = None
+        self._held_up = UNKNOWN
+        self._written = 0.0
+
+    def save(self, state: Mapping[str, Any], *logs: Path) -> None:
+        """Take down `state`, nested dicts, lists and tuples of tensors and plain values, as it is now.
+
+        What was written to `logs` reaches the disk before the file does, so that no epoch that the file counts as
+        done can be missing from them. Waits for the last one first. InputError when the disk refuses.
+        """
+        begin = time.perf_counter()
+        self.wait()
+        data = state_bytes(state)
+        self._thread = threading.Thread(target=self._write, args=(data, logs), name="checkpoint")
+        self._thread.start()
+        self._held_up = time.perf_counter() - begin
+
+    def _write(self, data: bytes, logs: tuple[Path, ...]) -> None:
+        path, begin = self.path, time.thread_time()
+        try:
+            for path in logs:
+                flush(path)
+            path = self.path
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, data)
+        except OSError as error:
+            self._error = refused(path, "written", error)
+        except InputError as error:
+            self._error = error
+        self._written = time.thread_time() - begin
+
+    @property
+    def seconds_apart(self) -> float:
+        """How long after the last one another costs no more than `SHARE` of the time between.
+
+        The cost is what training waited for, and the computing of the thread; while that waits for the disk it costs
+        nothing.
+        """
+        return (self._held_up + self._written) / SHARE
+
+    def wait(self) -> None:
+        """Return when what was saved is on the disk; InputError when it could not be."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.wait()
+
+    def load(self, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+        """What was saved last, tensors on `device`; None where nothing was. InputError when the file is damaged."""
+        self.wait()
+        if not self.path.exists():
+            return None
+        state = load_state(self.path, device)
+        if not isinstance(state, dict):
+            raise damaged(self.path, "it holds no checkpoint")
+        return state

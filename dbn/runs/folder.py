@@ -1,0 +1,233 @@
+"""A run's folder: its configuration, metrics, checkpoint and results."""
+
+import contextlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import yaml
+
+from dbn.errors import InputError
+from dbn.runs.checkpoint import Checkpoint
+from dbn.runs.lock import LOCK, hold, release
+from dbn.runs.versions import versions
+from dbn.storage.files import WRITING, damaged, read_whole, refused, write_whole
+from dbn.storage.yaml_limits import check_plain
+
+CONFIG = "config.yaml"
+
+
+VERSIONS = "versions.json"
+
+
+RUN_FORMAT = 2
+"""Raised when a run that was begun before could no longer be gone on with. Format 1 had no number."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One folder a run. Its files appear whole or not at all, metrics.jsonl and events aside, which grow.
+
+    As a context it ends with `close`.
+    """
+
+    path: Path
+    checkpoint: Checkpoint = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checkpoint", Checkpoint(self.path / "checkpoint" / "state.safetensors"))
+
+    @classmethod
+    def create(cls, path: Path, *, overwrite: bool) -> Self:
+        """An empty folder that this process alone may write to, until `close`.
+
+        InputError when something is there already, unless it is a run to `overwrite`, or another process has it.
+        """
+        try:
+            if (path / LOCK).is_file():  # in use is more than there already
+                hold(path)
+                release(path)
+            _check_replaceable(path, overwrite)
+            path.mkdir(parents=True, exist_ok=True)
+            hold(path)
+            try:
+                _check_replaceable(path, overwrite)  # again: now nobody else can begin here
+                _clear(path)
+            except BaseException:
+                release(path)
+                raise
+        except OSError as error:
+            raise refused(path, "made a run folder", error) from error
+        return cls(path)
+
+    def close(self) -> None:
+        """Wait for the checkpoint under way, and let other processes write here."""
+        try:
+            self.checkpoint.wait()
+        finally:
+            release(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The folder of a run that was begun before; InputError when `path` is none."""
+        if not path.is_dir():
+            raise InputError(f"there is no run folder {path}: check the name")
+        if not (path / CONFIG).is_file():
+            raise InputError(f"{path} is not a run folder: it holds no {CONFIG}")
+        return cls(path)
+
+    def write_config(self, config: Mapping[str, Any], data: str | None = None) -> None:
+        """config.yaml, of plain data only; beside it what the run was made with: versions, fingerprint of the data."""
+        self.write_json(VERSIONS, {"format": RUN_FORMAT, "data": data, **versions()})
+        write_whole(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """What `write_config` wrote; InputError when it is no mapping any more."""
+        path = self.path / CONFIG
+        text = read_whole(path)
+        try:
+            check_plain(text.decode())
+            # An alias repeats what stands elsewhere, and a few of them text without end; we write none.
+            aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+            config = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise damaged(path, "it is not YAML of options") from error
+        if aliases or not isinstance(config, dict):
+            raise damaged(path, "it holds no options")
+        return config
+
+    @property
+    def data(self) -> str | None:
+        """The fingerprint of what the run was made from, where it is known."""
+        return self.read_json(VERSIONS).get("data") if (self.path / VERSIONS).is_file() else None
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl; a number that is not finite becomes null, since JSON has none."""
+        try:
+            with self._metrics.open("a", encoding="utf-8") as file:
+                file.write(_json_line(record))
+        except OSError as error:
+            raise refused(self._metrics, "written", error) from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl so far, without a last line that was cut off."""
+        if not self._metrics.exists():
+            return []
+        lines = read_whole(self._metrics).splitlines()
+        records = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(dict(json.loads(line)))
+            except (ValueError, TypeError, RecursionError) as error:
+                if number < len(lines):
+                    raise damaged(self._metrics, f"line {number} is no record") from error
+        return records
+
+    def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
+        """Drop the records that are not to be kept, before the epochs after a checkpoint come again.
+
+        InputError when `keep` misses something in a record, or cannot compare it.
+        """
+        try:
+            lines = [_json_line(record) for record in self.metrics() if keep(record)]
+        except (LookupError, TypeError) as error:
+            raise damaged(self._metrics, "a line is no record of this run") from error
+        write_whole(self._metrics, "".join(lines).encode())
+
+    def write_json(self, name: str, data: Any) -> None:
+        """`data` as indented JSON, in its own order; numbers that are not finite become null."""
+        write_whole(self.path / name, (json.dumps(_finite(data), indent=2, allow_nan=False) + "\n").encode())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """What `write_json` wrote; InputError when it is not there or no object any more."""
+        path = self.path / name
+        text = read_whole(path)
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise damaged(path, "it is not JSON") from error
+        if not isinstance(data, dict):
+            raise damaged(path, "it holds no object")
+        return data
+
+    def save_checkpoint(self, state: Mapping[str, Any], *logs: Path) -> None:
+        """Replace the checkpoint by `state`, once metrics.jsonl and `logs` are on the disk: see `Checkpoint`."""
+        metrics = [self._metrics] if self._metrics.exists() else []
+        self.checkpoint.save(state, *metrics, *logs)
+
+    def load_checkpoint(self, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+        """The last checkpoint, or None when the run has not come to its first."""
+        return self.checkpoint.load(device)
+
+    def subfolder(self, name: str) -> Path:
+        """A folder inside this one, made where it is missing."""
+        path = self.path / name
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise refused(path, "made", error) from error
+        return path
+
+
+def tidy(path: Path) -> None:
+    """Remove what processes that died in the middle of a write have left."""
+    for left in path.rglob(f"{WRITING}*"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+def _check_replaceable(path: Path, overwrite: bool) -> None:
+    """InputError unless there is nothing at `path`, or what was hardly begun, or a run to overwrite."""
+    if not path.is_dir():
+        return
+    names = {each.name for each in path.iterdir() if not each.name.startswith(WRITING)}
+    if names <= ({LOCK, VERSIONS} if LOCK in names else set()):
+        return
+    if not overwrite:
+        raise InputError(
+            f"{path} exists already: go on with --resume, replace it with --overwrite, or name another --run"
+        )
+    # config.yaml alone is a common name, and what goes here does not come back.
+    if not {CONFIG, VERSIONS} <= names:
+        raise InputError(f"{path} does not look like a run of dbn and is not overwritten: name another --run")
+    if path.is_symlink():
+        raise InputError(f"{path} cannot be made a run folder: it is a link to one, name that")
+
+
+def _clear(path: Path) -> None:
+    """Empty the folder, its lock aside; last what tells that it is a run, should this be cut short."""
+    for each in sorted(path.iterdir(), key=lambda each: each.name in (CONFIG, VERSIONS)):
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        elif each.name != LOCK:
+            each.unlink()
+
+
+def _json_line(record: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(dict(record)), allow_nan=False) + "\n"
+
+
+def _finite(data: Any) -> Any:
+    match data:
+        case float():
+            return data if math.isfinite(data) else None
+        case dict():
+            return {key: _finite(value) for key, value in data.items()}
+        case list() | tuple():
+            return [_finite(value) for value in data]
+    return data

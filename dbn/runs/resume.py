@@ -1,0 +1,71 @@
+"""Beginning a run, and going on with one: what must be the same, and what may have changed meanwhile."""
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from dbn.errors import InputError
+from dbn.runs.folder import RUN_FORMAT, VERSIONS, RunFolder, tidy
+from dbn.runs.lock import hold, release
+
+Harmless = Callable[[Mapping[str, Any]], Collection[str]]
+
+
+def begin(
+    path: Path,
+    config: Mapping[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+    data: str | None = None,
+    harmless: Harmless = lambda before: (),
+) -> RunFolder:
+    """A new run folder that holds `config`, or with `resume` the folder of a run that was begun with the same.
+
+    No other process may write there until it is closed. `data`: the fingerprint of what the run is made from.
+    `harmless`: given the options that the run was begun with, it names those that may have changed since, besides
+    the machine's; config.yaml is brought up to date.
+
+    InputError when the folder exists (see `RunFolder.create`), is in use, is of a format that cannot be gone on with,
+    or when options or data differ from those it was begun with.
+    """
+    if not resume:
+        run = RunFolder.create(path, overwrite=overwrite)
+        try:
+            run.write_config(config, data)
+        except BaseException:
+            release(path)
+            raise
+        return run
+    run = RunFolder.open(path)
+    hold(path)
+    try:
+        _check_same(run, config, data, harmless)
+        tidy(path)
+    except BaseException:
+        release(path)
+        raise
+    return run
+
+
+def _check_same(run: RunFolder, config: Mapping[str, Any], data: str | None, harmless: Harmless) -> None:
+    before, made_with = run.read_config(), run.read_json(VERSIONS)
+    version = made_with.get("format", 1)
+    if version != RUN_FORMAT:
+        raise InputError(
+            f"{run.path} is a run of format {version!r}, and this dbn goes on with format {RUN_FORMAT} alone: end it "
+            f"with the dbn it was begun with ({made_with.get('git_commit') or made_with.get('dbn')}), or begin anew "
+            "with --overwrite"
+        )
+    free = {"run", "device", "data_dir"}
+    differ = [name for name in {**before, **config} if name not in free and before.get(name) != config.get(name)]
+    grown = harmless(before) if differ else ()
+    changes = [f"{name} {before.get(name)} -> {config.get(name)}" for name in differ if name not in grown]
+    if made_with.get("data") != data:
+        changes.append(f"the examples themselves (fingerprint {made_with.get('data')} -> {data})")
+    if changes:
+        raise InputError(
+            f"--resume goes on with what {run.path} was begun with, but these differ: {', '.join(changes)}"
+        )
+    if differ:
+        run.write_config(config, data)

@@ -1,0 +1,233 @@
+"""Numbers, pictures and hyper-parameters for TensorBoard."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import torch
+from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
+from tensorboard.summary.writer.record_writer import RecordWriter, masked_crc32c
+from torch import Tensor
+from torch.utils.tensorboard import summary
+from torch.utils.tensorboard.summary import hparams as hparam_summaries
+
+from dbn.errors import InputError
+from dbn.storage.files import read_whole, refused, write_whole
+
+BINS = [1e-12 * 1.1**n for n in range(774)]
+"""Of histograms, to 1e20 either side of 0: those of torch's SummaryWriter."""
+
+
+FILES = "events.out.tfevents.*"
+
+
+_numbers = count()
+
+
+class EventLog:
+    """The events of one TensorBoard run, in one folder. The file is opened by the first event.
+
+    Written by this thread and no other, unlike torch's SummaryWriter, so that what the disk refuses is an error here:
+    any method that writes raises InputError then.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._opened: IO[bytes] | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """What is open."""
+        return None if self._opened is None else Path(self._opened.name)
+
+    def _write(self, summarised: Any, step: int = 0) -> None:
+        with self._refusing():
+            if self._opened is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                # Readers take files by their names, also where the clock was set back.
+                latest = max((_age(file) for file in self.folder.glob(FILES)), default=())
+                second = max(int(time.time()), latest[0] + 1 if latest else 0)
+                place = f"{second:010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"
+                self._opened = (self.folder / f"events.out.tfevents.{place}").open("wb")
+                self._record(Event(file_version="brain.Event:2", source_metadata=SourceMetadata(writer="dbn")))
+            self._record(Event(summary=summarised, step=step))
+
+    def _record(self, event: Any) -> None:
+        event.wall_time = time.time()
+        RecordWriter(self._opened).write(event.SerializeToString())
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise refused(self.folder / "events.out.tfevents…", "written", error) from error
+
+    def scalars(self, record: Mapping[str, float | int], *, prefix: str, step: int) -> None:
+        """Every number of `record` under `prefix/name`, in single precision; NaN is marked in the curve."""
+        for name, value in record.items():
+            tag = f"{prefix}/{name}" if prefix else name
+            # Not double_precision: TensorBoard's fast loader, its default, does not show such curves.
+            self._write(summary.scalar(tag, value, new_style=True), step)
+
+    def chart(self, layout: Mapping[str, Mapping[str, Sequence[Any]]]) -> None:
+        """Charts of several tags each: {category: {title: ["Multiline", [tag, …]]}}. The last call counts."""
+        self._write(summary.custom_scalars(layout))
+
+    def images(self, tag: str, images: Tensor, step: int) -> None:
+        """(N, C, H, W), eight a row, or one picture (C, H, W): bytes, or values in [0, 1]; C is 1 or 3.
+
+        FloatingPointError when a value is not finite.
+        """
+        _require_finite(tag, images)
+        self._write(summary.image(tag, images, dataformats="CHW" if images.ndim == 3 else "NCHW"), step)
+
+    def histogram(self, tag: str, values: Tensor, step: int) -> None:
+        """The distribution of `values`, of any shape; FloatingPointError when one is not finite."""
+        _require_finite(tag, values)
+        bins = [-edge for edge in reversed(BINS)] + [0.0] + BINS
+        self._write(summary.histogram(tag, values.detach().flatten().float(), bins), step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Markdown for the TEXT tab."""
+        self._write(summary.text(tag, text), step)
+
+    def hparams(self, hparams: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """This run's row of the HPARAMS tab; `metrics` become scalars at step 0 as well.
+
+        What is neither a number nor a string is shown as text, so that None and lists keep their columns. Give
+        every run the same keys: TensorBoard takes the columns from one of them.
+        """
+        plain = {name: _number_or_text(value) for name, value in hparams.items()}
+        # SummaryWriter.add_hparams would open a second, time-stamped run for these three.
+        for each in hparam_summaries(plain, dict(metrics)):
+            self._write(each)
+        self.scalars(metrics, prefix="", step=0)
+
+    def flush(self) -> None:
+        """Everything given so far reaches the file."""
+        if self._opened is not None:
+            with self._refusing():
+                self._opened.flush()
+
+    def close(self) -> None:
+        """Flush and release the file; a later event opens another."""
+        if self._opened is not None:
+            opened, self._opened = self._opened, None
+            with self._refusing():
+                opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @staticmethod
+    def keep(folder: Path, keep: Callable[[str, int], bool], rename: Callable[[str], str] = str) -> None:
+        """Rewrite the folder's event files as one that holds each (tag, step) once, and only where `keep` says so.
+
+        `rename` comes first: two tags may become one, and `keep` is asked for the new name. Steps are put in order,
+        since TensorBoard forgets what it has read of a curve when a lower step follows.
+
+        For going on from a checkpoint: epochs after it will come again. A layout of charts stays, the first if
+        there were several, until `chart` is called again; the HPARAMS row goes, since TensorBoard shows the first
+        one it meets. A torn last record is left out. No EventLog may be open on the folder, and a running
+        TensorBoard must be restarted. InputError for a file that is damaged further up.
+        """
+        files = sorted(folder.glob(FILES), key=_age)
+        if not files:
+            return
+        # Should the process die before the others are gone, doing it again gives the same file.
+        write_whole(files[0], lambda path: _write_kept(path, files, keep, rename))
+        try:
+            for file in files[1:]:
+                file.unlink()
+        except OSError as error:
+            raise refused(file, "removed", error) from error
+
+
+def _age(file: Path) -> tuple[int, ...]:
+    """The numbers in …tfevents.SECOND.HOST.PROCESS.COUNT, whose counts are not sorted as text: 10 comes after 9."""
+    return tuple(int(part) for part in file.name.split(".") if part.isdecimal())
+
+
+def _write_kept(
+    path: Path, files: Sequence[Path], keep: Callable[[str, int], bool], rename: Callable[[str], str]
+) -> None:
+    seen: set[tuple[str, int]] = set()
+
+    def is_kept(tag: str, step: int) -> bool:
+        if (tag, step) in seen or tag.startswith("_hparams_/"):
+            return False
+        seen.add((tag, step))
+        return tag == "custom_scalars__config__" or keep(tag.removesuffix("/text_summary"), step)
+
+    with path.open("wb") as file:
+        records = RecordWriter(file)
+        for number, event in enumerate(sorted(_events(files), key=lambda event: event.step)):
+            if event.HasField("summary"):
+                for value in event.summary.value:
+                    value.tag = rename(value.tag)
+                values = [value for value in event.summary.value if is_kept(value.tag, event.step)]
+                del event.summary.value[:]
+                event.summary.value.extend(values)
+                wanted = bool(values)
+            else:
+                wanted = number == 0 or not event.HasField("file_version")
+            if wanted:
+                records.write(event.SerializeToString())
+
+
+def _events(files: Sequence[Path]) -> Iterator[Any]:
+    for file in files:
+        for record in _records(file):
+            try:
+                yield Event.FromString(record)
+            except Exception as error:  # a checksum can be right and what it is of no event
+                raise _damaged(file) from error
+
+
+def _records(file: Path) -> Iterator[bytes]:
+    """What stands between length, its checksum and a checksum; TensorBoard's own reader is silent about damage."""
+    data = memoryview(read_whole(file))
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        end = 12 + size
+        is_header = len(data) >= 12 and data[8:12] == _checksum(data[:8])
+        if is_header and len(data) >= end + 4 and data[end : end + 4] == _checksum(data[12:end]):
+            yield bytes(data[12:end])
+            data = data[end + 4 :]
+        elif len(data) < 12 or (is_header and len(data) <= end + 4) or not any(data):
+            return  # cut off, or never filled
+        else:
+            raise _damaged(file)
+
+
+def _checksum(data: memoryview) -> bytes:
+    checksum: int = masked_crc32c(bytes(data))
+    return checksum.to_bytes(4, "little")
+
+
+def _damaged(file: Path) -> InputError:
+    return InputError(f"{file} is damaged, TensorBoard cannot read it: remove it, its numbers are in metrics.jsonl")
+
+
+def _require_finite(tag: str, values: Tensor) -> None:
+    finite = torch.isfinite(values)
+    if not finite.all():
+        raise FloatingPointError(f"{tag}: {int((~finite).sum())} of {values.numel()} values are not finite")
+
+
+def _number_or_text(value: Any) -> float | int | str:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return str(value)
+    return value

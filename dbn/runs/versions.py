@@ -1,0 +1,36 @@
+"""What a result may depend on besides its configuration."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages, of Python, of the platform and of a checkout of dbn; None for what is not known."""
+    packages = {"dbn": "torch-dbn", "torch": "torch", "torchvision": "torchvision"}
+    return {
+        **{name: _version(package) for name, package in packages.items()},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git_commit": _git_commit(Path(__file__).resolve().parents[2]),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit(root: Path) -> str | None:
+    """The commit of a checkout of dbn, `-dirty` behind it when files were changed."""
+    if not (root / ".git").exists():  # installed: a repository further up would be someone else's
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,54 @@
+"""Intervals and tests over seeds."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from scipy.special import stdtr, stdtrit
+
+from dbn.errors import InputError
+
+
+class Interval(NamedTuple):
+    """A mean, and the half-width of its 95 % interval where there are at least two values."""
+
+    mean: float
+    half_width: float | None
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Mean ± t_{0.975, n−1}·s/√n, Student's interval; no half-width for a single value."""
+    n = len(values)
+    if n == 0:
+        raise InputError("a mean needs at least one value")
+    sample = torch.tensor(values, dtype=torch.float64)
+    if n == 1:
+        return Interval(sample.item(), None)
+    return Interval(sample.mean().item(), float(stdtrit(n - 1, 0.975)) * sample.std().item() / n**0.5)
+
+
+def paired_t_test(a: Sequence[float], b: Sequence[float]) -> float:
+    """Two-sided p of Student's paired t-test for equal means; a[i] and b[i] share a seed.
+
+    Differences that are all alike give p = 1 where they are zero and p = 0 where they are not.
+    """
+    if len(a) != len(b) or len(a) < 2:
+        raise InputError("a paired test needs two lists of the same length, at least 2")
+    difference = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
+    mean, deviation = difference.mean().item(), difference.std().item()
+    if deviation == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stdtr(len(a) - 1, -abs(mean) / (deviation / len(a) ** 0.5)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction for m tests, each p in its own place (Holm 1979).
+
+    p̃₍ᵢ₎ = max_{j ≤ i} min(1, (m − j + 1)·p₍ⱼ₎), p₍₁₎ ≤ … ≤ p₍ₘ₎: to call significant what has p̃ ≤ α keeps the
+    probability of one error or more at α or below, however the tests depend on each other.
+    """
+    corrected, largest = [0.0] * len(p), 0.0
+    for rank, place in enumerate(sorted(range(len(p)), key=lambda place: p[place])):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[place]))
+        corrected[place] = largest
+    return corrected

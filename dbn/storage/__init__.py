@@ -1,0 +1,1 @@
+"""File formats: atomic writing, tensors, NumPy arrays, limits on YAML."""

@@ -1,0 +1,151 @@
+"""Tensors in safetensors files, without pickle."""
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dbn.errors import InputError, is_out_of_memory
+from dbn.storage.files import damaged, read_whole, write_whole
+
+FORMAT = 2
+"""Raised when an older dbn could no longer read what a newer one writes. Format 1 had no checksum."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """One safetensors file, written whole; `description` is anything that JSON holds."""
+    write_whole(path, tensor_bytes(tensors, description))
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> bytes:
+    """The content of the file that `write_tensors` writes."""
+    # safetensors takes neither views nor shared memory.
+    own = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    about = {"format": FORMAT, "sum": _checksum(own, description), **description}
+    return safetensors.torch.save(own, {"dbn": json.dumps(about, sort_keys=True, allow_nan=False)})
+
+
+def _checksum(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> int:
+    """CRC-32 of the description, and of every tensor's name, type, shape and bytes."""
+    found = zlib.crc32(json.dumps(description, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, found)
+    return found
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors, on the CPU, and the description that `write_tensors` was given.
+
+    InputError when the file cannot be read, is damaged, is not dbn's, or comes from a newer dbn.
+    """
+    data = read_whole(path)
+    try:
+        # Compares sizes in the header with the file's length before it allocates anything.
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        description = json.loads(header["__metadata__"]["dbn"])
+        version = description.pop("format")
+        expected = description.pop("sum", None)
+        del data
+        is_whole = version == 1 or expected == _checksum(tensors, description)
+    except Exception as error:  # a stranger's bytes can fail a parser in any way, and all mean the same
+        if is_out_of_memory(error):
+            raise
+        raise damaged(path, "it is no safetensors file of dbn") from error
+    if version not in (1, FORMAT):
+        raise InputError(f"{path} has format {version!r}, and this dbn reads formats 1 to {FORMAT}: update dbn")
+    if not is_whole:
+        raise damaged(path, "its checksum is that of other content")
+    return tensors, description
+
+
+def pack(state: Any) -> tuple[dict[str, Tensor], Any]:
+    """Take the tensors out of nested dicts (keys str or int), lists and tuples; the rest becomes plain JSON.
+
+    Leaves are tensors, str, int, float, bool and None; TypeError for others. `unpack` is the inverse, bit for bit.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def skeleton(value: Any, where: str) -> Any:
+        match value:
+            case None | bool() | int() | str():
+                return value
+            case float():
+                return value if math.isfinite(value) else {"float": str(value)}
+            case Tensor():
+                # Numbered, since the int 0 and the string "0" lead to the same path.
+                name = f"{len(tensors)}{where}"
+                tensors[name] = value
+                return {"tensor": name}
+            case list():
+                return [skeleton(item, f"{where}/{i}") for i, item in enumerate(value)]
+            case tuple():
+                return {"tuple": [skeleton(item, f"{where}/{i}") for i, item in enumerate(value)]}
+            case dict() if all(isinstance(key, str | int) for key in value):
+                return {"dict": [[key, skeleton(item, f"{where}/{key}")] for key, item in value.items()]}
+        raise TypeError(f"a state cannot hold {type(value).__name__} ({where or 'at the top'})")
+
+    return tensors, skeleton(state, "")
+
+
+def unpack(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
+    """The state that `pack` took apart."""
+    match skeleton:
+        case {"tensor": name}:
+            return tensors[name]
+        case {"float": text}:
+            return float(text)
+        case {"tuple": items}:
+            return tuple(unpack(tensors, item) for item in items)
+        case {"dict": pairs}:
+            return {key: unpack(tensors, item) for key, item in pairs}
+        case list():
+            return [unpack(tensors, item) for item in skeleton]
+    return skeleton
+
+
+def save_state(path: Path, state: Any) -> None:
+    """Write what `pack` takes as one file."""
+    write_whole(path, state_bytes(state))
+
+
+def state_bytes(state: Any) -> bytes:
+    """The content of the file that `save_state` writes."""
+    tensors, skeleton = pack(state)
+    return tensor_bytes(tensors, {"state": skeleton})
+
+
+def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
+    """What `save_state` wrote, tensors on `device`; InputError when the file is damaged."""
+    tensors, description = read_tensors(path)
+    moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+    try:
+        return unpack(moved, description["state"])
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise damaged(path, "it holds no state that can be restored") from error
+
+
+def check_form(found: Any, wanted: Any, where: str = "the state") -> None:
+    """ValueError unless `found` has the keys, lengths, types and shapes of `wanted`, whatever the values are."""
+    if isinstance(wanted, Tensor):
+        if not isinstance(found, Tensor) or (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
+            raise ValueError(f"{where} is not {wanted.dtype} {tuple(wanted.shape)}")
+    elif not (isinstance(found, dict) if isinstance(wanted, dict) else type(found) is type(wanted)):
+        raise ValueError(f"{where} is {type(found).__name__}, not {type(wanted).__name__}")
+    elif isinstance(wanted, dict):
+        if found.keys() != wanted.keys():
+            raise ValueError(f"{where} has other keys than {list(wanted)}")
+        for key, value in wanted.items():
+            check_form(found[key], value, f"{where}/{key}")
+    elif isinstance(wanted, list | tuple):
+        if len(found) != len(wanted):
+            raise ValueError(f"{where} has {len(found)} entries, not {len(wanted)}")
+        for number, value in enumerate(wanted):
+            check_form(found[number], value, f"{where}/{number}")

@@ -1,0 +1,233 @@
+"""What a study came to, in tables: mean ± 95 % interval, and how each arm compares with the reference."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dbn.finetuning.comparison import RESULT
+from dbn.finetuning.signal_propagation import LayerSignal
+from dbn.finetuning.signal_tables import comparison_table
+from dbn.runs.folder import RunFolder
+from dbn.statistics import holm, mean_interval, paired_t_test
+from dbn.study.grid import Unit
+from dbn.study.study import SIGNALS, STACKS, Study
+from dbn.text_tables import markdown
+
+Results = Mapping[Unit, Sequence[Mapping[str, Any]]]
+"""By unit that is done: a record a seed."""
+
+
+def results(study: Study) -> dict[Unit, list[dict[str, Any]]]:
+    """Of every unit that is done: a record a seed, as a line of results.jsonl."""
+    found = {}
+    for unit in filter(study.is_done, study.units):
+        whole = RunFolder(study.folder(unit)).read_json(RESULT)
+        (arm,) = whole["arms"].values()
+        about = {
+            "arm": unit.arm,
+            "activation": arm["activation"],
+            "hidden": list(unit.hidden),
+            "depth": len(unit.hidden),
+            "labels": whole["labels"],
+            "valid_labels": whole["valid_labels"],
+        }
+        found[unit] = [{**about, **record} for record in whole["records"]]
+    return found
+
+
+class Table(NamedTuple):
+    """Units side by side: a row an arm, a column a number of labels, or a network."""
+
+    title: str
+    headings: list[str]
+    rows: dict[str, list[Unit]]
+
+
+def tables(study: Study) -> list[Table]:
+    """A table a network and activation; one an activation where all cells have one number of labels."""
+    by_labels = len(study.config.training.labels) > 1 or len(study.shapes) == 1
+    groups: dict[str, dict[str, list[Unit]]] = {}
+    for unit in study.units:
+        title = f"{unit.shape} hidden units" if by_labels else labels_of_unit(study, unit)
+        rows = groups.setdefault(", ".join(filter(None, [title, unit.activation])), {})
+        rows.setdefault(unit.arm, []).append(unit)
+    made = []
+    for title, rows in groups.items():
+        headings = []
+        for unit in next(iter(rows.values())):
+            seeds = study.config.training.at(unit.labels).seeds
+            name = labels_of_unit(study, unit) if by_labels else unit.shape
+            headings.append(f"{name}, {seeds} seed{'s' if seeds > 1 else ''}")
+        made.append(Table(title, headings, rows))
+    return made
+
+
+def labels_of_unit(study: Study, unit: Unit) -> str:
+    """1,000 labels, or all 55,000 labels."""
+    return f"all {len(study.splits.train):,} labels" if unit.labels == "all" else f"{unit.labels:,} labels"
+
+
+def corrected_p(table: Table, reference: str, found: Results) -> dict[Unit, float]:
+    """p of the paired t-test against the reference arm in the same cell, Holm-corrected over the table's tests.
+
+    Tests that are still to come count as p = 1, so that no p of a table grows as it fills.
+    """
+    tests, to_come = {}, 0
+    for arm, units in table.rows.items():
+        for unit, against in zip(units, table.rows[reference], strict=True):
+            pair = [[record["test_error"] for record in found.get(each, ())] for each in (unit, against)]
+            if arm != reference and min(map(len, pair)) > 1:
+                tests[unit] = paired_t_test(*pair)
+            elif arm != reference and not all(pair):
+                to_come += 1
+    corrected = holm([*tests.values(), *[1.0] * to_come])
+    return dict(zip(tests, corrected, strict=False))
+
+
+def error_table(table: Table, reference: str, found: Results) -> str:
+    """Test errors in %, the least of a column in bold, as a table of Markdown."""
+    p = corrected_p(table, reference, found)
+    means = {
+        unit: mean_interval([record["test_error"] for record in records]) for unit, records in found.items() if records
+    }
+    lines = [["arm", *table.headings]]
+    for arm, units in table.rows.items():
+        line = [f"{arm} (reference)" if arm == reference and len(table.rows) > 1 else arm]
+        for place, unit in enumerate(units):
+            column = [means[row[place]].mean for row in table.rows.values() if row[place] in means]
+            line.append(_error(means[unit], min(column), p.get(unit), found[unit]) if unit in means else "to come")
+        lines.append(line)
+    return markdown(lines)
+
+
+def _error(interval: Any, least: float, p: float | None, records: Sequence[Mapping[str, Any]]) -> str:
+    mean, half = interval
+    text = f"{mean:.2f}" if half is None else f"{mean:.2f} ± {half:.2f}"
+    text = f"**{text}**" if mean == least else text
+    diverged = sum(record["diverged"] for record in records)
+    said = ["p < 0.001" if p < 0.001 else f"p = {p:.3f}"] if p is not None else []
+    said += [f"{diverged} diverged"] if diverged else []
+    return ", ".join([text, *said])
+
+
+def rate_table(table: Table, found: Results) -> str:
+    """The learning rates that the arms kept, as a table of Markdown."""
+    lines = [["arm", *(heading.rpartition(",")[0] for heading in table.headings)]]
+    for arm, units in table.rows.items():
+        lines.append([arm, *(f"{found[each][0]['learning_rate']:g}" if each in found else "to come" for each in units)])
+    return markdown(lines)
+
+
+def reference_arm(study: Study) -> str:
+    """The arm that the others are tested against."""
+    arms = study.config.training.init
+    dbn = [arm for arm in arms if arm.partition(":")[0] == "dbn"]
+    return study.config.reference or (dbn or list(arms))[0]
+
+
+def report(study: Study, found: Results, figures: Sequence[str] = ()) -> str:
+    """study.md; `figures` are its last paragraphs."""
+    reference, made = reference_arm(study), tables(study)
+    parts = [f"# Study of starts on {study.splits.name}", _heading(study, found), "## Test error (%)"]
+    for table in made:
+        parts += [f"### {table.title}", error_table(table, reference, found)]
+    if len(study.config.training.learning_rates) > 1:
+        parts.append("## Learning rates kept")
+        for table in made:
+            parts += [f"### {table.title}", rate_table(table, found)]
+    parts += [*_signals(study, found), *(["## Figures", *figures] if figures else [])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(study: Study, found: Results) -> str:
+    training = study.config.training
+    rates = ", ".join(f"{rate:g}" for rate in sorted(training.learning_rates))
+    said = [
+        study.splits.describe(),
+        "Mean over seeds ± 95 % interval (Student's t); a seed draws labels, order and output layer, alike for all "
+        "arms.",
+    ]
+    if len(training.init) > 1:
+        said.append(
+            f"p: paired t-test over seeds against {reference_arm(study)}, Holm-corrected over the tests of a table."
+        )
+    if len(training.learning_rates) > 1:
+        few = training.tuning_seeds
+        over = "all seeds" if few is None or few >= max(training.seeds) else f"the first {few} seed{'s' * (few > 1)}"
+        said.append(f"Learning rates tried: {rates}; an arm keeps the one of least validation error over {over}.")
+    else:
+        said.append(f"Learning rate: {rates}.")
+    valid = {unit.labels: records[0]["valid_labels"] for unit, records in found.items()}
+    if valid:
+        counts = sorted(set(valid.values()))
+        said.append(f"Validation labels, for tuning and stopping: {', '.join(f'{n:,}' for n in counts)}.")
+    said.append(_stacks_sentence(study))
+    done = len(found)
+    if done < len(study.units):
+        said.append(f"Under way: {done} of {len(study.units)} arms in cells are done.")
+    return " ".join(filter(None, said))
+
+
+def _stacks_sentence(study: Study) -> str:
+    stacks = len(study.given) or ((study.config.stacks or STACKS) if study.config.recipe else 0)
+    seeds = max(study.config.training.seeds)
+    if not stacks:
+        return ""
+    said = f"Pre-trained stacks: {stacks}" + (", under different seeds" if stacks > 1 else "")
+    if stacks < seeds:
+        said += f", used in turn by up to {seeds} seeds, so that the intervals of dbn leave out some of their variance"
+    return said + "."
+
+
+def _signals(study: Study, found: Results) -> list[str]:
+    """How signals pass while the networks train, a table a network and activation."""
+    groups: dict[str, dict[str, dict[str, list[LayerSignal]]]] = {}
+    for unit in of_last_labels(study, found):
+        moments = {moment: _mean(seeds) for moment, seeds in read_signals(study, unit).items()}
+        groups.setdefault(network_title(study, unit), {})[unit.arm] = moments
+    if not groups:
+        return []
+    parts = ["## Signals, mean over seeds"]
+    for title, arms in groups.items():
+        parts += [f"### {title}", f"```\n{comparison_table(arms)}\n```"]
+    several = any(len(unit.hidden) > 1 for unit in found)
+    factor = (
+        "×: the factor a hidden layer has on the spread of pre-activations (over all, and about each unit's mean), and "
+        "backwards on that of gradients; 1 keeps a signal. "
+    )
+    return [*parts, (factor if several else "") + "ReLU units are off half the time in good health."]
+
+
+def of_last_labels(study: Study, units: Iterable[Unit]) -> list[Unit]:
+    """Those of the last number of labels, whose signals are told and shown."""
+    return [unit for unit in units if unit.labels == study.config.training.labels[-1]]
+
+
+def network_title(study: Study, unit: Unit) -> str:
+    """500x3 hidden units, tanh, 1,000 labels: as much of it as varies, and the shape always."""
+    labels = labels_of_unit(study, unit) if len(study.config.training.labels) > 1 else ""
+    return ", ".join(filter(None, [f"{unit.shape} hidden units", unit.activation, labels]))
+
+
+def read_signals(study: Study, unit: Unit) -> dict[str, list[list[dict[str, float]]]]:
+    """By moment, seed and layer: fields of `LayerSignal`, NaN for what is not finite.
+
+    Moments are "at the start", "after epoch 10" and so on, and "as kept"; only those that every seed came to.
+    """
+    moments = RunFolder(study.folder(unit)).read_json(SIGNALS)
+    names = {"start": "at the start", "end": "as kept"}
+    return {
+        names.get(moment, f"after epoch {moment}"): [
+            [{name: math.nan if value is None else value for name, value in layer.items()} for layer in layers]
+            for layers in seeds
+        ]
+        for moment, seeds in moments.items()
+        if len(seeds) == len(moments["start"])
+    }
+
+
+def _mean(seeds: Sequence[Sequence[Mapping[str, float]]]) -> list[LayerSignal]:
+    return [
+        LayerSignal(**{name: math.fsum(each[name] for each in layer) / len(layer) for name in layer[0]})
+        for layer in zip(*seeds, strict=True)
+    ]

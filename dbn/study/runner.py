@@ -1,0 +1,153 @@
+"""A study carried out: stacks, then every arm in every cell, by several processes; results, tables and figures."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from dbn.config.pretraining import PretrainConfig
+from dbn.config.study import StudyConfig
+from dbn.errors import InputError
+from dbn.plotting.figures import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
+from dbn.runs.folder import RunFolder
+from dbn.storage.files import write_whole
+from dbn.study.grid import Unit
+from dbn.study.process_pool import carry_out
+from dbn.study.report import Results, labels_of_unit, network_title, of_last_labels, read_signals, report, results
+from dbn.study.study import Study
+from dbn.training.distributed import threads_each
+from dbn.training.loop import progress_bar
+
+SIGNALS = ("z_std", "example_std", "gradient_std", "saturated", "dead", "singular_mean")
+"""What the picture of a study shows of every layer."""
+
+
+def carry_out_study(study: Study, *, figures: bool = True, progress: bool = False) -> str:
+    """Do what is not done yet, and give study.md, which stands in the run folder with results.jsonl and figures.
+
+    results.jsonl and study.md hold all that is done whenever an arm in a cell is. InputError as for `carry_out`.
+    """
+    stacks = [number for number in study.stack_tasks if not study.has_stack(number)]
+    units = [unit for unit in study.units if not study.is_done(unit)]
+    _each(study, stacks, Study.pretrain, "stacks", lambda: None, progress=progress)
+    _each(study, units, Study.train, "cells × arms", lambda: write(study), progress=progress)
+    return write(study, figures=figures)
+
+
+def _each(
+    study: Study,
+    tasks: list[Any],
+    method: Callable[[Study, Any], None],
+    name: str,
+    after: Callable[[], object],
+    *,
+    progress: bool,
+) -> None:
+    config = study.config
+    prepare: Callable[[], Callable[[Any], None]] = partial(_worker, config, study.recipe, study.fingerprint, method)
+    if config.workers == 1:
+        prepare = partial(partial, method, study)  # what is loaded need not be loaded again
+    threads = config.threads or threads_each(config.workers)
+    with progress_bar(len(tasks), name, shown=progress) as bar:
+        for _ in carry_out(prepare, tasks, workers=config.workers, threads=threads):
+            after()
+            bar.update()
+
+
+def _worker(
+    config: StudyConfig, recipe: PretrainConfig | None, fingerprint: str, method: Callable[[Study, Any], None]
+) -> Callable[[Any], None]:
+    study = Study(config, recipe)
+    if study.fingerprint != fingerprint:
+        raise InputError(
+            f"{study.splits.name} or a stack has changed since the study began: put back what it was, and go on with "
+            "--resume"
+        )
+    return partial(method, study)
+
+
+def write(study: Study, *, figures: bool = False) -> str:
+    """results.jsonl, study.md and, when asked for, figures of what is done; the text of study.md."""
+    found = results(study)
+    lines = [json.dumps(record, allow_nan=False) + "\n" for records in found.values() for record in records]
+    write_whole(study.config.run / "results.jsonl", "".join(lines).encode())
+    text = report(study, found, list(_drawn(study, found)) if figures else ())
+    write_whole(study.config.run / "study.md", text.encode())
+    return text
+
+
+def _drawn(study: Study, found: Results) -> Iterator[str]:
+    """Paragraphs that show the figures, and a sentence for those that cannot be drawn."""
+    refusals = []
+    for name, draw in _figures(study, found):
+        path = Path("figures") / f"{name}.png"
+        try:
+            save(draw(), study.config.run / path)
+            yield f"![{name}]({path.as_posix()})"
+        except InputError as error:
+            refusals.append(f"{str(error).rstrip('.')}.")
+    yield from dict.fromkeys(refusals)
+
+
+def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Names, and functions that draw."""
+    order = study.config.training.init
+    networks = sorted(found, key=lambda unit: (study.shapes.index(unit.hidden), unit.activation))
+    if len(study.config.training.labels) > 1:
+        for (shape, activation), units in groupby(networks, lambda unit: (unit.shape, unit.activation)):
+            errors = _errors(list(units), found, "labels")
+            title = _joined(f"{shape} hidden units", activation)
+            name = f"labels-{_dashed(shape, activation)}"
+            yield name, partial(error_against_labels, errors, title=title, order=order)
+    if len(study.shapes) > 1:
+        widths = sorted(found, key=lambda unit: study.config.training.labels.index(unit.labels))
+        for labels, units in groupby(widths, lambda unit: unit.labels):
+            by_activation: dict[str, list[Unit]] = {}
+            for unit in units:
+                by_activation.setdefault(unit.activation, []).append(unit)
+            panels = {activation: _errors(each, found, "depth") for activation, each in by_activation.items()}
+            some = next(iter(by_activation.values()))[0]
+            title = _joined(labels_of_unit(study, some), *(panels if len(panels) == 1 else ()))
+            yield f"depth-{labels}-labels", partial(error_against_depth, panels, title=title, order=order)
+    measured = of_last_labels(study, networks)
+    for (shape, activation), units in groupby(measured, lambda unit: (unit.shape, unit.activation)):
+        group = list(units)
+        arms = {unit.arm: read_signals(study, unit) for unit in group}
+        # Arms that stopped early have fewer moments, and the others these too.
+        most = max(arms.values(), key=len)
+        moments = {moment: {arm: each[moment] for arm, each in arms.items() if moment in each} for moment in most}
+        title = network_title(study, group[0])
+        draw = partial(signal_by_layer, moments, title=title, order=order, quantities=SIGNALS)
+        yield f"signals-{_dashed(shape, activation)}", draw
+    for cell, units in groupby(found, lambda unit: unit.cell):
+        group = list(units)
+        curves = {unit.arm: _curve(study, unit, found[unit][0]["learning_rate"]) for unit in group}
+        title = _joined(labels_of_unit(study, group[0]), f"{group[0].shape} hidden units", group[0].activation)
+        yield f"curves-{cell}", partial(learning_curves, curves, title=title, order=order)
+
+
+def _errors(units: list[Unit], found: Results, axis: str) -> dict[str, dict[float, list[float]]]:
+    errors: dict[str, dict[float, list[float]]] = {}
+    for unit in units:
+        records = found[unit]
+        errors.setdefault(unit.arm, {})[records[0][axis]] = [record["test_error"] for record in records]
+    return errors
+
+
+def _curve(study: Study, unit: Unit, rate: float) -> dict[float, list[float]]:
+    """Validation error (%) of every seed under the rate kept, by epoch."""
+    curve: dict[float, list[float]] = {}
+    for record in RunFolder(study.folder(unit)).metrics():
+        if record["learning_rate"] == rate and record["stage"] == "tune":
+            curve.setdefault(record["epoch"], []).append(record["valid_error"])
+    return curve
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
+
+
+def _dashed(*parts: str) -> str:
+    return "-".join(filter(None, parts))

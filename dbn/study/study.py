@@ -1,0 +1,235 @@
+"""A study: a grid of arms × depth × activation × number of labels × seeds, each cell a comparison of its own.
+
+An arm in a cell is one comparison in a folder of its own, tuned on validation data; it is done once its result.json
+is there. What a cell gives depends on nothing but its own options: not on the grid around it, nor on who does it when.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+from dbn.config.common import DataConfig, to_dict
+from dbn.config.pretraining import PretrainConfig, Pretraining
+from dbn.config.study import StudyConfig
+from dbn.data.datasets import load_splits
+from dbn.data.splits import Splits
+from dbn.errors import InputError
+from dbn.finetuning.comparison import RESULT, Comparison, folder_name
+from dbn.finetuning.problem import Problem, fingerprint
+from dbn.finetuning.recorder import Moments
+from dbn.finetuning.report import result
+from dbn.finetuning.results import Chosen
+from dbn.initializers.arms import parse_arm
+from dbn.models.dbn import DBN
+from dbn.models.scaling import Scaling
+from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabelled
+from dbn.runs.folder import CONFIG, RunFolder
+from dbn.runs.resume import begin
+from dbn.runs.training_data import splits_of
+from dbn.runs.weights import load
+from dbn.study.grid import Unit, grid, network_shapes
+from dbn.training.device import pick_device
+
+SIGNALS = "signals.json"
+
+
+STACKS = 5
+
+
+@final
+class Study:
+    """The grid of a configuration on its data; every process of a study holds one.
+
+    `recipe` holds the options of the file that `config.recipe` names. InputError as for `load_splits` and `load`, and
+    for a grid that does not fit its stacks.
+    """
+
+    def __init__(self, config: StudyConfig, recipe: PretrainConfig | None = None) -> None:
+        self.config, self.recipe = config, recipe
+        self.device = pick_device(config.device)
+        self.splits = self._load_splits()
+        self.given = [load(path) for path in config.pretrained]
+        self.shapes = network_shapes(config, recipe, [stack.sizes for stack in self.given])
+        self.units = grid(config, self.shapes)
+
+    # What is there before anything starts
+
+    def _load_splits(self) -> Splits:
+        config = self.config
+        if config.dataset is None and config.pretrained:
+            splits = splits_of(config.pretrained[0], data_dir=config.data_dir, label_column=config.label_column)
+        else:
+            data = self._data()
+            splits = load_splits(data.dataset, data_dir=data.data_dir, label_column=data.label_column)
+        parts = {name: getattr(splits, name) for name in ("train", "valid", "test")}
+        return replace(splits, **{name: part and part.to(self.device) for name, part in parts.items()})
+
+    def _data(self) -> DataConfig:
+        """The study's own, and what it leaves out from the recipe."""
+        config, data = self.config, self.recipe.data if self.recipe else DataConfig()
+        return DataConfig(
+            dataset=config.dataset or data.dataset,
+            data_dir=config.data_dir or data.data_dir,
+            label_column=config.label_column or data.label_column,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the examples and of the stacks that were given."""
+        return fingerprint(self.splits, self.given)
+
+    def check(self) -> None:
+        """InputError for the first cell that cannot run, or stacks that were begun with other options."""
+        if len(self.config.pretrained) > max(self.config.training.seeds):
+            raise InputError(f"--pretrained names {len(self.config.pretrained)} runs, more than there are seeds")
+        n, labels = len(self.splits.train), self.config.training.labels
+        if "all" in labels and n in labels:
+            raise InputError(f"--labels names {n} and all, which are the same examples: keep one")
+        stacks = self.given or self._unlearned()
+        cells: dict[str, list[Unit]] = {}
+        for unit in self.units:
+            cells.setdefault(unit.cell, []).append(unit)
+        for units in cells.values():
+            problem = self._problem(units[0], stacks, [unit.full_arm for unit in units])
+            problem.check_starts()
+            _ = problem.test
+        for path, number in ((self.stack_folder(number), number) for number in self.stack_tasks):
+            if self.config.resume and (path / CONFIG).is_file():
+                _begin(path, self._stack_options(number), self.splits.fingerprint).close()
+
+    # Stacks
+
+    @property
+    def stack_tasks(self) -> range:
+        """The numbers of the stacks that the study trains itself."""
+        return range((self.config.stacks or STACKS) if self.recipe else 0)
+
+    def _pretraining(self, number: int) -> Pretraining:
+        """The recipe for as many layers as are needed, under the stack's own seed."""
+        assert self.recipe is not None
+        hidden, options = max(self.shapes, key=len), self.recipe.training
+        per_layer = {name: getattr(options, name) for name in ("epochs", "learning_rate", "gibbs_steps")}
+        fewer = {name: values and values[: len(hidden)] for name, values in per_layer.items()}
+        return replace(options, hidden=hidden, seed=self.config.training.seed + number, **fewer)
+
+    def stack_folder(self, number: int) -> Path:
+        """Where a stack of the study's own is kept, a run like those of scripts/pretrain.py."""
+        return self.config.run / "stacks" / f"seed-{self.config.training.seed + number}"
+
+    def _stack_options(self, number: int) -> dict[str, Any]:
+        path, training = self.stack_folder(number), self._pretraining(number)
+        return to_dict(PretrainConfig(run=path, device=self.config.device, data=self._data(), training=training))
+
+    def _unlearned(self) -> list[DBN]:
+        """A stack like those to be trained, for checks."""
+        if not self.recipe:
+            return []
+        training, n = self._pretraining(0), self.splits.train.x.shape[1]
+        rbms = [new_rbm(n, layer, training) for layer in range(1, len(training.hidden) + 1)]
+        return [DBN(rbms, unlabelled(self.splits, training, self.device).scaling)]
+
+    def has_stack(self, number: int) -> bool:
+        """Whether it is trained to the end."""
+        return (self.stack_folder(number) / RESULT).is_file()
+
+    def pretrain(self, number: int) -> None:
+        """Train a stack of the study's own, unless it is there."""
+        if self.has_stack(number):
+            return
+        training = self._pretraining(number)
+        data = unlabelled(self.splits, training, self.device)
+        with _begin(self.stack_folder(number), self._stack_options(number), self.splits.fingerprint) as run:
+            stack = pretrain_stack(data, training, run)
+            run.write_json(RESULT, {"sizes": stack.sizes})
+        shutil.rmtree(run.path / "checkpoint", ignore_errors=True)
+
+    @cached_property
+    def stacks(self) -> list[DBN]:
+        """Those given, or trained by now, on the study's device."""
+        stacks = self.given or [load(self.stack_folder(number)) for number in self.stack_tasks]
+        return [stack.requires_grad_(False).to(self.device) for stack in stacks]
+
+    # Units
+
+    def _problem(self, unit: Unit, stacks: list[DBN], arms: list[str]) -> Problem:
+        depth = len(unit.hidden)
+        cut = tuple(DBN(stack.layers[:depth], stack.scaling, stack.image_shape) for stack in stacks)
+        training = replace(self.config.training.at(unit.labels), init=tuple(arms))
+        scaling = cut[0].scaling if cut else Scaling(self.splits.divisor).to(self.device)
+        return Problem(self.splits, scaling, unit.hidden, cut[: training.seeds], training)
+
+    def problem(self, unit: Unit) -> Problem:
+        """What the unit is about: as scripts/finetune.py would compare its one arm with nothing."""
+        return self._problem(unit, self.stacks, [unit.full_arm])
+
+    def folder(self, unit: Unit) -> Path:
+        """Where the unit is kept, a run like those of scripts/finetune.py."""
+        return self.config.run / "cells" / unit.cell / folder_name(parse_arm(unit.arm).name)
+
+    def is_done(self, unit: Unit) -> bool:
+        """Whether nothing is left to do, nor to tidy up."""
+        return (self.folder(unit) / RESULT).is_file() and not (self.folder(unit) / "checkpoint").exists()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every stack and every unit is done."""
+        return all(map(self.has_stack, self.stack_tasks)) and all(map(self.is_done, self.units))
+
+    def train(self, unit: Unit) -> None:
+        """Tune the arm, train it under all seeds, test it, measure its signals; nothing of it where it is done."""
+        path = self.folder(unit)
+        if not (path / RESULT).is_file():
+            problem = self.problem(unit)
+            about = {"dataset": self.splits.name, "hidden": list(unit.hidden)}
+            with _begin(path, {**about, **to_dict(problem.config)}, problem.fingerprint) as run:
+                self._train(problem, run)
+        # The weights of every fit, which take more room than all else.
+        shutil.rmtree(path / "checkpoint", ignore_errors=True)
+
+    def _train(self, problem: Problem, run: RunFolder) -> None:
+        comparison, chosen = self._chosen(problem, run)
+        test_errors = comparison.test([chosen])
+        (signals,) = comparison.write([chosen], test_errors).values()
+        run.write_json(SIGNALS, _by_moment(signals))
+        found = result(problem, [chosen], test_errors)
+        (errors,) = test_errors.values()
+        found["records"] = [
+            {
+                "seed": seed,
+                "test_error": error,
+                "valid_error": tuned.valid_error,
+                "learning_rate": chosen.learning_rate,
+                "best_epoch": tuned.best_epoch,
+                "epochs": len(tuned.history),
+                "diverged": tuned.diverged or final.diverged,
+                "seconds": final.seconds,
+            }
+            for seed, error, tuned, final in zip(problem.seeds, errors, chosen.tuned, chosen.final, strict=True)
+        ]
+        run.write_json(RESULT, found)
+
+    def _chosen(self, problem: Problem, run: RunFolder) -> tuple[Comparison, Chosen]:
+        """The arm under the rate that the tuning seeds chose, trained under all seeds."""
+        config, few = problem.config, self.config.training.tuning_seeds
+        comparison = Comparison(problem, run)
+        if few is None or few >= config.seeds or len(config.learning_rates) == 1:
+            return comparison, comparison.train()[0]
+        tuning = replace(problem, config=replace(config, seeds=few), stacks=problem.stacks[:few])
+        rate = Comparison(tuning, run).train()[0].learning_rate
+        # Their fits under that rate are files by now, and are not done again.
+        whole = replace(problem, config=replace(config, learning_rate=(rate,)))
+        return comparison, Comparison(whole, run).train()[0]
+
+
+def _by_moment(seeds: Sequence[Moments]) -> dict[str, list[list[dict[str, float]]]]:
+    """By moment, seed and layer; seeds that stopped before an epoch are not among those of that epoch."""
+    moments = ["start", *map(str, sorted({int(each) for seed in seeds for each in seed if each.isdecimal()})), "end"]
+    return {moment: [seed[moment] for seed in seeds if moment in seed] for moment in moments}
+
+
+def _begin(path: Path, options: dict[str, Any], data: str) -> RunFolder:
+    """The folder of a part of the study, to go on with where it was begun."""
+    return begin(path, options, resume=(path / CONFIG).is_file(), overwrite=False, data=data)

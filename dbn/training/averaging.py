@@ -1,0 +1,41 @@
+"""Running averages of weights."""
+
+import copy
+from typing import Any, Generic, TypeVar, final
+
+import torch
+from torch import nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@final
+class RunningAverage(Generic[Model]):
+    """θ̄ ← decay·θ̄ + (1 − decay)·θ for every parameter of a model, beginning with the first θ; buffers are the model's.
+
+    torch's AveragedModel moves a count to the device with every update, for which the host waits.
+    """
+
+    def __init__(self, model: Model, decay: float) -> None:
+        self.module = copy.deepcopy(model)
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, model: Model) -> None:
+        """Take in the parameters as they are now."""
+        weight = 1 - self.decay if self.updates else 1.0
+        for average, value in zip(self.module.parameters(), model.parameters(), strict=True):
+            average.lerp_(value, weight)
+        for kept, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
+        self.updates += 1
+
+    def state(self) -> dict[str, Any]:
+        """What must be kept between updates."""
+        return {"updates": self.updates, "module": self.module.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self.updates = state["updates"]
+        self.module.load_state_dict(state["module"])

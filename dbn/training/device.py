@@ -1,0 +1,88 @@
+"""Devices and the precision of matrix products."""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from dbn.errors import InputError
+from dbn.training import distributed as ranks
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes CUDA, then MPS, then the CPU. InputError if it is not there.
+
+    Of several processes on a host each takes a GPU of its own, or all the CPU.
+    """
+    if ranks.started() > 1:
+        return _pick_of_several(name)
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name} is not available here: use --device auto") from error
+    return device
+
+
+def _pick_of_several(name: str) -> torch.device:
+    """cuda:LOCAL_RANK, or the CPU where there is no CUDA or it is asked for."""
+    gpus, processes = torch.cuda.device_count(), ranks.started_here()
+    if name == "cpu" or (name == "auto" and not gpus):
+        return torch.device("cpu")
+    if name not in ("auto", "cuda"):
+        raise InputError(f"--device {name} serves one process, not {processes}: use --device auto, cuda or cpu")
+    if processes > gpus:
+        raise InputError(f"{processes} processes cannot share {gpus} GPUs: start as many as there are, or --device cpu")
+    return torch.device("cuda", ranks.local_rank())
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The type of matrix products: float32, or bfloat16; InputError where the device has no such products.
+
+    tf32 is float32 too, whose products are rounded within `tf32_products`.
+    """
+    if name == "float32":
+        return torch.float32
+    if name == "tf32":
+        nvidia = device.type == "cuda" and torch.version.hip is None
+        if not nvidia or torch.cuda.get_device_capability(device) < (8, 0):
+            raise InputError(
+                f"--precision tf32 needs an NVIDIA GPU of compute capability 8.0 or more, which {device} is not: "
+                "leave it out"
+            )
+        return torch.float32
+    if device.type == "cuda":
+        there = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        there = device.type == "cpu" and bool(probe() or platform.machine() in ("aarch64", "arm64"))
+    if not there:
+        raise InputError(f"--precision bf16 needs products in bfloat16, which {device} does not have: leave it out")
+    return torch.bfloat16
+
+
+@contextmanager
+def tf32_products(wanted: bool) -> Iterator[None]:
+    """Within, if wanted, float32 products on a GPU take numbers rounded to TF32's 10 bits, and add up in float32."""
+    if not wanted:
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it, before a clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,70 @@
+"""Optimizers by name, with weight decay on matrices alone."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "nadam": torch.optim.NAdam,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+}
+
+
+FUSED = {"cpu": ("sgd", "adam", "adamw", "adagrad"), "cuda": ("sgd", "adam", "adamw")}
+"""By device, in every torch that we allow."""
+
+
+def make_optimizer(
+    name: str,
+    *layers: Iterable[nn.Parameter],
+    learning_rate: float | Sequence[float],
+    momentum: float | None = None,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """An optimiser of torch's, with weight decay on matrices only: biases and precisions are left alone.
+
+    `learning_rate` is one for all layers, or one for each. A layer has groups of its own, so that it may take its first
+    step later than another: torch's fused SGD, one pass over the weights in place of four, fails on a mixed group.
+    """
+    rates = learning_rate if isinstance(learning_rate, Sequence) else [learning_rate] * len(layers)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in layer if (p.ndim > 1) == decays], "lr": rate, "weight_decay": decays * weight_decay}
+        for layer, rate in zip(map(list, layers), rates, strict=True)
+        for decays in (True, False)
+    ]
+    options: dict[str, Any] = {}
+    if all(name in FUSED.get(p.device.type, ()) for layer in groups for p in layer["params"]):
+        options["fused"] = True
+    if momentum is not None:
+        options["momentum"] = momentum
+    return OPTIMIZERS[name]([group for group in groups if group["params"]], **options)
+
+
+def set_option(optimizer: torch.optim.Optimizer, **options: float) -> None:
+    """Set learning rate (`lr`) or momentum in every group, as a schedule does between epochs."""
+    for group in optimizer.param_groups:
+        group.update(options)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Take back `optimizer.state_dict()["state"]`; the options stay.
+
+    The optimiser must have made a step. ValueError for a state of another form, or another error of such a form.
+    """
+    now = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    free = {"momentum_buffer"}  # there only once a schedule has brought momentum above 0
+    for number, kept in state.items():
+        names = set(now["state"].get(number, ()))
+        if not names - free <= set(kept) <= names | free:
+            raise ValueError(f"the state of parameter {number} is of another optimiser")
+        for value in kept.values():
+            if value is not None and value.shape not in ((), parameters[number].shape):
+                raise ValueError(f"the state of parameter {number} has shape {tuple(value.shape)}")
+    optimizer.load_state_dict({"state": state, "param_groups": now["param_groups"]})

@@ -1,0 +1,49 @@
+"""Each mistake is there, and nothing else is changed."""
+
+import numpy as np
+import pytest
+import torch
+
+from dbn.data import datasets
+from dbn.data.datasets import load_splits
+from dbn.data.splits import Splits
+from dbn.data.table import Table
+from dbn.data.torchvision_datasets import DIGITS
+
+N, N_TEST = 200, 50
+
+
+@pytest.fixture(autouse=True)
+def mnist(monkeypatch: pytest.MonkeyPatch) -> Table:
+    rng = np.random.default_rng(0)
+    x, x_test = (rng.integers(0, 256, (n, 784)).astype(np.uint8) for n in (N, N_TEST))
+    y, y_test = (np.arange(n) % 10 for n in (N, N_TEST))
+    table = Table(x, y, x_test, y_test, DIGITS, (1, 28, 28))
+    monkeypatch.setattr(datasets, "load_named", lambda name, data_dir: {"mnist": table}[name])
+    return table
+
+
+def same_labels(a: Splits, b: Splits) -> bool:
+    assert a.test is not None
+    assert b.test is not None
+    pairs = ((a.train.y, b.train.y), (a.valid.y, b.valid.y), (a.test.y, b.test.y))
+    return all(one is not None and other is not None and torch.equal(one, other) for one, other in pairs)
+
+
+def test_only_test_pixels_are_not_scaled(mnist: Table) -> None:
+    right, wrong = load_splits("mnist"), load_splits("mnist-lab-pixels")
+    assert (right.divisor, wrong.divisor) == (255.0, 1.0)
+    for part in ("train", "valid"):
+        torch.testing.assert_close(getattr(wrong, part).x, getattr(right, part).x / 255)
+    assert wrong.test is not None
+    assert np.array_equal(wrong.test.x.numpy(), mnist.x_test)
+    assert same_labels(right, wrong)
+
+
+def test_only_the_number_of_classes_is_wrong() -> None:
+    right, wrong = load_splits("mnist"), load_splits("mnist-lab-outputs")
+    assert (right.n_classes, wrong.n_classes) == (10, 512)
+    assert wrong.classes[:10] == right.classes
+    assert (wrong.divisor, wrong.image_shape) == (right.divisor, right.image_shape)
+    assert torch.equal(right.train.x, wrong.train.x)
+    assert same_labels(right, wrong)

@@ -1,0 +1,359 @@
+"""The table of initialisers, the arms that name them, and the networks that arms become."""
+
+import inspect
+import re
+from dataclasses import replace
+from itertools import pairwise
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from enumeration import Z, make_stack, rng
+from tiny import splits, stack
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from dbn.config.common import to_dict
+from dbn.config.finetuning import Finetuning
+from dbn.data.splits import labels_of
+from dbn.errors import InputError
+from dbn.finetuning.comparison import Comparison, best_classifier, folder_name
+from dbn.finetuning.metrics import error_rate
+from dbn.finetuning.problem import Problem
+from dbn.finetuning.report import result, table
+from dbn.finetuning.trainer import Fit
+from dbn.initializers.arms import RULES, Arm, parse_arm
+from dbn.initializers.schemes import INITIALIZERS
+from dbn.models.mlp import (
+    activation_module,
+    initialise_normalising,
+    initialise_output,
+    linear_layers,
+    mlp,
+    unfilled_mlp,
+)
+from dbn.models.scaling import Scaling
+from dbn.runs.resume import begin
+from dbn.runs.weights import load_classifier
+
+SPLITS, STACK = splits(), stack()
+CONFIG = Finetuning(
+    labels=24, valid_labels=9, seeds=1, epochs=8, batch_size=10, learning_rate=(0.3,), schedule="constant"
+)
+
+
+def problem(*arms: str, **options: Any) -> Problem:
+    return Problem(SPLITS, Scaling(), (7, 5), (STACK,), replace(CONFIG, init=arms, **options))
+
+
+# Words to arms
+
+
+@pytest.mark.parametrize(
+    ("text", "arm"),
+    [
+        ("dbn", Arm("dbn", "dbn", "sigmoid")),
+        ("dbn:tanh", Arm("dbn:tanh", "dbn", "tanh")),
+        ("xavier_uniform", Arm("xavier_uniform", "xavier_uniform", "sigmoid")),
+        ("xavier_uniform:relu", Arm("xavier_uniform:relu", "xavier_uniform", "relu")),
+        ("he_normal", Arm("he_normal", "he_normal", "relu")),
+        ("he_normal:sigmoid", Arm("he_normal:sigmoid", "he_normal", "sigmoid")),
+        ("lecun_uniform", Arm("lecun_uniform", "lecun_uniform", "tanh")),
+        ("normal(std=1.0)", Arm("normal(std=1.0)", "normal", "sigmoid", (("std", 1.0),))),
+        ("normal(std=1.0):relu", Arm("normal(std=1.0):relu", "normal", "relu", (("std", 1.0),))),
+        ("normal(std=1e-3)", Arm("normal(std=1e-3)", "normal", "sigmoid", (("std", 0.001),))),
+        ("uniform(bound=.5)", Arm("uniform(bound=.5)", "uniform", "sigmoid", (("bound", 0.5),))),
+        (
+            "xavier_uniform(bias=-0.01)",
+            Arm("xavier_uniform(bias=-0.01)", "xavier_uniform", "sigmoid", (("bias", -0.01),)),
+        ),
+        ("constant(value=0)", Arm("constant(value=0)", "constant", "sigmoid", (("value", 0.0),))),
+        (
+            " sparse( sparsity = 0.9, std=0.01 ) : tanh",
+            Arm("sparse(sparsity=0.9,std=0.01):tanh", "sparse", "tanh", (("sparsity", 0.9), ("std", 0.01))),
+        ),
+    ],
+)
+def test_an_arm_is_a_start_its_parameters_and_an_activation(text: str, arm: Arm) -> None:
+    assert parse_arm(text) == arm
+    assert parse_arm(arm.name) == arm
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("xavier_unifrom", "there is no initialiser 'xavier_unifrom': did you mean 'xavier_uniform'"),
+        ("kaiming", "there is no initialiser 'kaiming': choose from dbn, zeros, constant, normal, "),
+        ("he", "there is no initialiser 'he': choose from "),
+        ("nromal(std=1)", "there is no initialiser 'nromal': did you mean 'normal'"),
+        ("", "there is no initialiser ''"),
+        (":relu", "there is no initialiser ''"),
+        ("(std=1)", "there is no initialiser ''"),
+        ("DBN", "there is no initialiser 'DBN'"),
+        ("dbn:", "'dbn:' names no known activation: choose from sigmoid, tanh, relu after the colon"),
+        ("he_normal:gelu", "'he_normal:gelu' names no known activation"),
+        ("he_normal:relu:relu", "'he_normal:relu:relu' names no known activation"),
+        ("he_normal:identity", "'he_normal:identity' names no known activation"),
+        ("normal(std=1", "'normal(std=1' is no arm: write NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE, ...)"),
+        ("normal std=1)", "there is no initialiser 'normalstd=1)'"),
+        ("normal(std=1)relu", "is no arm"),
+        ("normal(std=(1))", "is no arm"),
+        ("normal:relu(std=1)", "'normal:relu(std=1)' names no known activation"),
+        ("normal()", "'' is no parameter of normal: write NAME=VALUE, with std and bias"),
+        ("normal(1.0)", "'1.0' is no parameter of normal: write NAME=VALUE, with std and bias"),
+        ("normal(std=1,)", "'' is no parameter of normal"),
+        ("normal(sdt=1)", "normal has no parameter 'sdt': it has std and bias"),
+        ("he_normal(std=1)", "he_normal has no parameter 'std': it has bias"),
+        ("sparse(value=1)", "sparse has no parameter 'value': it has sparsity, std and bias"),
+        ("normal(std=1,std=2)", "normal is given std twice: keep one"),
+        ("zeros(value=1)", "zeros has no parameters: leave the brackets out"),
+        ("zeros()", "zeros has no parameters"),
+        ("batch_norm(bias=1)", "batch_norm has no parameters"),
+        ("torch_default(bias=1)", "torch_default has no parameters"),
+        ("dbn(std=1)", "dbn has no parameters"),
+        ("normal(std=)", "std of normal must be a number between 1e-9 and 1e9, not ''"),
+        ("normal(std=big)", "std of normal must be a number between 1e-9 and 1e9, not 'big'"),
+        ("normal(std=0)", "std of normal must be a number between 1e-9 and 1e9, not '0'"),
+        ("normal(std=-1)", "std of normal must be a number between 1e-9 and 1e9, not '-1'"),
+        ("normal(std=nan)", "std of normal must be a number between 1e-9 and 1e9, not 'nan'"),
+        ("normal(std=inf)", "std of normal must be a number between 1e-9 and 1e9, not 'inf'"),
+        ("normal(std=1e999)", "std of normal must be a number between 1e-9 and 1e9, not '1e999'"),
+        ("normal(std=1_0)", "std of normal must be a number between 1e-9 and 1e9, not '1_0'"),
+        ("normal(std=\u0661)", "std of normal must be a number between 1e-9 and 1e9, not '\u0661'"),
+        ("normal(std=1=2)", "std of normal must be a number between 1e-9 and 1e9, not '1=2'"),
+        ("uniform(bound=-0.1)", "bound of uniform must be a number between 1e-9 and 1e9, not '-0.1'"),
+        ("constant(value=1e10)", "value of constant must be a number between -1e9 and 1e9, not '1e10'"),
+        ("sparse(sparsity=1)", "sparsity of sparse must be a number at least 0 and below 1, not '1'"),
+        ("sparse(sparsity=-0.1)", "sparsity of sparse must be a number at least 0 and below 1, not '-0.1'"),
+        ("lsuv(bias=no)", "bias of lsuv must be a number between -1e9 and 1e9, not 'no'"),
+    ],
+)
+def test_an_arm_that_is_none_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_arm(text)
+    said = str(caught.value)
+    assert said.startswith("--init: ")
+    assert sentence in said
+    assert "\n" not in said
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        problem(text)
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_every_parameter_can_be_written_and_has_a_rule(name: str) -> None:
+    arm = parse_arm(name)
+    assert (arm.name, arm.start, arm.parameters) == (name, name, ())
+    assert arm.activation == arm.initializer(None).activation
+    for parameter in inspect.signature(INITIALIZERS[name]).parameters:
+        written = parse_arm(f"{name}({parameter}=0.5)")
+        assert RULES[parameter].allowed(0.5)
+        layers, plain = ([nn.Linear(40, 8)] for _ in range(2))
+        for each, which in ((layers, written), (plain, arm)):
+            which.initializer(None).fill(each, "relu", rng(), torch.randn(5, 40, generator=rng(1)))
+        assert any((a != b).any() for a, b in zip(layers[0].parameters(), plain[0].parameters(), strict=True))
+
+
+def test_an_arm_finds_its_start() -> None:
+    made = make_stack(("bernoulli", "bernoulli")).float()
+    layer = nn.Linear(3, 3)
+    parse_arm("dbn").initializer(made).fill([layer], "sigmoid", rng(), torch.zeros(1, 3))
+    assert torch.equal(layer.weight, made.layers[0].weight)
+    with pytest.raises(InputError, match="name one with --pretrained"):
+        parse_arm("dbn").initializer(None)
+    parse_arm("constant(value=3, bias=2):relu").initializer(None).fill([layer], "relu", rng(), torch.zeros(1, 3))
+    assert torch.equal(layer.weight, torch.full((3, 3), 3.0))
+    assert torch.equal(layer.bias, torch.full((3,), 2.0))
+
+
+def test_the_name_of_an_arm_is_a_folder_anywhere() -> None:
+    for text in (*INITIALIZERS, "sparse( sparsity=.9, std=1e+2 ):relu", "uniform(bound=1E-3)"):
+        assert re.fullmatch(r"[\w()=,.+:-]+", folder_name(parse_arm(text).name), re.ASCII)
+
+
+# Arms to networks
+
+
+def test_the_output_layer_of_every_arm_is_xavier_uniform() -> None:
+    layer, again = nn.Linear(400, 200), nn.Linear(400, 200)
+    initialise_output(layer, rng(1))
+    initialise_output(again, rng(1))
+    bound = sqrt(6 / (400 + 200))
+    assert 0.999 * bound < layer.weight.abs().max() <= bound
+    assert abs(float((layer.weight.detach() ** 2).mean()) * 3 / bound**2 - 1) < Z * sqrt(0.8 / layer.weight.numel())
+    assert torch.equal(layer.bias, torch.zeros(200))
+    assert torch.equal(layer.weight, again.weight)
+
+
+@pytest.mark.parametrize("name", ["dbn", *INITIALIZERS])
+def test_a_network_of_every_arm(name: str) -> None:
+    made = problem(name)
+    arm = parse_arm(name)
+    before = torch.get_rng_state()
+    network = made.network(arm, 0)
+    assert torch.equal(before, torch.get_rng_state())
+    again = made.network(arm, 0)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in network.state_dict().items())
+    assert all(parameter.isfinite().all() for parameter in network.parameters())
+    *_, output = linear_layers(network)
+    shared = linear_layers(made.network(parse_arm("he_normal"), 0))[-1]
+    assert torch.equal(output.weight, shared.weight) == (name not in ("zeros", "constant"))
+    assert torch.equal(output.bias, shared.bias)
+    plain = ["Linear", {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "ReLU"}[arm.activation]]
+    if name == "batch_norm":
+        plain.insert(1, "BatchNorm1d")
+    assert [type(module).__name__ for module in network] == [*plain, *plain, "Linear"]
+
+
+def test_lsuv_measures_on_scaled_training_data() -> None:
+    network = problem("lsuv:tanh").network(parse_arm("lsuv:tanh"), 0)
+    x = Scaling()(SPLITS.train.x)
+    first = network[0](x).detach()
+    assert len(x) <= 1000
+    assert abs(float(first.var(correction=0)) - 1) <= 0.02
+    assert abs(float(network[:3](x).detach().var(correction=0)) - 1) <= 0.02
+
+
+@pytest.mark.parametrize(
+    ("options", "n"),
+    [
+        ({"batch_size": 23}, 24),
+        ({"batch_size": 1}, 24),
+        ({"batch_size": 16, "refit": True}, 33),
+        ({"batch_size": 8, "refit": True}, 33),
+    ],
+)
+def test_a_batch_of_one_cannot_be_normalised(options: dict[str, Any], n: int) -> None:
+    with pytest.raises(InputError, match=f"batch_norm cannot normalise a batch of one example, and {n} examples"):
+        problem("he_normal", "batch_norm", **options)
+    problem("he_normal", **options)
+    if "refit" in options:
+        problem("batch_norm", **{**options, "refit": False})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("normal(std=1)", "normal(std = 1)"),
+        ("normal(std=1)", "normal(std=1.0):sigmoid"),
+        ("xavier_uniform", "xavier_uniform:sigmoid"),
+        ("xavier_uniform", "xavier_uniform(bias=0)"),
+    ],
+)
+def test_one_arm_in_two_spellings_is_refused(one: str, other: str) -> None:
+    with pytest.raises(InputError, match=f"--init names {re.escape(one)} more than once, as "):
+        problem(one, other)
+
+
+def test_arms_that_differ_in_one_thing_are_two() -> None:
+    problem("xavier_uniform", "xavier_normal", "xavier_uniform:tanh", "xavier_uniform(bias=0.01)", "dbn", "dbn:tanh")
+
+
+# What theory says of the starts that fail
+
+
+def trained(text: str, **options: Any) -> tuple[nn.Sequential, list[Tensor]]:
+    """The network after its epochs, and the weights that its layers began with."""
+    fit = Fit(problem(text, **options), parse_arm(text), 0.3, 0)
+    start = [layer.weight.detach().clone() for layer in linear_layers(fit.network)]
+    assert len(list(fit.epochs())) == fit.last_epoch
+    return fit.network, start
+
+
+def unlikeness(network: nn.Sequential) -> list[float]:
+    """Of each hidden layer: how far the weights of its units, in and out, are from those of its first unit."""
+    layers = linear_layers(network)
+    found = []
+    for layer, following in pairwise(layers):
+        units = torch.cat([layer.weight, layer.bias[:, None], following.weight.T], 1).detach()
+        found.append(float((units - units[0]).abs().max()))
+    return found
+
+
+EQUAL = ("zeros", "constant", "constant(value=-0.3,bias=0.2):tanh", "constant(value=0.2):relu")
+
+
+@pytest.mark.parametrize("text", EQUAL)
+def test_equal_units_stay_equal_whatever_they_learn(text: str) -> None:
+    network, start = trained(text, epochs=30)
+    # The weights of all layers have moved, those of a layer's units all alike.
+    assert all((layer.weight != weight).any() for layer, weight in zip(linear_layers(network), start, strict=True))
+    assert max(unlikeness(network)) < 1e-4  # a product of matrices rounds its last columns differently
+
+
+def test_small_random_weights_break_the_symmetry() -> None:
+    network, start = trained("normal(std=0.01):tanh", epochs=30)
+    assert max(float(weight.abs().max()) for weight in start[:-1]) < 0.05
+    assert min(unlikeness(network)) > 1
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_zeros_before_an_activation_that_is_zero_at_zero_never_move(activation: str) -> None:
+    network, _ = trained(f"zeros:{activation}")
+    *layers, output = linear_layers(network)
+    assert all((layer.weight == 0).all() and (layer.bias == 0).all() for layer in layers)
+    assert (output.weight == 0).all()
+
+
+# Modules
+
+
+def test_the_plain_network_is_linear_and_activation() -> None:
+    assert [str(module) for module in mlp([4, 3, 2, 5], ["relu", "identity"])] == [
+        "Linear(in_features=4, out_features=3, bias=True)",
+        "ReLU()",
+        "Linear(in_features=3, out_features=2, bias=True)",
+        "Linear(in_features=2, out_features=5, bias=True)",
+    ]
+    assert list(mlp([4, 3, 2, 5], "tanh").state_dict()) == [f"{n}.{of}" for n in (0, 2, 4) for of in ("weight", "bias")]
+
+
+def test_what_stands_between_the_layers() -> None:
+    network = mlp([4, 3, 2, 5], "tanh", normalise=True)
+    modules = "Linear BatchNorm1d Tanh Linear BatchNorm1d Tanh Linear"
+    assert " ".join(type(module).__name__ for module in network) == modules
+    described = unfilled_mlp({"sizes": [4, 3, 2, 5], "activation": "tanh", "normalise": True})
+    assert str(described) == str(network)
+    assert {parameter.device.type for parameter in described.parameters()} == {"meta"}
+    assert [layer.in_features for layer in linear_layers(network)] == [4, 3, 2]
+
+
+def test_normalised_layers_are_what_they_say() -> None:
+    network = unfilled_mlp({"sizes": [36, 7, 3], "activation": "tanh", "normalise": True}).to_empty(device="cpu")
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            value.fill_(3)
+        initialise_normalising(network)
+        linear, *_, output = linear_layers(network)
+        initialise_output(linear, rng())
+        initialise_output(output, rng(1))
+    x = torch.rand(50, 36, generator=rng(2))
+    field = linear(x)
+    normalised = (field - field.mean(0)) / (field.var(0, correction=0) + 1e-5).sqrt()
+    assert_close(network(x), output(activation_module("tanh")(normalised)))
+    # The running mean and variance are a tenth of the batch's, nine tenths of 0 and 1.
+    mean, variance = 0.1 * field.mean(0), 0.9 + 0.1 * field.var(0)
+    assert_close(network.eval()(x), output(torch.tanh((field - mean) / (variance + 1e-5).sqrt())))
+
+
+def test_arms_with_brackets_and_normalised_ones_run_from_end_to_end(tmp_path: Path) -> None:
+    arms = ("sparse(sparsity=0.5, std=0.3):tanh", "batch_norm")
+    made = problem(*arms, input_dropout=0.2, hidden_dropout=0.1, seeds=2)
+    run = begin(tmp_path / "run", to_dict(made.config), resume=False, overwrite=False)
+    comparison = Comparison(made, run)
+    chosen = comparison.train()
+    errors = comparison.test(chosen)
+    comparison.write(chosen, errors)
+    found = result(made, chosen, errors)
+    run.write_json("result.json", found)
+    assert {"relu, normalised", "tanh"} <= set(re.split(r"  +", table(found)))
+    names = ["sparse(sparsity=0.5,std=0.3):tanh", "batch_norm"]
+    assert list(found["arms"]) == names
+    for name in names:
+        (file,) = (run.path / folder_name(name)).glob("seed-*/classifier.safetensors")
+        network, about = load_classifier(file)
+        assert about["normalise"] == (name == "batch_norm")
+        seed = int(file.parent.name.removeprefix("seed-"))
+        assert error_rate(network, Scaling(), made.test.x, labels_of(made.test)) == errors[name][seed]
+    assert best_classifier(run)[0] in names

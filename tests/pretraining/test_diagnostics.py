@@ -1,0 +1,85 @@
+"""Each sign of trouble is said when it begins, and only then."""
+
+import re
+
+import pytest
+
+from dbn.pretraining.diagnostics import IN_A_ROW, RULES, Watch
+
+SOUND = {
+    "free_energy_gap": 0.5,
+    "hidden_off": 0.1,
+    "hidden_on": 0.0,
+    "update_ratio": 1e-3,
+    "learning_rate": 0.1,
+    "chain_autocorrelation": 0.4,
+    "swap_rate_lowest": 0.5,
+}
+
+TROUBLE: dict[str, tuple[dict[str, float], str]] = {
+    "units_off": ({"hidden_off": 0.63}, "63% of the hidden units are off .* --learning-rate or raise --warmup-epochs"),
+    "units_on": ({"hidden_on": 0.51}, "51% of the hidden units are on .* --sparsity-target"),
+    "updates_too_large": ({"update_ratio": 0.05}, "5.0% of their size, and 0.1% is usual: lower --learning-rate"),
+    "updates_too_small": ({"update_ratio": 2e-7}, "2e-07 of their size, and 0.001 is usual: raise --learning-rate"),
+    "chains_stand_still": ({"chain_autocorrelation": 0.97}, "hardly move .autocorrelation 0.97.* --estimator pt"),
+    "temperatures_apart": ({"swap_rate_lowest": 0.03}, "exchange only 3.0% of the time: raise --temperatures"),
+}
+
+
+def test_a_sound_run_gives_no_warning() -> None:
+    watch = Watch()
+    assert [watch.warnings(dict(SOUND, epoch=epoch)) for epoch in range(20)] == [[]] * 20
+    assert Watch().warnings({"epoch": 1}) == []  # nothing measured in this epoch
+
+
+@pytest.mark.parametrize("rule", TROUBLE)
+def test_trouble_is_said_once_and_again_when_it_returns(rule: str) -> None:
+    change, sentence = TROUBLE[rule]
+    watch, bad = Watch(), SOUND | change
+    after = IN_A_ROW - 1 if rule == "updates_too_large" else 0
+    said = [watch.warnings(record) for record in (SOUND, *[bad] * 4, SOUND, *[bad] * 4)]
+    assert [place for place, each in enumerate(said) if each] == [1 + after, 6 + after]
+    assert re.search(sentence, said[1 + after][0])
+
+
+@pytest.mark.parametrize(
+    ("gaps", "warned"),
+    [
+        ([0.0, 1.0, 1.5, 1.2, 2.0, 1.1], True),
+        ([5.0, 0.0, 1.5, 1.0, 1.5, 1.0, 1.1], True),
+        ([0.1 * epoch for epoch in range(15)], True),  # slowly, but it goes on
+        ([0.0, 1.0, 2.0, 3.0, 4.0], False),  # too few to tell
+        ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], False),  # too little
+        ([0.0, 5.0, 5.0, 0.2, 5.0, 5.0], False),  # noise
+        ([4.0, 3.0, 2.0, 1.0, 0.5, 0.0], False),
+    ],
+)
+def test_the_gap_is_watched_over_several_measurements(gaps: list[float], warned: bool) -> None:
+    watch = Watch()
+    said = [watch.warnings(SOUND | {"free_energy_gap": gap}) for gap in gaps]
+    assert bool(said[-1]) is warned
+    assert not any(said[:-1])
+    if warned:
+        assert f"has grown from 0.00 to {gaps[-1]:.2f} nats" in said[-1][0]
+
+
+def test_what_lasts_is_said_once_though_most_epochs_are_not_measured() -> None:
+    watch = Watch()
+    bad = SOUND | {"hidden_off": 0.8, "free_energy_gap": 0.0}
+    records = [bad if epoch % 10 == 0 else {"epoch": epoch} for epoch in range(1, 101)]
+    assert [epoch for epoch, record in enumerate(records, 1) if watch.warnings(record)] == [10]
+
+
+def test_a_number_that_was_not_finite_is_passed_over() -> None:
+    nulls = dict.fromkeys(SOUND) | {"hidden_off": 0.1}
+    assert Watch().warnings(nulls) == []
+
+
+def test_small_updates_under_a_falling_rate_are_sound() -> None:
+    watch = Watch()
+    watch.warnings(SOUND)
+    assert watch.warnings(SOUND | {"update_ratio": 1e-8, "learning_rate": 0.001}) == []
+
+
+def test_every_rule_is_tested() -> None:
+    assert {rule.__name__ for rule in RULES} == {*TROUBLE, "gap_grows"}

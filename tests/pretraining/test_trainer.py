@@ -1,0 +1,223 @@
+"""What an update is made of: schedules, averages, penalties, precision, and warnings."""
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import curves, events, pictures
+from torch import Tensor
+
+from dbn.config.common import to_dict
+from dbn.config.pretraining import Pretraining
+from dbn.data.splits import splits_from_arrays
+from dbn.errors import InputError
+from dbn.likelihood.gradient import set_gradient
+from dbn.models.rbm import RBM
+from dbn.models.units.bernoulli import Bernoulli
+from dbn.pretraining.layer_data import Unlabelled
+from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabelled
+from dbn.pretraining.trainer import LayerTrainer, penalties
+from dbn.runs.resume import begin
+from dbn.sampling.persistent_chains import PersistentChains
+from dbn.training.device import pick_precision
+from dbn.training.loop import run_epochs
+
+CPU = torch.device("cpu")
+SMALL = {"hidden": (9,), "epochs": (4,), "batch_size": 40, "seed": 3, "binarize": "sample"}
+BF16 = pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this processor has no bfloat16 products")
+
+
+def data(config: Pretraining) -> Unlabelled:
+    return unlabelled(splits_from_arrays(pictures()[0]), config, CPU)
+
+
+def trainer(**options: object) -> LayerTrainer:
+    config = Pretraining(**(SMALL | options))  # type: ignore[arg-type]
+    return LayerTrainer(new_rbm(36, 1, config), [], data(config), config)
+
+
+def run(made: LayerTrainer) -> None:
+    run_epochs(range(1, made.setting.epochs + 1), made.batches, made.step, lambda *_: False, device=CPU)
+
+
+def test_schedules_reach_optimiser_and_chains(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainer(
+        learning_rate="0.4:0", momentum="0,0.8@3", gibbs_steps="1,3@2,10@4", estimator="pcd", warmup_epochs=0
+    )
+    seen = []
+    step = made.step
+
+    def watch(indices: Tensor, epoch: int, number: int) -> None:
+        step(indices, epoch, number)
+        group = made.optimizer.param_groups[0]
+        seen.append((group["lr"], group["momentum"], made.chains.steps))
+
+    monkeypatch.setattr(made, "step", watch)
+    run(made)
+    rates, momenta, steps = zip(*seen, strict=True)
+    updates = 4 * made.steps
+    assert rates == pytest.approx([0.4 * (1 - update / updates) for update in range(updates)])
+    assert momenta == tuple(value for value in (0, 0, 0.8, 0.8) for _ in range(made.steps))
+    assert steps == tuple(value for value in (1, 3, 3, 10) for _ in range(made.steps))
+
+
+def test_the_average_is_kept_and_matches_its_recursion() -> None:
+    made = trainer(average=0.7)
+    weights: list[Tensor] = []
+    step = made.step
+
+    def watch(indices: Tensor, epoch: int, number: int) -> None:
+        step(indices, epoch, number)
+        weights.append(made.rbm.weight.detach().double().clone())
+
+    made.step = watch  # type: ignore[method-assign]
+    made.train(None, progress=False)
+    average = weights[0]
+    for weight in weights[1:]:
+        average = 0.7 * average + 0.3 * weight
+    torch.testing.assert_close(made.rbm.weight.double(), average, rtol=1e-4, atol=1e-6)
+    assert (made.rbm.weight - weights[-1]).abs().max() > 1e-3
+
+
+def test_the_update_ratio_is_that_of_the_last_step_of_an_epoch() -> None:
+    """Mean size of its change over mean size of the weights before it."""
+    made = trainer()
+    batches = list(made.batches(1))
+    for number, indices in enumerate(batches):
+        before = made.rbm.weight.detach().clone()
+        made.step(indices, 1, number)
+    ratio = (made.rbm.weight - before).abs().sum() / before.abs().sum()
+    assert len(batches) > 1
+    assert made.update_ratio.item() == pytest.approx(ratio.item(), rel=1e-6)
+
+
+def test_penalties_are_those_asked_for() -> None:
+    assert penalties(Pretraining()) == {}
+    asked = penalties(Pretraining(l1=0.1, sparsity_target=0.2, max_norm=3.0))
+    assert {name: vars(penalty) for name, penalty in asked.items()} == {
+        "l1": {"strength": 0.1},
+        "sparsity": {"target": 0.2, "cost": 0.01, "decay": 0.9, "activity": None},
+        "max_norm": {"bound": 3.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "measure"),
+    [
+        ({"l1": 0.05}, lambda rbm: rbm.weight.abs().mean()),
+        ({"max_norm": 0.1}, lambda rbm: rbm.weight.norm(dim=1).max()),
+        ({"sparsity_target": 0.01, "sparsity_cost": 1.0}, lambda rbm: rbm.hidden.bias.mean()),
+    ],
+    ids=["l1", "max-norm", "sparsity"],
+)
+def test_penalties_act_in_training(options: dict[str, float], measure: object) -> None:
+    plain, penalised = trainer(), trainer(**options)
+    for made in (plain, penalised):
+        run(made)
+    assert measure(penalised.rbm) < measure(plain.rbm) - 0.005  # type: ignore[operator]
+
+
+def test_centred_training_follows_the_centred_gradient() -> None:
+    made = trainer(centred=True, momentum=0.0, weight_decay=0.0, warmup_epochs=0, learning_rate=1.0)
+    assert made.offsets is not None
+    mean = made.data.moments()[0]
+    torch.testing.assert_close(made.offsets.visible, mean)
+    before = {name: p.detach().clone() for name, p in made.rbm.named_parameters()}
+    x = {}
+    batch = made.data.batch
+
+    def remember(indices: Tensor) -> Tensor:
+        x["batch"] = batch(indices)
+        return x["batch"]
+
+    made.data.batch = remember  # type: ignore[method-assign]
+    made.step(next(made.batches(1)), 1, 0)
+    step = {name: p.detach() - before[name] for name, p in made.rbm.named_parameters()}
+    # Of the step itself: ΔW is centred, so what it takes off the biases is fixed by the offsets.
+    plain = new_rbm(36, 1, made.config)
+    plain.load_state_dict(before)
+    h = plain.up(x["batch"])
+    slid = torch.lerp(mean, x["batch"].mean(0), 0.01)
+    torch.testing.assert_close(made.offsets.visible, slid)
+    lam = made.offsets.hidden
+    torch.testing.assert_close(lam, torch.lerp(plain.up(mean[None])[0], h.mean(0), 0.01))
+    negatives_mean = x["batch"].mean(0) - step["visible.bias"] - step["weight"].T @ lam
+    assert ((negatives_mean > -1e-5) & (negatives_mean < 1 + 1e-5)).all()  # the mean of 40 binary states or of p
+
+
+# Precision
+
+
+def test_a_precision_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_precision("float32", CPU) == torch.float32
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with pytest.raises(InputError, match="--precision bf16 needs products in bfloat16, which cpu does not have"):
+        pick_precision("bf16", CPU)
+
+
+@pytest.mark.parametrize("n", [100, 300])
+def test_rounded_products_give_the_gradient_up_to_rounding(n: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rbm = RBM(Bernoulli(50), Bernoulli(40))
+    with torch.no_grad():
+        for parameter in rbm.parameters():
+            parameter.normal_(0.0, 0.3, generator=generator)
+    x = (torch.rand(100, 50, generator=generator) < 0.3).float()
+    negatives = (torch.rand(n, 50, generator=generator) < 0.5).float()
+    set_gradient(rbm, x, negatives)
+    exact = {name: parameter.grad.clone() for name, parameter in rbm.named_parameters() if parameter.grad is not None}
+    with rbm.products_in(torch.bfloat16):
+        assert rbm.product_dtype == torch.bfloat16
+        assert rbm.hidden_field(x).dtype == torch.float32
+        set_gradient(rbm, x, negatives)
+    assert rbm.product_dtype == torch.float32
+    for name, parameter in rbm.named_parameters():
+        assert parameter.grad is not None
+        error = (parameter.grad - exact[name]).abs()
+        assert error.max() < 0.02 * exact[name].abs().max(), name
+        assert error.max() > 0 or "visible" in name
+
+
+@BF16
+def test_training_in_bf16_stays_near_float32_and_keeps_float32_weights() -> None:
+    made = {name: trainer(precision=name, gibbs_steps=1) for name in ("float32", "bf16")}
+    for each in made.values():
+        run(each)
+    a, b = (made[name].rbm.weight.detach() for name in ("float32", "bf16"))
+    assert a.dtype == b.dtype == torch.float32
+    assert 0 < (a - b).norm() / a.norm() < 0.2
+
+
+# What is said
+
+
+def test_trouble_is_logged_and_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = Pretraining(**(SMALL | {"learning_rate": 20.0, "warmup_epochs": 0}))  # type: ignore[arg-type]
+    with caplog.at_level(logging.WARNING, logger="dbn"):
+        pretrain_stack(data(config), config, begin(tmp_path / "run", to_dict(config), resume=False, overwrite=False))
+    said = [record.getMessage() for record in caplog.records]
+    assert any(re.match("layer 1, epoch 1: .* of the hidden units are off", sentence) for sentence in said)
+    shown = events(tmp_path / "run")
+    assert "layer1/warnings/text_summary" in shown.Tags()["tensors"]
+    assert (
+        "lower --learning-rate" in shown.Tensors("layer1/warnings/text_summary")[0].tensor_proto.string_val[0].decode()
+    )
+
+
+def test_a_rate_that_falls_to_zero_is_no_trouble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = Pretraining(**(SMALL | {"learning_rate": "0.1:0"}))  # type: ignore[arg-type]
+    pretrain_stack(data(config), config, begin(tmp_path / "run", to_dict(config), resume=False, overwrite=False))
+    rates = [value for _, value in curves(tmp_path / "run")["layer1/learning_rate"]]
+    assert rates[1:] == sorted(rates[1:], reverse=True)  # after the warm-up
+    assert not [record for record in caplog.records if "raise --learning-rate" in record.getMessage()]
+
+
+def test_persistent_chains_are_the_estimators_own() -> None:
+    made = trainer(estimator="pcd", chains=17)
+    assert isinstance(made.chains, PersistentChains)
+    run(made)
+    assert made.chains.state()["v"].shape == (17, 36)
+    assert trainer(estimator="pt", chains=3, temperatures=5).chains.betas == (0, 0.25, 0.5, 0.75, 1)  # type: ignore[attr-defined]

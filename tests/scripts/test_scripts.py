@@ -1,0 +1,419 @@
+"""The scripts as a user calls them, on pictures that are learnt in a second, with good input and bad."""
+
+import contextlib
+import csv
+import importlib.util
+import io
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny import metrics, pictures, result, save_pictures
+
+import dbn
+from dbn.cli.command_line import run_script
+from dbn.config.finetuning import FinetuneConfig
+from dbn.config.inference import PredictConfig, SampleConfig
+from dbn.config.pretraining import PretrainConfig
+from dbn.finetuning.comparison import best_classifier
+from dbn.finetuning.metrics import predict
+from dbn.models.scaling import Scaling
+from dbn.runs.folder import RunFolder
+from dbn.runs.weights import load, load_classifier
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "sample": SampleConfig, "predict": PredictConfig}
+PRETRAIN = "--dataset tiny.npz --hidden 9 6 --epochs 2 --batch-size 40 --run runs/pre"
+FINETUNE = "--pretrained runs/pre --init dbn he_normal --labels 24 --seeds 2 --epochs 2 --run runs/fine"
+PREDICT = "--run runs/fine --output out.csv"
+SAMPLE = "--run runs/pre --output out.png"
+
+
+def start(script: str, words: str, folder: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-W", "error", str(SCRIPTS / f"{script}.py"), *words.split()]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(script: str, words: str, folder: Path) -> str:
+    """What a script that succeeds prints; nothing goes to standard error, which is no terminal here."""
+    with start(script, words, folder) as process:
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    return out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, a stack and a comparison, made by the scripts."""
+    folder = tmp_path_factory.mktemp("scripts")
+    x, y = pictures(side=8)
+    save_pictures(folder / "tiny.npz", side=8)
+    save_pictures(folder / "wide.npz", side=9)
+    np.savez(folder / "unlabelled.npz", x=x)
+    np.savez(folder / "one-class.npz", x=x, y=np.zeros(len(x), int))
+    np.savez(folder / "outside.npz", x=x.astype(float), y=y)
+    not_a_number = x / 255
+    not_a_number[3, 0, 5] = np.nan
+    np.savez(folder / "nan.npz", x=not_a_number, y=y)
+    write_csv(folder / "tiny.csv", x[:5])
+    (folder / "text.csv").write_text("a,b\n1,2\n3,blue\n")
+    (folder / "picture.txt").write_text("")
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "config.yaml").write_text("dataset: tiny.npz\n")
+    (folder / "damaged" / "dbn.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0 nonsense")
+    dbn.pretrain(torch.rand(40, 64), [9, 6], epochs=1, run=folder / "runs" / "array")
+    (folder / "out").write_text(run("pretrain", PRETRAIN, folder) + run("finetune", FINETUNE, folder))
+    return folder
+
+
+def write_csv(path: Path, x: NDArray) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([f"pixel{n}" for n in range(x[0].size)] + ["kind"])
+        writer.writerows([*(row.reshape(-1) / 255).tolist(), "any"] for row in x)
+
+
+# Good input
+
+
+def test_pretraining_says_what_came_out(folder: Path) -> None:
+    out = (folder / "out").read_text().splitlines()
+    assert out[0] == (
+        "tiny.npz: 108 training, 12 validation and 30 test examples of 64 values in 3 classes, the test examples cut "
+        "from the same rows; bytes are divided by 255."
+    )
+    assert [line.split()[:2] for line in out[2:4]] == [["1", "2"], ["2", "2"]]
+    assert "runs/pre/dbn.safetensors" in out[4]
+    files = {".lock", "config.yaml", "versions.json", "metrics.jsonl", "dbn.safetensors", "encoder.safetensors"}
+    files.add("checkpoint")
+    left = {path.name for path in (folder / "runs" / "pre").iterdir()} - files
+    assert left
+    assert all(name.startswith("events.out.tfevents.") for name in left)
+    assert load(folder / "runs" / "pre").sizes == [64, 9, 6]
+
+
+def test_finetuning_prints_the_table(folder: Path) -> None:
+    out = (folder / "out").read_text().splitlines()[5:]
+    found = result(folder / "runs" / "fine")
+    assert out[0].startswith("tiny.npz: 24 training labels, 12 for validation; 2 seeds, mean ± 95 % interval")
+    lines = {line.split()[0]: line for line in out[4:6]}
+    for name, arm in found["arms"].items():
+        assert f"{arm['mean']:.2f} ± {arm['ci95']:.2f}" in lines[name]
+    assert "separated from the next best" in out[7]
+    assert found["dataset"] == "tiny.npz"
+
+
+def test_the_same_command_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "tiny.npz", tmp_path)
+    run("pretrain", PRETRAIN, tmp_path)
+    for name in ("dbn.safetensors", "encoder.safetensors", "config.yaml"):
+        assert (tmp_path / "runs" / "pre" / name).read_bytes() == (folder / "runs" / "pre" / name).read_bytes()
+    assert metrics(tmp_path / "runs" / "pre") == metrics(folder / "runs" / "pre")
+
+
+@pytest.mark.parametrize("begin", ["data", "noise"])
+def test_samples_become_a_picture(begin: str, folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "samples.png"
+    out = call("sample", f"--run runs/pre --output {file} --count 10 --steps 3 --start {begin}", folder)
+    assert out == f"10 images after 3 Gibbs steps from {begin}: {file}\n"
+    with Image.open(file) as image:
+        assert image.size == (3 * 9 + 1, 4 * 9 + 1)
+
+
+def test_sampling_as_a_script(folder: Path, tmp_path: Path) -> None:
+    run("sample", f"--run runs/pre --output {tmp_path / 'a.png'} --count 4 --steps 5 --seed 3", folder)
+    call("sample", f"--run runs/pre --output {tmp_path / 'b.png'} --count 4 --steps 5 --seed 3", folder)
+    call("sample", f"--run runs/pre --output {tmp_path / 'c.png'} --count 4 --steps 5 --seed 4", folder)
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def probabilities(file: Path) -> tuple[list[str], NDArray]:
+    with file.open() as opened:
+        header, *rows = csv.reader(opened)
+    return header, np.array(rows, dtype=float)
+
+
+def test_predictions_are_those_of_the_best_classifier(folder: Path, tmp_path: Path) -> None:
+    out = run("predict", f"--run runs/fine --data tiny.npz --output {tmp_path / 'npz.csv'}", folder)
+    words = f"--run runs/fine --data tiny.csv --label-column kind --output {tmp_path / 'csv.csv'}"
+    call("predict", words, folder)
+    arm, file = best_classifier(RunFolder(folder / "runs" / "fine"))
+    assert out == f"150 examples classified by the arm {arm}: {tmp_path / 'npz.csv'}\n"
+    network, description = load_classifier(file)
+    x = torch.from_numpy(pictures(side=8)[0]).flatten(1)
+    wanted = predict(network, Scaling.from_description(description), x).softmax(1).numpy()
+    header, found = probabilities(tmp_path / "npz.csv")
+    assert header == ["0", "1", "2"]
+    np.testing.assert_allclose(found.sum(1), 1, atol=2e-6)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    np.testing.assert_allclose(probabilities(tmp_path / "csv.csv")[1], wanted[:5], atol=2e-6)
+
+
+WITHOUT_DBN = """
+import sys
+sys.modules["dbn"] = None
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import Linear, Sequential, Sigmoid
+encoder = Sequential(Linear(64, 9), Sigmoid(), Linear(9, 6), Sigmoid())
+encoder.load_state_dict(load_file(sys.argv[1]), strict=True)
+save_file({"features": encoder(load_file(sys.argv[2])["x"]).detach()}, sys.argv[3])
+"""
+
+
+def test_a_plain_network_gives_the_features_without_the_package(folder: Path, tmp_path: Path) -> None:
+    stack = load(folder / "runs" / "pre")
+    x = stack.scale(torch.from_numpy(pictures(side=8)[0]).flatten(1))
+    save_file({"x": x}, tmp_path / "x")
+    arguments = [str(folder / "runs" / "pre" / "encoder.safetensors"), str(tmp_path / "x"), str(tmp_path / "features")]
+    subprocess.run([sys.executable, "-c", WITHOUT_DBN, *arguments], check=True, timeout=120)
+    torch.testing.assert_close(load_file(tmp_path / "features")["features"], stack.up(x).detach(), rtol=0, atol=1e-6)
+
+
+# Going on, and beginning again
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file, events and what depends on the clock aside."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "tfevents" not in path.name
+    }
+
+
+def test_resuming_what_is_finished_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    before = snapshot(tmp_path), sorted(tmp_path.rglob("*"))
+    out = run("pretrain", f"{PRETRAIN} --resume", tmp_path)
+    assert re.fullmatch(r"This run is complete, and nothing was done: the stack is in runs/pre/dbn\.safe.*\n", out)
+    *table, empty, sentence = run("finetune", "--resume --run runs/fine", tmp_path).splitlines()
+    assert table == (tmp_path / "out").read_text().splitlines()[5:]
+    assert (empty, sentence) == (
+        "",
+        "This run is complete, and nothing was done: all numbers are in runs/fine/result.json.",
+    )
+    assert (snapshot(tmp_path), sorted(tmp_path.rglob("*"))) == before
+
+
+@pytest.mark.parametrize("spoil", [lambda data: None, lambda data: data[:-1] + bytes([data[-1] ^ 1])])
+def test_a_classifier_that_is_gone_or_damaged_is_written_again(
+    spoil: Callable[[bytes], bytes | None], folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    before = snapshot(tmp_path)
+    (file,) = (tmp_path / "runs" / "fine" / "dbn").rglob("classifier.safetensors")
+    data = spoil(file.read_bytes())
+    file.unlink()
+    if data is not None:
+        file.write_bytes(data)
+    assert "nothing was done" not in run("finetune", "--resume --run runs/fine", tmp_path)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"seeds": [0], "arms": {"a": null}}', '{"seeds": 1}'])
+def test_a_damaged_result_is_no_table(
+    text: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "runs" / "fine" / "result.json").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        call("finetune", "--resume --run runs/fine", tmp_path)
+    assert stop.value.code == 2
+    assert re.fullmatch(r"finetune\.py: error: runs/fine/result\.json is damaged [^\n]*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda text: text + "\tseed: 1\n", "runs/pre/config.yaml is no valid YAML at line"),
+        (lambda text: text.replace("epochs", "epoch"), "unknown option epoch in runs/pre/config.yaml, line"),
+        (lambda text: text.replace("hidden:", "hidden: 3\nx:"), "runs/pre/config.yaml"),
+        (lambda text: text.replace("seed: 0", "seed: many"), "runs/pre/config.yaml is damaged: --seed must be a whole"),
+        (lambda text: text.replace("seed: 0", "seed: -1"), "runs/pre/config.yaml is damaged: --seed must be a whole"),
+        (lambda text: text[: len(text) // 2] + "\xff", "runs/pre/config.yaml"),
+        (lambda text: "", "runs/pre/config.yaml holds no options"),
+    ],
+)
+def test_options_that_are_damaged_in_the_run_folder_are_blamed_on_it(
+    spoil: Callable[[str], str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "runs" / "pre" / "config.yaml"
+    file.write_text(spoil(file.read_text()), encoding="latin-1")
+    with pytest.raises(SystemExit) as stop:
+        call("pretrain", "--resume --run runs/pre", tmp_path)
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("pretrain.py: error: ")
+    assert said in err
+    assert "--config" not in err
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "tiny.npz")
+    words = "--dataset tiny.npz --hidden 9 6 --epochs 40 --picture-every 25"
+    process = start("pretrain", f"{words} --run killed", tmp_path)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "killed" / "checkpoint" / "state.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < len(metrics(tmp_path / "killed")) < 80
+    call("pretrain", f"{words} --run killed --resume", tmp_path)
+    call("pretrain", f"{words} --run whole", tmp_path)
+    for name in ("dbn.safetensors", "encoder.safetensors"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+
+
+def test_overwriting(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    call("pretrain", f"{PRETRAIN} --seed 9 --overwrite", tmp_path)
+    weights = [load(each / "runs" / "pre").layers[0].weight for each in (folder, tmp_path)]
+    assert (weights[0] != weights[1]).any()
+    assert len(metrics(tmp_path / "runs" / "pre")) == 4
+    call("finetune", f"{FINETUNE} --seed 7 --overwrite", tmp_path)
+    assert result(tmp_path / "runs" / "fine")["seeds"] == [7, 8]
+    names = {path.name for path in (tmp_path / "runs" / "fine" / "dbn").iterdir()}
+    assert names == {"seed-7", "seed-8"}
+
+
+# Bad input
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(name: str, words: str, folder: Path) -> str:
+    """The script in this process, for speed; what it prints. SystemExit as from the script."""
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [f"scripts/{name}.py", *words.split()])
+        run_script(script(name).main, CONFIGS[name], "")
+    return out.getvalue()
+
+
+BAD: dict[str, list[tuple[str, str]]] = {
+    "pretrain": [
+        ("--hiden 5", "--hiden"),
+        ("--hidden five", "--hidden must be a whole number"),
+        ("--epochs 0", "--epochs must be a whole number of at least 1, not 0"),
+        ("--dataset missing.npz --run new", "missing.npz does not exist"),
+        ("--dataset outside.npz --run new", r"values go from .* in \[0, 1\]: use --visible gaussian"),
+        ("--dataset nan.npz --run new", "nan.npz.*nan"),
+        ("--dataset one-class.npz --run new", "all labels are '0', but at least two classes are needed"),
+        ("--dataset text.csv --run new", "text.csv, line 3, column 'b': 'blue' is not a number"),
+        ("--dataset picture.txt --run new", "picture.txt: files must end in"),
+        ("--dataset tiny.npz --device cuda:77 --run new", "--device cuda:77 is not available here"),
+        ("--dataset tiny.npz --run picture.txt", "picture.txt cannot be made a run folder"),
+        ("--dataset tiny.npz --run damaged --overwrite", "does not look like a run of dbn and is not overwritten"),
+        (PRETRAIN, "runs/pre exists already: go on with --resume, replace it with --overwrite, or name another --run"),
+        (f"{PRETRAIN} --resume --batch-size 7", "but these differ: batch_size 40 -> 7"),
+        (f"{PRETRAIN} --resume --run new", "there is no run folder new"),
+        (
+            "--dataset tiny.npz --momentum 0.5 --optimizer adam --run new",
+            "--momentum does not go with --optimizer adam",
+        ),
+    ],
+    "finetune": [
+        (FINETUNE, "runs/fine exists already"),
+        (f"{FINETUNE} --run new --pretrained missing", "missing holds no stack"),
+        (f"{FINETUNE} --run new --pretrained damaged", "damaged/dbn.safetensors is damaged or of another kind"),
+        (f"{FINETUNE} --run new --pretrained runs/array", "runs/array was trained on arrays in memory.* --dataset"),
+        (f"{FINETUNE} --run new --dataset wide.npz", "pre-trained on 64 values an example, but wide.npz has 81"),
+        (f"{FINETUNE} --run new --dataset unlabelled.npz", "unlabelled.npz has no labels"),
+        (f"{FINETUNE} --run new --init dbn hee_normal", "no initialiser 'hee_normal': did you mean 'he_normal'"),
+        (f"{FINETUNE} --run new --init lsuv(bias=1e9)", "--init lsuv: no scale brings the outputs of hidden layer 1"),
+        (f"{FINETUNE} --run new --init dbn:swish", "'dbn:swish' names no known activation"),
+        (f"{FINETUNE} --run new --labels 500", "--labels 500 is more than the 108 training examples"),
+        (f"{FINETUNE} --run new --labels 2", "--labels 2 is fewer than the 3 classes"),
+        (f"{FINETUNE} --run new --valid-labels 500", "--valid-labels 500 is more than the 12 validation examples"),
+        ("--dataset tiny.npz --hidden 5 --run new", "--init dbn needs --pretrained"),
+        ("--dataset tiny.npz --init he_normal --run new", "--hidden is needed where --pretrained is not given"),
+        (f"{FINETUNE} --resume --epochs 3", "but these differ: epochs 2 -> 3"),
+        (f"{FINETUNE} --resume --overwrite", "--resume does not go with --overwrite"),
+    ],
+    "sample": [
+        (f"{SAMPLE} --run missing", "missing holds no stack"),
+        (f"{SAMPLE} --run damaged", "damaged/dbn.safetensors is damaged"),
+        (f"{SAMPLE} --run runs/array", "use dbn.load"),
+        (f"{SAMPLE} --run runs/fine", "runs/fine holds no stack"),
+        (f"{SAMPLE} --count 13", "--count 13 is more than the 12 validation images"),
+        (f"{SAMPLE} --steps 0", "--steps must be a whole number of at least 1"),
+        (f"{SAMPLE} --steps 2 --count 4 --output picture.txt/a.png", "picture.txt cannot be made"),
+        ("--run runs/pre", "--output is required"),
+    ],
+    "predict": [
+        (f"{PREDICT} --data missing.npz", "missing.npz does not exist"),
+        (f"{PREDICT} --data wide.npz", "wide.npz has 81 values an example, but the classifier takes 64"),
+        (f"{PREDICT} --data nan.npz", "nan.npz.*nan"),
+        (f"{PREDICT} --data outside.npz", r"outside.npz has values from 0 to 2\d\d, but .* \[0, 1\]"),
+        (f"{PREDICT} --data tiny.csv", "tiny.csv, line 2, column 'kind': 'any' is not a number"),
+        (f"{PREDICT} --data tiny.npz --run missing", "there is no run folder missing"),
+        (f"{PREDICT} --data tiny.npz --run runs/pre", "runs/pre is no finished run of finetune.py"),
+        (f"{PREDICT} --data tiny.npz --output picture.txt/out.csv", "picture.txt cannot be made"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "sentence"), [(name, *case) for name, cases in BAD.items() for case in cases]
+)
+def test_bad_input_ends_in_one_sentence_and_writes_nothing(
+    name: str, words: str, sentence: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = snapshot(folder), sorted(folder.rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        call(name, words, folder)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert re.fullmatch(rf"{name}\.py: error: [^\n]*\n", err)
+    assert re.search(sentence, err), err
+    assert (snapshot(folder), sorted(folder.rglob("*"))) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pretrain", "--dataset outside.npz --run new"),
+        ("finetune", f"{FINETUNE} --run new --labels 2"),
+    ],
+)
+def test_bad_input_to_the_script_itself(name: str, words: str, folder: Path) -> None:
+    with start(name, words, folder) as process:
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith(f"{name}.py: error: ")
+    assert (err.count("\n"), "Traceback" in err) == (1, False)
+    assert not (folder / "new").exists()
+
+
+def test_divergence_is_a_sentence(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(folder / "tiny.npz", tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        call("pretrain", "--dataset tiny.npz --visible gaussian --hidden 5 --learning-rate 1e6 --run new", tmp_path)
+    assert stop.value.code == 2
+    assert "layer 1 diverged in epoch 1" in capsys.readouterr().err
+    assert not [thread for thread in threading.enumerate() if "Writer" in type(thread).__name__]
