@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
@@ -18,13 +18,13 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-def stop_at_once(number: int, _: FrameType | None) -> None:
+def raise_stopped(number: int, _: FrameType | None) -> None:
     """A handler: raises `Stopped` wherever the program is."""
     raise Stopped(number)
 
 
 @contextmanager
-def stopping(*, wanted: bool = True) -> Iterator[Callable[[], int]]:
+def deferred_interrupts(*, wanted: bool = True) -> Iterator[Callable[[], int]]:
     """Within the context Ctrl-C and SIGTERM are noted, the second of either is left to whoever handled it before.
 
     Gives a function that tells the number of the signal that came, 0 for none. Whoever asks it between two steps
@@ -43,7 +43,7 @@ def stopping(*, wanted: bool = True) -> Iterator[Callable[[], int]]:
             signal.signal(each, handler)
 
     if wanted and threading.current_thread() is threading.main_thread():
-        for each in SIGNALS:
+        for each in HANDLED:
             handler = signal.getsignal(each)
             if handler not in (None, signal.SIG_IGN):  # None: set by what is not Python, and cannot be set back
                 before[each] = handler

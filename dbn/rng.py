@@ -29,12 +29,12 @@ def permutation(n: int, generator: torch.Generator) -> torch.Tensor:
     return torch.randperm(n, generator=generator, device=generator.device)
 
 
-def always_the_same(n: int, most: int) -> torch.Tensor:
+def fixed_subset(n: int, most: int) -> torch.Tensor:
     """At most so many places of 0 … n−1, at random but alike at every call and under every seed, int64, on the CPU."""
     return permutation(n, stream(0, "measured examples"))[:most]
 
 
-def bits_below(probability: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+def bernoulli_(probability: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """1 with the given probability, else 0, independently for each element; it overwrites `probability`.
 
     Of torch's uniform floats each takes 32 bits of a generator that is sequential on a CPU. There 16 bits b an element

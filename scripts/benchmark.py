@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dbn.cli.command_line import run_script
-from dbn.config.validation import check_distinct, check_some, check_whole, settle
+from dbn.config.validation import check_distinct, check_integer, check_not_empty, normalize_fields
 from dbn.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ class BenchmarkConfig:
     """A JSON file for the figures."""
 
     def __post_init__(self) -> None:
-        settle(self)
-        check_some(self, "cases", "precision")
+        normalize_fields(self)
+        check_not_empty(self, "cases", "precision")
         check_distinct(self, "cases", "precision")
-        check_whole(self, 1, "visible", "hidden", "batch_size", "steps", "repeats")
+        check_integer(self, 1, "visible", "hidden", "batch_size", "steps", "repeats")
         if self.output and (self.output.is_dir() or not self.output.parent.is_dir()):
             raise InputError(f"--output {self.output} cannot be written: name a file in a folder that is there.")
 
@@ -58,7 +58,7 @@ def main(config: BenchmarkConfig) -> None:
     from bench.report import RULE, results_of, table
     from bench.running import Setting
 
-    from dbn.storage.files import write_whole
+    from dbn.storage.files import atomic_write
 
     precisions, notes = available(config.precision)
     names = config.cases or tuple(name for name, case in CASES.items() if case.standard)
@@ -83,16 +83,16 @@ def main(config: BenchmarkConfig) -> None:
     print(f"\nPeak memory of the process: {peak:,.0f} MB. That of a case is what its making and first epoch added.")
     if config.output:
         report = {"machine": about, "rule": RULE, "repeats": config.repeats, "notes": notes, "results": results}
-        write_whole(config.output, (json.dumps(report | {"peak_memory_mb": peak}, indent=2) + "\n").encode())
+        atomic_write(config.output, (json.dumps(report | {"peak_memory_mb": peak}, indent=2) + "\n").encode())
 
 
 def available(asked: tuple[str, ...] | None) -> tuple[tuple[str, ...], list[str]]:
     """The precisions to time, and a sentence where one is left out; InputError where one is asked for and not there."""
-    from dbn.training.device import pick_device, pick_precision
+    from dbn.training.device import matmul_dtype, pick_device
 
     try:
         for name in asked or ("float32", "bf16"):
-            pick_precision(name, pick_device("cpu"))
+            matmul_dtype(name, pick_device("cpu"))
     except InputError:
         if asked:
             raise

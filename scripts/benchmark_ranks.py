@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dbn.cli.command_line import run_script
-from dbn.config.validation import check_device, check_some, check_whole, settle
+from dbn.config.validation import check_device, check_integer, check_not_empty, normalize_fields
 
 if TYPE_CHECKING:
     from dbn.pretraining.trainer import LayerTrainer
@@ -26,9 +26,9 @@ class RanksConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        settle(self)
-        check_some(self, "sizes", "batch_size")
-        check_whole(self, 1, "sizes", "batch_size", "steps", "repeats")
+        normalize_fields(self)
+        check_not_empty(self, "sizes", "batch_size")
+        check_integer(self, 1, "sizes", "batch_size", "steps", "repeats")
         check_device(self.device)
 
 
@@ -39,11 +39,11 @@ def main(config: RanksConfig) -> None:
     from bench.running import Setting
 
     from dbn.training.device import pick_device
-    from dbn.training.distributed import is_first, size, together
+    from dbn.training.distributed import is_main, process_group, size
 
     device = pick_device(config.device)
-    with together(device):
-        if is_first():
+    with process_group(device):
+        if is_main():
             print(f"{size()} processes on {device.type}, {torch.get_num_threads()} threads each; ms are medians")
             print("layer         batch  MB summed  ms a step  ms the sum alone")
         for layer in range(2, len(config.sizes) + 1):
@@ -52,7 +52,7 @@ def main(config: RanksConfig) -> None:
                 trainer = layer_trainer(setting, device)
                 step, alone = milliseconds(trainer, config.repeats)
                 summed = 0 if trainer.flat is None else trainer.flat.buffer.nbytes
-                if is_first():
+                if is_main():
                     units = "-".join(map(str, setting.sizes))
                     print(f"{units:12}  {batch_size:5}  {summed / 1e6:9.2f}  {step:9.2f}  {alone:16.2f}", flush=True)
 
@@ -63,21 +63,21 @@ def milliseconds(trainer: "LayerTrainer", repeats: int) -> tuple[float, float]:
 
     from bench.running import clocked
 
-    from dbn.training.device import synchronise
-    from dbn.training.distributed import add_up
+    from dbn.training.device import synchronize
+    from dbn.training.distributed import all_reduce_sum
 
     batches = list(trainer.batches(1))
 
     def steps() -> None:
         for number, indices in enumerate(batches):
             trainer.step(indices, 1, number)
-        synchronise(trainer.device)
+        synchronize(trainer.device)
 
     def sums() -> None:
         if trainer.flat is not None:
             for _ in batches:
-                add_up(trainer.flat.buffer)
-        synchronise(trainer.device)
+                all_reduce_sum(trainer.flat.buffer)
+        synchronize(trainer.device)
 
     found = [[clocked(work)() for work in (steps, sums)] for _ in range(1 + repeats)][1:]
     step, alone = (1000 * median(seconds) / len(batches) for seconds in zip(*found, strict=True))

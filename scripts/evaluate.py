@@ -6,22 +6,22 @@ from dbn.config.evaluation import EvaluateConfig
 
 def main(config: EvaluateConfig) -> None:
     """Load model and data, measure, print the tables and write them as JSON."""
-    from dbn.evaluation.evaluate import assess
-    from dbn.evaluation.examples import held_out
+    from dbn.evaluation.evaluate import evaluate_stack
+    from dbn.evaluation.examples import load_evaluation_data
     from dbn.evaluation.external_rbm import read_model
-    from dbn.evaluation.report import report
+    from dbn.evaluation.report import evaluation_text
     from dbn.runs.folder import RunFolder
     from dbn.storage.files import check_writable
     from dbn.training.device import pick_device
 
     device = pick_device(config.device)
     stack = read_model(config.run)
-    data = held_out(stack, config)
+    data = load_evaluation_data(stack, config)
     file = config.output or (config.run / "result.json" if config.run.is_dir() else None)
     if file is not None:  # before the long work
         check_writable(file)
-    found = assess(stack.to(device), data.to(device), config, progress=True)
-    print(report(found))
+    found = evaluate_stack(stack.to(device), data.to(device), config, progress=True)
+    print(evaluation_text(found))
     if file is not None:
         RunFolder(file.parent).write_json(file.name, found)
         print(f"\nThe same figures are in {file}.")

@@ -9,24 +9,24 @@ def main(config: FinetuneConfig) -> None:
     """Train every arm under every seed; print one table and one sentence."""
     from dbn.finetuning.comparison import RESULT, Comparison
     from dbn.finetuning.problem import load_problem
-    from dbn.finetuning.report import finished, report, result
+    from dbn.finetuning.report import comparison_text, finished, result
     from dbn.runs.folder import RunFolder
     from dbn.runs.resume import begin
     from dbn.training.device import pick_device
-    from dbn.training.distributed import anywhere, check_alike, host_by_host, is_first, together
+    from dbn.training.distributed import any_rank, check_alike, host_by_host, is_main, process_group
 
-    with together(pick_device(config.device)):
+    with process_group(pick_device(config.device)):
         with host_by_host():
             problem = load_problem(config)
         options, data = to_dict(config), problem.fingerprint
         check_alike([options, data])  # before anything is written
-        if not is_first():
-            if not anywhere(False):
+        if not is_main():
+            if not any_rank(False):
                 Comparison(problem, RunFolder(config.run)).train()
             return
         with begin(config.run, options, resume=config.resume, overwrite=config.overwrite, data=data) as run:
             before = finished(run)
-            if anywhere(before is not None):
+            if any_rank(before is not None):
                 print(
                     f"{before}\n\nThis run is complete, and nothing was done: all numbers are in {config.run}/{RESULT}."
                 )
@@ -37,7 +37,7 @@ def main(config: FinetuneConfig) -> None:
             found = result(problem, chosen, test_errors)
             comparison.write(chosen, test_errors)
             run.write_json(RESULT, found)
-        print(report(found))
+        print(comparison_text(found))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def main(config: PredictConfig) -> None:
     from dbn.models.scaling import Scaling
     from dbn.runs.folder import RunFolder
     from dbn.runs.weights import load_classifier
-    from dbn.storage.files import check_writable, write_whole
+    from dbn.storage.files import atomic_write, check_writable
     from dbn.training.device import pick_device
 
     device = pick_device(config.device)
@@ -41,7 +41,7 @@ def main(config: PredictConfig) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(description["classes"])
     writer.writerows([f"{p:.6f}" for p in row] for row in probabilities.tolist())
-    write_whole(config.output, text.getvalue().encode())
+    atomic_write(config.output, text.getvalue().encode())
     print(f"{len(x)} examples classified by the arm {arm}: {config.output}")
 
 

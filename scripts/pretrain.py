@@ -8,19 +8,19 @@ from dbn.config.pretraining import PretrainConfig
 def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, say where the result is."""
     from dbn.data.datasets import load_splits
-    from dbn.pretraining.pretrain import begin_pretraining, is_complete, pretrain_stack, summary, unlabelled
+    from dbn.pretraining.pretrain import begin_pretraining, is_complete, pretrain_stack, summary, unlabeled
     from dbn.training.device import pick_device
-    from dbn.training.distributed import check_alike, host_by_host, is_first, together
+    from dbn.training.distributed import check_alike, host_by_host, is_main, process_group
 
     device = pick_device(config.device)
-    with together(device):
+    with process_group(device):
         with host_by_host():
             splits = load_splits(
                 config.data.dataset, data_dir=config.data.data_dir, label_column=config.data.label_column
             )
-        data = unlabelled(splits, config.training, device)
+        data = unlabeled(splits, config.training, device)
         check_alike([to_dict(config), splits.fingerprint])  # before anything is written
-        if not is_first():
+        if not is_main():
             pretrain_stack(data, config.training)
             return
         run = begin_pretraining(

@@ -13,7 +13,7 @@ def main(config: StudyConfig) -> None:
     # Before torch loads Intel's library, where it has that: the same sums whatever the number of threads.
     os.environ.setdefault("MKL_CBWR", "AUTO")
     from dbn.runs.resume import begin
-    from dbn.study.runner import carry_out_study
+    from dbn.study.runner import run_study
     from dbn.study.study import Study
 
     recipe = None
@@ -25,7 +25,7 @@ def main(config: StudyConfig) -> None:
     options = {name: value for name, value in to_dict(config).items() if name not in ("workers", "threads")}
     with begin(config.run, options, resume=config.resume, overwrite=config.overwrite, data=study.fingerprint):
         was_complete = study.is_complete
-        print(carry_out_study(study, progress=True))
+        print(run_study(study, progress=True))
     if was_complete:
         print("This study is complete, and no cell was left to do.")
     print(f"This is {config.run}/study.md; every number is in results.jsonl beside it.")

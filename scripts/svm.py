@@ -7,7 +7,7 @@ from typing import Any
 
 from dbn.cli.command_line import run_script
 from dbn.config.common import DataConfig
-from dbn.config.validation import check_number, check_some, check_whole, settle
+from dbn.config.validation import check_integer, check_not_empty, check_number, normalize_fields
 from dbn.errors import InputError
 
 
@@ -32,11 +32,11 @@ class SvmConfig:
     """A JSON file for the figures."""
 
     def __post_init__(self) -> None:
-        settle(self)
-        check_some(self, "c", "gamma")
-        check_whole(self, 1, "seeds")
-        check_whole(self, 0, "seed")
-        check_whole(self, 2, "labels", "valid_labels")
+        normalize_fields(self)
+        check_not_empty(self, "c", "gamma")
+        check_integer(self, 1, "seeds")
+        check_integer(self, 0, "seed")
+        check_integer(self, 2, "labels", "valid_labels")
         for name in ("c", "gamma"):
             check_number(self, name, "a number above 0", lambda value: value > 0)
         if self.output and (self.output.is_dir() or not self.output.parent.is_dir()):
@@ -52,7 +52,7 @@ def main(config: SvmConfig) -> None:
     from dbn.finetuning.problem import Problem
     from dbn.models.scaling import Scaling
     from dbn.statistics import mean_interval
-    from dbn.storage.files import write_whole
+    from dbn.storage.files import atomic_write
     from dbn.training.loop import progress_bar
 
     try:
@@ -80,7 +80,7 @@ def main(config: SvmConfig) -> None:
     print(f"RBF-SVM test error {mean:.2f}{interval} % (kept: {chosen})")
     if config.output:
         report = {"dataset": splits.name, "labels": problem.labels, "test_error": errors, "seeds": found}
-        write_whole(config.output, (json.dumps(report, indent=2) + "\n").encode())
+        atomic_write(config.output, (json.dumps(report, indent=2) + "\n").encode())
 
 
 def best(problem: Any, seed: int, config: SvmConfig, bar: Any) -> dict[str, float]:
@@ -89,7 +89,7 @@ def best(problem: Any, seed: int, config: SvmConfig, bar: Any) -> dict[str, floa
 
     from dbn.data.splits import labels_of
 
-    train, valid = problem.labelled(seed)
+    train, valid = problem.labeled(seed)
     x, x_valid, x_test = (problem.scaling(part.x) for part in (train, valid, problem.test))
     y, y_valid, y_test = (labels_of(part).numpy() for part in (train, valid, problem.test))
     spread = float(2 * x.var(0, correction=0).sum())  # the mean of |x − x'|² over pairs

@@ -33,7 +33,7 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def randomise(module: nn.Module, seed: int, spread: float = 0.4) -> None:
+def randomize(module: nn.Module, seed: int, spread: float = 0.4) -> None:
     generator = rng(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -42,14 +42,14 @@ def randomise(module: nn.Module, seed: int, spread: float = 0.4) -> None:
 
 def make_units(kind: str, seed: int = 0) -> Units:
     units = UNITS[kind](SIZES[kind]).double()
-    randomise(units, seed)
+    randomize(units, seed)
     return units
 
 
 def make_rbm(visible: str, hidden: str, seed: int = 0) -> RBM:
     """Double precision, coupled as strongly as a finite Z and the grid of a quadrature allow."""
     rbm = RBM(UNITS[visible](SIZES[visible]), UNITS[hidden](SIZES[hidden])).double()
-    randomise(rbm, seed)
+    randomize(rbm, seed)
     bounded = visible == "bernoulli" or hidden == "bernoulli"
     with torch.no_grad():
         rbm.weight.mul_(2.0 if bounded else 0.5)
@@ -59,9 +59,9 @@ def make_rbm(visible: str, hidden: str, seed: int = 0) -> RBM:
 @torch.no_grad()
 def mirrored(rbm: RBM) -> RBM:
     """The RBM turned over: its hidden side is seen, its visible side hidden."""
-    turned = RBM(copy.deepcopy(rbm.hidden), copy.deepcopy(rbm.visible)).to(rbm.weight)
-    turned.weight.copy_(rbm.weight.T)
-    return turned
+    transposed = RBM(copy.deepcopy(rbm.hidden), copy.deepcopy(rbm.visible)).to(rbm.weight)
+    transposed.weight.copy_(rbm.weight.T)
+    return transposed
 
 
 def make_stack(kinds: tuple[str, ...], seed: int = 0) -> DBN:

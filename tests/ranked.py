@@ -24,11 +24,11 @@ from dbn.data.splits import splits_from_arrays
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.trainer import Fit
+from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.models.scaling import Scaling
 from dbn.models.units import UNITS
-from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabelled
+from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
 from dbn.pretraining.trainer import LayerTrainer, set_gradient
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
@@ -44,9 +44,9 @@ ROWS = 135
 PRETRAINING: dict[str, dict[str, Any]] = {
     "cd": {"batch_size": 41, "gibbs_steps": (2,)},
     "a last batch of one": {"batch_size": 67, "momentum": 0.5},
-    "centred and penalised": {
+    "centered and penalised": {
         "batch_size": 40,
-        "centred": True,
+        "centered": True,
         "l1": 0.01,
         "sparsity_target": 0.1,
         "max_norm": 1.0,
@@ -58,8 +58,8 @@ PRETRAINING: dict[str, dict[str, Any]] = {
 """Under these, N ranks learn what one learns, but for rounding, when all units are at their means."""
 
 NOISY: dict[str, dict[str, Any]] = {
-    "cd": {"centred": True},
-    "pcd": {"estimator": "pcd", "chains": CHAINS, "centred": True},
+    "cd": {"centered": True},
+    "pcd": {"estimator": "pcd", "chains": CHAINS, "centered": True},
     "pt": {"estimator": "pt", "chains": CHAINS, "temperatures": 3},
 }
 
@@ -73,7 +73,7 @@ FINETUNING: dict[str, dict[str, Any]] = {
 COMPARED = Finetuning(init=("dbn", "he_normal"), labels=24, valid_labels=9, seeds=2, epochs=2, refit=True)
 STACKED = Pretraining(hidden=(7, 5), epochs=(2,), batch_size=40, estimator="pcd", chains=CHAINS, binarize="sample")
 
-INTERRUPTED = replace(STACKED, centred=True, average=0.9, sparsity_target=0.1, epochs=(3,))
+INTERRUPTED = replace(STACKED, centered=True, average=0.9, sparsity_target=0.1, epochs=(3,))
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def without_noise() -> Iterator[None]:
 
 def trainer(**options: Any) -> LayerTrainer:
     config = Pretraining(**({"hidden": (9,), "epochs": (2,), "seed": 3, "binarize": "sample"} | options))
-    data = unlabelled(splits_from_arrays(pictures()[0]), config, CPU)
+    data = unlabeled(splits_from_arrays(pictures()[0]), config, CPU)
     made = LayerTrainer(new_rbm(36, 1, config), [], data, config)
     if config.estimator != "cd":
         made.chains.load_state(chain_state(config))
@@ -160,14 +160,14 @@ def problem(**options: Any) -> Problem:
 
 def finetuned(options: dict[str, Any]) -> dict[str, Any]:
     """A fit without dropout, times aside."""
-    fit = Fit(problem(**options), parse_arm("xavier_uniform"), 0.1, 0)
+    fit = Trainer(problem(**options), parse_arm("xavier_uniform"), 0.1, 0)
     history = [{name: record[name] for name in ("train_loss", "valid_error", "valid_loss")} for record in fit.epochs()]
     return {"history": history, "best_epoch": fit.best_epoch, "network": fit.network.state_dict()}
 
 
 def dropout_masks() -> Tensor:
     """Of the inputs of a first batch: where they are kept."""
-    fit = Fit(problem(input_dropout=0.5), parse_arm("xavier_uniform"), 0.1, 0)
+    fit = Trainer(problem(input_dropout=0.5), parse_arm("xavier_uniform"), 0.1, 0)
     seen: list[Tensor] = []
     fit.learner[0].register_forward_hook(lambda _, given, made: seen.append(made != 0))
     fit._step(next(fit._batches(1)), 1, 0)
@@ -176,7 +176,7 @@ def dropout_masks() -> Tensor:
 
 def begun(folder: Path, config: Any, *, resume: bool) -> AbstractContextManager[RunFolder | None]:
     """The folder, for rank 0 alone."""
-    if not ranks.is_first():
+    if not ranks.is_main():
         return nullcontext()
     return begin(folder, to_dict(config), resume=resume, overwrite=False)
 
@@ -190,7 +190,7 @@ def compared(folder: Path, *, resume: bool = False) -> list[dict[str, Any]]:
 
 
 def stacked(folder: Path, config: Pretraining = STACKED, *, resume: bool = False) -> dict[str, Tensor]:
-    data = unlabelled(splits_from_arrays(pictures()[0]), config, CPU)
+    data = unlabeled(splits_from_arrays(pictures()[0]), config, CPU)
     with begun(folder, config, resume=resume) as run:
         return dict(pretrain_stack(data, config, run).state_dict())
 
@@ -236,12 +236,12 @@ def states() -> dict[str, Any]:
     state |= {"bits": torch.tensor([[True, False]]), "number": torch.tensor(7), "half": torch.ones(2).bfloat16()}
     given = state | {"strided": torch.arange(6.0).view(2, 3).T}
     ranks.check_alike({"alike": [1.5, None, "x"]})
-    refused = ""
+    io_error = ""
     try:
         ranks.check_alike([7 + ranks.rank()])
     except InputError as error:
-        refused = str(error)
-    return {"received": ranks.from_first(given if ranks.is_first() else {"other": 1}), "refused": refused}
+        io_error = str(error)
+    return {"received": ranks.broadcast_state(given if ranks.is_main() else {"other": 1}), "refused": io_error}
 
 
 def pretrain_and_die(words: list[str]) -> None:
@@ -272,7 +272,7 @@ def main(folder: Path) -> None:
         **{f"chains {name}": lambda options=NOISY[name]: chains(options) for name in ("pcd", "pt")},
         **{f"finetuned {name}": lambda options=options: finetuned(options) for name, options in FINETUNING.items()},
     }
-    with ranks.together(CPU):
+    with ranks.process_group(CPU):
         found = {name: do() for name, do in done.items()}
         found["threads"] = torch.get_num_threads()
         save_state(folder / f"rank-{ranks.rank()}", found)

@@ -25,7 +25,7 @@ PACKAGES = {
     "storage": "",
     "data": "storage",
     "training": "storage",
-    "runs": "models data storage",
+    "runs": "models data storage config",
     "plotting": "models data storage",
     "pretraining": "models sampling likelihood data config training runs storage plotting",
     "finetuning": "models initializers data config training runs storage",

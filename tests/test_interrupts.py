@@ -16,11 +16,11 @@ from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import Pretraining
 from dbn.finetuning import comparison
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.trainer import Fit
-from dbn.interrupts import Stopped, stop_at_once, stopping
+from dbn.finetuning.trainer import Trainer
+from dbn.interrupts import Stopped, deferred_interrupts, raise_stopped
 from dbn.models.scaling import Scaling
 from dbn.pretraining import trainer as layer_training
-from dbn.pretraining.pretrain import pretrain_stack, unlabelled
+from dbn.pretraining.pretrain import pretrain_stack, unlabeled
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
@@ -34,7 +34,7 @@ def send(number: int = signal.SIGINT) -> None:
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     # A shell's background job comes with Ctrl-C ignored.
-    ours = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: stop_at_once}
+    ours = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: raise_stopped}
     before = {number: signal.signal(number, handler) for number, handler in ours.items()}
     yield
     assert {number: signal.signal(number, handler) for number, handler in before.items()} == ours
@@ -42,7 +42,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_noted_and_the_second_is_not(number: int) -> None:
-    with pytest.raises(KeyboardInterrupt), stopping() as asked:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts() as asked:  # noqa: PT012
         assert asked() == 0
         send(number)
         assert asked() == number
@@ -51,13 +51,13 @@ def test_the_first_signal_is_noted_and_the_second_is_not(number: int) -> None:
 
 
 def test_what_nobody_asked_for_is_raised_at_the_end() -> None:
-    with pytest.raises(Stopped) as stop, stopping():
+    with pytest.raises(Stopped) as stop, deferred_interrupts():
         send(signal.SIGTERM)
     assert stop.value.number == signal.SIGTERM
 
 
 def test_an_error_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), stopping():  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), deferred_interrupts():  # noqa: PT012
         send()
         raise ZeroDivisionError
 
@@ -66,14 +66,14 @@ def test_other_threads_and_whoever_does_not_want_it_note_nothing() -> None:
     seen: list[Any] = []
 
     def work() -> None:
-        with stopping() as asked:
+        with deferred_interrupts() as asked:
             seen.append((asked(), signal.getsignal(signal.SIGINT)))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     assert seen == [(0, signal.default_int_handler)]
-    with pytest.raises(KeyboardInterrupt), stopping(wanted=False):
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts(wanted=False):
         send()
 
 
@@ -96,7 +96,7 @@ CONFIG = Pretraining(hidden=(7, 5), epochs=(3,), batch_size=20, learning_rate=(0
 
 
 def pretrain(path: Path, *, resume: bool = False) -> None:
-    data = unlabelled(splits(), CONFIG, torch.device("cpu"))
+    data = unlabeled(splits(), CONFIG, torch.device("cpu"))
     with begin(path, to_dict(CONFIG), resume=resume, overwrite=False) as run:
         pretrain_stack(data, CONFIG, run)
 
@@ -128,7 +128,7 @@ def test_finetuning_ends_after_its_step_and_goes_on_there(tmp_path: Path, monkey
             return comparison.Comparison(problem, run).train()[0].tuned[0]
 
     with monkeypatch.context() as patch:
-        after(patch, Fit, "_step", 8)
+        after(patch, Trainer, "_step", 8)
         with pytest.raises(Stopped):
             train("run")
     state = RunFolder(tmp_path / "run").load_checkpoint()

@@ -7,7 +7,7 @@ import torch
 from enumeration import CHANCE, Z
 from scipy import stats
 
-from dbn.rng import _random_bits, always_the_same, bits_below, permutation, stream, stream_seed
+from dbn.rng import _random_bits, bernoulli_, fixed_subset, permutation, stream, stream_seed
 
 KEYS: list[tuple[int, tuple[str | int, ...]]] = [
     (0, ()),
@@ -63,8 +63,8 @@ def test_first_numbers_of_neighbouring_streams_are_uniform_and_unrelated() -> No
     x = torch.stack([torch.rand(width, generator=stream(0, "noise", 1, 1, step)) for step in range(n)]).double()
     assert ((x.mean(0) - 0.5) / (1 / 12 / n) ** 0.5).abs().max() < Z
     assert (((x - 0.5) ** 2).mean(0) - 1 / 12).abs().max() < Z * (1 / 180 / n) ** 0.5
-    centred = (x - 0.5) * 12**0.5
-    assert ((centred[1:] * centred[:-1]).mean(0)).abs().max() < Z / (n - 1) ** 0.5
+    centered = (x - 0.5) * 12**0.5
+    assert ((centered[1:] * centered[:-1]).mean(0)).abs().max() < Z / (n - 1) ** 0.5
 
 
 def test_a_permutation_holds_every_number_once_and_each_place_is_fair() -> None:
@@ -83,7 +83,7 @@ LEVELS = [0.0, 1e-4, 0.01, 0.1, 0.25, 0.5, 0.5, 0.75, 0.9, 0.99, 1 - 1e-4, 1.0, 
 def test_each_element_is_one_as_often_as_it_says(dtype: torch.dtype) -> None:
     n = 20_001
     p = torch.tensor(LEVELS, dtype=dtype)
-    drawn = bits_below(p.repeat(n, 4), stream(1, "bits"))
+    drawn = bernoulli_(p.repeat(n, 4), stream(1, "bits"))
     assert drawn.dtype == dtype
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     expected = torch.tensor(LEVELS, dtype=torch.float64).repeat(4)
@@ -98,7 +98,7 @@ def test_each_element_is_one_as_often_as_it_says(dtype: torch.dtype) -> None:
 
 def test_neighbouring_elements_are_unrelated() -> None:
     n = 100_000
-    drawn = bits_below(torch.full((n, 6), 0.3), stream(2, "bits"))
+    drawn = bernoulli_(torch.full((n, 6), 0.3), stream(2, "bits"))
     covariance = torch.cov(drawn.double().T)
     bound = Z * 0.3 * 0.7 / n**0.5
     assert (covariance - torch.diag(covariance.diagonal())).abs().max() < bound
@@ -110,7 +110,7 @@ def test_over_all_random_bits_the_share_of_ones_is_the_probability(p: float, mon
     ones = 0.0
     for bound in 2**24 - torch.arange(2**9):
         monkeypatch.setattr("dbn.rng._random_bits", lambda *_, bound=bound: (every, bound))
-        ones += float(bits_below(torch.full((2**16,), p)).double().sum())
+        ones += float(bernoulli_(torch.full((2**16,), p)).double().sum())
     share, single = ones / 2**25, float(torch.tensor(p))
     assert abs(share - single) <= (0 if single in (0, 1) else 2**-25)
 
@@ -134,7 +134,7 @@ def test_random_bits_take_every_value_alike() -> None:
 def test_calls_of_one_generator_are_unrelated() -> None:
     calls, width, p = 20_000, 11, 0.3
     generator = stream(5, "bits")
-    drawn = torch.stack([bits_below(torch.full((width,), p), generator) for _ in range(calls)]).double()
+    drawn = torch.stack([bernoulli_(torch.full((width,), p), generator) for _ in range(calls)]).double()
     standard = (drawn - p) / (p * (1 - p)) ** 0.5
     assert standard.mean(0).abs().max() < Z / calls**0.5
     for lag in (1, 2):  # every place with every place of the next call, and of the one after
@@ -145,7 +145,7 @@ def test_calls_of_one_generator_are_unrelated() -> None:
 @pytest.mark.parametrize("shape", [(0,), (1,), (5,), (3, 0), (2, 3, 5)])
 def test_bits_fill_any_shape_in_place(shape: tuple[int, ...]) -> None:
     sure = torch.ones(shape)
-    assert bits_below(sure, stream(0, "bits")) is sure
+    assert bernoulli_(sure, stream(0, "bits")) is sure
     assert torch.equal(sure, torch.ones(shape))
 
 
@@ -153,24 +153,24 @@ def test_bits_without_a_generator_follow_that_of_torch() -> None:
     p = torch.full((7, 3), 0.5)
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        one, next_one = bits_below(p.clone()), bits_below(p.clone())
+        one, next_one = bernoulli_(p.clone()), bernoulli_(p.clone())
         torch.manual_seed(4)
-        same = bits_below(p.clone())
+        same = bernoulli_(p.clone())
     assert torch.equal(one, same)
     assert not torch.equal(one, next_one)
 
 
 def test_bits_follow_the_generator() -> None:
     p = torch.full((7, 3), 0.5)
-    one, same, other = (bits_below(p.clone(), stream(seed, "bits")) for seed in (0, 0, 1))
+    one, same, other = (bernoulli_(p.clone(), stream(seed, "bits")) for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize(("n", "most"), [(0, 5), (4, 5), (5, 5), (1000, 5), (1000, 400)])
 def test_some_places_are_the_same_at_every_call(n: int, most: int) -> None:
-    first, again = always_the_same(n, most), always_the_same(n, most)
+    first, again = fixed_subset(n, most), fixed_subset(n, most)
     assert torch.equal(first, again)
     assert len(first) == len(first.unique()) == min(n, most)
-    assert torch.equal(always_the_same(n, n)[:most], first)
+    assert torch.equal(fixed_subset(n, n)[:most], first)
     assert n < 1000 or not torch.equal(first.sort().values, torch.arange(most)), "the first are not at random"

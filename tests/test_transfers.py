@@ -24,16 +24,16 @@ from dbn.config.pretraining import Pretraining
 from dbn.data.splits import Examples
 from dbn.errors import InputError
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.trainer import Fit
+from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.models.annealing import Path
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
-from dbn.pretraining.layer_data import Unlabelled
+from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.pretrain import new_rbm, pretrain
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.sampling import parallel_tempering as chains
-from dbn.training.device import pick_precision, tf32_products
+from dbn.training.device import matmul_dtype, tf32_products
 from dbn.training.optimizers import make_optimizer
 
 META = torch.device("meta")
@@ -141,13 +141,13 @@ STEPS: dict[str, dict[str, Any]] = {
     "cd, 3 steps": {"gibbs_steps": (3,)},
     "pcd": {"estimator": "pcd"},
     "pt": {"estimator": "pt"},
-    "centred": {"centred": True},
+    "centered": {"centered": True},
     "penalties": {"l1": 0.1, "sparsity_target": 0.1, "max_norm": 1.0},
     "average": {"average": 0.9},
     "gaussian": {"visible": "gaussian"},
     "binarised": {"binarize": "sample"},
     "bf16": {"precision": "bf16"},
-    "bf16, pt, centred": {"precision": "bf16", "estimator": "pt", "centred": True},
+    "bf16, pt, centered": {"precision": "bf16", "estimator": "pt", "centered": True},
     "tf32": {"precision": "tf32"},
     **{name: {"optimizer": name} for name in ("adam", "adamw", "rmsprop", "nadam", "adagrad")},
 }
@@ -161,7 +161,7 @@ def test_a_step_of_pretraining_moves_nothing(name: str, monkeypatch: pytest.Monk
         with META:
             rbm = new_rbm(36, 1, config)
         x = torch.zeros(120, 36, dtype=torch.uint8, device=META)
-        made = LayerTrainer(rbm, [], Unlabelled(x, None, Scaling()), config)
+        made = LayerTrainer(rbm, [], Unlabeled(x, None, Scaling()), config)
         batches = list(made.batches(1))
         assert len(batches) == 3
         assert transfers(lambda number: made.step(batches[number], 1, number)) == []
@@ -169,7 +169,7 @@ def test_a_step_of_pretraining_moves_nothing(name: str, monkeypatch: pytest.Monk
 
 
 def precision(name: str, device: torch.device) -> torch.dtype:
-    """As `pick_precision` on a GPU that has them all."""
+    """As `matmul_dtype` on a GPU that has them all."""
     return torch.bfloat16 if name == "bf16" else torch.float32
 
 
@@ -207,7 +207,7 @@ def test_a_step_of_fine_tuning_moves_nothing(options: dict[str, Any], monkeypatc
     problem = on_meta(Problem(splits(), Scaling(), (7, 5), (stack(),), config))
     with pretended(monkeypatch):
         monkeypatch.setattr(Problem, "labelled", lambda self, seed: (self.splits.train, self.splits.valid))
-        made = Fit(problem, parse_arm(config.init[0]), 0.1, 0)
+        made = Trainer(problem, parse_arm(config.init[0]), 0.1, 0)
         batches = list(made._batches(1))
         assert transfers(lambda number: made._step(batches[number], 1, number)) == []
         assert made.loss.device == made.noise.wanted == META
@@ -218,16 +218,16 @@ def test_a_step_of_fine_tuning_moves_nothing(options: dict[str, Any], monkeypatc
 
 def test_tf32_is_for_products_of_some_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="--precision tf32 needs an NVIDIA GPU of compute capability 8"):
-        pick_precision("tf32", torch.device("cpu"))
+        matmul_dtype("tf32", torch.device("cpu"))
     cuda = torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     with pytest.raises(InputError, match="which cuda:0 is not"):
-        pick_precision("tf32", cuda)
+        matmul_dtype("tf32", cuda)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    assert pick_precision("tf32", cuda) == torch.float32
+    assert matmul_dtype("tf32", cuda) == torch.float32
     monkeypatch.setattr(torch.version, "hip", "6.0")
     with pytest.raises(InputError, match="tf32"):
-        pick_precision("tf32", cuda)
+        matmul_dtype("tf32", cuda)
 
 
 def test_a_precision_that_is_not_there_leaves_no_run_behind(tmp_path: FilePath) -> None:
@@ -249,7 +249,7 @@ def test_a_step_rounds_its_products_to_tf32_and_nothing_else(monkeypatch: pytest
     monkeypatch.setattr("dbn.pretraining.trainer.pick_precision", precision)
     config = Pretraining(hidden=(9,), batch_size=40, precision="tf32")
     x = torch.zeros(80, 36, dtype=torch.uint8)
-    made = LayerTrainer(new_rbm(36, 1, config), [], Unlabelled(x, None, Scaling()), config)
+    made = LayerTrainer(new_rbm(36, 1, config), [], Unlabeled(x, None, Scaling()), config)
     seen = []
     gradient, update = made.rbm.hidden_field, made.optimizer.step
     monkeypatch.setattr(
@@ -262,7 +262,7 @@ def test_a_step_rounds_its_products_to_tf32_and_nothing_else(monkeypatch: pytest
     assert seen == ["high", "high", "highest"]
 
 
-def test_optimisers_are_fused_where_every_torch_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_optimizers_are_fused_where_every_torch_can(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = [nn.Parameter(torch.zeros(2, 2))]
     for name in ("sgd", "adam", "adamw", "adagrad"):
         assert make_optimizer(name, layer, learning_rate=0.1).defaults["fused"]

@@ -18,16 +18,16 @@ from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 import yaml
 
-from dbn.cli.options import Given, Option, options_of, read_file, read_tokens
+from dbn.cli.options import Given, Option, options_of, read_config_file, read_tokens
 from dbn.config.common import to_dict
-from dbn.config.validation import flag
+from dbn.config.validation import option_name
 from dbn.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
-from dbn.interrupts import Stopped, stop_at_once
+from dbn.interrupts import Stopped, raise_stopped
 
 Config = TypeVar("Config")
 
 
-COLOUR = re.compile(r"\x1b\[[\d;]*m")  # tyro colours its boxes on a terminal
+COLOR = re.compile(r"\x1b\[[\d;]*m")  # tyro colours its boxes on a terminal
 
 
 LOWER = ("batch_size", "chains", "temperatures", "hidden", "workers", "count")
@@ -48,7 +48,7 @@ def run_script(
     """
     _open_what_is_closed()
     logging.basicConfig(format=f"{_program()}: warning: %(message)s")
-    before = signal.signal(signal.SIGTERM, stop_at_once)
+    before = signal.signal(signal.SIGTERM, raise_stopped)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that knows no ± must not end the work
         sys.stdout.reconfigure(errors="backslashreplace")
     config: Config | None = None
@@ -105,7 +105,7 @@ def _what_to_lower(config: Any) -> str:
     """The options of which less takes less memory, with their values."""
     parts = [config, getattr(config, "training", None)]
     held = {name: getattr(part, name) for part in parts for name in LOWER if getattr(part, name, None)}
-    options = [f"{flag(name)} (now {_written(value)})" for name, value in held.items()]
+    options = [f"{option_name(name)} (now {_written(value)})" for name, value in held.items()]
     return f": lower {' or '.join(options)}" if options else ""
 
 
@@ -126,12 +126,12 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, *, desc
         given = read_tokens(tokens, options | {"config": Option(Path)})
         file = given.pop("config", None)
         if file:
-            given = read_file(Path(file[1]), options) | given
+            given = read_config_file(Path(file[1]), options) | given
         elif given.get("resume") == ["--resume"]:
             given = _begun_with(config_class, given, options) | given
         for name, option in options.items():
             if option.required and name not in given:
-                raise InputError(f"{flag(name)} is required.")
+                raise InputError(f"{option_name(name)} is required.")
         return _convert(config_class, given, options, description)
     except InputError as error:
         _refuse(error)
@@ -143,7 +143,7 @@ def _begun_with(config_class: type[Config], given: Given, options: dict[str, Opt
     file = Path(given["run"][1] if "run" in given else str(default)) / "config.yaml"
     if not file.is_file():
         return {}  # what is wrong with the folder is said where it is opened
-    found = {name: tokens for name, tokens in read_file(file, options, named="").items() if name != "run"}
+    found = {name: tokens for name, tokens in read_config_file(file, options, named="").items() if name != "run"}
     try:
         _convert(config_class, found, options, "")
     except InputError as error:
@@ -196,7 +196,7 @@ def _explanation(stop: SystemExit, boxes: str, given: Given, options: dict[str, 
         if isinstance(cause, InputError):
             return cause
         cause = cause.__context__
-    text = " ".join(FRAME.sub(" ", COLOUR.sub("", boxes)).split())
+    text = " ".join(FRAME.sub(" ", COLOR.sub("", boxes)).split())
     found = re.search(r"(?:Error parsing |argument ')--([\w-]+)", text)
     if not found or found[1] not in given:
         return InputError(text)

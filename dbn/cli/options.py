@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 import yaml
 
-from dbn.config.validation import flag
+from dbn.config.common import ALIASES
+from dbn.config.validation import option_name
 from dbn.errors import InputError
 from dbn.storage.yaml_limits import CHARACTERS, check_plain
 
@@ -67,7 +68,7 @@ def options_of(config_class: type) -> dict[str, Option]:
             options |= options_of(kinds[each.name])
         else:
             required = each.default is MISSING and each.default_factory is MISSING
-            options[flag(each.name)[2:]] = Option(kinds[each.name], required)
+            options[option_name(each.name)[2:]] = Option(kinds[each.name], required)
     return options
 
 
@@ -93,6 +94,8 @@ def _name_of(key: str, options: dict[str, Option]) -> tuple[str, str]:
     """The name that a token stands for, and its proper spelling: ("resume", "--no-resume")."""
     name = key.removeprefix("--").replace("_", "-")
     positive = name.removeprefix("no-")
+    name = name.removesuffix(positive) + ALIASES.get(positive, positive)
+    positive = ALIASES.get(positive, positive)
     if positive != name and positive in options and options[positive].kind is bool:
         return positive, f"--{name}"
     _check_known(name, key, options)
@@ -102,7 +105,7 @@ def _name_of(key: str, options: dict[str, Option]) -> tuple[str, str]:
 def _check_known(name: str, spelt: str, options: dict[str, Option]) -> None:
     if name not in options:
         near = get_close_matches(name.lower(), options, n=1, cutoff=0.5)
-        hint = f"did you mean {flag(near[0])}?" if near else "see --help."
+        hint = f"did you mean {option_name(near[0])}?" if near else "see --help."
         raise InputError(f"unknown option {spelt}: {hint}")
 
 
@@ -117,7 +120,7 @@ def _check_count(name: str, values: Sequence[str], option: Option, where: str = 
         raise InputError(f"--{name} has an empty value{where}.")
 
 
-def read_file(path: Path, options: dict[str, Option], named: str = "--config ") -> Given:
+def read_config_file(path: Path, options: dict[str, Option], named: str = "--config ") -> Given:
     """The options of a YAML file, a key an option; `named` is what stands before its name in an error.
 
     Values are taken as they are written, before YAML makes numbers of them: 1e-2, a string to YAML, is read as
@@ -128,7 +131,7 @@ def read_file(path: Path, options: dict[str, Option], named: str = "--config ") 
         where = f" in {path}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
             raise InputError(f"a key is no option's name{where}: write one option a line, as in `batch_size: 100`.")
-        name = str(key.value).replace("_", "-")
+        name = ALIASES.get(str(key.value), str(key.value)).replace("_", "-")
         _check_known(name, f"{key.value}{where}", options)
         if name in given:
             raise InputError(f"--{name} is given twice{where}.")

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from dbn.config.validation import check_device, settle
+from dbn.config.validation import check_device, normalize_fields
 from dbn.errors import InputError
 
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "adagrad"]
@@ -19,6 +19,9 @@ Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "adagrad"]
 # Learning rates where none is given: optimisers that scale their own steps; SGD on Gaussian visible units, whose
 # gradients grow with the number of correlated columns (0.03 diverges on 3,072 of them).
 ADAPTIVE_RATE, GAUSSIAN_RATE = 0.001, 0.01
+
+ALIASES = {"centred": "centered"}
+"""Earlier names of options, which command lines, files and Python may still use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ class DataConfig:
     """Column of a .csv file that holds the labels."""
 
     def __post_init__(self) -> None:
-        settle(self)
+        normalize_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ class RunConfig:
     """auto, cpu, cuda, cuda:N or mps."""
 
     def __post_init__(self) -> None:
-        settle(self)
+        normalize_fields(self)
         check_device(self.device)
         if self.resume and self.overwrite:
             raise InputError("--resume does not go with --overwrite: one keeps the run, the other replaces it.")

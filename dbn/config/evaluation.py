@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dbn.config.validation import check_device, check_output, check_whole, settle
+from dbn.config.validation import check_device, check_integer, check_output, normalize_fields
 from dbn.errors import InputError
 
 
@@ -40,11 +40,11 @@ class EvaluateConfig:
     """The JSON file to write; left out, result.json in the run's folder."""
 
     def __post_init__(self) -> None:
-        settle(self)
-        check_whole(self, 1, "chains")
-        check_whole(self, 0, "seed")
+        normalize_fields(self)
+        check_integer(self, 1, "chains")
+        check_integer(self, 0, "seed")
         if not isinstance(self.ais, str):
-            check_whole(self, 2, "ais")
+            check_integer(self, 2, "ais")
         check_device(self.device)
         check_output(self.output, self.run, self.data)
         for name, given in (("ais", self.ais), ("chains", self.chains), ("no-reverse", not self.reverse)):

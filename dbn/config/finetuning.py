@@ -9,12 +9,12 @@ from dbn.config.common import ADAPTIVE_RATE, Optimizer, RunConfig
 from dbn.config.schedules import Schedule
 from dbn.config.validation import (
     check_distinct,
+    check_integer,
+    check_not_empty,
     check_number,
-    check_per,
+    check_per_item,
     check_schedule,
-    check_some,
     check_training,
-    check_whole,
 )
 from dbn.errors import InputError
 
@@ -72,11 +72,11 @@ class Finetuning:
         check_training(self)
         check_number(self, "learning_rate", "a number above 0", lambda rate: rate > 0)
         check_number(self, "momentum", "at least 0 and below 1", lambda momentum: 0 <= momentum < 1)
-        check_some(self, "init")
+        check_not_empty(self, "init")
         check_distinct(self, "init", "learning_rate", "signals")
-        check_whole(self, 1, "seeds", "patience", "signals")
-        check_whole(self, 2, "labels", "valid_labels")
-        check_some(self, "layer_rates", "signals")
+        check_integer(self, 1, "seeds", "patience", "signals")
+        check_integer(self, 2, "labels", "valid_labels")
+        check_not_empty(self, "layer_rates", "signals")
         for name in ("layer_rates", "max_norm"):
             check_number(self, name, "a number above 0", lambda value: value > 0)
         for name in ("input_dropout", "hidden_dropout"):
@@ -86,7 +86,7 @@ class Finetuning:
             wanted = "constant, cosine or a factor above 0"
             check_schedule(self, "schedule", wanted, lambda factor: factor > 0, may_end_at_0=True)
         if self.freeze_epochs != "all":
-            check_whole(self, 0, "freeze_epochs")
+            check_integer(self, 0, "freeze_epochs")
 
     def resolved(self) -> dict[str, Any]:
         """The values that stand for those left out."""
@@ -127,10 +127,10 @@ class FinetuneConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_some(self, "hidden")
-        check_whole(self, 1, "hidden")
+        check_not_empty(self, "hidden")
+        check_integer(self, 1, "hidden")
         check_distinct(self, "pretrained")
-        check_per(self, self.training.seeds, "a seed", "pretrained")
+        check_per_item(self, self.training.seeds, "a seed", "pretrained")
         if self.pretrained and self.hidden:
             raise InputError("--hidden does not go with --pretrained, which brings its own sizes.")
         if self.pretrained:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dbn.config.validation import check_device, check_output, check_whole, settle
+from dbn.config.validation import check_device, check_integer, check_output, normalize_fields
 from dbn.errors import InputError
 
 
@@ -30,11 +30,11 @@ class SampleConfig:
     """auto, cpu, cuda, cuda:N or mps."""
 
     def __post_init__(self) -> None:
-        settle(self)
+        normalize_fields(self)
         if self.output.suffix.lower() != ".png":
             raise InputError(f"--output {self.output} must end in .png, as that is what is written.")
-        check_whole(self, 1, "count", "steps")
-        check_whole(self, 0, "seed")
+        check_integer(self, 1, "count", "steps")
+        check_integer(self, 0, "seed")
         check_device(self.device)
 
 
@@ -54,6 +54,6 @@ class PredictConfig:
     """auto, cpu, cuda, cuda:N or mps."""
 
     def __post_init__(self) -> None:
-        settle(self)
+        normalize_fields(self)
         check_device(self.device)
         check_output(self.output, self.data)

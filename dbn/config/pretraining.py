@@ -6,7 +6,14 @@ from typing import Any, Literal, NamedTuple
 
 from dbn.config.common import ADAPTIVE_RATE, GAUSSIAN_RATE, DataConfig, Optimizer, RunConfig
 from dbn.config.schedules import Schedule
-from dbn.config.validation import check_number, check_per, check_schedule, check_some, check_training, check_whole
+from dbn.config.validation import (
+    check_integer,
+    check_not_empty,
+    check_number,
+    check_per_item,
+    check_schedule,
+    check_training,
+)
 from dbn.errors import InputError
 
 
@@ -41,7 +48,7 @@ class Pretraining:
     """pcd and pt: persistent chains (pt: at each temperature); left out, as many as --batch-size."""
     temperatures: int | None = None
     """pt: temperatures from the independent model to the RBM; left out, 10."""
-    centred: bool = False
+    centered: bool = False
     """Take the gradient about the running means of the units, which trains the same model better conditioned."""
     optimizer: Optimizer = "sgd"
     """The torch.optim optimiser."""
@@ -80,10 +87,10 @@ class Pretraining:
 
     def __post_init__(self) -> None:
         check_training(self)
-        check_some(self, "hidden", "gibbs_steps")
-        check_whole(self, 1, "hidden", "measure_every", "picture_every", "chains")
-        check_whole(self, 2, "temperatures")
-        check_whole(self, 0, "warmup_epochs", "likelihood_every")
+        check_not_empty(self, "hidden", "gibbs_steps")
+        check_integer(self, 1, "hidden", "measure_every", "picture_every", "chains")
+        check_integer(self, 2, "temperatures")
+        check_integer(self, 0, "warmup_epochs", "likelihood_every")
         check_schedule(self, "learning_rate", "a number above 0", lambda rate: rate > 0, may_end_at_0=True)
         check_schedule(self, "momentum", "at least 0 and below 1", lambda momentum: 0 <= momentum < 1)
         check_schedule(
@@ -94,7 +101,7 @@ class Pretraining:
         for name in ("sparsity_cost", "max_norm"):
             check_number(self, name, "a number above 0", lambda value: value > 0)
         check_number(self, "average", "between 0 and 1", lambda decay: 0 < decay < 1)
-        check_per(self, len(self.hidden), "a layer", "epochs", "learning_rate", "gibbs_steps")
+        check_per_item(self, len(self.hidden), "a layer", "epochs", "learning_rate", "gibbs_steps")
         self._check_together()
 
     def _check_together(self) -> None:

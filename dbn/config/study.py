@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from dbn.config.common import RunConfig
 from dbn.config.finetuning import Finetuning
-from dbn.config.validation import check_distinct, check_per, check_some, check_whole, settle
+from dbn.config.validation import check_distinct, check_integer, check_not_empty, check_per_item, normalize_fields
 from dbn.errors import InputError
 
 
@@ -30,11 +30,11 @@ class StudyTraining(Finetuning):
     """Epochs after which is measured how far activations and gradients reach; at the start and the end it is always."""
 
     def __post_init__(self) -> None:
-        settle(self)
-        check_some(self, "labels", "valid_labels", "seeds", "epochs", "batch_size")
+        normalize_fields(self)
+        check_not_empty(self, "labels", "valid_labels", "seeds", "epochs", "batch_size")
         check_distinct(self, "labels")
-        check_whole(self, 1, "tuning_seeds")
-        check_per(self, len(self.labels), "for each of --labels", "valid_labels", "seeds", "epochs", "batch_size")
+        check_integer(self, 1, "tuning_seeds")
+        check_per_item(self, len(self.labels), "for each of --labels", "valid_labels", "seeds", "epochs", "batch_size")
         _ = [self.at(labels) for labels in self.labels]  # which checks the rest
 
     def at(self, labels: int | Literal["all"]) -> Finetuning:
@@ -83,8 +83,8 @@ class StudyConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_some(self, "hidden", "depths")
-        check_whole(self, 1, "hidden", "depths", "stacks", "workers", "threads")
+        check_not_empty(self, "hidden", "depths")
+        check_integer(self, 1, "hidden", "depths", "stacks", "workers", "threads")
         check_distinct(self, "depths", "activations", "pretrained")
         arms = self.training.init
         if self.reference is not None and self.reference not in arms:

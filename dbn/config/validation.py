@@ -23,7 +23,7 @@ SHOWN = 80
 """Characters of a path in an error."""
 
 
-def flag(name: str) -> str:
+def option_name(name: str) -> str:
     """The option of a field: `batch_size` is `--batch-size`."""
     return "--" + name.replace("_", "-")
 
@@ -36,7 +36,7 @@ def values_of(config: Any, name: str) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def settle(config: Any) -> None:
+def normalize_fields(config: Any) -> None:
     """Make tuples of the lists and single values in tuple fields; compare words with those that are known.
 
     A path must be one that the system can look for, whether something is there or not.
@@ -45,11 +45,11 @@ def settle(config: Any) -> None:
         value, kinds = getattr(config, name), (kind, *get_args(kind))
         if value is None:
             if NoneType not in kinds:
-                raise InputError(f"{flag(name)} needs a value.")
+                raise InputError(f"{option_name(name)} needs a value.")
         elif any(get_origin(each) is tuple for each in kinds):
             object.__setattr__(config, name, tuple(value) if isinstance(value, list) else values_of(config, name))
         elif get_origin(kind) is Literal and value not in get_args(kind):
-            raise InputError(f"{flag(name)} must be one of {', '.join(get_args(kind))}, not {value!r}.")
+            raise InputError(f"{option_name(name)} must be one of {', '.join(get_args(kind))}, not {value!r}.")
         if name == "dataset" or Path in {*kinds, *(inner for each in kinds for inner in get_args(each))}:
             for path in values_of(config, name):
                 _check_path(name, str(path))
@@ -64,18 +64,18 @@ def _check_path(name: str, path: str) -> None:
     except (OSError, ValueError) as error:
         shown = path if len(path) <= SHOWN else f"{path[:SHOWN]}…"
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{flag(name)} {shown} cannot be looked for ({reason}): name another path.") from error
+        raise InputError(f"{option_name(name)} {shown} cannot be looked for ({reason}): name another path.") from error
 
 
-def check_whole(config: Any, least: int, *names: str) -> None:
+def check_integer(config: Any, least: int, *names: str) -> None:
     """Every value of the fields is a whole number, at least `least`, and no larger than anything can be counted."""
     for name in names:
         for value in values_of(config, name):
             if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-                raise InputError(f"{flag(name)} must be a whole number of at least {least}, not {value!r}.")
+                raise InputError(f"{option_name(name)} must be a whole number of at least {least}, not {value!r}.")
             largest = LARGEST_SEED if name == "seed" else LARGEST
             if int(value) > largest:
-                raise InputError(f"{flag(name)} must be at most {largest:,}, not {value!r}.")
+                raise InputError(f"{option_name(name)} must be at most {largest:,}, not {value!r}.")
 
 
 def check_number(config: Any, name: str, wanted: str, allowed: Callable[[float], bool]) -> None:
@@ -83,14 +83,14 @@ def check_number(config: Any, name: str, wanted: str, allowed: Callable[[float],
     for value in values_of(config, name):
         sound = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
         if not sound or not allowed(value):
-            raise InputError(f"{flag(name)} must be {wanted}, not {value!r}.")
+            raise InputError(f"{option_name(name)} must be {wanted}, not {value!r}.")
         _check_size(name, value)
 
 
 def _check_size(name: str, *values: float) -> None:
     for value in values:
         if abs(value) > LARGEST_NUMBER:
-            raise InputError(f"{flag(name)} must be at most {LARGEST_NUMBER:g}, not {value!r}.")
+            raise InputError(f"{option_name(name)} must be at most {LARGEST_NUMBER:g}, not {value!r}.")
 
 
 def check_schedule(
@@ -102,20 +102,20 @@ def check_schedule(
             schedule = Schedule.read(written)
         except ValueError:
             raise InputError(
-                f"{flag(name)} must be {wanted}, or a schedule such as 0.1:0 or 1,3@10, not {written!r}."
+                f"{option_name(name)} must be {wanted}, or a schedule such as 0.1:0 or 1,3@10, not {written!r}."
             ) from None
         values = [value for _, value in schedule.steps] if may_end_at_0 and schedule.end == 0 else schedule.values
         sound = not isinstance(written, bool) and all(map(math.isfinite, values))
         if not sound or not all(map(allowed, values)):
-            raise InputError(f"{flag(name)} must be {wanted}, not {written!r}.")
+            raise InputError(f"{option_name(name)} must be {wanted}, not {written!r}.")
         _check_size(name, *values)
 
 
-def check_some(config: Any, *names: str) -> None:
+def check_not_empty(config: Any, *names: str) -> None:
     """The fields hold at least one value, if any is given."""
     for name in names:
         if getattr(config, name) == ():
-            raise InputError(f"{flag(name)} needs at least one value.")
+            raise InputError(f"{option_name(name)} needs at least one value.")
 
 
 def check_distinct(config: Any, *names: str) -> None:
@@ -124,23 +124,23 @@ def check_distinct(config: Any, *names: str) -> None:
         values = values_of(config, name)
         for value in values:
             if values.count(value) > 1:
-                raise InputError(f"{flag(name)} names {value} more than once.")
+                raise InputError(f"{option_name(name)} names {value} more than once.")
 
 
-def check_per(config: Any, count: int, whose: str, *names: str) -> None:
+def check_per_item(config: Any, count: int, whose: str, *names: str) -> None:
     """The fields hold one value, or `count`; `whose` says what the values belong to."""
     for name in names:
         found = len(values_of(config, name))
         if found not in (0, 1, count):
-            raise InputError(f"{flag(name)} takes one value or one {whose} ({count}), not {found}.")
+            raise InputError(f"{option_name(name)} takes one value or one {whose} ({count}), not {found}.")
 
 
 def check_training(config: Any) -> None:
     """The rules that pre-training and fine-tuning share."""
-    settle(config)
-    check_some(config, "epochs", "learning_rate", "momentum")
-    check_whole(config, 1, "batch_size", "epochs")
-    check_whole(config, 0, "seed")
+    normalize_fields(config)
+    check_not_empty(config, "epochs", "learning_rate", "momentum")
+    check_integer(config, 1, "batch_size", "epochs")
+    check_integer(config, 0, "seed")
     check_number(config, "weight_decay", "a number of at least 0", lambda decay: decay >= 0)
     if config.momentum is not None and config.optimizer not in ("sgd", "rmsprop"):
         raise InputError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from dbn.data.portable_rng import Draws
-from dbn.data.shapes import SIDE, Pictures, convex_or_not, rectangles
+from dbn.data.shapes import SIDE, LabeledImages, convex_or_not, rectangles
 from dbn.data.table import Table
 from dbn.data.torchvision_datasets import DIGITS, load_named
 from dbn.errors import InputError
@@ -32,7 +32,7 @@ class Made(NamedTuple):
     sizes: tuple[int, int, int]
     """Training, validation and test examples, as published."""
     classes: tuple[str, ...]
-    parts: Callable[[str, int, int, Draws, Path | None], tuple[Pictures, Pictures]]
+    parts: Callable[[str, int, int, Draws, Path | None], tuple[LabeledImages, LabeledImages]]
     """(name, n, n_test, draws, data_dir) -> examples to learn from, and to test on."""
 
 
@@ -46,9 +46,9 @@ def make_named(
     """
     made = MADE[name]
     train, valid, test = sizes or made.sizes
-    learn, held_out = made.parts(name, train + valid, test, Draws(seed, "made data", name), data_dir)
-    rows, test_rows = (part.x.reshape(len(part.x), -1) for part in (learn, held_out))
-    return Table(rows, learn.y, test_rows, held_out.y, made.classes, (1, SIDE, SIDE), valid)
+    learn, load_evaluation_data = made.parts(name, train + valid, test, Draws(seed, "made data", name), data_dir)
+    rows, test_rows = (part.x.reshape(len(part.x), -1) for part in (learn, load_evaluation_data))
+    return Table(rows, learn.y, test_rows, load_evaluation_data.y, made.classes, (1, SIDE, SIDE), valid)
 
 
 def choose(n_first: int, n_second: int, n: int, n_test: int, draws: Draws) -> tuple[NDArray, NDArray]:
@@ -58,13 +58,15 @@ def choose(n_first: int, n_second: int, n: int, n_test: int, draws: Draws) -> tu
     return first[:n], others[draws.order(len(others))[:n_test]]
 
 
-def _from_digits(change: Callable[[NDArray, Draws], NDArray]) -> Callable[..., tuple[Pictures, Pictures]]:
+def _from_digits(change: Callable[[NDArray, Draws], NDArray]) -> Callable[..., tuple[LabeledImages, LabeledImages]]:
     """Training and validation digits from MNIST's training file, test digits from all that is left of both files.
 
     Published are 62,000 digits, of which 50,000 to test on: more than MNIST's own test file holds.
     """
 
-    def parts(name: str, n: int, n_test: int, draws: Draws, data_dir: Path | None) -> tuple[Pictures, Pictures]:
+    def parts(
+        name: str, n: int, n_test: int, draws: Draws, data_dir: Path | None
+    ) -> tuple[LabeledImages, LabeledImages]:
         mnist = load_named("mnist", data_dir)
         if mnist.x_test is None or mnist.y is None or mnist.y_test is None or mnist.image_shape != (1, SIDE, SIDE):
             raise InputError("mnist is not what was published, remove its files to have them fetched again")
@@ -76,7 +78,7 @@ def _from_digits(change: Callable[[NDArray, Draws], NDArray]) -> Callable[..., t
         x = np.concatenate([mnist.x, mnist.x_test]).reshape(-1, SIDE, SIDE)
         y = np.concatenate([mnist.y, mnist.y_test])
         learn, test = choose(len(mnist.x), len(mnist.x_test), n, n_test, draws)
-        return Pictures(change(x[learn], draws), y[learn]), Pictures(change(x[test], draws), y[test])
+        return LabeledImages(change(x[learn], draws), y[learn]), LabeledImages(change(x[test], draws), y[test])
 
     return parts
 
@@ -86,7 +88,7 @@ def rotate(x: NDArray, angles: NDArray) -> NDArray:
 
     Bilinear, in double precision, rounded to bytes.
     """
-    turned = np.empty_like(x)
+    transposed = np.empty_like(x)
     for begin in range(0, len(x), CHUNK):
         some = slice(begin, begin + CHUNK)
         cos, sin = torch.from_numpy(np.cos(angles[some])), torch.from_numpy(np.sin(angles[some]))
@@ -94,8 +96,8 @@ def rotate(x: NDArray, angles: NDArray) -> NDArray:
         turn = torch.stack([cos, -sin, zero, sin, cos, zero], 1).view(-1, 2, 3)
         pictures = torch.from_numpy(x[some]).double().unsqueeze(1)
         grid = F.affine_grid(turn, list(pictures.shape), align_corners=False)
-        turned[some] = F.grid_sample(pictures, grid, align_corners=False).round_().squeeze(1).numpy()
-    return turned
+        transposed[some] = F.grid_sample(pictures, grid, align_corners=False).round_().squeeze(1).numpy()
+    return transposed
 
 
 def _rotated(x: NDArray, draws: Draws) -> NDArray:
@@ -109,8 +111,10 @@ def _on_noise(x: NDArray, draws: Draws) -> NDArray:
     return larger
 
 
-def _from_nothing(draw: Callable[[int, Draws], Pictures]) -> Callable[..., tuple[Pictures, Pictures]]:
-    def parts(name: str, n: int, n_test: int, draws: Draws, data_dir: Path | None) -> tuple[Pictures, Pictures]:
+def _from_nothing(draw: Callable[[int, Draws], LabeledImages]) -> Callable[..., tuple[LabeledImages, LabeledImages]]:
+    def parts(
+        name: str, n: int, n_test: int, draws: Draws, data_dir: Path | None
+    ) -> tuple[LabeledImages, LabeledImages]:
         return draw(n, draws), draw(n_test, draws)
 
     return parts

@@ -25,7 +25,7 @@ LEAST_DIFFERENCE = 3  # of a rectangle's sides
 ROUND = 4096  # candidates at once, where some are refused
 
 
-class Pictures(NamedTuple):
+class LabeledImages(NamedTuple):
     """`x` (n, 28, 28) uint8, `y` (n,) int64."""
 
     x: NDArray
@@ -45,7 +45,7 @@ CONVEX = Family(0.195, 19)
 PIECE = Family(0.07, 10)  # a set that is not convex is the union of 2 to 4
 
 
-def rectangles(n: int, draws: Draws) -> Pictures:
+def rectangles(n: int, draws: Draws) -> LabeledImages:
     """Outlines, one pixel thick, of `n` rectangles that lie anywhere in the picture; 0 is taller, 1 wider.
 
     Height and width are uniform in 1 … 28, drawn again where they differ by less than 3; then the corner is uniform
@@ -59,7 +59,7 @@ def rectangles(n: int, draws: Draws) -> Pictures:
     border = (begins[..., None] == at) | (at == ends[..., None])
     rows, columns = within[:, 0, :, None], within[:, 1, None, :]
     outline = rows & columns & (border[:, 0, :, None] | border[:, 1, None, :])
-    return Pictures(outline * np.uint8(WHITE), (sides[:, 1] > sides[:, 0]).astype(np.int64))
+    return LabeledImages(outline * np.uint8(WHITE), (sides[:, 1] > sides[:, 0]).astype(np.int64))
 
 
 def _unequal(sides: NDArray) -> NDArray:
@@ -67,7 +67,7 @@ def _unequal(sides: NDArray) -> NDArray:
     return unequal
 
 
-def convex_or_not(n: int, draws: Draws) -> Pictures:
+def convex_or_not(n: int, draws: Draws) -> LabeledImages:
     """White sets, half of them convex (class 0) and half not (class 1), in random order.
 
     Convex: the intersection of half-planes, geometric(0.195) in number, of at least 19 pixels. Not convex: the union
@@ -81,7 +81,7 @@ def convex_or_not(n: int, draws: Draws) -> Pictures:
     white = np.empty((n, SIDE, SIDE), bool)
     white[y == 0] = _filled(intersections(int((y == 0).sum()), CONVEX, draws))
     white[y == 1] = _first(int((y == 1).sum()), lambda: _not_convex(draws))
-    return Pictures(white * np.uint8(WHITE), y)
+    return LabeledImages(white * np.uint8(WHITE), y)
 
 
 def _not_convex(draws: Draws) -> NDArray:

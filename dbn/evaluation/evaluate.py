@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
-from dbn.evaluation.examples import HeldOut
-from dbn.evaluation.log_partitions import Estimate, Ratio, log_partitions, log_ratios, some
+from dbn.evaluation.examples import EvaluationData
+from dbn.evaluation.log_partitions import Estimate, Ratio, log_partitions, log_ratios, subsample
 from dbn.likelihood import exact
-from dbn.likelihood.ais import schedule
+from dbn.likelihood.ais import temperature_schedule
 from dbn.likelihood.dbn_bound import layer_bounds
 from dbn.likelihood.layer_ratio import gain
 from dbn.likelihood.pseudo_likelihood import pseudo_likelihood
@@ -39,7 +39,9 @@ class Mean(NamedTuple):
 
 
 @torch.no_grad()
-def assess(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: bool = False) -> dict[str, Any]:
+def evaluate_stack(
+    stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool = False
+) -> dict[str, Any]:
     """All that was measured, as plain data in nats.
 
     log_z and log_z_interval are the top layer's. test_log_likelihood is None for a stack of several layers, which
@@ -55,7 +57,7 @@ def assess(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: bool 
     parts: dict[str, dict[str, Any]] = {}
     gains: list[dict[str, Any]] = []
     for part, x in data.parts.items():
-        rows = some(x) if part == "train" else x
+        rows = subsample(x) if part == "train" else x
         terms = _terms(stack, data, rows, config.seed, part)
         parts[part] = {"rows": len(rows), "layers": [_at(e, term) for e, term in zip(estimates, terms, strict=True)]}
         if part == "test":
@@ -101,20 +103,20 @@ def _warnings(estimates: Sequence[Estimate], ratios: Sequence[Ratio | None], con
 
 
 def _has_exact_values(rbm: RBM) -> bool:
-    sides = [(side.domain(), side.size) for side in (rbm.visible, rbm.hidden)]
-    if all(domain is None for domain, _ in sides):
+    sides = [(side.support(), side.size) for side in (rbm.visible, rbm.hidden)]
+    if all(support is None for support, _ in sides):
         return True  # a Gaussian integral
-    return any(domain is not None and len(domain) ** size <= exact.MOST_STATES for domain, size in sides)
+    return any(support is not None and len(support) ** size <= exact.MOST_STATES for support, size in sides)
 
 
 # What rests on it
 
 
-def _terms(stack: DBN, data: HeldOut, rows: Tensor, seed: int, part: str) -> Tensor:
+def _terms(stack: DBN, data: EvaluationData, rows: Tensor, seed: int, part: str) -> Tensor:
     """The bound of the first 1, 2, … layers plus the log Z of the last of them, of every row, (L, N)."""
     noise = stream(seed, "bound", part, device=rows.device)
     terms = [layer_bounds(stack, data.scaling(x), noise) for x in rows.split(ROWS)]
-    return torch.cat(terms, 1).cpu().double() - data.log_volume(part)
+    return torch.cat(terms, 1).cpu().double() - data.log_abs_det_jacobian(part)
 
 
 def _mean(values: Tensor) -> Mean:
@@ -165,12 +167,12 @@ def _figure(found: Mean, log_z: float, most: float, least: float) -> dict[str, A
     }
 
 
-def _pseudo_likelihood(stack: DBN, data: HeldOut, *, progress: bool) -> dict[str, Any] | None:
+def _pseudo_likelihood(stack: DBN, data: EvaluationData, *, progress: bool) -> dict[str, Any] | None:
     """Of the lowest RBM on the test part, or as many rows of it as `FLIPS` affords; None for continuous units."""
     rbm = stack.layers[0]
-    if rbm.visible.domain() is None:
+    if rbm.visible.support() is None:
         return None
-    rows = some(data.parts["test"], max(1, int(FLIPS / rbm.weight.numel())))
+    rows = subsample(data.parts["test"], max(1, int(FLIPS / rbm.weight.numel())))
     values = []
     with progress_bar(len(rows), "pseudo-likelihood", shown=progress) as bar:
         for x in rows.split(ROWS):
@@ -187,7 +189,7 @@ def _method(config: EvaluateConfig) -> dict[str, Any]:
         "method": "ais",
         "chains": resolved["chains"],
         "schedule": resolved["ais"],
-        "temperatures": len(schedule(resolved["ais"])),
+        "temperatures": len(temperature_schedule(resolved["ais"])),
     }
 
 

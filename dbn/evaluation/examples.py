@@ -23,14 +23,14 @@ from dbn.evaluation.external_rbm import read_arrays
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling, as_float
 from dbn.models.units.base import Units
-from dbn.pretraining.layer_data import CHUNK
+from dbn.pretraining.layer_data import ROWS_AT_ONCE
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
 from dbn.runs.training_data import splits_of
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
+class EvaluationData:
     """What is scored: rows as they are stored, and what brings them to the visible units."""
 
     parts: dict[str, Tensor]
@@ -45,11 +45,11 @@ class HeldOut:
         """(N, V): the rows whose means the independent base model takes."""
         return self.parts.get("train", self.parts["test"])
 
-    def log_volume(self, part: str) -> float:
-        """See `Scaling.log_volume`."""
-        return self.scaling.log_volume(self.parts[part])
+    def log_abs_det_jacobian(self, part: str) -> float:
+        """See `Scaling.log_abs_det_jacobian`."""
+        return self.scaling.log_abs_det_jacobian(self.parts[part])
 
-    def to(self, device: torch.device) -> "HeldOut":
+    def to(self, device: torch.device) -> "EvaluationData":
         """The same on `device`."""
         moved = {part: x.to(device) for part, x in self.parts.items()}
         return replace(self, parts=moved, scaling=self.scaling.to(device))
@@ -64,7 +64,7 @@ class _Source(NamedTuple):
     note: str = ""
 
 
-def held_out(stack: DBN, config: EvaluateConfig) -> HeldOut:
+def load_evaluation_data(stack: DBN, config: EvaluateConfig) -> EvaluationData:
     """What a configuration asks to be scored, on the CPU.
 
     The test part is that of --data, or else of the data set. The training part, whose means the base takes, is that
@@ -82,15 +82,15 @@ def held_out(stack: DBN, config: EvaluateConfig) -> HeldOut:
                 f"{source.name} has {width} values an example, but the model has {visible.size} visible units: name "
                 "the data it was trained on, or others like them"
             )
-    domain = visible.domain()
-    if domain is not None:
+    support = visible.support()
+    if support is not None:
         how = _how(config, before)
         sources, scaling = [_discrete(source, visible, how) for source in sources], Scaling(1.0)
     elif config.binarize:
         raise InputError(f"--binarize {config.binarize} does not go with {visible.kind} visible units: leave it out")
     scored, trained = sources[0], sources[-1]
     parts = {"test": scored.parts["test"]} | {part: x for part, x in trained.parts.items() if part != "test"}
-    return HeldOut(parts, scaling, (*_origin(scored, trained), *_units(parts, scaling)))
+    return EvaluationData(parts, scaling, (*_origin(scored, trained), *_units(parts, scaling)))
 
 
 def _origin(scored: _Source, trained: _Source) -> list[str]:
@@ -191,17 +191,17 @@ def _how(config: EvaluateConfig, before: dict[str, Any]) -> _How:
 
 def _discrete(source: _Source, units: Units, how: _How) -> _Source:
     """The source with values that the units take alone; InputError where others stand and nothing says what to do."""
-    domain = units.domain()
-    assert domain is not None
+    support = units.support()
+    assert support is not None
     for part, x in source.parts.items():
         least, greatest = (float(as_float(end, source.divisor)) for end in x.aminmax())
-        if least < domain.min() or greatest > domain.max():
+        if least < support.min() or greatest > support.max():
             raise InputError(
                 f"{source.name}: {part} values go from {least:g} to {greatest:g}, but the visible units take "
-                f"{_listed(domain)}: bring them there, or save bytes as uint8 in .npz or .npy, which are divided by 255"
+                f"{_listed(support)}: bring them there, or save bytes as uint8 in .npz or .npy, to be divided by 255"
             )
-    binary = domain.tolist() == [0.0, 1.0]
-    if all(units.takes(rows) for x in source.parts.values() for rows in _chunks(x, source.divisor)):
+    binary = support.tolist() == [0.0, 1.0]
+    if all(units.in_support(rows) for x in source.parts.values() for rows in _chunks(x, source.divisor)):
         kept = torch.uint8 if binary else torch.float32
         ready = {
             part: torch.cat([rows.to(kept) for rows in _chunks(x, source.divisor)]) for part, x in source.parts.items()
@@ -210,7 +210,7 @@ def _discrete(source: _Source, units: Units, how: _How) -> _Source:
     if how.binarize is None or not binary:
         advice = "say how to make them 0 or 1, --binarize threshold, sample or fixed" if binary else "round them"
         raise InputError(
-            f"{source.name} holds values other than {_listed(domain)}, and −F of those is no log-probability: {advice}"
+            f"{source.name} holds values other than {_listed(support)}, and −F of those is no log-probability: {advice}"
         )
     drawn = {}
     for part, x in source.parts.items():
@@ -223,8 +223,8 @@ def _discrete(source: _Source, units: Units, how: _How) -> _Source:
 
 
 def _chunks(x: Tensor, divisor: float) -> Iterator[Tensor]:
-    return (as_float(rows, divisor) for rows in x.split(CHUNK))
+    return (as_float(rows, divisor) for rows in x.split(ROWS_AT_ONCE))
 
 
-def _listed(domain: Tensor) -> str:
-    return ", ".join(f"{value:g}" for value in domain.tolist())
+def _listed(support: Tensor) -> str:
+    return ", ".join(f"{value:g}" for value in support.tolist())

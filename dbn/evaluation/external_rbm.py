@@ -19,7 +19,7 @@ from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.runs.weights import load
 from dbn.storage import npz as arrays
-from dbn.storage.files import read_whole
+from dbn.storage.files import read_file
 from dbn.storage.npz import HoldsObjects
 
 KEYS = ("weight", "visible_bias", "hidden_bias")
@@ -94,7 +94,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray]:
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise InputError(f"{path}: a file of named arrays ends in {' or '.join(READERS)}, so save it as one of these")
-    data = read_whole(path)
+    data = read_file(path)
     try:
         return READERS[suffix](data, names)
     except HoldsObjects as error:

@@ -11,15 +11,25 @@ import torch
 from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
-from dbn.evaluation.examples import HeldOut
+from dbn.evaluation.examples import EvaluationData
 from dbn.likelihood import exact
-from dbn.likelihood.ais import Bracket, LogZ, Progress, ais, bracket, doubts, reverse_ais, schedule, summarise
+from dbn.likelihood.ais import (
+    Bracket,
+    LogZ,
+    Progress,
+    ais,
+    bracket,
+    ess_warnings,
+    estimate_log_z,
+    reverse_ais,
+    temperature_schedule,
+)
 from dbn.likelihood.layer_ratio import can_bridge, layer_ratio
-from dbn.models.annealing import Path, independent
+from dbn.models.annealing import Path, independent_base
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.pretraining.layer_data import LayerData
-from dbn.rng import always_the_same, permutation, stream
+from dbn.rng import fixed_subset, permutation, stream
 from dbn.sampling.chains import autocorrelation
 from dbn.training.loop import progress_bar
 
@@ -57,19 +67,19 @@ class Ratio(NamedTuple):
     warnings: list[str]
 
 
-def log_partitions(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: bool) -> list[Estimate]:
+def log_partitions(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool) -> list[Estimate]:
     """log Z of every layer, each with the stack below it for its data."""
     if config.exact:
         values = [exact.log_partition(rbm) for rbm in stack.layers]
         return [Estimate(value, (value, value), None, {}, []) for value in values]
-    betas = schedule(config.resolved()["ais"])
+    betas = temperature_schedule(config.resolved()["ais"])
     steps = len(stack.layers) * (3 if config.reverse else 1) * (len(betas) - 1)
     with progress_bar(steps, "annealing", shown=progress) as bar:
         return [_annealed(stack, layer, data, betas, config, bar.update) for layer in range(len(stack.layers))]
 
 
 def _annealed(
-    stack: DBN, layer: int, data: HeldOut, betas: Tensor, config: EvaluateConfig, progress: Progress
+    stack: DBN, layer: int, data: EvaluationData, betas: Tensor, config: EvaluateConfig, progress: Progress
 ) -> Estimate:
     """AIS of layer 0, 1, …, and reverse AIS from its data and from where AIS ended, neither of them exact samples."""
     rbm = stack.layers[layer]
@@ -78,12 +88,12 @@ def _annealed(
         return stream(config.seed, purpose, layer, device=rbm.weight.device)
 
     inputs = _inputs(stack, layer, data, noise("what AIS is based on"))
-    path = Path(independent(rbm, *inputs.moments(), len(inputs)), rbm)
+    path = Path(independent_base(rbm, *inputs.moments(), len(inputs)), rbm)
     chains = config.resolved()["chains"]
     forward = ais(path, betas, chains, noise("AIS"), progress)
-    found = summarise(forward)
+    found = estimate_log_z(forward)
     log_z, *interval, size = found
-    reverse, warnings = {}, doubts("forward", forward, found)
+    reverse, warnings = {}, ess_warnings("forward", forward, found)
     if config.reverse:
         drawn = permutation(len(inputs), stream(config.seed, "where reverse AIS starts", layer))[:chains]
         starts = {"data": inputs.batch(drawn.to(rbm.weight.device)), "end points": forward.states}
@@ -94,7 +104,7 @@ def _annealed(
     return Estimate(log_z, (interval[0], interval[1]), size, reverse, list(dict.fromkeys(warnings)))
 
 
-def log_ratios(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: bool) -> list[Ratio | None]:
+def log_ratios(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool) -> list[Ratio | None]:
     """log Z_{l+1}/Z_l of every two neighbours, in nats, by annealing from the one to the other.
 
     Chains begin at draws of q(h_l | x) for training rows, then take Gibbs steps of the lower and of the upper RBM, a
@@ -104,7 +114,7 @@ def log_ratios(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: b
     pairs = list(pairwise(stack.layers))
     if config.exact or not config.reverse:
         return [None] * len(pairs)
-    temperatures = len(schedule(config.resolved()["ais"]))
+    temperatures = len(temperature_schedule(config.resolved()["ais"]))
     count, gibbs_steps = max(2, temperatures // PART_OF_TEMPERATURES), temperatures // PART_OF_STEPS
     betas = torch.linspace(0, 1, count, dtype=torch.float64)
     steps = 2 * (gibbs_steps + count - 1) * sum(can_bridge(*pair) for pair in pairs)
@@ -118,7 +128,7 @@ def log_ratios(stack: DBN, data: HeldOut, config: EvaluateConfig, *, progress: b
 def _ratio(
     stack: DBN,
     layer: int,
-    data: HeldOut,
+    data: EvaluationData,
     betas: Tensor,
     gibbs_steps: int,
     config: EvaluateConfig,
@@ -130,7 +140,10 @@ def _ratio(
     inputs = _inputs(stack, layer, data, noise)
     chains = TIMES_CHAINS * config.resolved()["chains"]
     h = inputs.batch(torch.randint(len(inputs), (chains,), generator=noise, device=noise.device))
-    starts = _settled(lower.turned(), h, gibbs_steps, noise, progress), _settled(upper, h, gibbs_steps, noise, progress)
+    starts = (
+        _settled(lower.transposed(), h, gibbs_steps, noise, progress),
+        _settled(upper, h, gibbs_steps, noise, progress),
+    )
     both = layer_ratio(lower, upper, betas, starts, noise, progress)
     left = float(autocorrelation(starts[0], h)), float(autocorrelation(starts[1], h))
     warnings = list(both.warnings)
@@ -151,15 +164,15 @@ def _settled(rbm: RBM, v: Tensor, steps: int, generator: torch.Generator, progre
     return v
 
 
-def _inputs(stack: DBN, layer: int, data: HeldOut, noise: torch.Generator) -> LayerData:
+def _inputs(stack: DBN, layer: int, data: EvaluationData, noise: torch.Generator) -> LayerData:
     """What the layers below layer 0, 1, … make of training rows, some of them above the first layer."""
-    rows = data.base if layer == 0 else some(data.base)
+    rows = data.base if layer == 0 else subsample(data.base)
     inputs = LayerData(rows, data.scaling, stack.layers[:layer], features="sample", noise=lambda _: noise)
     inputs.prepare(1)
     return inputs
 
 
-def some(x: Tensor, most: int | None = None) -> Tensor:
+def subsample(x: Tensor, most: int | None = None) -> Tensor:
     """At most so many rows, `SOME` where nothing is said, at random but always the same."""
     most = SOME if most is None else most
-    return x if len(x) <= most else x[always_the_same(len(x), most).to(x.device)]
+    return x if len(x) <= most else x[fixed_subset(len(x), most).to(x.device)]

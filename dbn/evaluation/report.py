@@ -6,8 +6,8 @@ from typing import Any
 from dbn.text_tables import Line, columns
 
 
-def report(found: dict[str, Any]) -> str:
-    """Tables of what `assess` found, and its warnings."""
+def evaluation_text(found: dict[str, Any]) -> str:
+    """Tables of what `evaluate_stack` found, and its warnings."""
     sizes = " – ".join(f"{units['size']:,} {units['kind']}" for units in found["units"])
     how = "exact"
     if found["method"] == "ais":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dbn.models.mlp import linear_layers
-from dbn.rng import bits_below
+from dbn.rng import bernoulli_
 
 
 @final
@@ -35,7 +35,7 @@ class SeededDropout(nn.Module):
             return x
         keep = 1 - self.rate
         # Drawn in float32 whatever x is: bfloat16 would round the probability.
-        mask = bits_below(torch.full(x.shape, keep, device=x.device), self.generator)
+        mask = bernoulli_(torch.full(x.shape, keep, device=x.device), self.generator)
         return x * mask.div_(keep).to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -15,13 +15,13 @@ from dbn.errors import InputError
 from dbn.initializers.arms import Arm, parse_arm
 from dbn.initializers.schemes import Initializer
 from dbn.models.dbn import DBN
-from dbn.models.mlp import initialise_normalising, initialise_output, linear_layers, unfilled_mlp
+from dbn.models.mlp import initialize_normalizing, initialize_output, linear_layers, meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.rng import permutation, stream
 from dbn.runs.training_data import splits_of
 from dbn.runs.weights import load
-from dbn.training import distributed as ranks
-from dbn.training.device import pick_device, pick_precision
+from dbn.training import distributed
+from dbn.training.device import matmul_dtype, pick_device
 
 STARTING_EXAMPLES = 1000
 """Enough for the variance of a layer's outputs within a few per cent."""
@@ -66,9 +66,9 @@ class Problem:
             raise InputError(
                 f"--valid-labels {self.valid_labels} is more than the {len(self.splits.valid)} validation examples"
             )
-        pick_precision(self.config.precision, self.device)
-        ranks.check_shares("batch-size", self.config.batch_size)
-        self.labelled(self.config.seed)  # whether the classes have enough examples is the same for every seed
+        matmul_dtype(self.config.precision, self.device)
+        distributed.check_shares("batch-size", self.config.batch_size)
+        self.labeled(self.config.seed)  # whether the classes have enough examples is the same for every seed
         self._check_arms()
 
     def _check_arms(self) -> None:
@@ -77,14 +77,14 @@ class Problem:
             alike = [each.name for each in arms if each.meaning == arm.meaning]
             if len(alike) > 1:
                 raise InputError(f"--init names {arm.name} more than once, as {' and '.join(alike)}: keep one")
-            if self.initializer(arm, self.config.seed).normalise:
+            if self.initializer(arm, self.config.seed).normalize:
                 self._check_last_batch(arm)
 
     def _check_last_batch(self, arm: Arm) -> None:
-        if ranks.size() > 1:
+        if distributed.size() > 1:
             # torch's SyncBatchNorm needs GPUs, and statistics of shares would make it another arm.
             raise InputError(
-                f"--init {arm.name} normalises whole batches, which {ranks.size()} processes share: start one"
+                f"--init {arm.name} normalises whole batches, which {distributed.size()} processes share: start one"
             )
         batch = self.config.batch_size
         for n in (self.labels, self.labels + self.valid_labels)[: 1 + self.config.refit]:
@@ -94,7 +94,7 @@ class Problem:
                     f"{batch} end in one: choose another --batch-size"
                 )
 
-    def check_starts(self) -> None:
+    def check_initializers(self) -> None:
         """InputError for a start that the training data do not allow: for before anything is written."""
         for arm in map(parse_arm, self.config.init):
             if self.initializer(arm, self.config.seed).from_data:
@@ -139,12 +139,12 @@ class Problem:
         return {
             "sizes": [self.splits.train.x.shape[1], *self.hidden, self.splits.n_classes],
             "activation": arm.activation,
-            "normalise": self.initializer(arm, self.config.seed).normalise,
+            "normalise": self.initializer(arm, self.config.seed).normalize,
             "classes": list(self.splits.classes),
             **self.scaling.description(),
         }
 
-    def labelled(self, seed: int) -> tuple[Examples, Examples]:
+    def labeled(self, seed: int) -> tuple[Examples, Examples]:
         """The labelled training and validation examples that belong to a seed, alike for every arm."""
         parts = (
             ("labels", "--labels", self.splits.train, self.labels),
@@ -171,23 +171,23 @@ class Problem:
         """
         initializer = self.initializer(arm, seed)
         # Built without memory, since every number is set below, and torch's global random state stays.
-        network = unfilled_mlp(self.description(arm)).to_empty(device=self.device)
-        initialise_normalising(network)
+        network = meta_mlp(self.description(arm)).to_empty(device=self.device)
+        initialize_normalizing(network)
         *hidden, output = linear_layers(network)
-        initialise_output(output, stream(seed, "output layer"))
+        initialize_output(output, stream(seed, "output layer"))
         layers = [*hidden, output] if initializer.every_layer else hidden
         initializer.fill(layers, arm.activation, stream(seed, "start"), self._inputs(seed))
         return network
 
-    def filled(self, arm: Arm, weights: Mapping[str, Tensor]) -> nn.Sequential:
+    def network_with(self, arm: Arm, weights: Mapping[str, Tensor]) -> nn.Sequential:
         """The network of an arm with these weights."""
-        network = unfilled_mlp(self.description(arm)).to_empty(device=self.device)
+        network = meta_mlp(self.description(arm)).to_empty(device=self.device)
         network.load_state_dict(weights)
         return network
 
     def probe(self, seed: int) -> tuple[Tensor, Tensor]:
         """Labelled training examples to measure signals at, alike for every arm: scaled, (≤ 500, V), and classes."""
-        examples, _ = self.labelled(seed)
+        examples, _ = self.labeled(seed)
         rows = permutation(len(examples), stream(seed, "signals"))[:SIGNAL_EXAMPLES].to(self.device)
         return self.scaling(examples.x[rows]), labels_of(examples)[rows]
 
@@ -215,7 +215,7 @@ def load_problem(config: FinetuneConfig) -> Problem:
     """The data set and the stacks that a configuration names, on its device.
 
     Without a data set of its own it takes the one that the stacks were pre-trained on. InputError as for
-    `load_splits`, `load`, `Problem` and `check_starts`.
+    `load_splits`, `load`, `Problem` and `check_initializers`.
     """
     device = pick_device(config.device)
     stacks = tuple(load(path).requires_grad_(False).to(device) for path in config.pretrained)
@@ -232,5 +232,5 @@ def load_problem(config: FinetuneConfig) -> Problem:
     scaling = stacks[0].scaling if stacks else Scaling(splits.divisor).to(device)
     hidden = tuple(stacks[0].sizes[1:]) if stacks else config.hidden or ()
     problem = Problem(splits, scaling, hidden, stacks, config.training)
-    problem.check_starts()
+    problem.check_initializers()
     return problem

@@ -5,9 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.results import Chosen, Outcome
+from dbn.finetuning.results import FitResult, TunedArm
 from dbn.finetuning.signal_propagation import LayerSignal, record, trace
-from dbn.finetuning.trainer import Fit
+from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import Arm
 from dbn.runs.tensorboard import EventLog
 
@@ -15,7 +15,7 @@ NOT_OF_A_FIT = ("init", "seeds", "signals")
 """Options that say which fits there are and what is measured, and nothing of one."""
 
 
-Moments = dict[str, list[dict[str, float]]]
+SignalsByTime = dict[str, list[dict[str, float]]]
 """Signals of a fit by moment ("start", the epochs that were asked for, "end") and layer: fields of `LayerSignal`."""
 
 
@@ -26,12 +26,12 @@ def tag_prefix(learning_rate: float, stage: str, *, several: bool) -> str:
     return f"learning-rate-{learning_rate}" if several else "finetune"
 
 
-def go_back(folder: Path, prefix: str, epoch: int) -> None:
+def rewind_events(folder: Path, prefix: str, epoch: int) -> None:
     """Forget what comes again when a fit goes on from that epoch."""
     EventLog.keep(folder, lambda tag, step: not tag.startswith(f"{prefix}/") or step <= epoch)
 
 
-def show_epoch(events: EventLog, prefix: str, fit: Fit) -> None:
+def log_epoch(events: EventLog, prefix: str, fit: Trainer) -> None:
     """The epoch that the fit has just done; its signals, if they are asked for, are measured now."""
     events.scalars(_shown(fit.history[-1]), prefix=prefix, step=fit.epoch)
     if fit.epoch in (fit.problem.config.signals or ()):
@@ -40,7 +40,9 @@ def show_epoch(events: EventLog, prefix: str, fit: Fit) -> None:
     events.flush()
 
 
-def conclude(folder: Path, problem: Problem, chosen: Chosen, seed: int, test_error: float, *, several: bool) -> Moments:
+def finalize_events(
+    folder: Path, problem: Problem, chosen: TunedArm, seed: int, test_error: float, *, several: bool
+) -> SignalsByTime:
     """The chosen fit under the names that all arms share, its row among the hyper-parameters, and its signals.
 
     Signals are empty unless they are asked for; of other learning rates they are forgotten.
@@ -69,17 +71,17 @@ def conclude(folder: Path, problem: Problem, chosen: Chosen, seed: int, test_err
     return signals
 
 
-def _at_ends(folder: Path, problem: Problem, arm: Arm, seed: int, final: Outcome) -> Moments:
+def _at_ends(folder: Path, problem: Problem, arm: Arm, seed: int, final: FitResult) -> SignalsByTime:
     x, y = problem.probe(seed)
     with EventLog(folder) as events:
         start = record(events, trace(problem.network(arm, seed), x, y), 0)
-        end = record(events, trace(problem.filled(arm, final.weights), x, y), final.best_epoch)
+        end = record(events, trace(problem.network_with(arm, final.weights), x, y), final.best_epoch)
     between = {str(epoch): [LayerSignal(*each) for each in layers] for epoch, layers in sorted(final.signals.items())}
     moments = {"start": start, **between, "end": end}
     return {moment: [each._asdict() for each in layers] for moment, layers in moments.items()}
 
 
-def _show_hparams(events: EventLog, problem: Problem, chosen: Chosen, seed: int, test_error: float) -> None:
+def _show_hparams(events: EventLog, problem: Problem, chosen: TunedArm, seed: int, test_error: float) -> None:
     config = problem.config
     options = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in NOT_OF_A_FIT}
     events.hparams(

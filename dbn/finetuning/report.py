@@ -7,15 +7,15 @@ from typing import Any
 from dbn.errors import InputError
 from dbn.finetuning.comparison import RESULT, has_classifier
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.results import Chosen
+from dbn.finetuning.results import TunedArm
 from dbn.runs.folder import RunFolder
 from dbn.statistics import mean_interval, paired_t_test
-from dbn.storage.files import damaged
+from dbn.storage.files import corrupt_file
 
 SIGNIFICANT = 0.05
 
 
-def result(problem: Problem, chosen: Sequence[Chosen], test_errors: Mapping[str, list[float]]) -> dict[str, Any]:
+def result(problem: Problem, chosen: Sequence[TunedArm], test_errors: Mapping[str, list[float]]) -> dict[str, Any]:
     """All that was found, as plain data. Errors in %, intervals in points, seconds of training alone."""
     arms = {}
     for each in chosen:
@@ -55,15 +55,15 @@ def finished(run: RunFolder) -> str | None:
         return None
     try:
         found = run.read_json(RESULT)
-        text = report(found)
+        text = comparison_text(found)
         return text if all(has_classifier(run, arm) for arm in found["arms"]) else None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        raise damaged(file, "it is not that of a comparison") from error
+        raise corrupt_file(file, "it is not that of a comparison") from error
 
 
-def report(found: Mapping[str, Any]) -> str:
+def comparison_text(found: Mapping[str, Any]) -> str:
     """Heading, table and sentence."""
     return f"{heading(found)}\n\n{table(found)}\n\n{sentence(found)}"
 

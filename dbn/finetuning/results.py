@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from dbn.finetuning.signal_propagation import LayerSignal
 from dbn.initializers.arms import Arm
-from dbn.storage.tensors import check_form
+from dbn.storage.tensors import check_structure
 
 Signals = dict[int, list[list[float]]]
 """By epoch and layer, the output layer last: the fields of `LayerSignal`."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FitResult:
     """What remains of a finished fit."""
 
     weights: dict[str, Tensor]
@@ -38,18 +38,18 @@ class Outcome:
         return self.history[self.best_epoch - 1]["valid_error"]
 
 
-class Chosen(NamedTuple):
+class TunedArm(NamedTuple):
     """An arm under the learning rate it keeps."""
 
     arm: Arm
     learning_rate: float
-    tuned: list[Outcome]
+    tuned: list[FitResult]
     """By seed: fits that were validated."""
-    final: list[Outcome]
+    final: list[FitResult]
     """By seed: fits that are tested; the same ones unless they were trained anew on all labels."""
 
 
-def check_outcome(
+def check_fit_result(
     network: nn.Module,
     weights: dict[str, Tensor],
     best_epoch: int,
@@ -59,9 +59,9 @@ def check_outcome(
 ) -> None:
     """ValueError unless these can be what `network` came to in so many epochs."""
     if weights or best_epoch:
-        check_form(weights, network.state_dict(), "the weights")
+        check_structure(weights, network.state_dict(), "the weights")
     layers = sum(isinstance(module, nn.Linear) for module in network.modules())
-    check_form(signals, dict.fromkeys(signals, [[0.0] * len(LayerSignal._fields)] * layers), "the signals")
+    check_structure(signals, dict.fromkeys(signals, [[0.0] * len(LayerSignal._fields)] * layers), "the signals")
     if not all(type(epoch) is int and 1 <= epoch <= epochs for epoch in signals):
         raise ValueError(f"the signals are not of these {epochs} epochs")
     if type(history) is not list or len(history) != epochs or not 0 <= best_epoch <= epochs:

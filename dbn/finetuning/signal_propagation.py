@@ -164,11 +164,11 @@ def _singular_values(jacobian: Tensor) -> Tensor:
 
 def measure(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES) -> list[LayerSignal]:
     """The layers in numbers, the output layer last; arguments and errors as `trace`."""
-    return summarise(trace(network, x, y, examples))
+    return summarize(trace(network, x, y, examples))
 
 
 @torch.no_grad()
-def summarise(traced: Sequence[LayerTrace]) -> list[LayerSignal]:
+def summarize(traced: Sequence[LayerTrace]) -> list[LayerSignal]:
     """The numbers of each layer, brought to the host in one transfer; inf or NaN where a network has exploded."""
     values = [
         torch.stack(
@@ -203,7 +203,7 @@ def record(events: EventLog, traced: Sequence[LayerTrace], step: int, prefix: st
 
     What is not finite is a mark in the curve. It has no histogram, nor have values that reach `LAST_BIN`.
     """
-    found = summarise(traced)
+    found = summarize(traced)
     for number, (layer, signal) in enumerate(zip(traced, found, strict=True), start=1):
         under = f"{prefix}/layer{number}"
         events.scalars(signal._asdict(), prefix=under, step=step)

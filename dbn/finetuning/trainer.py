@@ -19,19 +19,19 @@ from dbn.data.splits import Examples, labels_of
 from dbn.finetuning.dropout import with_dropout
 from dbn.finetuning.metrics import predict, share_wrong
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.results import Outcome, Signals, check_outcome
+from dbn.finetuning.results import FitResult, Signals, check_fit_result
 from dbn.initializers.arms import Arm
 from dbn.models.matmul import LinearByProduct
 from dbn.models.mlp import linear_layers
 from dbn.rng import stream_seed
-from dbn.storage.tensors import check_form
-from dbn.training import distributed as ranks
+from dbn.storage.tensors import check_structure
+from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
-from dbn.training.device import pick_precision, synchronise, tf32_products
+from dbn.training.device import matmul_dtype, synchronize, tf32_products
 from dbn.training.loop import batch_length, run_epochs, shuffled_batches
 from dbn.training.optimizers import make_optimizer, restore_optimizer
 
-CHUNK = 2000
+ROWS_AT_ONCE = 2000
 """Examples at once, where the statistics of an averaged network are taken."""
 
 
@@ -45,7 +45,7 @@ def parameters_by_layer(network: nn.Sequential) -> list[list[nn.Parameter]]:
     return layers
 
 
-class Fit:
+class Trainer:
     """One network trained: an arm, a learning rate, a seed. Under several ranks each takes its share of every batch.
 
     The weights kept are those of the epoch with the least validation error (ties: the least validation loss).
@@ -58,14 +58,14 @@ class Fit:
     ) -> None:
         self.problem, self.arm, self.learning_rate, self.seed = problem, arm, learning_rate, seed
         config = problem.config
-        train, valid = problem.labelled(seed)
+        train, valid = problem.labeled(seed)
         self.valid: Examples | None = valid
         if refit_epochs is not None:
             train, self.valid = _together(train, valid), None
         self.train_set = train
         self.last_epoch = config.epochs if refit_epochs is None else refit_epochs
         self.network = problem.network(arm, seed)
-        self.precision = pick_precision(config.precision, problem.device)
+        self.precision = matmul_dtype(config.precision, problem.device)
         self.noise = torch.Generator(problem.device)
         self.learner = with_dropout(self.network, config.input_dropout, config.hidden_dropout, self.noise)
         """The network as it is trained."""
@@ -133,7 +133,7 @@ class Fit:
         if self.position == 0:
             self.loss = torch.zeros((), device=self.problem.device)
         self.learner.train()
-        self.shared = ranks.averaging(self.learner)
+        self.shared = distributed.averaging(self.learner)
         return shuffled_batches(
             len(self.train_set),
             self.problem.config.batch_size,
@@ -148,12 +148,12 @@ class Fit:
         self.position = number + 1
         self.after_step()
 
-    @ranks.naming_lost_ranks()
+    @distributed.naming_lost_ranks()
     def _step(self, indices: Tensor, epoch: int, number: int) -> None:
         factor = self.problem.config.rate_factor(epoch - 1 + number / self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
             group["lr"] = rate * factor
-        self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, ranks.rank()))
+        self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, distributed.rank()))
         x, y = self.train_set.x[indices], labels_of(self.train_set)[indices]
         examples = len(self.train_set)
         n = batch_length(number, examples, self.problem.config.batch_size)
@@ -161,14 +161,14 @@ class Fit:
             with self._products():
                 logits = self.shared(self.problem.scaling(x))
             # Not the mean over this rank's share: shares differ in size, and may be empty.
-            loss = F.cross_entropy(logits.float(), y, reduction="sum") / (n / ranks.size())
+            loss = F.cross_entropy(logits.float(), y, reduction="sum") / (n / distributed.size())
             self.optimizer.zero_grad()
             loss.backward()
         self.optimizer.step()
         self._bound_norms()
         if self.averaged:
             self.averaged.update(self.network)
-        self.loss += loss.detach() * (n / examples / ranks.size())
+        self.loss += loss.detach() * (n / examples / distributed.size())
 
     def _products(self) -> AbstractContextManager:
         """Faster or less precise products in the forward pass, and so in the backward pass."""
@@ -192,34 +192,34 @@ class Fit:
         begin = time.perf_counter()
         self.epoch, self.position = epoch, 0
         if self.averaged:  # batch normalisation has met the last weights alone, and knows little of their average
-            parts = self.train_set.x.tensor_split(-(-len(self.train_set) // CHUNK))
+            parts = self.train_set.x.tensor_split(-(-len(self.train_set) // ROWS_AT_ONCE))
             update_bn(map(self.problem.scaling, parts), self.kept)
         self.kept.eval()
-        ranks.add_up(self.loss)
+        distributed.all_reduce_sum(self.loss)
         record = {"epoch": epoch, "train_loss": self.loss.item()}
-        if self.valid is not None and ranks.is_first():
+        if self.valid is not None and distributed.is_main():
             logits = predict(self.kept, self.problem.scaling, self.valid.x)
             y = labels_of(self.valid)
             record["valid_error"] = share_wrong(logits, y)
             record["valid_loss"] = F.cross_entropy(logits, y).item()
-        record = ranks.from_first(record)  # all stop together
+        record = distributed.broadcast_state(record)  # all stop together
         self.diverged = not math.isfinite(record["train_loss"])
         if self.valid is None or self.best_epoch == 0 or _score(record) < _score(self.history[self.best_epoch - 1]):
             self.best_epoch = epoch
             self.best_weights = copy.deepcopy(self.kept.state_dict())
-        synchronise(self.problem.device)
+        synchronize(self.problem.device)
         record |= {"seconds": seconds, "measuring_seconds": time.perf_counter() - begin}
         self.history.append(record)
         return False
 
-    def outcome(self) -> Outcome:
+    def result(self) -> FitResult:
         """What remains when all is done."""
-        return Outcome(self.best_weights, self.best_epoch, self.history, self.diverged, self.signals)
+        return FitResult(self.best_weights, self.best_epoch, self.history, self.diverged, self.signals)
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, for any number of ranks; collective."""
         loss = self.loss.clone()
-        ranks.add_up(loss)
+        distributed.all_reduce_sum(loss)
         return {
             "epoch": self.epoch,
             "position": self.position,
@@ -240,7 +240,7 @@ class Fit:
         self._check_state(state)
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.position = state["position"]
-        self.loss = state["loss"] if ranks.is_first() else torch.zeros_like(state["loss"])
+        self.loss = state["loss"] if distributed.is_main() else torch.zeros_like(state["loss"])
         self.history, self.best_weights, self.signals = state["history"], state["best_weights"], state["signals"]
         self.diverged = state["diverged"]
         self.network.load_state_dict(state["network"])
@@ -253,11 +253,11 @@ class Fit:
         self.network.requires_grad_(True)  # frozen layers too have a state, once they learn
         self._step(batch, 1, 0)  # brings about everything that a state holds, all of which is replaced then
         elsewhere = {name: state[name] for name in ("optimizer", "history", "best_weights", "signals")}
-        check_form(state, self.state() | elsewhere)
+        check_structure(state, self.state() | elsewhere)
         if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this fit")
         kept = (state[name] for name in ("best_weights", "best_epoch", "history", "signals", "epoch"))
-        check_outcome(self.network, *kept)
+        check_fit_result(self.network, *kept)
 
 
 def _score(record: dict[str, float]) -> tuple[float, float]:

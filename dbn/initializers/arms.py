@@ -31,7 +31,7 @@ _SPREAD = Rule("between 1e-9 and 1e9", lambda value: 1e-9 <= value <= 1e9)
 _LEVEL = Rule("between -1e9 and 1e9", lambda value: -1e9 <= value <= 1e9)
 
 
-RULES = {
+PARAMETER_RULES = {
     "bias": _LEVEL,
     "bound": _SPREAD,
     "gain": _SPREAD,
@@ -105,8 +105,10 @@ def _parse_parameters(start: str, inside: str) -> tuple[tuple[str, float], ...]:
         if name in found:
             raise InputError(f"--init: {start} is given {name} twice: keep one")
         number = float(value) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value) else None
-        if number is None or not RULES[name].allowed(number):
-            raise InputError(f"--init: {name} of {start} must be a number {RULES[name].wanted}, not {value!r}")
+        if number is None or not PARAMETER_RULES[name].allowed(number):
+            raise InputError(
+                f"--init: {name} of {start} must be a number {PARAMETER_RULES[name].wanted}, not {value!r}"
+            )
         found[name] = number
     return tuple(found.items())
 

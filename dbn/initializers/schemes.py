@@ -31,7 +31,7 @@ class Initializer:
     """Unless the arm names another."""
     every_layer: bool = False
     """Whether it fills the output layer too."""
-    normalise: bool = False
+    normalize: bool = False
     """Whether it is one for networks with normalised layers."""
     from_data: bool = False
     """Whether it is measured on data, and may find them unfit."""
@@ -181,7 +181,7 @@ def lsuv(bias: float = 0.0) -> Initializer:
 
 def batch_norm() -> Initializer:
     """He normal in a network whose layers are normalised over the batch (Ioffe & Szegedy 2015): not a start alone."""
-    return _drawn(_he_normal, "relu", normalise=True)
+    return _drawn(_he_normal, "relu", normalize=True)
 
 
 def torch_default() -> Initializer:
@@ -207,7 +207,7 @@ Draw = Callable[[Tensor, str, torch.Generator], object]
 
 
 def _drawn(
-    draw: Draw, activation: str, bias: float = 0.0, *, every_layer: bool = False, normalise: bool = False
+    draw: Draw, activation: str, bias: float = 0.0, *, every_layer: bool = False, normalize: bool = False
 ) -> Initializer:
     """Each layer's weights drawn alone, its biases constant."""
 
@@ -215,7 +215,7 @@ def _drawn(
         for layer in layers:
             _set(layer, lambda weight: draw(weight, following, generator), bias)
 
-    return Initializer(fill, activation, every_layer, normalise)
+    return Initializer(fill, activation, every_layer, normalize)
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ SHORT = ((0.0, 0.0), (0.3, 0.5), (0.6, 0.9), (1.0, 1.0))
 """The same for fewer steps: theirs scaled down to 1,000 would leave 35 below β = 0.5, and most of the error there."""
 
 
-SCHEDULES = {"published": (14_501, PUBLISHED), "quick": (1_001, SHORT)}
+TEMPERATURE_SCHEDULES = {"published": (14_501, PUBLISHED), "quick": (1_001, SHORT)}
 """The number of temperatures and where they lie, by name."""
 
 
@@ -76,15 +76,17 @@ class Bracket(NamedTuple):
     """Sentences about what makes the figures doubtful."""
 
 
-def schedule(name_or_count: str | int) -> Tensor:
-    """Increasing β from 0 to 1, float64: by a name in `SCHEDULES`, or so many in the proportions of `SHORT`.
+def temperature_schedule(name_or_count: str | int) -> Tensor:
+    """Increasing β from 0 to 1, float64: by name (`TEMPERATURE_SCHEDULES`), or so many in the proportions of `SHORT`.
 
     Salakhutdinov & Murray (2008), section 6.1. Raises InputError for an unknown name and for fewer than two.
     """
     unknown = (0, SHORT)
-    count, knots = SCHEDULES.get(name_or_count, unknown) if isinstance(name_or_count, str) else (name_or_count, SHORT)
+    count, knots = (
+        TEMPERATURE_SCHEDULES.get(name_or_count, unknown) if isinstance(name_or_count, str) else (name_or_count, SHORT)
+    )
     if count < 2:
-        names = ", ".join(SCHEDULES)
+        names = ", ".join(TEMPERATURE_SCHEDULES)
         raise InputError(f"no annealing schedule {name_or_count!r}: give one of {names}, or 2 or more temperatures")
     position = torch.linspace(0, 1, count, dtype=torch.float64)
     betas = torch.zeros_like(position)
@@ -153,16 +155,16 @@ def ratio_ais(
     start = start.to(path.rbm.weight)
     if not start.isfinite().all():
         raise InputError("annealing was given states that are not finite to start from: leave those rows out")
-    domain = path.rbm.visible.domain()
-    if domain is not None and not path.rbm.visible.takes(start):
+    support = path.rbm.visible.support()
+    if support is not None and not path.rbm.visible.in_support(start):
         raise InputError(
-            f"annealing must start from states that the visible units take, {domain.tolist()}: binarise them"
+            f"annealing must start from states that the visible units take, {support.tolist()}: binarise them"
         )
     log_ratios, states = _anneal(path, positions[::-1] if reverse else positions, start, generator, progress)
     return Annealing(-log_ratios if reverse else log_ratios, states)
 
 
-def summarise(annealing: Annealing, reverse: bool = False) -> LogZ:
+def estimate_log_z(annealing: Annealing, reverse: bool = False) -> LogZ:
     """log of the mean weight Ẑ over chains and ln(Ẑ ± 3 standard errors), −∞ for what lies below zero.
 
     With `reverse` the mean and its interval are those of 1/Z, turned: the upper end may be +∞. One chain has no
@@ -191,11 +193,11 @@ def bracket(forward: Annealing, reverse: Annealing, exact_start: bool = False, o
     """Both runs side by side; a bracket `of` what they estimate only if they started from exact samples.
 
     Warns of an effective sample size below 10 or a tenth of the chains, and of a difference above 1 nat. Raises
-    InputError as `summarise` does.
+    InputError as `estimate_log_z` does.
     """
-    up, down = summarise(forward), summarise(reverse, reverse=True)
+    up, down = estimate_log_z(forward), estimate_log_z(reverse, reverse=True)
     difference = down.log_z - up.log_z
-    warnings = [*doubts("forward", forward, up), *doubts("reverse", reverse, down)]
+    warnings = [*ess_warnings("forward", forward, up), *ess_warnings("reverse", reverse, down)]
     if abs(difference) > 1:
         warnings.append(
             f"The forward and the reverse estimate of {of} differ by {abs(difference):.2f} nats, so neither can be "
@@ -204,7 +206,7 @@ def bracket(forward: Annealing, reverse: Annealing, exact_start: bool = False, o
     return Bracket(up, down, (up.lower, down.upper) if exact_start else None, difference, warnings)
 
 
-def doubts(name: str, run: Annealing, found: LogZ) -> list[str]:
+def ess_warnings(name: str, run: Annealing, found: LogZ) -> list[str]:
     """A sentence if few of a run's chains carry the weight: below 10, or below a tenth of them.
 
     More temperatures help where the weights are uneven; where half of the chains or more carry them, more chains do.

@@ -36,7 +36,7 @@ def layer_bounds(stack: DBN, x: Tensor, generator: torch.Generator, samples: int
         h = x
         for depth, (lower, upper) in enumerate(pairwise(layers), start=1):
             h = lower.sample_hidden(h, generator)
-            gains[depth] += (lower.turned().free_energy(h) - upper.free_energy(h)) / samples
+            gains[depth] += (lower.transposed().free_energy(h) - upper.free_energy(h)) / samples
     return bounds + gains.cumsum(0)
 
 

@@ -24,7 +24,7 @@ MOST_STATES = 2**25
 """The longest list of states."""
 
 
-CHUNK = 2**20
+MAX_ELEMENTS = 2**20
 """The most numbers that a matrix of states or fields holds at a time."""
 
 
@@ -49,7 +49,7 @@ def divergence(rbm: RBM, data: Tensor) -> float:
 
     InputError as for `log_partition` and `log_likelihood`, and for continuous visible units, where it is infinite.
     """
-    if rbm.visible.domain() is None:
+    if rbm.visible.support() is None:
         raise InputError(
             "the KL of a list of examples from a density is infinite: for continuous visible units use log_likelihood"
         )
@@ -96,7 +96,7 @@ def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor
         v: Tensor = mean + torch.linalg.solve_triangular(factor.T, noise, upper=True).T
     else:
         parts = (listing.states(places) for places in listing.draw(n, generator).split(_rows(machine)))
-        v = torch.cat([machine.sample_visible(x, generator) if listing.turned else x for x in parts])
+        v = torch.cat([machine.sample_visible(x, generator) if listing.transposed else x for x in parts])
     return v.to(rbm.weight)
 
 
@@ -111,29 +111,29 @@ class _Expected(NamedTuple):
 @final
 @dataclass(frozen=True)
 class _Listing:
-    """The states of one side, the visible one of `machine`; `turned` says that it is the hidden one of the RBM."""
+    """The states of one side, the visible one of `machine`; `transposed` says that it is the hidden one of the RBM."""
 
     machine: RBM
-    domain: Tensor
-    turned: bool
+    support: Tensor
+    transposed: bool
 
     @property
     def length(self) -> int:
         """K^size."""
-        return int(len(self.domain) ** self.machine.visible.size)
+        return int(len(self.support) ** self.machine.visible.size)
 
     def __str__(self) -> str:
-        size, side = self.machine.visible.size, "hidden" if self.turned else "visible"
-        return f"{size} {side} units with {len(self.domain)}^{size}"
+        size, side = self.machine.visible.size, "hidden" if self.transposed else "visible"
+        return f"{size} {side} units with {len(self.support)}^{size}"
 
     def states(self, index: Tensor) -> Tensor:
         """The states of these places in the list, (B, V): the digits of a number to the base K."""
-        places = len(self.domain) ** torch.arange(self.machine.visible.size - 1, -1, -1, device=index.device)
-        return self.domain[index[:, None] // places % len(self.domain)]
+        places = len(self.support) ** torch.arange(self.machine.visible.size - 1, -1, -1, device=index.device)
+        return self.support[index[:, None] // places % len(self.support)]
 
     def chunk(self, places: range) -> tuple[Tensor, Tensor]:
         """The states at these places, and −F of each, which is log p up to a constant."""
-        x = self.states(torch.arange(places.start, places.stop, device=self.domain.device))
+        x = self.states(torch.arange(places.start, places.stop, device=self.support.device))
         return x, -self.machine.free_energy(x)
 
     def chunks(self) -> list[range]:
@@ -148,7 +148,7 @@ class _Listing:
     def expected(self) -> _Expected:
         """Under the model, by the sides of the RBM."""
         visible, hidden, product = _expected(self.machine, map(self.chunk, self.chunks()))
-        return _Expected(hidden, visible, product.T) if self.turned else _Expected(visible, hidden, product)
+        return _Expected(hidden, visible, product.T) if self.transposed else _Expected(visible, hidden, product)
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         """Places of n independent draws, (n,): first the chunk, then the state within it."""
@@ -171,9 +171,9 @@ def _listing(machine: RBM) -> _Listing | None:
         sizes = f"{machine.visible.size} visible and {machine.hidden.size} hidden units"
         raise InputError(f"this RBM has no partition function: scale the weights of its {sizes} down")
     listings = [
-        _Listing(side, domain, turned)
-        for side, turned in ((machine, False), (machine.turned(), True))
-        if (domain := side.visible.domain()) is not None
+        _Listing(side, support, transposed)
+        for side, transposed in ((machine, False), (machine.transposed(), True))
+        if (support := side.visible.support()) is not None
     ]
     if not listings:
         _check_gaussian(machine)
@@ -206,7 +206,7 @@ def _precise(rbm: RBM) -> RBM:
 
 
 def _rows(machine: RBM) -> int:
-    return max(1, CHUNK // max(machine.weight.shape))
+    return max(1, MAX_ELEMENTS // max(machine.weight.shape))
 
 
 def _finite(log_z: Tensor) -> float:
@@ -224,9 +224,9 @@ def _pick(log_p: Tensor, uniform: Tensor) -> Tensor:
 
 def _log_likelihood(machine: RBM, v: Tensor, log_z: float) -> Tensor:
     machine.visible.check_rows(v)
-    domain = machine.visible.domain()
-    if domain is not None and not all(map(machine.visible.takes, _parts(machine, v))):
-        values = ", ".join(f"{value:g}" for value in domain.tolist())
+    support = machine.visible.support()
+    if support is not None and not all(map(machine.visible.in_support, _parts(machine, v))):
+        values = ", ".join(f"{value:g}" for value in support.tolist())
         raise InputError(f"{machine.visible.kind} visible units have a likelihood of {values} alone: binarise the data")
     return -torch.cat([machine.free_energy(part) for part in _parts(machine, v)]) - log_z
 

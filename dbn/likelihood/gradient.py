@@ -30,19 +30,19 @@ class Means(NamedTuple):
     hidden: Tensor
 
 
-class Whole(NamedTuple):
+class GlobalBatch(NamedTuple):
     """What the examples and negatives of one process are a share of."""
 
     data: int
     """Examples in the whole batch."""
     negatives: int
-    add_up: Callable[[Tensor, Tensor], None]
+    all_reduce_sum: Callable[[Tensor, Tensor], None]
     """Replaces every `.grad`, and the two tensors that it is given, by their sums over all processes."""
 
 
 @final
 class Offsets:
-    """μ (V,) and λ (H,) of the centred gradient: moving averages of the means of the data's batches.
+    """μ (V,) and λ (H,) of the centered gradient: moving averages of the means of the data's batches.
 
     InputError unless 0 ≤ slide ≤ 1; with 0 they stay where they are.
     """
@@ -83,7 +83,7 @@ def set_gradient(
     hidden_field: Tensor | None = None,
     offsets: Offsets | None = None,
     negative_field: Tensor | None = None,
-    whole: Whole | None = None,
+    whole: GlobalBatch | None = None,
 ) -> Means:
     """Write into `.grad` of every parameter the direction that an optimiser descends; give the means of the data.
 
@@ -107,10 +107,10 @@ def set_gradient(
     of_data, of_negatives = rbm.visible.statistics(data), rbm.visible.statistics(negatives)
     means = Means(_set_unit_gradient(rbm.visible, (of_data, n), (of_negatives, n_negatives)), hidden_mean)
     if whole is not None:
-        whole.add_up(*means)
+        whole.all_reduce_sum(*means)
     if offsets is not None:
         offsets.update(means)
-        _centre(rbm, offsets.visible, offsets.hidden)
+        _center(rbm, offsets.visible, offsets.hidden)
     return means
 
 
@@ -135,8 +135,8 @@ def _set_unit_gradient(
     return means["bias"]
 
 
-def _centre(rbm: RBM, mu: Tensor, lam: Tensor) -> None:
-    """M·Mᵀ times the gradient that is there, without centred copies of the batches.
+def _center(rbm: RBM, mu: Tensor, lam: Tensor) -> None:
+    """M·Mᵀ times the gradient that is there, without centered copies of the batches.
 
     The offsets' own product λμᵀ is the same under data and negatives: two products of rank one remain.
     """

@@ -49,7 +49,7 @@ def bridge(lower: RBM, upper: RBM) -> Bridge:
             f"no path leads from {lower.visible.kind} visible units to {upper.hidden.kind} hidden units two layers up: "
             "compare the two log Z"
         )
-    base, of_base = _filled_up(lower.turned(), upper.hidden)
+    base, of_base = _filled_up(lower.transposed(), upper.hidden)
     rbm, of_rbm = _filled_up(upper, lower.visible)
     return Bridge(Path(base, rbm), of_rbm - of_base)
 

@@ -47,21 +47,21 @@ def stochastic_pseudo_likelihood(rbm: RBM, v: Tensor, generator: torch.Generator
 
 def _levels(units: Units, v: Tensor) -> Tensor:
     """The place of every value in the sorted domain, (B, V)."""
-    domain = _domain(units)
+    support = _domain(units)
     units.check_rows(v)
-    if not units.takes(v):
-        values = ", ".join(f"{s:g}" for s in domain.tolist())
+    if not units.in_support(v):
+        values = ", ".join(f"{s:g}" for s in support.tolist())
         raise InputError(
             f"a likelihood of {units.kind} units needs values among {values}, but the data hold others: binarise them"
         )
-    return torch.bucketize(v, domain)
+    return torch.bucketize(v, support)
 
 
 def _domain(units: Units) -> Tensor:
-    domain = units.domain()
-    if domain is None:
+    support = units.support()
+    if support is None:
         raise InputError(f"{units.kind} units have no finite domain and so no pseudo-likelihood: use the likelihood")
-    return domain.sort().values
+    return support.sort().values
 
 
 def _unit_energies(units: Units) -> Tensor:
@@ -69,11 +69,11 @@ def _unit_energies(units: Units) -> Tensor:
 
     Read off states that differ from one state in one unit: a layer's energy is a sum over its units.
     """
-    domain = _domain(units)
-    calm = domain[domain.abs().argmin()]  # at 0 the other units add nothing to the rounding error
-    place = torch.arange(units.size, device=domain.device)
+    support = _domain(units)
+    calm = support[support.abs().argmin()]  # at 0 the other units add nothing to the rounding error
+    place = torch.arange(units.size, device=support.device)
     energies = []
-    for s in domain:
+    for s in support:
         states = calm.repeat(units.size, units.size)
         states[place, place] = s
         energies.append(units.energy(states))
@@ -82,13 +82,13 @@ def _unit_energies(units: Units) -> Tensor:
 
 def _log_conditionals(rbm: RBM, energies: Tensor, v: Tensor, levels: Tensor, units: Tensor, columns: Tensor) -> Tensor:
     """log p(v_i | v_−i) for the units (B, C) of each example, (B, C), from their columns of W, (C, H) or (B, C, H)."""
-    domain, field = _domain(rbm.visible), rbm.hidden_field(v)
+    support, field = _domain(rbm.visible), rbm.hidden_field(v)
     here = levels.gather(1, units)
     log_partition = rbm.hidden.log_partition(field)[:, None]
     gains = [torch.zeros_like(here, dtype=v.dtype)]  # −F of the other states minus −F of this one
-    for offset in range(1, len(domain)):
-        there = (here + offset) % len(domain)
-        fields = torch.addcmul(field[:, None], (domain[there] - domain[here])[..., None], columns)
+    for offset in range(1, len(support)):
+        there = (here + offset) % len(support)
+        fields = torch.addcmul(field[:, None], (support[there] - support[here])[..., None], columns)
         changed = rbm.hidden.log_partition(fields.flatten(0, 1)).view_as(here)
         gains.append(changed - log_partition - energies[there, units] + energies[here, units])
     return -torch.stack(gains).logsumexp(0)

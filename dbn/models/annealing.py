@@ -22,7 +22,7 @@ from dbn.models.units.base import Units
 
 
 @torch.no_grad()
-def independent(rbm: RBM, mean: Tensor, variance: Tensor, n: int) -> RBM:
+def independent_base(rbm: RBM, mean: Tensor, variance: Tensor, n: int) -> RBM:
     """The base of a path to `rbm`: W = 0, visible θ at the marginals of `n` examples, hidden biases 0.
 
     mean, variance: (V,), smoothed as `Units.fit_marginals` does. The rest of the hidden θ, a precision say, is
@@ -57,7 +57,7 @@ class Annealed(Harmonium):
         )
 
 
-Place = float | Tensor | Annealed
+Position = float | Tensor | Annealed
 """On a path: a position, or the model there."""
 
 
@@ -98,7 +98,7 @@ class Path:
         return torch.lerp(of_base, of_rbm, beta)
 
     @torch.no_grad()
-    def log_ratio(self, v: Tensor, product: Tensor, start: Place, end: Place) -> Tensor:
+    def log_ratio(self, v: Tensor, product: Tensor, start: Position, end: Position) -> Tensor:
         """log f_end(v) − log f_start(v), (B,), in nats. product: of v; start, end: positions, or what `at` gave there.
 
         The visible part, (end − start)·(θ_rbm − θ_base)·T(v), is no difference of two large energies.
@@ -110,7 +110,7 @@ class Path:
         hidden = after.log_partition(self.field(product, new)) - before.log_partition(self.field(product, old))
         return slope * (step.squeeze(-1) if isinstance(step, Tensor) else step) + hidden
 
-    def _hidden_at(self, place: Place) -> tuple[float | Tensor, Units]:
+    def _hidden_at(self, place: Position) -> tuple[float | Tensor, Units]:
         if isinstance(place, Annealed):
             return place.beta, place.hidden
         beta = self._position(place)

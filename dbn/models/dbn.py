@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dbn.errors import InputError
-from dbn.models.mlp import initialise_output, linear_layers, mlp
+from dbn.models.mlp import initialize_output, linear_layers, mlp
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units import UNITS
@@ -127,7 +127,7 @@ class DBN(nn.Module):
             raise InputError(f"a classifier needs at least 2 classes, not {n_classes}")
         output = nn.Linear(self.sizes[-1], n_classes, device="meta", dtype=self.layers[0].weight.dtype)
         output.to_empty(device=self.layers[0].weight.device)
-        initialise_output(output, stream(seed, "output layer"))
+        initialize_output(output, stream(seed, "output layer"))
         return self.encoder().append(output)
 
     def description(self) -> dict[str, Any]:

@@ -13,10 +13,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tan
 """Activations by name; "identity" stands for none and adds no module."""
 
 
-def mlp(sizes: Sequence[int], activation: str | Sequence[str], *, normalise: bool = False) -> nn.Sequential:
+def mlp(sizes: Sequence[int], activation: str | Sequence[str], *, normalize: bool = False) -> nn.Sequential:
     """`Linear, activation, …, Linear`: sizes (V, H_1, …, C), no activation after the last layer.
 
-    `activation` is one name for all hidden layers or one a hidden layer. `normalise` puts a BatchNorm1d before each
+    `activation` is one name for all hidden layers or one a hidden layer. `normalize` puts a BatchNorm1d before each
     activation (Ioffe & Szegedy 2015).
     """
     names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else list(activation)
@@ -25,7 +25,7 @@ def mlp(sizes: Sequence[int], activation: str | Sequence[str], *, normalise: boo
     network = nn.Sequential()
     for inputs, outputs, name in zip(sizes[:-2], sizes[1:-1], names, strict=True):
         network.append(nn.Linear(inputs, outputs))
-        if normalise:
+        if normalize:
             network.append(nn.BatchNorm1d(outputs))
         if name != "identity":
             network.append(activation_module(name))
@@ -33,13 +33,13 @@ def mlp(sizes: Sequence[int], activation: str | Sequence[str], *, normalise: boo
     return network
 
 
-def unfilled_mlp(description: Mapping[str, Any]) -> nn.Sequential:
+def meta_mlp(description: Mapping[str, Any]) -> nn.Sequential:
     """The network on the device "meta", without memory for its weights.
 
-    A description holds the `sizes` and the `activation` of `mlp`, and `normalise` where it is not False.
+    A description holds the `sizes` and the `activation` of `mlp`, and `normalize` where it is not False.
     """
     with torch.device("meta"):
-        return mlp(description["sizes"], description["activation"], normalise=description.get("normalise", False))
+        return mlp(description["sizes"], description["activation"], normalize=description.get("normalise", False))
 
 
 def activation_module(name: str) -> nn.Module:
@@ -55,7 +55,7 @@ def linear_layers(network: nn.Module) -> list[nn.Linear]:
     return [module for module in network.modules() if isinstance(module, nn.Linear)]
 
 
-def initialise_normalising(network: nn.Module) -> None:
+def initialize_normalizing(network: nn.Module) -> None:
     """Factors 1, shifts 0, running means 0 and variances 1 in every normalised layer: no random numbers."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d):
@@ -63,7 +63,7 @@ def initialise_normalising(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def initialise_output(layer: nn.Linear, generator: torch.Generator) -> None:
+def initialize_output(layer: nn.Linear, generator: torch.Generator) -> None:
     """Xavier uniform with bias 0, with numbers from a CPU generator: the output layer that all arms share."""
     layer.weight.copy_(init.xavier_uniform_(torch.empty(layer.weight.shape), generator=generator))
     layer.bias.zero_()

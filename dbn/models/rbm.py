@@ -75,7 +75,7 @@ class Harmonium(ABC):
 class RBM(Harmonium, nn.Module):
     """Two layers of units joined by `weight` (H, V), the shape that `nn.Linear` has.
 
-    The parameters start at zero; see `initialise`.
+    The parameters start at zero; see `initialize`.
     """
 
     def __init__(self, visible: Units, hidden: Units) -> None:
@@ -86,7 +86,7 @@ class RBM(Harmonium, nn.Module):
         self._rounded: Tensor | None = None
 
     @torch.no_grad()
-    def initialise(self, mean: Tensor, variance: Tensor, n: int, generator: torch.Generator) -> None:
+    def initialize(self, mean: Tensor, variance: Tensor, n: int, generator: torch.Generator) -> None:
         """Weights from N(0, 0.01²), visible units at the marginals of `n` examples, hidden biases 0.
 
         Hinton (2010), "A practical guide to training restricted Boltzmann machines", section 8.
@@ -101,14 +101,14 @@ class RBM(Harmonium, nn.Module):
         alone.hidden.bias.zero_()
         return alone
 
-    def turned(self) -> "RBM":
+    def transposed(self) -> "RBM":
         """The sides exchanged: the hidden units here are the visible ones there. Units and weight are shared."""
-        turned = RBM(self.hidden, self.visible)
-        turned.weight = nn.Parameter(self.weight.T, requires_grad=False)
-        return turned
+        transposed = RBM(self.hidden, self.visible)
+        transposed.weight = nn.Parameter(self.weight.T, requires_grad=False)
+        return transposed
 
     @torch.no_grad()
-    def turn(self, below: "RBM") -> None:
+    def init_from_transpose(self, below: "RBM") -> None:
         """Take over `below` upside down: its hidden units as the visible ones, its visible units as the first hidden.
 
         The marginal of the visible units is then that of the hidden ones of `below`, up to what further hidden units

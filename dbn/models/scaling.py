@@ -17,7 +17,7 @@ def as_float(x: Tensor, divisor: float) -> Tensor:
     return x.to(torch.float32)
 
 
-def standardisation(x: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
+def standardization(x: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
     """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
 
     (x − shift) / scale has mean 0 and variance 1 in every column. Sums run in float64, a slice of rows at a time.
@@ -83,7 +83,7 @@ class Scaling(nn.Module):
         """Whether `x` are bytes that become fractions."""
         return x.dtype == torch.uint8 and self.divisor != 1.0
 
-    def log_volume(self, x: Tensor) -> float:
+    def log_abs_det_jacobian(self, x: Tensor) -> float:
         """log |∂x/∂v|: what a log-density loses on the way back to the units in which `x` (N, V) is stored, nats.
 
         Σ_i log spread_i of the standardising, and V·log(divisor) for bytes.
@@ -91,7 +91,7 @@ class Scaling(nn.Module):
         divided = x.shape[1] * math.log(self.divisor) if self.is_divided(x) else 0.0
         return divided + (0.0 if self.spread is None else float(self.spread.cpu().double().log().sum()))
 
-    def undo(self, x: Tensor) -> Tensor:
+    def inverse(self, x: Tensor) -> Tensor:
         """Back to the scale of the floats before standardising, for pictures."""
         if self.shift is None or self.spread is None:
             return x

@@ -21,7 +21,7 @@ Arms = Mapping[str, Mapping[float, Sequence[float]]]
 
 
 # Okabe & Ito (2008): told apart under every kind of colour blindness. Without their yellow, which is faint on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -120,16 +120,16 @@ def draw(axes: "Axes", curves: Mapping[str, Curve], scale: Scale, names: Sequenc
     axes.set_ylim(scale.low, scale.high)
     for arm, (x, mean, half) in curves.items():
         number = names.index(arm)
-        turn, place = divmod(number, len(COLOURS))
-        colour, marker, dash = COLOURS[place], MARKERS[(place + 3 * turn) % len(MARKERS)], DASHES[turn % len(DASHES)]
+        turn, place = divmod(number, len(COLORS))
+        color, marker, dash = COLORS[place], MARKERS[(place + 3 * turn) % len(MARKERS)], DASHES[turn % len(DASHES)]
         y = [scale.place(m) for m in mean]
         shown = marker if len(x) <= 15 else None
-        axes.plot(x, y, color=colour, marker=shown, linestyle=dash, label=arm)
+        axes.plot(x, y, color=color, marker=shown, linestyle=dash, label=arm)
         if any(math.isfinite(h) and h > 0 for h in half):
             lower, upper = (
                 [scale.place(m + sign * h) for m, h in zip(mean, half, strict=True)] for sign in (-1.0, 1.0)
             )
-            axes.fill_between(x, lower, upper, color=colour, alpha=0.13, linewidth=0)
+            axes.fill_between(x, lower, upper, color=color, alpha=0.13, linewidth=0)
         for triangle, at_edge in (
             ("v", [m == 0 and scale.logarithmic for m in mean]),
             ("^", [not math.isfinite(m) for m in mean]),
@@ -139,7 +139,7 @@ def draw(axes: "Axes", curves: Mapping[str, Curve], scale: Scale, names: Sequenc
                 axes.plot(
                     *zip(*points, strict=True),
                     triangle,
-                    color=colour,
+                    color=color,
                     markerfacecolor="white",
                     markersize=8,
                     clip_on=False,

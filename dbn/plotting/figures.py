@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dbn.errors import InputError
 from dbn.plotting.axes import NOTHING, Arms, Scale, curves_of, draw, legend, module, style
-from dbn.storage.files import refused, write_whole
+from dbn.storage.files import atomic_write, io_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,8 +132,8 @@ def save(figure: "Figure", path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refused(path.parent, "made", error) from error
-    write_whole(path, write)
+        raise io_error(path.parent, "made", error) from error
+    atomic_write(path, write)
 
 
 def _by_layer(seeds: Sequence[Sequence[Mapping[str, float]]], name: str) -> dict[float, list[float]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from dbn.data.torchvision_datasets import import_torchvision
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
-from dbn.storage.files import refused, write_whole
+from dbn.storage.files import atomic_write, io_error
 
 Shape = tuple[int, int, int]
 
@@ -22,7 +22,7 @@ def tile(images: Tensor, columns: int) -> Tensor:
 
 def as_images(x: Tensor, shape: Shape, scaling: Scaling) -> Tensor:
     """Scaled visible states (N, V) as pictures (N, C, H, W) in [0, 1]."""
-    return scaling.undo(x).clamp(0, 1).reshape(-1, *shape)
+    return scaling.inverse(x).clamp(0, 1).reshape(-1, *shape)
 
 
 @torch.no_grad()
@@ -62,5 +62,5 @@ def save_png(picture: Tensor, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refused(path.parent, "made", error) from error
-    write_whole(path, write)
+        raise io_error(path.parent, "made", error) from error
+    atomic_write(path, write)

@@ -107,7 +107,7 @@ RULES: tuple[Callable[[Sequence[Record]], str | None], ...] = (
 )
 
 
-class Watch:
+class Diagnostics:
     """Reads the records of one layer as they come; what went wrong before is not said again while it lasts."""
 
     def __init__(self) -> None:

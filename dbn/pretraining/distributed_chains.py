@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dbn.models.rbm import RBM
 from dbn.sampling.chains import Chains, Negatives
-from dbn.training import distributed as ranks
+from dbn.training import distributed
 
 COUNTS = "swaps"
 """In a state of chains, what is counted over all of them."""
@@ -26,7 +26,7 @@ class SharedChains:
         """make: chains of that number, at least 1 on every rank."""
         self.chains = chains
         self.make = make
-        own = ranks.share(chains)
+        own = distributed.shard(chains)
         self.own = make(own.stop - own.start)
 
     @property
@@ -63,21 +63,21 @@ def _gathered(name: str, value: Tensor, own: dict[str, Tensor], chains: int) -> 
     mine = len(own[ONE_EACH])
     if name == COUNTS:
         total = value.clone()
-        ranks.add_up(total)
+        distributed.all_reduce_sum(total)
         return total
     if value.ndim < 2:
         return value
     groups = value.view(-1, mine, *value.shape[1:])
     everywhere = value.new_zeros(len(groups), chains, *value.shape[1:])
-    everywhere[:, ranks.share(chains)] = groups
-    ranks.add_up(everywhere)
+    everywhere[:, distributed.shard(chains)] = groups
+    distributed.all_reduce_sum(everywhere)
     return everywhere.flatten(0, 1)
 
 
 def _share(name: str, value: Tensor, state: dict[str, Tensor]) -> Tensor:
     chains = len(state[ONE_EACH])
     if name == COUNTS:
-        return value if ranks.is_first() else torch.zeros_like(value)
+        return value if distributed.is_main() else torch.zeros_like(value)
     if value.ndim < 2:
         return value
-    return value.view(-1, chains, *value.shape[1:])[:, ranks.share(chains)].flatten(0, 1)
+    return value.view(-1, chains, *value.shape[1:])[:, distributed.shard(chains)].flatten(0, 1)

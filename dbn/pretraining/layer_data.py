@@ -10,10 +10,10 @@ from dbn.data.binarize import Binarize, binarize
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 
-CHUNK = 10_000
+ROWS_AT_ONCE = 10_000
 
 
-class Unlabelled(NamedTuple):
+class Unlabeled(NamedTuple):
     """What a stack is pre-trained on, all of it on the device that trains."""
 
     train: Tensor
@@ -56,7 +56,7 @@ class LayerData:
         if self.prepared is None or self.drawn_anew:
             generator = self.noise(epoch if self.drawn_anew else 0)
             self.prepared = None  # let go of the last epoch's before the next takes its room
-            self.prepared = torch.cat([self._make(part, generator) for part in self.raw.split(CHUNK)])
+            self.prepared = torch.cat([self._make(part, generator) for part in self.raw.split(ROWS_AT_ONCE)])
 
     def batch(self, indices: Tensor) -> Tensor:
         """The visible states of those examples, (B, V) float32."""
@@ -74,7 +74,7 @@ class LayerData:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of every visible unit, each (V,)."""
-        chunks = torch.arange(len(self), device=self.raw.device).split(CHUNK)
+        chunks = torch.arange(len(self), device=self.raw.device).split(ROWS_AT_ONCE)
         total = torch.stack([self.batch(chunk).sum(0) for chunk in chunks]).sum(0)
         mean = total / len(self)
         squares = torch.stack([(self.batch(chunk) - mean).square().sum(0) for chunk in chunks]).sum(0)

@@ -8,21 +8,21 @@ from collections.abc import Sequence
 import torch
 
 from dbn.config.pretraining import Pretraining
-from dbn.likelihood.ais import ais, schedule, summarise
+from dbn.likelihood.ais import ais, estimate_log_z, temperature_schedule
 from dbn.likelihood.pseudo_likelihood import pseudo_likelihood
-from dbn.models.annealing import Path, independent
+from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
 from dbn.plotting.images import filters, originals_and_reconstructions
-from dbn.pretraining.layer_data import LayerData, Unlabelled
+from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.metrics import layer_metrics
 from dbn.pretraining.recorder import LayerRecorder
-from dbn.rng import always_the_same, stream
+from dbn.rng import fixed_subset, stream
 
 MEASURED = 2000
 """Training examples that an epoch's metrics are taken on."""
 
 
-CHAINS = 100
+AIS_CHAINS = 100
 """Of a quick estimate of log Z."""
 
 
@@ -37,11 +37,11 @@ PICTURED = 10
 class LayerMonitor:
     """Measures the top RBM of a stack on a fixed subset of its training data and on validation data."""
 
-    def __init__(self, rbm: RBM, below: Sequence[RBM], data: Unlabelled, config: Pretraining) -> None:
+    def __init__(self, rbm: RBM, below: Sequence[RBM], data: Unlabeled, config: Pretraining) -> None:
         self.stack, self.data, self.config = [*below, rbm], data, config
         self.layer = len(self.stack)
         device = data.train.device
-        chosen = always_the_same(len(data.train), MEASURED)
+        chosen = fixed_subset(len(data.train), MEASURED)
         raw = [data.train[chosen.to(device)]] + ([] if data.valid is None else [data.valid])
         self.sets = [
             LayerData(
@@ -71,7 +71,7 @@ class LayerMonitor:
 
         Densities are of the data as they are stored, not of standardised values, as scripts/evaluate.py has them.
 
-        log_z: by annealed importance sampling, with log_z_sample_size chains that carry the weight (of `CHAINS`);
+        log_z: by annealed importance sampling, with log_z_sample_size chains that carry the weight (of `AIS_CHAINS`);
         log_likelihood and, of their first 500 examples, pseudo_likelihood of the training subset, valid_… of
         validation data. Optimistic where the sample size is small. Nothing for data that are no states of the
         visible units, such as grey levels.
@@ -81,16 +81,18 @@ class LayerMonitor:
         for examples in sets.values():
             examples.prepare(0)
         data = {prefix: examples.all() for prefix, examples in sets.items()}
-        if not all(map(rbm.visible.takes, data.values())):
+        if not all(map(rbm.visible.in_support, data.values())):
             return {}
-        base = independent(rbm, *self.sets[0].moments(), len(self.sets[0]))
-        found = summarise(ais(Path(base, rbm), schedule("quick"), CHAINS, self._stream("annealing", epoch)))
-        is_density = self.layer == 1 and rbm.visible.domain() is None
-        volume = self.data.scaling.log_volume(self.data.train) if is_density else 0.0
+        base = independent_base(rbm, *self.sets[0].moments(), len(self.sets[0]))
+        found = estimate_log_z(
+            ais(Path(base, rbm), temperature_schedule("quick"), AIS_CHAINS, self._stream("annealing", epoch))
+        )
+        is_density = self.layer == 1 and rbm.visible.support() is None
+        volume = self.data.scaling.log_abs_det_jacobian(self.data.train) if is_density else 0.0
         values = {"log_z": found.log_z, "log_z_sample_size": found.effective_sample_size}
         for prefix, x in data.items():
             values[f"{prefix}log_likelihood"] = -float(rbm.free_energy(x).mean()) - found.log_z - volume
-            if rbm.visible.domain() is not None:
+            if rbm.visible.support() is not None:
                 values[f"{prefix}pseudo_likelihood"] = float(pseudo_likelihood(rbm, x[:FLIPPED]).mean())
         return values
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dbn.config.common import to_dict
+from dbn.config.common import ALIASES, to_dict
 from dbn.config.pretraining import Pretraining
 from dbn.config.schedules import Schedule
 from dbn.data.binarize import binarize
@@ -23,21 +23,21 @@ from dbn.data.splits import Splits, splits_from_arrays
 from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
-from dbn.models.scaling import Scaling, as_float, standardisation
+from dbn.models.scaling import Scaling, as_float, standardization
 from dbn.models.units import UNITS
 from dbn.models.units.base import Units
 from dbn.models.units.bernoulli import Bernoulli
-from dbn.pretraining.layer_data import CHUNK, Unlabelled
-from dbn.pretraining.recorder import forget_after
+from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
+from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.trainer import Diverged, LayerTrainer
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import ENCODER, load, save_stack
-from dbn.storage.files import damaged
+from dbn.storage.files import corrupt_file
 from dbn.storage.tensors import read_tensors
-from dbn.training import distributed as ranks
-from dbn.training.device import pick_device, pick_precision
+from dbn.training import distributed
+from dbn.training.device import matmul_dtype, pick_device
 
 LOGGER = logging.getLogger(__name__)
 
@@ -70,15 +70,16 @@ def pretrain(
         raise InputError("resume=True does not go with overwrite=True: one keeps the run, the other replaces it")
     if run is None and (resume or overwrite):
         raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
+    options = {ALIASES.get(name, name): value for name, value in options.items()}
     unknown = sorted(set(options) - {field.name for field in fields(Pretraining)})
     if unknown:
         raise InputError(f"pretrain has no option {unknown[0]!r}: see the fields of dbn.config.Pretraining")
     with naming_arguments():
         config = Pretraining(hidden=tuple(hidden), **options)
         splits = splits_from_arrays(x)
-        ranks.check_alike([to_dict(config), splits.fingerprint])
-        data = unlabelled(splits, config, pick_device(device))
-        if run is None or not ranks.is_first():
+        distributed.check_alike([to_dict(config), splits.fingerprint])
+        data = unlabeled(splits, config, pick_device(device))
+        if run is None or not distributed.is_main():
             return pretrain_stack(data, config, progress=progress)
         with begin_pretraining(
             Path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
@@ -94,17 +95,17 @@ def begin_pretraining(
     return begin(path, options, resume=resume, overwrite=overwrite, data=data, harmless=harmless)
 
 
-def unlabelled(splits: Splits, config: Pretraining, device: torch.device) -> Unlabelled:
+def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unlabeled:
     """The rows of training and validation on the device, and the scaling that the visible units ask for.
 
     InputError for values that the visible units cannot take, for layers that cannot be tied, for a precision that the
     device does not have, and for a batch or chains that are fewer than the processes among which they are shared.
     """
-    pick_precision(config.precision, device)
-    ranks.check_shares("batch-size", config.batch_size)
-    ranks.check_shares("chains", config.resolved()["chains"])
+    matmul_dtype(config.precision, device)
+    distributed.check_shares("batch-size", config.batch_size)
+    distributed.check_shares("chains", config.resolved()["chains"])
     if config.visible == "gaussian":
-        scaling = Scaling(splits.divisor, *standardisation(splits.train.x, splits.divisor))
+        scaling = Scaling(splits.divisor, *standardization(splits.train.x, splits.divisor))
     else:
         check_bernoulli(splits)
         scaling = Scaling(splits.divisor)
@@ -113,7 +114,7 @@ def unlabelled(splits: Splits, config: Pretraining, device: torch.device) -> Unl
     if config.binarize == "fixed":
         # Here, once: every layer, and whatever is measured, sees the same pixels.
         parts = {part: _fixed_pixels(x, scaling, stream(config.seed, "pixels", part)) for part, x in parts.items()}
-    return Unlabelled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
+    return Unlabeled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
 
 
 def check_bernoulli(splits: Splits) -> None:
@@ -133,7 +134,7 @@ def check_bernoulli(splits: Splits) -> None:
 
 def _fixed_pixels(x: Tensor, scaling: Scaling, generator: torch.Generator) -> Tensor:
     """Bytes (N, V) that `scaling` brings to 0 and 1."""
-    drawn = [binarize(scaling(part), "fixed", generator) * scaling.divisor for part in x.split(CHUNK)]
+    drawn = [binarize(scaling(part), "fixed", generator) * scaling.divisor for part in x.split(ROWS_AT_ONCE)]
     return torch.cat([part.to(torch.uint8) for part in drawn])
 
 
@@ -155,7 +156,7 @@ def _cell(value: Any, width: int) -> str:
 
 
 def pretrain_stack(
-    data: Unlabelled, config: Pretraining, run: RunFolder | None = None, *, progress: bool = False
+    data: Unlabeled, config: Pretraining, run: RunFolder | None = None, *, progress: bool = False
 ) -> DBN:
     """Train a DBN from the data upwards; with a run folder, write down all that happens and go on where it stopped.
 
@@ -163,12 +164,12 @@ def pretrain_stack(
     another run, or gone. `Stopped` when a signal asked for the end, which the checkpoint then tells of; without a run
     folder, KeyboardInterrupt. A run that is complete is left as it is.
     """
-    if ranks.anywhere(run is not None and is_complete(run, config)):
+    if distributed.any_rank(run is not None and is_complete(run, config)):
         return _ended(data, run, config)
-    state = ranks.from_first(run.load_checkpoint(data.train.device) if run else None)
+    state = distributed.broadcast_state(run.load_checkpoint(data.train.device) if run else None)
     if run:
         _check_state(run, state, config)
-        forget_after(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
+        rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
     stack: list[RBM] = []
     for layer in range(1, len(config.hidden) + 1):
         rbm = new_rbm(data.train.shape[1], layer, config).to(data.train.device)
@@ -183,13 +184,13 @@ def pretrain_stack(
             if state is None or isinstance(error, InputError):
                 raise
             file = run.checkpoint.path if run else Path("the checkpoint of rank 0")
-            raise damaged(file, "it is not of this run") from error
+            raise corrupt_file(file, "it is not of this run") from error
         if state is None or layer >= state["layer"]:
             try:
                 trainer.train(run, progress=progress)
             except Diverged as error:
                 kept = _keep_last_good(data, config, run)
-                ranks.wait()  # a rank that ends would take the others with it
+                distributed.barrier()  # a rank that ends would take the others with it
                 raise InputError(f"{error}{kept}") from error
         stack.append(rbm.requires_grad_(False))
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
@@ -222,9 +223,9 @@ def is_complete(run: RunFolder, config: Pretraining) -> bool:
         return False
 
 
-def _ended(data: Unlabelled, run: RunFolder | None, config: Pretraining) -> DBN:
+def _ended(data: Unlabeled, run: RunFolder | None, config: Pretraining) -> DBN:
     """The stack of a complete run, on every rank."""
-    weights = ranks.from_first(load(run.path).to(data.train.device).state_dict() if run else None)
+    weights = distributed.broadcast_state(load(run.path).to(data.train.device).state_dict() if run else None)
     sizes = enumerate([data.train.shape[1], *config.hidden[:-1]], start=1)
     stack = DBN([new_rbm(n, layer, config) for layer, n in sizes], data.scaling, data.image_shape)
     stack.load_state_dict(weights)
@@ -237,7 +238,7 @@ def _check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraini
         logged = {(record["layer"], record["epoch"]) for record in run.metrics()}
         latest = max(logged, default=(0, 0))
     except (LookupError, TypeError) as error:
-        raise damaged(run.path / "metrics.jsonl", "a line is no record of an epoch") from error
+        raise corrupt_file(run.path / "metrics.jsonl", "a line is no record of an epoch") from error
     if state is None:
         if latest > (1, 2):  # a checkpoint is on its way to the disk while the next epoch is learnt
             raise InputError(
@@ -247,7 +248,7 @@ def _check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraini
         return
     layer, epoch = state.get("layer"), state.get("epoch")
     if type(layer) is not int or type(epoch) is not int or not 1 <= layer <= len(config.hidden):
-        raise damaged(run.checkpoint.path, "it tells of no layer of this run")
+        raise corrupt_file(run.checkpoint.path, "it tells of no layer of this run")
     if epoch and (layer, epoch) not in logged:
         LOGGER.warning("%s lacks what was measured in layer %d, epoch %d", run.path / "metrics.jsonl", layer, epoch)
 
@@ -274,10 +275,10 @@ def _check_tied(n_visible: int, config: Pretraining) -> None:
     with torch.device("meta"):
         rbms = [new_rbm(n_visible, layer, config) for layer in range(1, len(config.hidden) + 1)]
     for lower, upper in pairwise(rbms) if config.tied else ():
-        upper.turn(lower)
+        upper.init_from_transpose(lower)
 
 
-def _keep_last_good(data: Unlabelled, config: Pretraining, run: RunFolder | None) -> str:
+def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None) -> str:
     """Save the stack as it was after the last epoch that was sound, if there was one; say so."""
     state = run.load_checkpoint(data.train.device) if run else None
     if run is None or state is None:

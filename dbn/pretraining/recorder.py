@@ -10,7 +10,7 @@ from dbn.runs.folder import RunFolder
 from dbn.runs.tensorboard import EventLog
 
 
-def forget_after(run: RunFolder, layer: int, epoch: int) -> None:
+def rewind_logs(run: RunFolder, layer: int, epoch: int) -> None:
     """Drop from metrics and events what came after that epoch of that layer, before those epochs come again."""
 
     def is_done(of_layer: int, of_epoch: int) -> bool:

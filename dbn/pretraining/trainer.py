@@ -12,12 +12,12 @@ from torch import Tensor
 
 from dbn.config.pretraining import Pretraining
 from dbn.errors import InputError
-from dbn.interrupts import Stopped, stopping
-from dbn.likelihood.gradient import Offsets, Whole, set_gradient
+from dbn.interrupts import Stopped, deferred_interrupts
+from dbn.likelihood.gradient import GlobalBatch, Offsets, set_gradient
 from dbn.models.rbm import RBM
-from dbn.pretraining.diagnostics import Watch
+from dbn.pretraining.diagnostics import Diagnostics
 from dbn.pretraining.distributed_chains import SharedChains
-from dbn.pretraining.layer_data import LayerData, Unlabelled
+from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.monitor import LayerMonitor
 from dbn.pretraining.penalties import PENALTIES, Penalty
 from dbn.pretraining.recorder import LayerRecorder, shown_in_bar
@@ -25,10 +25,10 @@ from dbn.rng import stream, stream_seed
 from dbn.runs.folder import RunFolder
 from dbn.sampling import CHAINS
 from dbn.sampling.chains import Chains
-from dbn.storage.tensors import check_form
-from dbn.training import distributed as ranks
+from dbn.storage.tensors import check_structure
+from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
-from dbn.training.device import pick_precision, tf32_products
+from dbn.training.device import matmul_dtype, tf32_products
 from dbn.training.loop import batch_length, progress_bar, run_epochs, shuffled_batches
 from dbn.training.optimizers import make_optimizer, restore_optimizer, set_option
 
@@ -66,7 +66,7 @@ def make_chains(config: Pretraining, steps: int) -> Chains:
         return CHAINS[config.estimator](steps=steps, chains=chains, temperatures=resolved["temperatures"])
 
     chains = resolved["chains"]
-    return SharedChains(of, chains) if chains is not None and ranks.size() > 1 else of(chains)
+    return SharedChains(of, chains) if chains is not None and distributed.size() > 1 else of(chains)
 
 
 class LayerTrainer:
@@ -76,7 +76,7 @@ class LayerTrainer:
     and all that follows from a batch's means, are those of the whole. What is called here is then collective.
     """
 
-    def __init__(self, rbm: RBM, below: list[RBM], data: Unlabelled, config: Pretraining) -> None:
+    def __init__(self, rbm: RBM, below: list[RBM], data: Unlabeled, config: Pretraining) -> None:
         self.rbm, self.config = rbm, config
         self.layer = len(below) + 1
         self.below = below
@@ -88,7 +88,7 @@ class LayerTrainer:
         """That they took, as of the last checkpoint among them."""
         self.setting = config.for_layer(self.layer - 1)
         self.device = data.train.device
-        self.precision = pick_precision(config.precision, self.device)
+        self.precision = matmul_dtype(config.precision, self.device)
         self.data = LayerData(
             data.train,
             data.scaling,
@@ -99,10 +99,10 @@ class LayerTrainer:
         )
         self.data.prepare(1)
         mean, variance = self.data.moments()
-        rbm.initialise(mean, variance, len(self.data), self._stream("weights"))
+        rbm.initialize(mean, variance, len(self.data), self._stream("weights"))
         if config.tied and below:
-            rbm.turn(below[-1])
-        self.offsets = Offsets.start(rbm, mean) if config.centred else None
+            rbm.init_from_transpose(below[-1])
+        self.offsets = Offsets.start(rbm, mean) if config.centered else None
         self.optimizer = make_optimizer(
             config.optimizer,
             rbm.parameters(),
@@ -111,8 +111,8 @@ class LayerTrainer:
             weight_decay=config.weight_decay,
         )
         self.chains = make_chains(config, self._gibbs_steps(1))
-        several = ranks.size() > 1
-        self.flat = ranks.FlatGradient(rbm.parameters(), sum(rbm.weight.shape)) if several else None
+        several = distributed.size() > 1
+        self.flat = distributed.FlatGradient(rbm.parameters(), sum(rbm.weight.shape)) if several else None
         self.penalties = penalties(config)
         self.averaged = RunningAverage(rbm, config.average) if config.average else None
         self.monitor = LayerMonitor(self.kept, below, data, config)
@@ -120,7 +120,7 @@ class LayerTrainer:
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros(())
-        self.watch = Watch()
+        self.watch = Diagnostics()
 
     @property
     def kept(self) -> RBM:
@@ -141,12 +141,12 @@ class LayerTrainer:
         for record in run.metrics() if run else []:
             if record["layer"] == self.layer:
                 self.watch.warnings(record)
-        is_kept = ranks.anywhere(run is not None)
+        is_kept = distributed.any_rank(run is not None)
         with (
             run.checkpoint if run else nullcontext(),
             LayerRecorder(run, self.layer) if run else nullcontext() as recorder,
             progress_bar(epochs, f"layer {self.layer}", shown=progress, initial=self.epoch) as bar,
-            stopping(wanted=is_kept) as asked,
+            deferred_interrupts(wanted=is_kept) as asked,
         ):
             saved, carried = time.monotonic(), self.seconds
             began = saved - carried
@@ -157,14 +157,18 @@ class LayerTrainer:
                 if run and recorder:
                     run.save_checkpoint(state, *recorder.files)
                 saved = time.monotonic()
-                if is_kept and ranks.anywhere(bool(asked())):
+                if is_kept and distributed.any_rank(bool(asked())):
                     raise Stopped(asked() or SIGTERM)
 
             def step(indices: Tensor, epoch: int, number: int) -> None:
                 self.step(indices, epoch, number)
                 self.position = number + 1
                 is_due = bool(asked()) or time.monotonic() - saved > CHECKPOINT_SECONDS
-                if is_kept and not (self.position % ranks.APART and ranks.size() > 1) and ranks.anywhere(is_due):
+                if (
+                    is_kept
+                    and not (self.position % distributed.SYNC_EVERY and distributed.size() > 1)
+                    and distributed.any_rank(is_due)
+                ):
                     self._check_sound(epoch)
                     self.seconds = time.monotonic() - began
                     save()
@@ -183,11 +187,11 @@ class LayerTrainer:
             left = range(self.epoch + 1, epochs + 1)
             run_epochs(left, self.batches, step, after_epoch, device=self.device, done=self.position)
         self.rbm.load_state_dict(self.kept.state_dict())
-        ranks.equal_to_first(self.rbm.parameters())
+        distributed.broadcast_tensors(self.rbm.parameters())
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """The indices of an epoch's examples, a batch at a time; whatever is drawn anew an epoch is drawn here."""
-        ranks.equal_to_first(self.rbm.parameters())
+        distributed.broadcast_tensors(self.rbm.parameters())
         self.data.prepare(epoch)
         self.chains.steps = self._gibbs_steps(epoch)
         if self.has_momentum:
@@ -206,7 +210,7 @@ class LayerTrainer:
     def step(self, indices: Tensor, epoch: int, number: int) -> None:
         """One update of the RBM by batch `number` of the epoch."""
         set_option(self.optimizer, lr=self._learning_rate(epoch, number))
-        self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, ranks.rank()))
+        self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, distributed.rank()))
         x = self.data.batch(indices)
         with self.rbm.products_in(self.precision), tf32_products(self.config.precision == "tf32"):
             field = self.rbm.hidden_field(x)
@@ -223,12 +227,12 @@ class LayerTrainer:
         if self.averaged:
             self.averaged.update(self.rbm)
 
-    def _whole(self, number: int) -> Whole | None:
+    def _whole(self, number: int) -> GlobalBatch | None:
         """The batch of that number, of which each rank has a share; None where there is one rank."""
         if self.flat is None:
             return None
         n = batch_length(number, len(self.data), self.config.batch_size)
-        return Whole(n, self.config.resolved()["chains"] or n, self.flat.add_up)
+        return GlobalBatch(n, self.config.resolved()["chains"] or n, self.flat.all_reduce_sum)
 
     def _record(self, seconds: float, recorder: LayerRecorder | None, *, last: bool) -> dict[str, float]:
         """Measure what is due, write it down, and return it; rank 0 alone, but for what all chains tell."""
@@ -236,10 +240,10 @@ class LayerTrainer:
         rate = self._learning_rate(self.epoch, self.steps - 1)
         record: dict[str, float] = {"layer": self.layer, "epoch": self.epoch, "learning_rate": rate}
         if last or self.epoch % self.config.measure_every == 0:
-            if ranks.is_first():
+            if distributed.is_main():
                 record |= self.monitor.metrics(self.epoch) | {"update_ratio": self.update_ratio.item()}
             record |= self.chains.metrics()
-        if not ranks.is_first():
+        if not distributed.is_main():
             return record
         every = self.config.likelihood_every
         if every and (last or self.epoch % every == 0):
@@ -265,7 +269,7 @@ class LayerTrainer:
         x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.device))
         values = (*self.rbm.parameters(), *self.rbm.visible.natural().values(), self.rbm.down(self.rbm.up(x)))
         sound = torch.stack([(value.abs() < LARGEST).all() for value in values]).all()  # NaN is not less either
-        if ranks.anywhere(not sound):
+        if distributed.any_rank(not sound):
             raise Diverged(
                 f"layer {self.layer} diverged in epoch {epoch}, its values are infinite or beyond {LARGEST:g}: "
                 f"lower --learning-rate, which is {self._learning_rate(epoch, self.steps - 1):g} there"
@@ -296,7 +300,7 @@ class LayerTrainer:
         """Go back to where `state` was taken; ValueError for one that cannot be of this layer."""
         # Brings about everything that a state holds, all of which is replaced below.
         self.step(next(self.batches(1)), 1, 0)
-        check_form(state, self.state() | {"optimizer": state["optimizer"]})
+        check_structure(state, self.state() | {"optimizer": state["optimizer"]})
         if not (0 <= state["epoch"] <= self.setting.epochs and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this layer")
         self.epoch, self.position, self.seconds = state["epoch"], state["position"], state["seconds"]

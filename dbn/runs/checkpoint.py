@@ -9,7 +9,7 @@ from typing import Any, Self, final
 import torch
 
 from dbn.errors import InputError
-from dbn.storage.files import damaged, flush, refused, write_whole
+from dbn.storage.files import atomic_write, corrupt_file, flush, io_error
 from dbn.storage.tensors import load_state, state_bytes
 
 SHARE = 0.02
@@ -54,9 +54,9 @@ class Checkpoint:
                 flush(path)
             path = self.path
             path.parent.mkdir(exist_ok=True)
-            write_whole(path, data)
+            atomic_write(path, data)
         except OSError as error:
-            self._error = refused(path, "written", error)
+            self._error = io_error(path, "written", error)
         except InputError as error:
             self._error = error
         self._written = time.thread_time() - begin
@@ -92,5 +92,5 @@ class Checkpoint:
             return None
         state = load_state(self.path, device)
         if not isinstance(state, dict):
-            raise damaged(self.path, "it holds no checkpoint")
+            raise corrupt_file(self.path, "it holds no checkpoint")
         return state

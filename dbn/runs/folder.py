@@ -12,11 +12,12 @@ from typing import Any, Self
 import torch
 import yaml
 
+from dbn.config.common import ALIASES
 from dbn.errors import InputError
 from dbn.runs.checkpoint import Checkpoint
-from dbn.runs.lock import LOCK, hold, release
+from dbn.runs.lock import LOCK, acquire, release
 from dbn.runs.versions import versions
-from dbn.storage.files import WRITING, damaged, read_whole, refused, write_whole
+from dbn.storage.files import WRITING, atomic_write, corrupt_file, io_error, read_file
 from dbn.storage.yaml_limits import check_plain
 
 CONFIG = "config.yaml"
@@ -50,11 +51,11 @@ class RunFolder:
         """
         try:
             if (path / LOCK).is_file():  # in use is more than there already
-                hold(path)
+                acquire(path)
                 release(path)
             _check_replaceable(path, overwrite)
             path.mkdir(parents=True, exist_ok=True)
-            hold(path)
+            acquire(path)
             try:
                 _check_replaceable(path, overwrite)  # again: now nobody else can begin here
                 _clear(path)
@@ -62,7 +63,7 @@ class RunFolder:
                 release(path)
                 raise
         except OSError as error:
-            raise refused(path, "made a run folder", error) from error
+            raise io_error(path, "made a run folder", error) from error
         return cls(path)
 
     def close(self) -> None:
@@ -90,22 +91,22 @@ class RunFolder:
     def write_config(self, config: Mapping[str, Any], data: str | None = None) -> None:
         """config.yaml, of plain data only; beside it what the run was made with: versions, fingerprint of the data."""
         self.write_json(VERSIONS, {"format": RUN_FORMAT, "data": data, **versions()})
-        write_whole(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
+        atomic_write(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
 
     def read_config(self) -> dict[str, Any]:
         """What `write_config` wrote; InputError when it is no mapping any more."""
         path = self.path / CONFIG
-        text = read_whole(path)
+        text = read_file(path)
         try:
             check_plain(text.decode())
             # An alias repeats what stands elsewhere, and a few of them text without end; we write none.
             aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
             config = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise damaged(path, "it is not YAML of options") from error
+            raise corrupt_file(path, "it is not YAML of options") from error
         if aliases or not isinstance(config, dict):
-            raise damaged(path, "it holds no options")
-        return config
+            raise corrupt_file(path, "it holds no options")
+        return {ALIASES.get(str(name), str(name)): value for name, value in config.items()}
 
     @property
     def data(self) -> str | None:
@@ -122,20 +123,20 @@ class RunFolder:
             with self._metrics.open("a", encoding="utf-8") as file:
                 file.write(_json_line(record))
         except OSError as error:
-            raise refused(self._metrics, "written", error) from error
+            raise io_error(self._metrics, "written", error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl so far, without a last line that was cut off."""
         if not self._metrics.exists():
             return []
-        lines = read_whole(self._metrics).splitlines()
+        lines = read_file(self._metrics).splitlines()
         records = []
         for number, line in enumerate(lines, start=1):
             try:
                 records.append(dict(json.loads(line)))
             except (ValueError, TypeError, RecursionError) as error:
                 if number < len(lines):
-                    raise damaged(self._metrics, f"line {number} is no record") from error
+                    raise corrupt_file(self._metrics, f"line {number} is no record") from error
         return records
 
     def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
@@ -146,23 +147,23 @@ class RunFolder:
         try:
             lines = [_json_line(record) for record in self.metrics() if keep(record)]
         except (LookupError, TypeError) as error:
-            raise damaged(self._metrics, "a line is no record of this run") from error
-        write_whole(self._metrics, "".join(lines).encode())
+            raise corrupt_file(self._metrics, "a line is no record of this run") from error
+        atomic_write(self._metrics, "".join(lines).encode())
 
     def write_json(self, name: str, data: Any) -> None:
         """`data` as indented JSON, in its own order; numbers that are not finite become null."""
-        write_whole(self.path / name, (json.dumps(_finite(data), indent=2, allow_nan=False) + "\n").encode())
+        atomic_write(self.path / name, (json.dumps(_finite(data), indent=2, allow_nan=False) + "\n").encode())
 
     def read_json(self, name: str) -> dict[str, Any]:
         """What `write_json` wrote; InputError when it is not there or no object any more."""
         path = self.path / name
-        text = read_whole(path)
+        text = read_file(path)
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise damaged(path, "it is not JSON") from error
+            raise corrupt_file(path, "it is not JSON") from error
         if not isinstance(data, dict):
-            raise damaged(path, "it holds no object")
+            raise corrupt_file(path, "it holds no object")
         return data
 
     def save_checkpoint(self, state: Mapping[str, Any], *logs: Path) -> None:
@@ -180,11 +181,11 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise refused(path, "made", error) from error
+            raise io_error(path, "made", error) from error
         return path
 
 
-def tidy(path: Path) -> None:
+def remove_partial_writes(path: Path) -> None:
     """Remove what processes that died in the middle of a write have left."""
     for left in path.rglob(f"{WRITING}*"):
         with contextlib.suppress(OSError):

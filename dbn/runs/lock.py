@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from dbn.errors import InputError
-from dbn.storage.files import refused
+from dbn.storage.files import io_error
 
 LOCK = ".lock"
 
@@ -45,8 +45,8 @@ _held: dict[Path, list[int]] = {}
 """Of this process: descriptor and number of holders of each folder."""
 
 
-def hold(folder: Path) -> None:
-    """Keep other processes from `hold` of the same folder until `release`, or this process's end.
+def acquire(folder: Path) -> None:
+    """Keep other processes from `acquire` of the same folder until `release`, or this process's end.
 
     InputError when another process has it, or its file cannot be made.
     """
@@ -58,7 +58,7 @@ def hold(folder: Path) -> None:
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     except OSError as error:
-        raise refused(file, "written", error) from error
+        raise io_error(file, "written", error) from error
     try:
         try:
             _seize(descriptor)
@@ -77,7 +77,7 @@ def hold(folder: Path) -> None:
 
 
 def release(folder: Path) -> None:
-    """Let others `hold` the folder, unless this process holds it once more. Nothing for a folder that is not held."""
+    """Let others `acquire` the folder, unless this process holds it once more. Nothing for one that is not held."""
     key = folder.resolve()
     if key not in _held:
         return

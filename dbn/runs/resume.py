@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from dbn.errors import InputError
-from dbn.runs.folder import RUN_FORMAT, VERSIONS, RunFolder, tidy
-from dbn.runs.lock import hold, release
+from dbn.runs.folder import RUN_FORMAT, VERSIONS, RunFolder, remove_partial_writes
+from dbn.runs.lock import acquire, release
 
 Harmless = Callable[[Mapping[str, Any]], Collection[str]]
 
@@ -38,10 +38,10 @@ def begin(
             raise
         return run
     run = RunFolder.open(path)
-    hold(path)
+    acquire(path)
     try:
         _check_same(run, config, data, harmless)
-        tidy(path)
+        remove_partial_writes(path)
     except BaseException:
         release(path)
         raise

@@ -18,7 +18,7 @@ from torch.utils.tensorboard import summary
 from torch.utils.tensorboard.summary import hparams as hparam_summaries
 
 from dbn.errors import InputError
-from dbn.storage.files import read_whole, refused, write_whole
+from dbn.storage.files import atomic_write, io_error, read_file
 
 BINS = [1e-12 * 1.1**n for n in range(774)]
 """Of histograms, to 1e20 either side of 0: those of torch's SummaryWriter."""
@@ -46,7 +46,7 @@ class EventLog:
         """What is open."""
         return None if self._opened is None else Path(self._opened.name)
 
-    def _write(self, summarised: Any, step: int = 0) -> None:
+    def _write(self, summarized: Any, step: int = 0) -> None:
         with self._refusing():
             if self._opened is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ class EventLog:
                 place = f"{second:010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"
                 self._opened = (self.folder / f"events.out.tfevents.{place}").open("wb")
                 self._record(Event(file_version="brain.Event:2", source_metadata=SourceMetadata(writer="dbn")))
-            self._record(Event(summary=summarised, step=step))
+            self._record(Event(summary=summarized, step=step))
 
     def _record(self, event: Any) -> None:
         event.wall_time = time.time()
@@ -67,7 +67,7 @@ class EventLog:
         try:
             yield
         except OSError as error:
-            raise refused(self.folder / "events.out.tfevents…", "written", error) from error
+            raise io_error(self.folder / "events.out.tfevents…", "written", error) from error
 
     def scalars(self, record: Mapping[str, float | int], *, prefix: str, step: int) -> None:
         """Every number of `record` under `prefix/name`, in single precision; NaN is marked in the curve."""
@@ -147,12 +147,12 @@ class EventLog:
         if not files:
             return
         # Should the process die before the others are gone, doing it again gives the same file.
-        write_whole(files[0], lambda path: _write_kept(path, files, keep, rename))
+        atomic_write(files[0], lambda path: _write_kept(path, files, keep, rename))
         try:
             for file in files[1:]:
                 file.unlink()
         except OSError as error:
-            raise refused(file, "removed", error) from error
+            raise io_error(file, "removed", error) from error
 
 
 def _age(file: Path) -> tuple[int, ...]:
@@ -198,7 +198,7 @@ def _events(files: Sequence[Path]) -> Iterator[Any]:
 
 def _records(file: Path) -> Iterator[bytes]:
     """What stands between length, its checksum and a checksum; TensorBoard's own reader is silent about damage."""
-    data = memoryview(read_whole(file))
+    data = memoryview(read_file(file))
     while data:
         size = int.from_bytes(data[:8], "little")
         end = 12 + size

@@ -6,7 +6,7 @@ from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.runs.folder import CONFIG, RunFolder
-from dbn.storage.files import damaged
+from dbn.storage.files import corrupt_file
 
 
 def splits_of(run: Path, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
@@ -24,7 +24,7 @@ def splits_of(run: Path, *, data_dir: Path | None = None, label_column: str | No
         )
     places = {name: before.get(name) for name in ("data_dir", "label_column")}
     if not all(isinstance(place, str | None) for place in places.values()):
-        raise damaged(run / CONFIG, "its data_dir or label_column is no text")
+        raise corrupt_file(run / CONFIG, "its data_dir or label_column is no text")
     splits = load_splits(
         before["dataset"],
         data_dir=data_dir or (Path(places["data_dir"]) if places["data_dir"] else None),

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from dbn.errors import InputError, is_out_of_memory
 from dbn.models.dbn import DBN
-from dbn.models.mlp import unfilled_mlp
+from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
-from dbn.storage.files import damaged
+from dbn.storage.files import corrupt_file
 from dbn.storage.tensors import read_tensors, write_tensors
 
 STACK = "dbn.safetensors"
@@ -56,9 +56,9 @@ def load(path: Path | str) -> DBN:
     except Exception as error:  # a description may lie in any way, and all mean the same
         if is_out_of_memory(error):
             raise
-        raise damaged(file, "its weights are not those of the stack that it describes") from error
+        raise corrupt_file(file, "its weights are not those of the stack that it describes") from error
     if not is_stack:
-        raise damaged(file, "its description is not that of a stack")
+        raise corrupt_file(file, "its description is not that of a stack")
     _check_finite(file, tensors)
     return stack.eval()
 
@@ -72,7 +72,7 @@ def _check_number(sizes: Any, tensors: Mapping[str, Any]) -> None:
 def _check_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() and name.endswith(("weight", "bias")):
-            raise damaged(file, f"{name} holds {tensor.dtype}")
+            raise corrupt_file(file, f"{name} holds {tensor.dtype}")
         if not tensor.isfinite().all():
             raise InputError(f"{file}: {name} holds values that are not finite: train it again")
 
@@ -93,10 +93,10 @@ def _describes(description: dict[str, Any], stack: DBN) -> bool:
 def save_classifier(path: Path, network: nn.Sequential, description: Mapping[str, Any]) -> None:
     """The weights of a network that `dbn.models.mlp.mlp` built, with `description` in the file's metadata.
 
-    The description names what `unfilled_mlp` takes (ValueError when it gives another network), the classes, and what
+    The description names what `meta_mlp` takes (ValueError when it gives another network), the classes, and what
     the input is divided by, shifted and spread with, as `Scaling` tells it; it may hold more.
     """
-    if str(unfilled_mlp(description)) != str(network):
+    if str(meta_mlp(description)) != str(network):
         raise ValueError("the description's sizes and activation do not give this network")
     write_tensors(path, network.state_dict(), description)
 
@@ -111,7 +111,7 @@ def load_classifier(path: Path | str) -> tuple[nn.Sequential, dict[str, Any]]:
     try:
         sizes = description["sizes"]
         _check_number(sizes, tensors)
-        network = unfilled_mlp(description)
+        network = meta_mlp(description)
         network.load_state_dict(tensors, assign=True)
         classes = description["classes"]
         is_fit = isinstance(classes, list) and len(classes) == sizes[-1] and all(type(name) is str for name in classes)
@@ -123,8 +123,8 @@ def load_classifier(path: Path | str) -> tuple[nn.Sequential, dict[str, Any]]:
     except Exception as error:  # as in `load`
         if is_out_of_memory(error):
             raise
-        raise damaged(path, "its weights are not those of the network that it describes") from error
+        raise corrupt_file(path, "its weights are not those of the network that it describes") from error
     if not is_fit:
-        raise damaged(path, "its description is not that of a classifier")
+        raise corrupt_file(path, "its description is not that of a classifier")
     _check_finite(path, tensors)
     return network.eval(), description

@@ -22,7 +22,7 @@ NO_FLUSHING = (errno.EINVAL, errno.ENOTSUP)
 """What a file system answers that flushes no folders."""
 
 
-def write_whole(path: Path, write: Callable[[Path], object] | bytes) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
     """Write beside `path`, flush to the disk, rename: a reader sees the old file or the new one, never a part.
 
     `write` is the content, or is called with the path of the file to fill. InputError when the file system refuses.
@@ -42,7 +42,7 @@ def write_whole(path: Path, write: Callable[[Path], object] | bytes) -> None:
             with contextlib.suppress(OSError):
                 beside.unlink()
     except OSError as error:
-        raise refused(path, "written", error) from error
+        raise io_error(path, "written", error) from error
 
 
 def flush(path: Path) -> None:
@@ -78,17 +78,17 @@ ADVICE = {
 """What to do when the file system refuses to write."""
 
 
-def read_whole(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
     """The content of a file. InputError when it cannot be read, or is a device or pipe, which may never end."""
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path} cannot be read (it is no file): check the name")
         return path.read_bytes()
     except OSError as error:
-        raise refused(path, "read", error) from error
+        raise io_error(path, "read", error) from error
 
 
-def refused(path: Path, what: str, error: OSError) -> InputError:
+def io_error(path: Path, what: str, error: OSError) -> InputError:
     """The sentence for a file system that does not let `path` be `what`."""
     reason = error.strerror or str(error) or type(error).__name__
     advice = "check the name" if what == "read" else ADVICE.get(error.errno or 0, "choose another place")
@@ -102,15 +102,15 @@ def check_writable(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refused(path.parent, "made", error) from error
+        raise io_error(path.parent, "made", error) from error
     beside = path.with_name(f"{WRITING}{secrets.token_hex(8)}")
     try:
         beside.touch(exist_ok=False)
         beside.unlink()
     except OSError as error:
-        raise refused(path, "written", error) from error
+        raise io_error(path, "written", error) from error
 
 
-def damaged(path: Path, why: str) -> InputError:
+def corrupt_file(path: Path, why: str) -> InputError:
     """The sentence for a file whose content cannot be used."""
     return InputError(f"{path} is damaged or of another kind, {why}: take another copy or train again")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dbn.errors import InputError
 
-CHUNK = 1 << 20
+PIECE = 1 << 20
 
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -56,7 +56,7 @@ def read_arrays(file: IO[bytes], names: Collection[str]) -> tuple[dict[str, NDAr
 
 
 class _Piecewise:
-    """A file that is read a `CHUNK` at a time: a list of members that is longer takes ten times its size."""
+    """A file that is read a `PIECE` at a time: a list of members that is longer takes ten times its size."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -65,7 +65,7 @@ class _Piecewise:
         return getattr(self._file, name)
 
     def read(self, size: int = -1) -> bytes:
-        if size > CHUNK:
+        if size > PIECE:
             raise ValueError("the list of members is longer than any that numpy writes")
         return self._file.read(size)
 
@@ -84,7 +84,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> 
         )
     with archive.open(info) as member:
         array = _read_array(member, info.file_size)
-        while member.read(CHUNK):  # to its end, where the checksum is compared
+        while member.read(PIECE):  # to its end, where the checksum is compared
             pass
     return array
 
@@ -104,9 +104,9 @@ def _read_array(file: IO[bytes], size: int) -> NDArray:
     if min(shape, default=0) < 0 or dtype.itemsize == 0 or needed > size - file.tell():
         raise ValueError(f"{shape} of {dtype} is more than the file holds")
     data = np.empty(needed, np.uint8)
-    for start in range(0, needed, CHUNK):
-        part = file.read(min(CHUNK, needed - start))
+    for start in range(0, needed, PIECE):
+        part = file.read(min(PIECE, needed - start))
         data[start : start + len(part)] = np.frombuffer(part, np.uint8)
-        if len(part) < min(CHUNK, needed - start):
+        if len(part) < min(PIECE, needed - start):
             raise ValueError("the file ends within the array")
     return data.view(dtype).reshape(shape, order="F" if is_fortran else "C")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dbn.errors import InputError, is_out_of_memory
-from dbn.storage.files import damaged, read_whole, write_whole
+from dbn.storage.files import atomic_write, corrupt_file, read_file
 
 FORMAT = 2
 """Raised when an older dbn could no longer read what a newer one writes. Format 1 had no checksum."""
@@ -20,7 +20,7 @@ FORMAT = 2
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """One safetensors file, written whole; `description` is anything that JSON holds."""
-    write_whole(path, tensor_bytes(tensors, description))
+    atomic_write(path, tensor_bytes(tensors, description))
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> bytes:
@@ -45,7 +45,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     InputError when the file cannot be read, is damaged, is not dbn's, or comes from a newer dbn.
     """
-    data = read_whole(path)
+    data = read_file(path)
     try:
         # Compares sizes in the header with the file's length before it allocates anything.
         tensors = safetensors.torch.load(data)
@@ -58,11 +58,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except Exception as error:  # a stranger's bytes can fail a parser in any way, and all mean the same
         if is_out_of_memory(error):
             raise
-        raise damaged(path, "it is no safetensors file of dbn") from error
+        raise corrupt_file(path, "it is no safetensors file of dbn") from error
     if version not in (1, FORMAT):
         raise InputError(f"{path} has format {version!r}, and this dbn reads formats 1 to {FORMAT}: update dbn")
     if not is_whole:
-        raise damaged(path, "its checksum is that of other content")
+        raise corrupt_file(path, "its checksum is that of other content")
     return tensors, description
 
 
@@ -113,7 +113,7 @@ def unpack(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
 
 def save_state(path: Path, state: Any) -> None:
     """Write what `pack` takes as one file."""
-    write_whole(path, state_bytes(state))
+    atomic_write(path, state_bytes(state))
 
 
 def state_bytes(state: Any) -> bytes:
@@ -129,10 +129,10 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
     try:
         return unpack(moved, description["state"])
     except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise damaged(path, "it holds no state that can be restored") from error
+        raise corrupt_file(path, "it holds no state that can be restored") from error
 
 
-def check_form(found: Any, wanted: Any, where: str = "the state") -> None:
+def check_structure(found: Any, wanted: Any, where: str = "the state") -> None:
     """ValueError unless `found` has the keys, lengths, types and shapes of `wanted`, whatever the values are."""
     if isinstance(wanted, Tensor):
         if not isinstance(found, Tensor) or (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
@@ -143,9 +143,9 @@ def check_form(found: Any, wanted: Any, where: str = "the state") -> None:
         if found.keys() != wanted.keys():
             raise ValueError(f"{where} has other keys than {list(wanted)}")
         for key, value in wanted.items():
-            check_form(found[key], value, f"{where}/{key}")
+            check_structure(found[key], value, f"{where}/{key}")
     elif isinstance(wanted, list | tuple):
         if len(found) != len(wanted):
             raise ValueError(f"{where} has {len(found)} entries, not {len(wanted)}")
         for number, value in enumerate(wanted):
-            check_form(found[number], value, f"{where}/{number}")
+            check_structure(found[number], value, f"{where}/{number}")

@@ -9,7 +9,7 @@ from dbn.errors import InputError
 from dbn.models.mlp import ACTIVATIONS
 
 
-class Unit(NamedTuple):
+class CellArm(NamedTuple):
     """An arm in a cell of the grid: what is done by one process, under all seeds."""
 
     labels: int | Literal["all"]
@@ -64,7 +64,7 @@ def network_shapes(
     return [hidden[:depth] for depth in depths]
 
 
-def grid(config: StudyConfig, shapes: Sequence[tuple[int, ...]]) -> list[Unit]:
+def grid(config: StudyConfig, shapes: Sequence[tuple[int, ...]]) -> list[CellArm]:
     """Every arm in every cell. InputError for an activation that is not known, or that an arm names as well."""
     for name in config.activations:
         if name not in ACTIVATIONS:
@@ -74,7 +74,7 @@ def grid(config: StudyConfig, shapes: Sequence[tuple[int, ...]]) -> list[Unit]:
             if ":" in text:
                 raise InputError(f"--init {text} has an activation, which --activations varies: leave one out")
     return [
-        Unit(labels, hidden, activation, arm)
+        CellArm(labels, hidden, activation, arm)
         for labels in config.training.labels
         for hidden in shapes
         for activation in config.activations or ("",)

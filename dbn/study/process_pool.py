@@ -25,7 +25,7 @@ ENDED = (
 )
 
 
-def carry_out(
+def run_tasks(
     prepare: Callable[[], Callable[[Task], None]], tasks: Sequence[Task], *, workers: int, threads: int
 ) -> Iterator[Task]:
     """Do `work = prepare()` in every process, `work(task)` for each task; yield a task when it is done.

@@ -9,29 +9,29 @@ from dbn.finetuning.signal_propagation import LayerSignal
 from dbn.finetuning.signal_tables import comparison_table
 from dbn.runs.folder import RunFolder
 from dbn.statistics import holm, mean_interval, paired_t_test
-from dbn.study.grid import Unit
-from dbn.study.study import SIGNALS, STACKS, Study
+from dbn.study.grid import CellArm
+from dbn.study.study import SIGNALS_FILE, STACKS, Study
 from dbn.text_tables import markdown
 
-Results = Mapping[Unit, Sequence[Mapping[str, Any]]]
+Results = Mapping[CellArm, Sequence[Mapping[str, Any]]]
 """By unit that is done: a record a seed."""
 
 
-def results(study: Study) -> dict[Unit, list[dict[str, Any]]]:
+def results(study: Study) -> dict[CellArm, list[dict[str, Any]]]:
     """Of every unit that is done: a record a seed, as a line of results.jsonl."""
     found = {}
-    for unit in filter(study.is_done, study.units):
-        whole = RunFolder(study.folder(unit)).read_json(RESULT)
+    for cell_arm in filter(study.is_done, study.cell_arms):
+        whole = RunFolder(study.folder(cell_arm)).read_json(RESULT)
         (arm,) = whole["arms"].values()
         about = {
-            "arm": unit.arm,
+            "arm": cell_arm.arm,
             "activation": arm["activation"],
-            "hidden": list(unit.hidden),
-            "depth": len(unit.hidden),
+            "hidden": list(cell_arm.hidden),
+            "depth": len(cell_arm.hidden),
             "labels": whole["labels"],
             "valid_labels": whole["valid_labels"],
         }
-        found[unit] = [{**about, **record} for record in whole["records"]]
+        found[cell_arm] = [{**about, **record} for record in whole["records"]]
     return found
 
 
@@ -40,44 +40,44 @@ class Table(NamedTuple):
 
     title: str
     headings: list[str]
-    rows: dict[str, list[Unit]]
+    rows: dict[str, list[CellArm]]
 
 
 def tables(study: Study) -> list[Table]:
     """A table a network and activation; one an activation where all cells have one number of labels."""
     by_labels = len(study.config.training.labels) > 1 or len(study.shapes) == 1
-    groups: dict[str, dict[str, list[Unit]]] = {}
-    for unit in study.units:
-        title = f"{unit.shape} hidden units" if by_labels else labels_of_unit(study, unit)
-        rows = groups.setdefault(", ".join(filter(None, [title, unit.activation])), {})
-        rows.setdefault(unit.arm, []).append(unit)
+    groups: dict[str, dict[str, list[CellArm]]] = {}
+    for cell_arm in study.cell_arms:
+        title = f"{cell_arm.shape} hidden units" if by_labels else labels_of_unit(study, cell_arm)
+        rows = groups.setdefault(", ".join(filter(None, [title, cell_arm.activation])), {})
+        rows.setdefault(cell_arm.arm, []).append(cell_arm)
     made = []
     for title, rows in groups.items():
         headings = []
-        for unit in next(iter(rows.values())):
-            seeds = study.config.training.at(unit.labels).seeds
-            name = labels_of_unit(study, unit) if by_labels else unit.shape
+        for cell_arm in next(iter(rows.values())):
+            seeds = study.config.training.at(cell_arm.labels).seeds
+            name = labels_of_unit(study, cell_arm) if by_labels else cell_arm.shape
             headings.append(f"{name}, {seeds} seed{'s' if seeds > 1 else ''}")
         made.append(Table(title, headings, rows))
     return made
 
 
-def labels_of_unit(study: Study, unit: Unit) -> str:
+def labels_of_unit(study: Study, cell_arm: CellArm) -> str:
     """1,000 labels, or all 55,000 labels."""
-    return f"all {len(study.splits.train):,} labels" if unit.labels == "all" else f"{unit.labels:,} labels"
+    return f"all {len(study.splits.train):,} labels" if cell_arm.labels == "all" else f"{cell_arm.labels:,} labels"
 
 
-def corrected_p(table: Table, reference: str, found: Results) -> dict[Unit, float]:
+def corrected_p(table: Table, reference: str, found: Results) -> dict[CellArm, float]:
     """p of the paired t-test against the reference arm in the same cell, Holm-corrected over the table's tests.
 
     Tests that are still to come count as p = 1, so that no p of a table grows as it fills.
     """
     tests, to_come = {}, 0
-    for arm, units in table.rows.items():
-        for unit, against in zip(units, table.rows[reference], strict=True):
-            pair = [[record["test_error"] for record in found.get(each, ())] for each in (unit, against)]
+    for arm, cell_arms in table.rows.items():
+        for cell_arm, against in zip(cell_arms, table.rows[reference], strict=True):
+            pair = [[record["test_error"] for record in found.get(each, ())] for each in (cell_arm, against)]
             if arm != reference and min(map(len, pair)) > 1:
-                tests[unit] = paired_t_test(*pair)
+                tests[cell_arm] = paired_t_test(*pair)
             elif arm != reference and not all(pair):
                 to_come += 1
     corrected = holm([*tests.values(), *[1.0] * to_come])
@@ -88,14 +88,20 @@ def error_table(table: Table, reference: str, found: Results) -> str:
     """Test errors in %, the least of a column in bold, as a table of Markdown."""
     p = corrected_p(table, reference, found)
     means = {
-        unit: mean_interval([record["test_error"] for record in records]) for unit, records in found.items() if records
+        cell_arm: mean_interval([record["test_error"] for record in records])
+        for cell_arm, records in found.items()
+        if records
     }
     lines = [["arm", *table.headings]]
-    for arm, units in table.rows.items():
+    for arm, cell_arms in table.rows.items():
         line = [f"{arm} (reference)" if arm == reference and len(table.rows) > 1 else arm]
-        for place, unit in enumerate(units):
+        for place, cell_arm in enumerate(cell_arms):
             column = [means[row[place]].mean for row in table.rows.values() if row[place] in means]
-            line.append(_error(means[unit], min(column), p.get(unit), found[unit]) if unit in means else "to come")
+            line.append(
+                _error(means[cell_arm], min(column), p.get(cell_arm), found[cell_arm])
+                if cell_arm in means
+                else "to come"
+            )
         lines.append(line)
     return markdown(lines)
 
@@ -113,8 +119,10 @@ def _error(interval: Any, least: float, p: float | None, records: Sequence[Mappi
 def rate_table(table: Table, found: Results) -> str:
     """The learning rates that the arms kept, as a table of Markdown."""
     lines = [["arm", *(heading.rpartition(",")[0] for heading in table.headings)]]
-    for arm, units in table.rows.items():
-        lines.append([arm, *(f"{found[each][0]['learning_rate']:g}" if each in found else "to come" for each in units)])
+    for arm, cell_arms in table.rows.items():
+        lines.append(
+            [arm, *(f"{found[each][0]['learning_rate']:g}" if each in found else "to come" for each in cell_arms)]
+        )
     return markdown(lines)
 
 
@@ -125,7 +133,7 @@ def reference_arm(study: Study) -> str:
     return study.config.reference or (dbn or list(arms))[0]
 
 
-def report(study: Study, found: Results, figures: Sequence[str] = ()) -> str:
+def study_markdown(study: Study, found: Results, figures: Sequence[str] = ()) -> str:
     """study.md; `figures` are its last paragraphs."""
     reference, made = reference_arm(study), tables(study)
     parts = [f"# Study of starts on {study.splits.name}", _heading(study, found), "## Test error (%)"]
@@ -157,14 +165,14 @@ def _heading(study: Study, found: Results) -> str:
         said.append(f"Learning rates tried: {rates}; an arm keeps the one of least validation error over {over}.")
     else:
         said.append(f"Learning rate: {rates}.")
-    valid = {unit.labels: records[0]["valid_labels"] for unit, records in found.items()}
+    valid = {cell_arm.labels: records[0]["valid_labels"] for cell_arm, records in found.items()}
     if valid:
         counts = sorted(set(valid.values()))
         said.append(f"Validation labels, for tuning and stopping: {', '.join(f'{n:,}' for n in counts)}.")
     said.append(_stacks_sentence(study))
     done = len(found)
-    if done < len(study.units):
-        said.append(f"Under way: {done} of {len(study.units)} arms in cells are done.")
+    if done < len(study.cell_arms):
+        said.append(f"Under way: {done} of {len(study.cell_arms)} arms in cells are done.")
     return " ".join(filter(None, said))
 
 
@@ -182,15 +190,15 @@ def _stacks_sentence(study: Study) -> str:
 def _signals(study: Study, found: Results) -> list[str]:
     """How signals pass while the networks train, a table a network and activation."""
     groups: dict[str, dict[str, dict[str, list[LayerSignal]]]] = {}
-    for unit in of_last_labels(study, found):
-        moments = {moment: _mean(seeds) for moment, seeds in read_signals(study, unit).items()}
-        groups.setdefault(network_title(study, unit), {})[unit.arm] = moments
+    for cell_arm in of_last_labels(study, found):
+        moments = {moment: _mean(seeds) for moment, seeds in read_signals(study, cell_arm).items()}
+        groups.setdefault(network_title(study, cell_arm), {})[cell_arm.arm] = moments
     if not groups:
         return []
     parts = ["## Signals, mean over seeds"]
     for title, arms in groups.items():
         parts += [f"### {title}", f"```\n{comparison_table(arms)}\n```"]
-    several = any(len(unit.hidden) > 1 for unit in found)
+    several = any(len(cell_arm.hidden) > 1 for cell_arm in found)
     factor = (
         "×: the factor a hidden layer has on the spread of pre-activations (over all, and about each unit's mean), and "
         "backwards on that of gradients; 1 keeps a signal. "
@@ -198,23 +206,23 @@ def _signals(study: Study, found: Results) -> list[str]:
     return [*parts, (factor if several else "") + "ReLU units are off half the time in good health."]
 
 
-def of_last_labels(study: Study, units: Iterable[Unit]) -> list[Unit]:
+def of_last_labels(study: Study, cell_arms: Iterable[CellArm]) -> list[CellArm]:
     """Those of the last number of labels, whose signals are told and shown."""
-    return [unit for unit in units if unit.labels == study.config.training.labels[-1]]
+    return [cell_arm for cell_arm in cell_arms if cell_arm.labels == study.config.training.labels[-1]]
 
 
-def network_title(study: Study, unit: Unit) -> str:
+def network_title(study: Study, cell_arm: CellArm) -> str:
     """500x3 hidden units, tanh, 1,000 labels: as much of it as varies, and the shape always."""
-    labels = labels_of_unit(study, unit) if len(study.config.training.labels) > 1 else ""
-    return ", ".join(filter(None, [f"{unit.shape} hidden units", unit.activation, labels]))
+    labels = labels_of_unit(study, cell_arm) if len(study.config.training.labels) > 1 else ""
+    return ", ".join(filter(None, [f"{cell_arm.shape} hidden units", cell_arm.activation, labels]))
 
 
-def read_signals(study: Study, unit: Unit) -> dict[str, list[list[dict[str, float]]]]:
+def read_signals(study: Study, cell_arm: CellArm) -> dict[str, list[list[dict[str, float]]]]:
     """By moment, seed and layer: fields of `LayerSignal`, NaN for what is not finite.
 
     Moments are "at the start", "after epoch 10" and so on, and "as kept"; only those that every seed came to.
     """
-    moments = RunFolder(study.folder(unit)).read_json(SIGNALS)
+    moments = RunFolder(study.folder(cell_arm)).read_json(SIGNALS_FILE)
     names = {"start": "at the start", "end": "as kept"}
     return {
         names.get(moment, f"after epoch {moment}"): [

@@ -12,27 +12,35 @@ from dbn.config.study import StudyConfig
 from dbn.errors import InputError
 from dbn.plotting.figures import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
 from dbn.runs.folder import RunFolder
-from dbn.storage.files import write_whole
-from dbn.study.grid import Unit
-from dbn.study.process_pool import carry_out
-from dbn.study.report import Results, labels_of_unit, network_title, of_last_labels, read_signals, report, results
+from dbn.storage.files import atomic_write
+from dbn.study.grid import CellArm
+from dbn.study.process_pool import run_tasks
+from dbn.study.report import (
+    Results,
+    labels_of_unit,
+    network_title,
+    of_last_labels,
+    read_signals,
+    results,
+    study_markdown,
+)
 from dbn.study.study import Study
 from dbn.training.distributed import threads_each
 from dbn.training.loop import progress_bar
 
-SIGNALS = ("z_std", "example_std", "gradient_std", "saturated", "dead", "singular_mean")
+PLOTTED_SIGNALS = ("z_std", "example_std", "gradient_std", "saturated", "dead", "singular_mean")
 """What the picture of a study shows of every layer."""
 
 
-def carry_out_study(study: Study, *, figures: bool = True, progress: bool = False) -> str:
+def run_study(study: Study, *, figures: bool = True, progress: bool = False) -> str:
     """Do what is not done yet, and give study.md, which stands in the run folder with results.jsonl and figures.
 
-    results.jsonl and study.md hold all that is done whenever an arm in a cell is. InputError as for `carry_out`.
+    results.jsonl and study.md hold all that is done whenever an arm in a cell is. InputError as for `run_tasks`.
     """
     stacks = [number for number in study.stack_tasks if not study.has_stack(number)]
-    units = [unit for unit in study.units if not study.is_done(unit)]
+    cell_arms = [cell_arm for cell_arm in study.cell_arms if not study.is_done(cell_arm)]
     _each(study, stacks, Study.pretrain, "stacks", lambda: None, progress=progress)
-    _each(study, units, Study.train, "cells × arms", lambda: write(study), progress=progress)
+    _each(study, cell_arms, Study.train, "cells × arms", lambda: write(study), progress=progress)
     return write(study, figures=figures)
 
 
@@ -51,7 +59,7 @@ def _each(
         prepare = partial(partial, method, study)  # what is loaded need not be loaded again
     threads = config.threads or threads_each(config.workers)
     with progress_bar(len(tasks), name, shown=progress) as bar:
-        for _ in carry_out(prepare, tasks, workers=config.workers, threads=threads):
+        for _ in run_tasks(prepare, tasks, workers=config.workers, threads=threads):
             after()
             bar.update()
 
@@ -72,9 +80,9 @@ def write(study: Study, *, figures: bool = False) -> str:
     """results.jsonl, study.md and, when asked for, figures of what is done; the text of study.md."""
     found = results(study)
     lines = [json.dumps(record, allow_nan=False) + "\n" for records in found.values() for record in records]
-    write_whole(study.config.run / "results.jsonl", "".join(lines).encode())
-    text = report(study, found, list(_drawn(study, found)) if figures else ())
-    write_whole(study.config.run / "study.md", text.encode())
+    atomic_write(study.config.run / "results.jsonl", "".join(lines).encode())
+    text = study_markdown(study, found, list(_drawn(study, found)) if figures else ())
+    atomic_write(study.config.run / "study.md", text.encode())
     return text
 
 
@@ -94,52 +102,52 @@ def _drawn(study: Study, found: Results) -> Iterator[str]:
 def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Names, and functions that draw."""
     order = study.config.training.init
-    networks = sorted(found, key=lambda unit: (study.shapes.index(unit.hidden), unit.activation))
+    networks = sorted(found, key=lambda cell_arm: (study.shapes.index(cell_arm.hidden), cell_arm.activation))
     if len(study.config.training.labels) > 1:
-        for (shape, activation), units in groupby(networks, lambda unit: (unit.shape, unit.activation)):
-            errors = _errors(list(units), found, "labels")
+        for (shape, activation), cell_arms in groupby(networks, lambda cell_arm: (cell_arm.shape, cell_arm.activation)):
+            errors = _errors(list(cell_arms), found, "labels")
             title = _joined(f"{shape} hidden units", activation)
             name = f"labels-{_dashed(shape, activation)}"
             yield name, partial(error_against_labels, errors, title=title, order=order)
     if len(study.shapes) > 1:
-        widths = sorted(found, key=lambda unit: study.config.training.labels.index(unit.labels))
-        for labels, units in groupby(widths, lambda unit: unit.labels):
-            by_activation: dict[str, list[Unit]] = {}
-            for unit in units:
-                by_activation.setdefault(unit.activation, []).append(unit)
+        widths = sorted(found, key=lambda cell_arm: study.config.training.labels.index(cell_arm.labels))
+        for labels, cell_arms in groupby(widths, lambda cell_arm: cell_arm.labels):
+            by_activation: dict[str, list[CellArm]] = {}
+            for cell_arm in cell_arms:
+                by_activation.setdefault(cell_arm.activation, []).append(cell_arm)
             panels = {activation: _errors(each, found, "depth") for activation, each in by_activation.items()}
             some = next(iter(by_activation.values()))[0]
             title = _joined(labels_of_unit(study, some), *(panels if len(panels) == 1 else ()))
             yield f"depth-{labels}-labels", partial(error_against_depth, panels, title=title, order=order)
     measured = of_last_labels(study, networks)
-    for (shape, activation), units in groupby(measured, lambda unit: (unit.shape, unit.activation)):
-        group = list(units)
-        arms = {unit.arm: read_signals(study, unit) for unit in group}
+    for (shape, activation), cell_arms in groupby(measured, lambda cell_arm: (cell_arm.shape, cell_arm.activation)):
+        group = list(cell_arms)
+        arms = {cell_arm.arm: read_signals(study, cell_arm) for cell_arm in group}
         # Arms that stopped early have fewer moments, and the others these too.
         most = max(arms.values(), key=len)
         moments = {moment: {arm: each[moment] for arm, each in arms.items() if moment in each} for moment in most}
         title = network_title(study, group[0])
-        draw = partial(signal_by_layer, moments, title=title, order=order, quantities=SIGNALS)
+        draw = partial(signal_by_layer, moments, title=title, order=order, quantities=PLOTTED_SIGNALS)
         yield f"signals-{_dashed(shape, activation)}", draw
-    for cell, units in groupby(found, lambda unit: unit.cell):
-        group = list(units)
-        curves = {unit.arm: _curve(study, unit, found[unit][0]["learning_rate"]) for unit in group}
+    for cell, cell_arms in groupby(found, lambda cell_arm: cell_arm.cell):
+        group = list(cell_arms)
+        curves = {cell_arm.arm: _curve(study, cell_arm, found[cell_arm][0]["learning_rate"]) for cell_arm in group}
         title = _joined(labels_of_unit(study, group[0]), f"{group[0].shape} hidden units", group[0].activation)
         yield f"curves-{cell}", partial(learning_curves, curves, title=title, order=order)
 
 
-def _errors(units: list[Unit], found: Results, axis: str) -> dict[str, dict[float, list[float]]]:
+def _errors(cell_arms: list[CellArm], found: Results, axis: str) -> dict[str, dict[float, list[float]]]:
     errors: dict[str, dict[float, list[float]]] = {}
-    for unit in units:
-        records = found[unit]
-        errors.setdefault(unit.arm, {})[records[0][axis]] = [record["test_error"] for record in records]
+    for cell_arm in cell_arms:
+        records = found[cell_arm]
+        errors.setdefault(cell_arm.arm, {})[records[0][axis]] = [record["test_error"] for record in records]
     return errors
 
 
-def _curve(study: Study, unit: Unit, rate: float) -> dict[float, list[float]]:
+def _curve(study: Study, cell_arm: CellArm, rate: float) -> dict[float, list[float]]:
     """Validation error (%) of every seed under the rate kept, by epoch."""
     curve: dict[float, list[float]] = {}
-    for record in RunFolder(study.folder(unit)).metrics():
+    for record in RunFolder(study.folder(cell_arm)).metrics():
         if record["learning_rate"] == rate and record["stage"] == "tune":
             curve.setdefault(record["epoch"], []).append(record["valid_error"])
     return curve

@@ -19,21 +19,21 @@ from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.finetuning.comparison import RESULT, Comparison, folder_name
 from dbn.finetuning.problem import Problem, fingerprint
-from dbn.finetuning.recorder import Moments
+from dbn.finetuning.recorder import SignalsByTime
 from dbn.finetuning.report import result
-from dbn.finetuning.results import Chosen
+from dbn.finetuning.results import TunedArm
 from dbn.initializers.arms import parse_arm
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
-from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabelled
+from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
 from dbn.runs.folder import CONFIG, RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.training_data import splits_of
 from dbn.runs.weights import load
-from dbn.study.grid import Unit, grid, network_shapes
+from dbn.study.grid import CellArm, grid, network_shapes
 from dbn.training.device import pick_device
 
-SIGNALS = "signals.json"
+SIGNALS_FILE = "signals.json"
 
 
 STACKS = 5
@@ -53,7 +53,7 @@ class Study:
         self.splits = self._load_splits()
         self.given = [load(path) for path in config.pretrained]
         self.shapes = network_shapes(config, recipe, [stack.sizes for stack in self.given])
-        self.units = grid(config, self.shapes)
+        self.cell_arms = grid(config, self.shapes)
 
     # What is there before anything starts
 
@@ -89,12 +89,12 @@ class Study:
         if "all" in labels and n in labels:
             raise InputError(f"--labels names {n} and all, which are the same examples: keep one")
         stacks = self.given or self._unlearned()
-        cells: dict[str, list[Unit]] = {}
-        for unit in self.units:
-            cells.setdefault(unit.cell, []).append(unit)
-        for units in cells.values():
-            problem = self._problem(units[0], stacks, [unit.full_arm for unit in units])
-            problem.check_starts()
+        cells: dict[str, list[CellArm]] = {}
+        for cell_arm in self.cell_arms:
+            cells.setdefault(cell_arm.cell, []).append(cell_arm)
+        for cell_arms in cells.values():
+            problem = self._problem(cell_arms[0], stacks, [cell_arm.full_arm for cell_arm in cell_arms])
+            problem.check_initializers()
             _ = problem.test
         for path, number in ((self.stack_folder(number), number) for number in self.stack_tasks):
             if self.config.resume and (path / CONFIG).is_file():
@@ -129,7 +129,7 @@ class Study:
             return []
         training, n = self._pretraining(0), self.splits.train.x.shape[1]
         rbms = [new_rbm(n, layer, training) for layer in range(1, len(training.hidden) + 1)]
-        return [DBN(rbms, unlabelled(self.splits, training, self.device).scaling)]
+        return [DBN(rbms, unlabeled(self.splits, training, self.device).scaling)]
 
     def has_stack(self, number: int) -> bool:
         """Whether it is trained to the end."""
@@ -140,7 +140,7 @@ class Study:
         if self.has_stack(number):
             return
         training = self._pretraining(number)
-        data = unlabelled(self.splits, training, self.device)
+        data = unlabeled(self.splits, training, self.device)
         with _begin(self.stack_folder(number), self._stack_options(number), self.splits.fingerprint) as run:
             stack = pretrain_stack(data, training, run)
             run.write_json(RESULT, {"sizes": stack.sizes})
@@ -154,36 +154,36 @@ class Study:
 
     # Units
 
-    def _problem(self, unit: Unit, stacks: list[DBN], arms: list[str]) -> Problem:
-        depth = len(unit.hidden)
+    def _problem(self, cell_arm: CellArm, stacks: list[DBN], arms: list[str]) -> Problem:
+        depth = len(cell_arm.hidden)
         cut = tuple(DBN(stack.layers[:depth], stack.scaling, stack.image_shape) for stack in stacks)
-        training = replace(self.config.training.at(unit.labels), init=tuple(arms))
+        training = replace(self.config.training.at(cell_arm.labels), init=tuple(arms))
         scaling = cut[0].scaling if cut else Scaling(self.splits.divisor).to(self.device)
-        return Problem(self.splits, scaling, unit.hidden, cut[: training.seeds], training)
+        return Problem(self.splits, scaling, cell_arm.hidden, cut[: training.seeds], training)
 
-    def problem(self, unit: Unit) -> Problem:
+    def problem(self, cell_arm: CellArm) -> Problem:
         """What the unit is about: as scripts/finetune.py would compare its one arm with nothing."""
-        return self._problem(unit, self.stacks, [unit.full_arm])
+        return self._problem(cell_arm, self.stacks, [cell_arm.full_arm])
 
-    def folder(self, unit: Unit) -> Path:
+    def folder(self, cell_arm: CellArm) -> Path:
         """Where the unit is kept, a run like those of scripts/finetune.py."""
-        return self.config.run / "cells" / unit.cell / folder_name(parse_arm(unit.arm).name)
+        return self.config.run / "cells" / cell_arm.cell / folder_name(parse_arm(cell_arm.arm).name)
 
-    def is_done(self, unit: Unit) -> bool:
+    def is_done(self, cell_arm: CellArm) -> bool:
         """Whether nothing is left to do, nor to tidy up."""
-        return (self.folder(unit) / RESULT).is_file() and not (self.folder(unit) / "checkpoint").exists()
+        return (self.folder(cell_arm) / RESULT).is_file() and not (self.folder(cell_arm) / "checkpoint").exists()
 
     @property
     def is_complete(self) -> bool:
         """Whether every stack and every unit is done."""
-        return all(map(self.has_stack, self.stack_tasks)) and all(map(self.is_done, self.units))
+        return all(map(self.has_stack, self.stack_tasks)) and all(map(self.is_done, self.cell_arms))
 
-    def train(self, unit: Unit) -> None:
+    def train(self, cell_arm: CellArm) -> None:
         """Tune the arm, train it under all seeds, test it, measure its signals; nothing of it where it is done."""
-        path = self.folder(unit)
+        path = self.folder(cell_arm)
         if not (path / RESULT).is_file():
-            problem = self.problem(unit)
-            about = {"dataset": self.splits.name, "hidden": list(unit.hidden)}
+            problem = self.problem(cell_arm)
+            about = {"dataset": self.splits.name, "hidden": list(cell_arm.hidden)}
             with _begin(path, {**about, **to_dict(problem.config)}, problem.fingerprint) as run:
                 self._train(problem, run)
         # The weights of every fit, which take more room than all else.
@@ -193,7 +193,7 @@ class Study:
         comparison, chosen = self._chosen(problem, run)
         test_errors = comparison.test([chosen])
         (signals,) = comparison.write([chosen], test_errors).values()
-        run.write_json(SIGNALS, _by_moment(signals))
+        run.write_json(SIGNALS_FILE, _by_moment(signals))
         found = result(problem, [chosen], test_errors)
         (errors,) = test_errors.values()
         found["records"] = [
@@ -211,7 +211,7 @@ class Study:
         ]
         run.write_json(RESULT, found)
 
-    def _chosen(self, problem: Problem, run: RunFolder) -> tuple[Comparison, Chosen]:
+    def _chosen(self, problem: Problem, run: RunFolder) -> tuple[Comparison, TunedArm]:
         """The arm under the rate that the tuning seeds chose, trained under all seeds."""
         config, few = problem.config, self.config.training.tuning_seeds
         comparison = Comparison(problem, run)
@@ -224,7 +224,7 @@ class Study:
         return comparison, Comparison(whole, run).train()[0]
 
 
-def _by_moment(seeds: Sequence[Moments]) -> dict[str, list[list[dict[str, float]]]]:
+def _by_moment(seeds: Sequence[SignalsByTime]) -> dict[str, list[list[dict[str, float]]]]:
     """By moment, seed and layer; seeds that stopped before an epoch are not among those of that epoch."""
     moments = ["start", *map(str, sorted({int(each) for seed in seeds for each in seed if each.isdecimal()})), "end"]
     return {moment: [seed[moment] for seed in seeds if moment in seed] for moment in moments}

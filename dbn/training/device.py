@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from dbn.errors import InputError
-from dbn.training import distributed as ranks
+from dbn.training import distributed
 
 
 def pick_device(name: str) -> torch.device:
@@ -15,7 +15,7 @@ def pick_device(name: str) -> torch.device:
 
     Of several processes on a host each takes a GPU of its own, or all the CPU.
     """
-    if ranks.started() > 1:
+    if distributed.started() > 1:
         return _pick_of_several(name)
     if name == "auto":
         if torch.cuda.is_available():
@@ -31,17 +31,17 @@ def pick_device(name: str) -> torch.device:
 
 def _pick_of_several(name: str) -> torch.device:
     """cuda:LOCAL_RANK, or the CPU where there is no CUDA or it is asked for."""
-    gpus, processes = torch.cuda.device_count(), ranks.started_here()
+    gpus, processes = torch.cuda.device_count(), distributed.started_here()
     if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
     if name not in ("auto", "cuda"):
         raise InputError(f"--device {name} serves one process, not {processes}: use --device auto, cuda or cpu")
     if processes > gpus:
         raise InputError(f"{processes} processes cannot share {gpus} GPUs: start as many as there are, or --device cpu")
-    return torch.device("cuda", ranks.local_rank())
+    return torch.device("cuda", distributed.local_rank())
 
 
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
+def matmul_dtype(name: str, device: torch.device) -> torch.dtype:
     """The type of matrix products: float32, or bfloat16; InputError where the device has no such products.
 
     tf32 is float32 too, whose products are rounded within `tf32_products`.
@@ -80,7 +80,7 @@ def tf32_products(wanted: bool) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has done what was asked of it, before a clock is read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

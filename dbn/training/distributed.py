@@ -1,7 +1,7 @@
 """Several processes, on one host or many, that train one model together: what torchrun starts, each a rank.
 
-The only room that knows torch.distributed. Between `together` and its end the ranks act as one; everywhere else, and
-under a single process, there is one rank, number 0, and nothing here does or costs anything. What the docstrings call
+The only module that knows torch.distributed. Within `process_group` the ranks act as one; everywhere else, and under a
+single process, there is one rank, number 0, and nothing here does or costs anything. What the docstrings call
 collective is called by all ranks alike, in the same order, or they wait for each other until `TIMEOUT`.
 """
 
@@ -26,12 +26,12 @@ PATIENCE: Final = timedelta(seconds=2)
 """For what rank 0 may have to say."""
 
 
-APART: Final = 16
+SYNC_EVERY: Final = 16
 """Steps from one question that all ranks must answer alike to the next, where one would cost too much."""
 
 
 _device: torch.device | None = None
-"""Where tensors are exchanged; None outside `together` and for a process alone."""
+"""Where tensors are exchanged; None outside `process_group` and for a process alone."""
 
 
 _connection: Any = None
@@ -58,7 +58,7 @@ def local_rank() -> int:
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
+def process_group(device: torch.device) -> Iterator[None]:
     """Within, the processes that torchrun started are the ranks of one run, each on its device.
 
     On CPUs they speak gloo and share the cores of their host, since torchrun gives each a single thread unless
@@ -89,7 +89,7 @@ def together(device: torch.device) -> Iterator[None]:
     _device = device
     try:
         yield
-        wait()  # whoever ends first would be missed by the others
+        barrier()  # whoever ends first would be missed by the others
     finally:
         _device = None
     distributed.destroy_process_group()
@@ -105,12 +105,12 @@ def size() -> int:
     return 1 if _device is None else distributed.get_world_size()
 
 
-def is_first() -> bool:
+def is_main() -> bool:
     """Whether this is rank 0, which alone writes and measures."""
     return rank() == 0
 
 
-def share(n: int) -> slice:
+def shard(n: int) -> slice:
     """The places of this rank among 0 … n−1: shares follow each other and differ in size by at most one."""
     whole, more = divmod(n, size())
     start = rank() * whole + min(rank(), more)
@@ -127,36 +127,36 @@ def check_shares(name: str, n: int | None) -> None:
 
 
 def check_alike(state: Any) -> None:
-    """InputError on every rank unless all hold the same options and data, in a state as `from_first` takes it."""
-    if anywhere(from_first(state) != state):
+    """InputError on every rank unless all hold the same options and data, in a state as `broadcast_state` takes it."""
+    if any_rank(broadcast_state(state) != state):
         raise InputError(
             "the processes have different options or data: give all the same command and files, and with --resume a "
             "run folder that all can read"
         )
 
 
-def wait() -> None:
+def barrier() -> None:
     """For all ranks to come here."""
-    anywhere(False)
+    any_rank(False)
 
 
-def anywhere(found: bool) -> bool:
+def any_rank(found: bool) -> bool:
     """Whether any rank found it: a decision that all take alike."""
     if size() == 1:
         return found
     flag = torch.tensor(int(found), device=_device)
-    add_up(flag)
+    all_reduce_sum(flag)
     return bool(flag)
 
 
-def add_up(tensor: Tensor) -> None:
+def all_reduce_sum(tensor: Tensor) -> None:
     """Replace it by its sum over ranks, the same bits on each."""
     if size() > 1:
         with naming_lost_ranks():
             distributed.all_reduce(tensor)
 
 
-def equal_to_first(tensors: Iterable[Tensor]) -> None:
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     """Overwrite them by those of rank 0: machines of different makes may round differently."""
     if size() > 1:
         with naming_lost_ranks():
@@ -164,31 +164,31 @@ def equal_to_first(tensors: Iterable[Tensor]) -> None:
                 distributed.broadcast(tensor.detach(), 0)
 
 
-def from_first(state: Any) -> Any:
+def broadcast_state(state: Any) -> Any:
     """What rank 0 gave, on every rank: a state as `storage.pack` takes it; tensors arrive on the ranks' devices."""
     if size() == 1:
         return state
-    tensors, skeleton = pack(state) if is_first() else ({}, None)
+    tensors, skeleton = pack(state) if is_main() else ({}, None)
     kinds = [(name, list(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in tensors.items()]
     text = _text_from_first(json.dumps([skeleton, kinds]))
     skeleton, kinds = json.loads(text)
     received = {
         name: tensors[name].to(_device, copy=True).contiguous()
-        if is_first()
+        if is_main()
         else torch.empty(shape, dtype=getattr(torch, dtype), device=_device)
         for name, shape, dtype in kinds
     }
-    equal_to_first(received.values())
+    broadcast_tensors(received.values())
     return unpack(received, skeleton)
 
 
 def _text_from_first(text: str) -> str:
     letters = torch.tensor(list(text.encode()), dtype=torch.uint8, device=_device)
     length = torch.tensor(len(letters), device=_device)
-    equal_to_first([length])
-    if not is_first():
+    broadcast_tensors([length])
+    if not is_main():
         letters = letters.new_empty(int(length))
-    equal_to_first([letters])
+    broadcast_tensors([letters])
     return bytes(letters.tolist()).decode()
 
 
@@ -209,10 +209,10 @@ def averaging(network: nn.Module) -> nn.Module:
 def host_by_host() -> Iterator[None]:
     """One process of each host goes first, as long as there may be files to fetch; collective."""
     if local_rank() != 0:
-        wait()
+        barrier()
     yield
     if local_rank() == 0:
-        wait()
+        barrier()
 
 
 @final
@@ -220,19 +220,19 @@ class FlatGradient:
     """The `.grad` of parameters as views of one buffer with room behind them, for one sum over ranks a step."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], room: int) -> None:
-        """room: further numbers that `add_up` can take."""
+        """room: further numbers that `all_reduce_sum` can take."""
         learned = list(parameters)
         self.buffer = learned[0].new_zeros(sum(p.numel() for p in learned) + room)
         *gradients, self.room = self.buffer.split([*(p.numel() for p in learned), room])
         for parameter, gradient in zip(learned, gradients, strict=True):
             parameter.grad = gradient.view_as(parameter)
 
-    def add_up(self, *more: Tensor) -> None:
+    def all_reduce_sum(self, *more: Tensor) -> None:
         """Replace the gradients, and `more`, by their sums over ranks; collective."""
         places = self.room.split([each.numel() for each in more])
         for place, each in zip(places, more, strict=True):
             place.copy_(each.view(-1))
-        add_up(self.buffer)
+        all_reduce_sum(self.buffer)
         for place, each in zip(places, more, strict=True):
             each.copy_(place.view_as(each))
 

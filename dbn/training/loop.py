@@ -10,8 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dbn.rng import permutation, stream
-from dbn.training import distributed as ranks
-from dbn.training.device import synchronise
+from dbn.training import distributed
+from dbn.training.device import synchronize
 
 
 def shuffled_batches(n: int, batch_size: int, seed: int, *purpose: str | int, device: torch.device) -> Iterator[Tensor]:
@@ -21,7 +21,7 @@ def shuffled_batches(n: int, batch_size: int, seed: int, *purpose: str | int, de
     every device and rank.
     """
     order = permutation(n, stream(seed, "order", *purpose)).to(device)
-    return (batch[ranks.share(len(batch))] for batch in order.split(batch_size))
+    return (batch[distributed.shard(len(batch))] for batch in order.split(batch_size))
 
 
 def batch_length(number: int, n: int, batch_size: int) -> int:
@@ -48,7 +48,7 @@ def run_epochs(
         for number, batch in enumerate(islice(batches(epoch), done, None), start=done):
             step(batch, epoch, number)
         done = 0
-        synchronise(device)
+        synchronize(device)
         if after_epoch(epoch, time.perf_counter() - begin):
             return
 

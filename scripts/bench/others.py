@@ -72,7 +72,7 @@ def scikit_learn(setting: Setting) -> Runner:
     return Runner(clocked(epoch), setting.steps, rbm)
 
 
-def rbms(centred: bool) -> Callable[[Setting], Runner]:
+def rbms(centered: bool) -> Callable[[Setting], Runner]:
     """PCD-1 as `rbms.training.pcd.train` does it, less the files and bars; centred is its default."""
 
     def make(setting: Setting) -> Runner:
@@ -93,7 +93,7 @@ def rbms(centred: bool) -> Callable[[Setting], Runner]:
         def step() -> None:
             rows = torch.randperm(len(x))[: setting.batch_size]
             optimizer.zero_grad(set_to_none=False)
-            chains[0], _ = fit_batch_pcd((x[rows], weights[rows]), chains[0], rbm, 1, 1.0, centered=centred)
+            chains[0], _ = fit_batch_pcd((x[rows], weights[rows]), chains[0], rbm, 1, 1.0, centered=centered)
             optimizer.step()
 
         return Runner(repeated(step, setting.steps), setting.steps, rbm)

@@ -11,12 +11,12 @@ from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import Pretraining
 from dbn.data.splits import Examples, Splits
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.trainer import Fit
+from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
-from dbn.likelihood.ais import ais, schedule
-from dbn.models.annealing import Path, independent
+from dbn.likelihood.ais import ais, temperature_schedule
+from dbn.models.annealing import Path, independent_base
 from dbn.models.scaling import Scaling
-from dbn.pretraining.layer_data import Unlabelled
+from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.pretrain import new_rbm
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.training.loop import run_epochs
@@ -33,7 +33,7 @@ def layer_trainer(setting: Setting, device: torch.device | str = "cpu", **option
     for rbm in below:
         torch.nn.init.normal_(rbm.requires_grad_(False).weight, 0.0, 0.01)
     rbm = new_rbm(setting.sizes[0], len(below) + 1, config).to(device)
-    return LayerTrainer(rbm, below, Unlabelled(x, None, Scaling()), config)
+    return LayerTrainer(rbm, below, Unlabeled(x, None, Scaling()), config)
 
 
 def epoch_of(**options: Any) -> Callable[[Setting], Runner]:
@@ -77,7 +77,7 @@ def as_wide(make: Callable[..., Callable[[Setting], Runner]]) -> Callable[[Setti
     return tempered(lambda setting: make()(replace(setting, batch_size=TEMPERATURES * setting.batch_size)))
 
 
-def fit(setting: Setting) -> Fit:
+def fit(setting: Setting) -> Trainer:
     """Fine-tuning as `scripts/finetune.py` does it with its default options, for ever."""
     n = setting.examples
     train, valid = (
@@ -90,7 +90,7 @@ def fit(setting: Setting) -> Fit:
         init=("xavier_uniform",), labels=n, valid_labels=CLASSES, batch_size=setting.batch_size, epochs=10**6
     )
     problem = Problem(splits, Scaling(255.0), setting.network, (), config)
-    return Fit(problem, parse_arm("xavier_uniform"), 0.1, seed=0)
+    return Trainer(problem, parse_arm("xavier_uniform"), 0.1, seed=0)
 
 
 def finetune_epoch(setting: Setting) -> Runner:
@@ -116,10 +116,10 @@ def annealing(setting: Setting) -> Runner:
     """Annealed importance sampling, a step a temperature: the last estimates, (CHAINS,)."""
     rbm = new_rbm(setting.visible, 1, Pretraining(hidden=(setting.hidden,)))
     mean = torch.full((setting.visible,), 0.2)
-    rbm.initialise(mean, mean * (1 - mean), 1000, torch.Generator().manual_seed(0))
-    path = Path(independent(rbm.requires_grad_(False), mean, mean * (1 - mean), 1000), rbm)
+    rbm.initialize(mean, mean * (1 - mean), 1000, torch.Generator().manual_seed(0))
+    path = Path(independent_base(rbm.requires_grad_(False), mean, mean * (1 - mean), 1000), rbm)
     steps = PER_STEP * setting.steps
-    betas, generator = schedule(steps + 1), torch.Generator().manual_seed(1)
+    betas, generator = temperature_schedule(steps + 1), torch.Generator().manual_seed(1)
     state: dict[str, Any] = {"path": path}
 
     def run() -> None:

@@ -70,7 +70,7 @@ def write(text):
         ("--binarize fixed --momentum 0.5,0.9@3", {"binarize": "fixed", "momentum": "0.5,0.9@3"}),
         ("--learning-rate .1:0 --gibbs-steps 1,3@10", {"learning_rate": (".1:0",), "gibbs_steps": ("1,3@10",)}),
         ("--estimator pt --chains 7 --temperatures 5", {"estimator": "pt", "chains": 7, "temperatures": 5}),
-        ("--centred --average 0.99 --precision bf16", {"centred": True, "average": 0.99, "precision": "bf16"}),
+        ("--centered --average 0.99 --precision bf16", {"centered": True, "average": 0.99, "precision": "bf16"}),
         ("--weight-decay 0 --gibbs-steps 10", {"weight_decay": 0.0, "gibbs_steps": (10,)}),
     ],
 )
@@ -228,7 +228,7 @@ def test_refusals_do_not_depend_on_the_terminal(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("words", ["--seed x", "--visible x", "--hidden x", "--learning-rate 0"])
-def test_refusals_in_colour(capsys, monkeypatch, words):
+def test_refusals_in_color(capsys, monkeypatch, words):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     said = refusal(capsys, PretrainConfig, *words.split())

@@ -11,7 +11,7 @@ from dbn.data.binarize import binarize
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Examples, Splits, draw_labels, splits_from_arrays
 from dbn.errors import InputError
-from dbn.models.scaling import standardisation
+from dbn.models.scaling import standardization
 from dbn.pretraining.pretrain import check_bernoulli
 from dbn.rng import stream
 
@@ -81,10 +81,10 @@ def test_shipped_digits_against_full_mnist(digits):
 
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("tested", [True, False])
-def test_no_row_is_in_two_splits(tmp_path, labelled, tested):
+def test_no_row_is_in_two_splits(tmp_path, labeled, tested):
     x, labels = numbered(300), np.arange(300) % 3
     arrays = {"x": x[:200], "x_test": x[200:]} if tested else {"x": x}
-    if labelled:
+    if labeled:
         arrays |= {"y": labels[:200], "y_test": labels[200:]} if tested else {"y": labels}
     splits = load_splits(saved(tmp_path, **arrays))
     parts = [splits.train, splits.valid, splits.test]
@@ -96,7 +96,7 @@ def test_no_row_is_in_two_splits(tmp_path, labelled, tested):
         assert numbers_of(splits.test) == list(range(200, 300))
     for part in parts:
         assert np.array_equal(part.x, x[numbers_of(part)])
-        if labelled:
+        if labeled:
             assert part.y.tolist() == [number % 3 for number in numbers_of(part)]
         else:
             assert part.y is None
@@ -250,9 +250,9 @@ def test_values_that_bernoulli_units_cannot_take(train):
 
 
 @pytest.mark.parametrize("divisor", [255.0, 1.0])
-def test_standardisation(divisor):
+def test_standardization(divisor):
     x = RNG.integers(0, 200, (10_000, 4)).astype(np.uint8)
-    shift, scale = standardisation(torch.from_numpy(x), divisor)
+    shift, scale = standardization(torch.from_numpy(x), divisor)
     values = x.astype(np.float64) / divisor
     assert torch.allclose(shift.double(), torch.from_numpy(values.mean(0)), rtol=1e-6)
     assert torch.allclose(scale.double(), torch.from_numpy(values.std(0)), rtol=1e-6)
@@ -266,7 +266,7 @@ def test_constant_columns(constant, words):
     x = torch.rand(5000, 8, generator=stream(0, "values"))
     x[:, list(constant)] = 0.1
     with pytest.raises(InputError, match=words):
-        standardisation(x, 1.0)
+        standardization(x, 1.0)
 
 
 def test_binarize():

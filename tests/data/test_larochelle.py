@@ -271,16 +271,16 @@ def test_rotation_against_scipy(margin):
     rng = np.random.default_rng(4)
     x = np.pad(rng.integers(0, 256, (40, SIDE - 2 * margin, SIDE - 2 * margin)), ((0, 0), *2 * [(margin, margin)]))
     angles = rng.uniform(0, 2 * np.pi, 40)
-    turned = rotate(x.astype(np.uint8), angles)
-    for picture, source, angle in zip(turned, x, np.degrees(angles), strict=True):
+    transposed = rotate(x.astype(np.uint8), angles)
+    for picture, source, angle in zip(transposed, x, np.degrees(angles), strict=True):
         twin = ndimage.rotate(source.astype(float), angle, reshape=False, order=1, mode="grid-constant")
         assert np.array_equal(picture, np.rint(twin))
 
 
 def test_quarter_turns():
     x = np.random.default_rng(5).integers(0, 256, (4, SIDE, SIDE)).astype(np.uint8)
-    turned = rotate(x, np.arange(4) * np.pi / 2)
-    assert all(np.array_equal(turned[quarters], np.rot90(x[quarters], quarters)) for quarters in range(4))
+    transposed = rotate(x, np.arange(4) * np.pi / 2)
+    assert all(np.array_equal(transposed[quarters], np.rot90(x[quarters], quarters)) for quarters in range(4))
 
 
 N_TRAIN, N_TEST = 900, 300

@@ -41,9 +41,9 @@ def test_csv(tmp_path, text):
 def test_csv_of_numbers_alone(tmp_path):
     path = csv_file(tmp_path, "0,1\n" + "".join(f"{n},{n % 2}.0\n" for n in range(20)))
     assert load_splits(path).train.x.shape == (15, 2)
-    labelled = load_splits(path, label_column="1")
-    assert labelled.classes == ("0", "1")
-    assert labelled.train.y.tolist() == [n % 2 for n in labelled.train.x[:, 0].tolist()]
+    labeled = load_splits(path, label_column="1")
+    assert labeled.classes == ("0", "1")
+    assert labeled.train.y.tolist() == [n % 2 for n in labeled.train.x[:, 0].tolist()]
 
 
 GOOD = RNG.random((20, 3))

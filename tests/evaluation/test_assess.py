@@ -15,10 +15,10 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.errors import InputError
 from dbn.evaluation import evaluate as assessment
 from dbn.evaluation import log_partitions as layer_partitions
-from dbn.evaluation.evaluate import assess
-from dbn.evaluation.examples import HeldOut
+from dbn.evaluation.evaluate import evaluate_stack
+from dbn.evaluation.examples import EvaluationData
 from dbn.evaluation.log_partitions import Estimate
-from dbn.evaluation.report import report
+from dbn.evaluation.report import evaluation_text
 from dbn.likelihood import exact
 from dbn.likelihood.pseudo_likelihood import pseudo_likelihood
 from dbn.models.dbn import DBN
@@ -34,8 +34,8 @@ def bits(n: int, width: int = 3, seed: int = 0) -> Tensor:
     return torch.randint(0, 2, (n, width), generator=rng(seed), dtype=torch.uint8)
 
 
-def held_out(n_test: int = 40, n_train: int = 60) -> HeldOut:
-    return HeldOut({"test": bits(n_test), "train": bits(n_train, seed=1)}, Scaling(1.0), ("The rows.",))
+def load_evaluation_data(n_test: int = 40, n_train: int = 60) -> EvaluationData:
+    return EvaluationData({"test": bits(n_test), "train": bits(n_train, seed=1)}, Scaling(1.0), ("The rows.",))
 
 
 def config(**options: Any) -> EvaluateConfig:
@@ -58,8 +58,8 @@ def exact_values(stack: DBN, rows: Tensor) -> Tensor:
 
 
 def test_an_exact_log_z_gives_the_exact_likelihood() -> None:
-    stack, data = single(), held_out()
-    found = assess(stack, data, config(exact=True))
+    stack, data = single(), load_evaluation_data()
+    found = evaluate_stack(stack, data, config(exact=True))
     assert found["log_z"] == pytest.approx(log_z(copy.deepcopy(stack.layers[0]).double()), abs=1e-6)
     for part, rows in data.parts.items():
         values = exact_values(stack, rows)
@@ -74,7 +74,7 @@ def test_an_exact_log_z_gives_the_exact_likelihood() -> None:
 
 def test_an_estimated_log_z_carries_its_interval_over() -> None:
     stack = single()
-    exact, found = (assess(stack, held_out(), config(exact=how)) for how in (True, False))
+    exact, found = (evaluate_stack(stack, load_evaluation_data(), config(exact=how)) for how in (True, False))
     lower, upper = found["log_z_interval"]
     assert lower < exact["log_z"] < upper
     assert lower < found["log_z"] < upper
@@ -92,7 +92,7 @@ def test_an_estimated_log_z_carries_its_interval_over() -> None:
 
 
 def test_one_seed_gives_one_result() -> None:
-    first, again, other = (assess(single(), held_out(), config(seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (evaluate_stack(single(), load_evaluation_data(), config(seed=seed)) for seed in (1, 1, 2))
     assert first == again
     assert first["log_z"] != other["log_z"]
 
@@ -100,15 +100,15 @@ def test_one_seed_gives_one_result() -> None:
 def test_what_a_mirror_on_top_brings_is_nothing() -> None:
     rbm = make_rbm(B, B).float()
     stack = DBN([rbm, mirrored(rbm), rbm])
-    data = held_out()
-    found = assess(stack, data, config(exact=True))
+    data = load_evaluation_data()
+    found = evaluate_stack(stack, data, config(exact=True))
     wanted = exact_values(stack, data.parts["test"]).mean().item()
     assert found["test_log_likelihood"] is None
     assert found["test_bound"] == pytest.approx(wanted, abs=1e-5)
     assert [figure["mean"] for figure in found["parts"]["test"]["layers"]] == pytest.approx([wanted] * 3, abs=1e-5)
     assert [figure["mean"] for figure in found["gains"]] == pytest.approx([0, 0], abs=1e-5)
     assert [figure["annealed"] for figure in found["gains"]] == [None, None]
-    for gain in assess(stack, data, config())["gains"]:
+    for gain in evaluate_stack(stack, data, config())["gains"]:
         for figure in (gain["annealed"], gain["annealed"]["forward"], gain["annealed"]["reverse"]):
             assert figure["mean"] == pytest.approx(0, abs=1e-4)
         assert gain["annealed"]["interval"] == pytest.approx([0, 0], abs=1e-3)
@@ -119,8 +119,8 @@ def test_annealing_between_layers_tells_what_each_brought(kinds: tuple[str, ...]
     """Chains of models this small forget where they started, so the interval holds."""
     stack = make_stack(kinds).float()
     x = torch.randn(50, 2, generator=rng(2)) if kinds[0] == G else bits(50)
-    data = HeldOut({"test": x}, Scaling(1.0), ())
-    exact, found = (assess(stack, data, config(exact=how))["gains"] for how in (True, False))
+    data = EvaluationData({"test": x}, Scaling(1.0), ())
+    exact, found = (evaluate_stack(stack, data, config(exact=how))["gains"] for how in (True, False))
     for known, gain in zip(exact, found, strict=True):
         figure = gain["annealed"]
         assert figure["standard_error"] == pytest.approx(gain["standard_error"])
@@ -137,12 +137,14 @@ def test_annealing_between_layers_tells_what_each_brought(kinds: tuple[str, ...]
 
 
 def test_layers_without_a_path_between_them_have_their_two_log_z_alone() -> None:
-    data = HeldOut({"test": torch.randn(20, 2, generator=rng(2))}, Scaling(1.0), ())
-    found = assess(make_stack((G, B, B)).float(), data, config())
+    data = EvaluationData({"test": torch.randn(20, 2, generator=rng(2))}, Scaling(1.0), ())
+    found = evaluate_stack(make_stack((G, B, B)).float(), data, config())
     assert found["gains"][0]["annealed"] is None
-    assert "annealing from the layer below" not in report(found)
-    assert "annealing from the layer below" in report(assess(make_stack((B, B, B)).float(), held_out(), config(ais=9)))
-    without = assess(make_stack((B, B, B)).float(), held_out(), config(reverse=False))
+    assert "annealing from the layer below" not in evaluation_text(found)
+    assert "annealing from the layer below" in evaluation_text(
+        evaluate_stack(make_stack((B, B, B)).float(), load_evaluation_data(), config(ais=9))
+    )
+    without = evaluate_stack(make_stack((B, B, B)).float(), load_evaluation_data(), config(reverse=False))
     assert without["gains"][0]["annealed"] is None
 
 
@@ -151,14 +153,16 @@ def test_chains_that_stay_at_the_data_say_so() -> None:
     upper = copy.deepcopy(lower)
     upper.weight.mul_(0.9)
     bits = torch.randint(0, 2, (40, 1), generator=rng(4), dtype=torch.uint8).expand(-1, 30)
-    found = assess(DBN([lower, upper]), HeldOut({"test": bits.clone()}, Scaling(1.0), ()), config(ais=9, chains=20))
+    found = evaluate_stack(
+        DBN([lower, upper]), EvaluationData({"test": bits.clone()}, Scaling(1.0), ()), config(ais=9, chains=20)
+    )
     said = [warning for warning in found["warnings"] if warning.startswith("From layer 1 to 2: ")]
     assert any("After 3 Gibbs steps the chains still have an autocorrelation of" in warning for warning in said)
     assert found["gains"][0]["annealed"]["forward"]["start_autocorrelation"] > 0.9
 
 
 def test_bounds_differ_by_what_the_layers_brought() -> None:
-    found = assess(make_stack((B, B, B, B)).float(), held_out(), config())
+    found = evaluate_stack(make_stack((B, B, B, B)).float(), load_evaluation_data(), config())
     figures, gains = found["parts"]["test"]["layers"], found["gains"]
     z = [layer["log_z"] for layer in found["layers"]]
     ends = [layer["log_z_interval"] for layer in found["layers"]]
@@ -176,20 +180,20 @@ def test_bounds_differ_by_what_the_layers_brought() -> None:
 def test_every_pair_of_units_is_measured(kinds: tuple[str, ...]) -> None:
     stack = make_stack(kinds).float()
     x = torch.randn(50, 2, generator=rng(2)) if kinds[0] == G else bits(50)
-    data = HeldOut({"test": x}, Scaling(1.0), ())
-    exact, found = (assess(stack, data, config(exact=how)) for how in (True, False))
+    data = EvaluationData({"test": x}, Scaling(1.0), ())
+    exact, found = (evaluate_stack(stack, data, config(exact=how)) for how in (True, False))
     for known, layer in zip(exact["layers"], found["layers"], strict=True):
         lower, upper = layer["log_z_interval"]
         assert lower < known["log_z"] < upper
     assert (found["pseudo_likelihood"] is None) == (kinds[0] == G)
 
 
-def test_standardised_data_are_scored_in_their_own_units() -> None:
+def test_standardized_data_are_scored_in_their_own_units() -> None:
     """Uncoupled units of precision 1 on standardised values are normal densities of the values before."""
     shift, spread = torch.tensor([1.0, -2.0]), torch.tensor([0.1, 30.0])
     x = shift + spread * torch.randn(30, 2, generator=rng(3))
-    data = HeldOut({"test": x}, Scaling(1.0, shift, spread), ())
-    found = assess(DBN([RBM(Gaussian(2), Bernoulli(2))]), data, config(exact=True))
+    data = EvaluationData({"test": x}, Scaling(1.0, shift, spread), ())
+    found = evaluate_stack(DBN([RBM(Gaussian(2), Bernoulli(2))]), data, config(exact=True))
     wanted = stats.norm.logpdf(x.numpy(), shift.numpy(), spread.numpy()).sum(1).mean()
     assert found["test_log_likelihood"] == pytest.approx(wanted, rel=1e-5)
 
@@ -199,7 +203,9 @@ def test_bytes_are_scored_as_bytes() -> None:
     x = torch.randint(0, 256, (30, 2), generator=rng(3), dtype=torch.uint8)
     stack = DBN([RBM(Gaussian(2), Bernoulli(2))])
     found, real = (
-        assess(stack, HeldOut({"test": rows}, Scaling(255.0), ()), config(exact=True))["test_log_likelihood"]
+        evaluate_stack(stack, EvaluationData({"test": rows}, Scaling(255.0), ()), config(exact=True))[
+            "test_log_likelihood"
+        ]
         for rows in (x, x / 255)
     )
     assert found == pytest.approx(stats.norm.logpdf(x.numpy(), 0, 255).sum(1).mean(), rel=1e-6)
@@ -207,9 +213,9 @@ def test_bytes_are_scored_as_bytes() -> None:
 
 
 def test_the_pseudo_likelihood_is_that_of_the_test_part() -> None:
-    stack, data = single(), held_out()
+    stack, data = single(), load_evaluation_data()
     values = pseudo_likelihood(stack.layers[0], data.parts["test"].float())
-    found = assess(stack, data, config())["pseudo_likelihood"]
+    found = evaluate_stack(stack, data, config())["pseudo_likelihood"]
     assert (found["rows"], found["mean"]) == (40, pytest.approx(values.mean().item()))
     assert found["standard_error"] == pytest.approx(stats.sem(values.numpy()))
 
@@ -217,7 +223,7 @@ def test_the_pseudo_likelihood_is_that_of_the_test_part() -> None:
 def test_long_work_is_done_on_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layer_partitions, "SOME", 20)
     monkeypatch.setattr(assessment, "FLIPS", 9 * 7.5)
-    found = assess(single(), held_out(), config())
+    found = evaluate_stack(single(), load_evaluation_data(), config())
     assert found["parts"]["train"]["rows"] == 20
     assert found["parts"]["test"]["rows"] == 40
     assert found["pseudo_likelihood"]["rows"] == 7
@@ -233,13 +239,13 @@ def frozen() -> DBN:
 
 
 def test_an_estimate_in_doubt_says_so() -> None:
-    data = HeldOut({"test": torch.zeros(20, 30, dtype=torch.uint8)}, Scaling(1.0), ())
-    found = assess(frozen(), data, config(ais=3, chains=20))
-    text = report(found)
+    data = EvaluationData({"test": torch.zeros(20, 30, dtype=torch.uint8)}, Scaling(1.0), ())
+    found = evaluate_stack(frozen(), data, config(ais=3, chains=20))
+    text = evaluation_text(found)
     assert any("differ by" in warning and "(from data)" in warning for warning in found["warnings"])
     assert any("effective sample size" in warning for warning in found["warnings"])
     assert all(f"Warning: {warning}" in text for warning in found["warnings"])
-    alone = assess(frozen(), data, config(ais=3, chains=20, reverse=False))
+    alone = evaluate_stack(frozen(), data, config(ais=3, chains=20, reverse=False))
     assert any("Without reverse annealing" in warning for warning in alone["warnings"])
     assert alone["layers"][0]["reverse"] == {}
 
@@ -247,7 +253,7 @@ def test_an_estimate_in_doubt_says_so() -> None:
 def test_the_layer_of_a_warning_is_named() -> None:
     stack = DBN([make_rbm(B, B).float(), make_rbm(B, B).float()])
     stack.layers[1].load_state_dict({name: 40 * tensor for name, tensor in stack.layers[1].state_dict().items()})
-    warnings = assess(stack, held_out(), config(ais=3, chains=20))["warnings"]
+    warnings = evaluate_stack(stack, load_evaluation_data(), config(ais=3, chains=20))["warnings"]
     few = [warning for warning in warnings if "size of" in warning]
     assert any(warning.startswith("Layer 2: ") for warning in few)
     # The path between the layers may find it as hard; the first layer alone does not.
@@ -255,15 +261,15 @@ def test_the_layer_of_a_warning_is_named() -> None:
 
 
 def test_one_chain_has_no_interval_and_no_test_row_no_error() -> None:
-    found = assess(single(), held_out(1), config(chains=1))
+    found = evaluate_stack(single(), load_evaluation_data(1), config(chains=1))
     assert found["log_z_interval"] == [-math.inf, math.inf]
     assert found["parts"]["test"]["layers"][0]["standard_error"] is None
-    assert "-inf … inf" in report(found)
+    assert "-inf … inf" in evaluation_text(found)
 
 
 def test_the_tables_say_what_was_found() -> None:
-    found = assess(single(), held_out(), config())
-    lines = [line.split("  ") for line in report(found).splitlines()]
+    found = evaluate_stack(single(), load_evaluation_data(), config())
+    lines = [line.split("  ") for line in evaluation_text(found).splitlines()]
     cells = {line[0]: [cell.strip() for cell in line[1:] if cell.strip()] for line in lines}
     lower, upper = found["log_z_interval"]
     size = found["layers"][0]["effective_sample_size"]
@@ -278,7 +284,7 @@ def test_the_tables_say_what_was_found() -> None:
         f"{figure['mean']:.2f} ± {figure['standard_error']:.2f}",
         f"{worst:.2f} … {best:.2f}",
     ]
-    assert report(found).splitlines()[:2] == [
+    assert evaluation_text(found).splitlines()[:2] == [
         "Model: 3 bernoulli – 3 bernoulli units. log Z: AIS, 50 chains, 200 temperatures (quick's proportions), seed "
         "0; the model is small enough for --exact.",
         "The rows.",
@@ -297,14 +303,14 @@ def test_the_tables_say_what_was_found() -> None:
 def test_a_schedule_is_named(ais: Any, heading: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many temperatures need not lie where the published ones do."""
     monkeypatch.setattr(assessment, "log_partitions", lambda *_, **__: [Estimate(0.0, (0.0, 0.0), 1.0, {}, [])])
-    found = assess(single(), held_out(), config(ais=ais))
+    found = evaluate_stack(single(), load_evaluation_data(), config(ais=ais))
     assert found["schedule"] == (ais or "published")
-    assert heading in report(found)
+    assert heading in evaluation_text(found)
 
 
 def test_the_tables_of_a_deep_stack_name_its_layers() -> None:
-    found = assess(make_stack((B, B, B)).float(), held_out(), config(exact=True))
-    names = [line.split("  ")[0] for line in report(found).splitlines()]
+    found = evaluate_stack(make_stack((B, B, B)).float(), load_evaluation_data(), config(exact=True))
+    names = [line.split("  ")[0] for line in evaluation_text(found).splitlines()]
     for name in ("layer 2, exact", "test log-likelihood of layer 1", "test lower bound of layers 1–2"):
         assert name in names
     assert "test, brought by layer 2" in names
@@ -312,8 +318,8 @@ def test_the_tables_of_a_deep_stack_name_its_layers() -> None:
 
 
 def test_the_tables_say_what_annealing_between_layers_found() -> None:
-    found = assess(make_stack((B, B, B)).float(), held_out(), config())
-    lines = [line.split("  ") for line in report(found).splitlines()]
+    found = evaluate_stack(make_stack((B, B, B)).float(), load_evaluation_data(), config())
+    lines = [line.split("  ") for line in evaluation_text(found).splitlines()]
     cells = {line[0]: [cell.strip() for cell in line[1:] if cell.strip()] for line in lines}
     gain = found["gains"][0]["annealed"]
     lower, upper = gain["interval"]
@@ -333,13 +339,13 @@ def test_two_gaussian_sides_have_exact_values_at_any_size() -> None:
 
 def test_a_model_too_large_for_exact_values_is_refused() -> None:
     stack = DBN([RBM(Bernoulli(30), Bernoulli(40))])
-    data = HeldOut({"test": bits(5, 30)}, Scaling(1.0), ())
+    data = EvaluationData({"test": bits(5, 30)}, Scaling(1.0), ())
     with pytest.raises(InputError, match="states"):
-        assess(stack, data, config(exact=True))
-    assert not assess(stack, data, config())["exact_possible"]
+        evaluate_stack(stack, data, config(exact=True))
+    assert not evaluate_stack(stack, data, config())["exact_possible"]
 
 
 def test_measuring_leaves_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
-    assess(make_stack((B, B, B)).float(), held_out(), config(ais=5))
+    evaluate_stack(make_stack((B, B, B)).float(), load_evaluation_data(), config(ais=5))
     assert torch.equal(torch.get_rng_state(), before)

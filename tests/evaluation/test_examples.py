@@ -14,13 +14,13 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.config.pretraining import Pretraining
 from dbn.data.datasets import load_splits
 from dbn.errors import InputError
-from dbn.evaluation.examples import HeldOut, held_out
+from dbn.evaluation.examples import EvaluationData, load_evaluation_data
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
-from dbn.pretraining.pretrain import unlabelled
+from dbn.pretraining.pretrain import unlabeled
 from dbn.runs.folder import RunFolder
 
 BITS = (np.random.default_rng(3).random((50, 36)) < 0.4).astype(np.uint8)
@@ -50,8 +50,8 @@ def run(folder: Path, **options: Any) -> Path:
     return path
 
 
-def scored(model: DBN | None = None, **options: Any) -> HeldOut:
-    return held_out(model or stack(), EvaluateConfig(**{"run": Path("rbm.npz"), **options}))
+def scored(model: DBN | None = None, **options: Any) -> EvaluationData:
+    return load_evaluation_data(model or stack(), EvaluateConfig(**{"run": Path("rbm.npz"), **options}))
 
 
 def is_binary(x: torch.Tensor) -> bool:
@@ -153,7 +153,7 @@ def test_test_and_training_pixels_are_drawn_apart(folder: Path) -> None:
 
 
 def test_the_pixels_that_a_run_was_trained_on_are_drawn_again(folder: Path) -> None:
-    trained = unlabelled(load_splits("tiny.npz"), Pretraining(binarize="fixed", seed=5), torch.device("cpu"))
+    trained = unlabeled(load_splits("tiny.npz"), Pretraining(binarize="fixed", seed=5), torch.device("cpu"))
     found = scored(run=run(folder, binarize="fixed"), seed=99)
     assert torch.equal(found.scaling(found.parts["train"]), trained.scaling(trained.train))
     assert trained.valid is not None
@@ -177,11 +177,11 @@ def gaussian_stack(scaling: Scaling) -> DBN:
     return DBN([RBM(Gaussian(36), Bernoulli(4))], scaling).requires_grad_(False)
 
 
-def test_standardised_densities_carry_the_volume_of_the_standardising(folder: Path) -> None:
+def test_standardized_densities_carry_the_volume_of_the_standardizing(folder: Path) -> None:
     shift, spread = torch.linspace(0.2, 0.5, 36), torch.linspace(0.1, 2.0, 36)
     found = scored(gaussian_stack(Scaling(255.0, shift, spread)), run=run(folder, visible="gaussian"))
     for part in found.parts:
-        assert_close(found.log_volume(part), spread.double().log().sum().item() + 36 * np.log(255))
+        assert_close(found.log_abs_det_jacobian(part), spread.double().log().sum().item() + 36 * np.log(255))
     x = load_splits("tiny.npz").valid.x
     assert_close(found.scaling(found.parts["valid"]), (x / 255 - shift) / spread)
     assert found.origin[-1] == (
@@ -192,26 +192,26 @@ def test_standardised_densities_carry_the_volume_of_the_standardising(folder: Pa
 
 @pytest.mark.parametrize("standardised", [False, True])
 def test_bytes_and_the_floats_that_they_stand_for_differ_by_the_width_of_a_grey_level(
-    standardised: bool, folder: Path
+    standardized: bool, folder: Path
 ) -> None:
     """A density of x/255 is 255 times that of x in every value; of the floats themselves nothing is taken off."""
     x = pictures()[0].reshape(-1, 36)
     np.savez("bytes.npz", x=x)
     np.savez("floats.npz", x=(x / 255).astype(np.float32))
     spread = torch.linspace(0.1, 2.0, 36)
-    model = gaussian_stack(Scaling(255.0, torch.zeros(36), spread) if standardised else Scaling(255.0))
+    model = gaussian_stack(Scaling(255.0, torch.zeros(36), spread) if standardized else Scaling(255.0))
     grey, real = scored(model, data=Path("bytes.npz")), scored(model, data=Path("floats.npz"))
     assert_close(grey.scaling(grey.parts["test"]), real.scaling(real.parts["test"]))
-    assert_close(grey.log_volume("test") - real.log_volume("test"), 36 * float(np.log(255)))
-    assert_close(real.log_volume("test"), spread.double().log().sum().item() if standardised else 0.0)
-    assert ("V·log 255 (bytes, divided)" in grey.origin[-1], "Densities" in real.origin[-1]) == (True, standardised)
+    assert_close(grey.log_abs_det_jacobian("test") - real.log_abs_det_jacobian("test"), 36 * float(np.log(255)))
+    assert_close(real.log_abs_det_jacobian("test"), spread.double().log().sum().item() if standardized else 0.0)
+    assert ("V·log 255 (bytes, divided)" in grey.origin[-1], "Densities" in real.origin[-1]) == (True, standardized)
     mixed = scored(model, data=Path("floats.npz"), dataset="tiny.npz")
-    assert_close(mixed.log_volume("train") - mixed.log_volume("test"), 36 * float(np.log(255)))
+    assert_close(mixed.log_abs_det_jacobian("train") - mixed.log_abs_det_jacobian("test"), 36 * float(np.log(255)))
 
 
 def test_states_of_discrete_units_have_no_volume(folder: Path) -> None:
     found = scored(data=Path("bits.npz"))
-    assert found.log_volume("test") == 0
+    assert found.log_abs_det_jacobian("test") == 0
     assert not any("Densities" in sentence for sentence in found.origin)
 
 
@@ -237,7 +237,7 @@ def test_rows_that_cannot_be_scored_are_refused(options: dict[str, Any], sentenc
     assert "\n" not in str(refusal.value)
 
 
-def test_real_numbers_are_not_binarised(folder: Path) -> None:
+def test_real_numbers_are_not_binarized(folder: Path) -> None:
     with pytest.raises(InputError, match="--binarize threshold does not go with gaussian visible units"):
         scored(gaussian_stack(Scaling()), data=Path("bits.npz"), binarize="threshold")
 

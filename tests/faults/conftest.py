@@ -12,7 +12,7 @@ from same import KINDS, prepare
 
 
 @dataclass
-class Whole:
+class GlobalBatch:
     """Uninterrupted runs, each made when it is first asked for."""
 
     folder: Path
@@ -42,7 +42,7 @@ def launcher() -> Iterator[Launcher]:
 
 
 @pytest.fixture(scope="session")
-def whole(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> GlobalBatch:
     folder = tmp_path_factory.mktemp("whole")
     prepare(folder / "prepared", launcher)
-    return Whole(folder, launcher)
+    return GlobalBatch(folder, launcher)

@@ -9,7 +9,7 @@ from launcher import Ended, Launcher
 from tiny import TIMES, curves, events, metrics, save_pictures
 
 BASE = "--dataset tiny.npz --hidden 9 6 --batch-size 30 --learning-rate 0.03 --picture-every 3 --run run"
-PERSISTENT = "--centred --average 0.9 --binarize sample --features sample"
+PERSISTENT = "--centered --average 0.9 --binarize sample --features sample"
 KINDS = {
     "cd": ("pretrain", f"{BASE} --epochs 4"),
     "pcd": ("pretrain", f"{BASE} --epochs 3 --estimator pcd --chains 20 {PERSISTENT} --momentum 0.0:0.5"),

@@ -16,7 +16,7 @@ from mutations import mutate
 from safetensors.torch import save_file
 from tiny import pictures, stack
 
-from dbn.cli.options import options_of, read_file
+from dbn.cli.options import options_of, read_config_file
 from dbn.config.pretraining import PretrainConfig
 from dbn.data.readers import read_table
 from dbn.errors import InputError
@@ -134,7 +134,7 @@ FORMATS = {
     "stack": Format(saved_stack, lambda path: weights(path, load), checked=True),
     "classifier": Format(saved_classifier, lambda path: weights(path, load_classifier), checked=True),
     "state": Format(saved_state, lambda path: repr(load_state(path)), checked=True),
-    "options": Format(run_file("a.yaml", CONFIG), lambda path: read_file(path, options_of(PretrainConfig))),
+    "options": Format(run_file("a.yaml", CONFIG), lambda path: read_config_file(path, options_of(PretrainConfig))),
     "config.yaml": Format(run_file("config.yaml", CONFIG), lambda path: RunFolder.open(path.parent).read_config()),
     "metrics.jsonl": Format(
         run_file("metrics.jsonl", METRICS),
@@ -171,8 +171,8 @@ def test_damage_is_one_sentence_or_does_no_harm(name: str, count: int, tmp_path:
     tracemalloc.start()
     try:
         for number in range(count):
-            damaged = mutate(sound, random.Random(f"{name} {number}"))
-            path.write_bytes(damaged)
+            corrupt_file = mutate(sound, random.Random(f"{name} {number}"))
+            path.write_bytes(corrupt_file)
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
             try:
@@ -183,7 +183,7 @@ def test_damage_is_one_sentence_or_does_no_harm(name: str, count: int, tmp_path:
             else:
                 assert not form.checked or read == content, number
             peak = tracemalloc.get_traced_memory()[1] - before
-            assert peak < 2 * max(len(damaged), len(sound)) + SLACK, (number, peak)
+            assert peak < 2 * max(len(corrupt_file), len(sound)) + SLACK, (number, peak)
     finally:
         tracemalloc.stop()
     assert sentences

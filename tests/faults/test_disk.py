@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import Whole
+from conftest import GlobalBatch
 from disk import BROKEN, FULL, KILL
 from launcher import Launcher
 from same import check_same, go_on
@@ -33,7 +33,7 @@ def cases() -> list[object]:
 
 @pytest.mark.parametrize(("kind", "how", "at"), cases())
 def test_no_fault_of_the_disk_costs_more_than_the_time_since_the_checkpoint(
-    kind: str, how: str, at: int, whole: Whole, launcher: Launcher, tmp_path: Path
+    kind: str, how: str, at: int, whole: GlobalBatch, launcher: Launcher, tmp_path: Path
 ) -> None:
     expected, uninterrupted = whole.run(kind)
     assert uninterrupted.operations <= MOST[kind]
@@ -67,7 +67,7 @@ def is_loadable(run: Path) -> None:
         assert RunFolder(run).read_json("versions.json")["format"] == 2
 
 
-def test_a_folder_that_cannot_be_written_is_a_sentence(whole: Whole, launcher: Launcher, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_a_sentence(whole: GlobalBatch, launcher: Launcher, tmp_path: Path) -> None:
     folder = whole.copy(tmp_path / "run")
     (folder / "run").write_text("a file where the folder should be")
     ended = go_on(launcher, "short", folder)

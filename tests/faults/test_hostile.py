@@ -17,7 +17,7 @@ from safetensors.torch import save
 from test_damage import saved_classifier, saved_stack, saved_state
 from tiny import save_pictures, stack
 
-from dbn.cli.options import options_of, read_file
+from dbn.cli.options import options_of, read_config_file
 from dbn.config.pretraining import PretrainConfig
 from dbn.data.readers import read_table
 from dbn.errors import InputError
@@ -255,7 +255,7 @@ def test_yaml_made_to_do_harm(text: str, tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("config.yaml", "versions.json"):
         (tmp_path / name).write_text(text if name == "config.yaml" else "{}")
     with pytest.raises(InputError):
-        read_file(tmp_path / "config.yaml", options_of(PretrainConfig))
+        read_config_file(tmp_path / "config.yaml", options_of(PretrainConfig))
     with_or_without(lambda: RunFolder.open(tmp_path).read_config())
     with pytest.raises(InputError):
         begin(tmp_path, {"seed": 1}, resume=True, overwrite=False)

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import Whole
+from conftest import GlobalBatch
 from disk import INTERRUPT, KILL, TERMINATE, TWICE
 from launcher import Launcher
 from same import check_same, go_on
@@ -26,7 +26,7 @@ def cases() -> list[object]:
 
 @pytest.mark.parametrize(("kind", "number"), cases())
 def test_a_killed_run_gives_what_it_would_have_given(
-    kind: str, number: int, whole: Whole, launcher: Launcher, tmp_path: Path
+    kind: str, number: int, whole: GlobalBatch, launcher: Launcher, tmp_path: Path
 ) -> None:
     chance = random.Random(f"{kind} {number}")
     folder = whole.copy(tmp_path / "run")
@@ -62,7 +62,7 @@ def test_a_killed_run_gives_what_it_would_have_given(
 @pytest.mark.parametrize("kind", ["pcd", "finetune"])
 @pytest.mark.parametrize(("how", "status"), [(INTERRUPT, 130), (TERMINATE, 143)])
 def test_asked_to_stop_it_finishes_its_step_and_says_how_to_go_on(
-    kind: str, how: str, status: int, whole: Whole, launcher: Launcher, tmp_path: Path
+    kind: str, how: str, status: int, whole: GlobalBatch, launcher: Launcher, tmp_path: Path
 ) -> None:
     folder = whole.copy(tmp_path / "run")
     expected, uninterrupted = whole.run(kind)
@@ -75,7 +75,7 @@ def test_asked_to_stop_it_finishes_its_step_and_says_how_to_go_on(
     check_same(folder / "run", expected)
 
 
-def test_asked_twice_it_stops_now(whole: Whole, launcher: Launcher, tmp_path: Path) -> None:
+def test_asked_twice_it_stops_now(whole: GlobalBatch, launcher: Launcher, tmp_path: Path) -> None:
     folder = whole.copy(tmp_path / "run")
     expected, uninterrupted = whole.run("cd")
     ended = go_on(launcher, "cd", folder, fault=(TWICE, uninterrupted.operations // 2), checkpoint_seconds=-1.0)

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as npst
 from tiny import stack
 
 from dbn.cli.command_line import parse
-from dbn.cli.options import options_of, read_file
+from dbn.cli.options import options_of, read_config_file
 from dbn.config.finetuning import FinetuneConfig
 from dbn.config.pretraining import PretrainConfig
 from dbn.data.readers.csv import read_csv
@@ -27,7 +27,7 @@ from dbn.data.readers.numpy_files import read_numpy
 from dbn.errors import InputError
 from dbn.runs.folder import RunFolder
 from dbn.runs.weights import load
-from dbn.storage.files import write_whole
+from dbn.storage.files import atomic_write
 from dbn.storage.npz import read_arrays
 from dbn.storage.tensors import load_state, pack, tensor_bytes, unpack
 
@@ -84,7 +84,7 @@ def test_files_of_options(count: int, tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         file.write_bytes(content)
         with contextlib.suppress(InputError):
-            assert set(read_file(file, known)) <= set(known)
+            assert set(read_config_file(file, known)) <= set(known)
         (tmp_path / "config.yaml").write_bytes(content)
         with contextlib.suppress(InputError):
             assert isinstance(RunFolder(tmp_path).read_config(), dict)
@@ -161,7 +161,7 @@ def test_any_metadata(count: int, tmp_path: Path) -> None:
     def check(example: tuple[dict[str, Any], dict[str, Any], bool]) -> None:
         more, changed, is_based = example
         description = {**(sound if is_based else {}), **more, **changed}
-        write_whole(tmp_path / "a", tensor_bytes(tensors, description))
+        atomic_write(tmp_path / "a", tensor_bytes(tensors, description))
         with contextlib.suppress(InputError):
             loaded = load(tmp_path / "a")
             assert loaded.sizes == [36, 7, 5]

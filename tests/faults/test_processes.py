@@ -6,19 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Whole
+from conftest import GlobalBatch
 from launcher import Launcher
 from same import BASE, KINDS, check_same, go_on
 from tiny import pictures
 
-from dbn.runs.lock import hold, release
+from dbn.runs.lock import acquire, release
 
 
 @pytest.mark.parametrize("words", ["--resume --run run", f"{BASE} --overwrite", BASE])
-def test_the_second_process_says_so_and_leaves(words: str, whole: Whole, launcher: Launcher, tmp_path: Path) -> None:
+def test_the_second_process_says_so_and_leaves(
+    words: str, whole: GlobalBatch, launcher: Launcher, tmp_path: Path
+) -> None:
     folder = whole.copy(tmp_path / "folder")
     assert go_on(launcher, "cd", folder).status == 0
-    hold(folder / "run")
+    acquire(folder / "run")
     try:
         ended = launcher.run("pretrain", words, folder)
     finally:
@@ -29,7 +31,7 @@ def test_the_second_process_says_so_and_leaves(words: str, whole: Whole, launche
     check_same(folder / "run", whole.run("cd")[0])
 
 
-def test_data_that_change_while_a_run_is_under_way(whole: Whole, launcher: Launcher, tmp_path: Path) -> None:
+def test_data_that_change_while_a_run_is_under_way(whole: GlobalBatch, launcher: Launcher, tmp_path: Path) -> None:
     """What was read is what is learnt from; what is read again must be the same."""
     folder = whole.copy(tmp_path / "folder")
     expected, uninterrupted = whole.run("cd")
@@ -47,7 +49,7 @@ def test_data_that_change_while_a_run_is_under_way(whole: Whole, launcher: Launc
 
 
 def test_a_stack_that_is_replaced_while_its_comparison_is_under_way(
-    whole: Whole, launcher: Launcher, tmp_path: Path
+    whole: GlobalBatch, launcher: Launcher, tmp_path: Path
 ) -> None:
     folder = whole.copy(tmp_path / "folder")
     assert launcher.run(*KINDS["finetune"], folder).status == 0
@@ -67,7 +69,7 @@ def test_a_stack_that_is_replaced_while_its_comparison_is_under_way(
     ],
 )
 def test_too_little_memory_says_what_to_lower(
-    script: str, words: str, named: str, whole: Whole, launcher: Launcher, tmp_path: Path
+    script: str, words: str, named: str, whole: GlobalBatch, launcher: Launcher, tmp_path: Path
 ) -> None:
     folder = whole.copy(tmp_path / "folder")
     ended = launcher.run(script, words, folder)
@@ -77,7 +79,7 @@ def test_too_little_memory_says_what_to_lower(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing else tells a process's size alike")
-def test_a_process_that_may_not_grow(whole: Whole, launcher: Launcher, tmp_path: Path) -> None:
+def test_a_process_that_may_not_grow(whole: GlobalBatch, launcher: Launcher, tmp_path: Path) -> None:
     folder = whole.copy(tmp_path / "folder")
     ended = launcher.run("pretrain", BASE.replace("9 6", "500000"), folder, memory=100_000_000)
     assert ended.status == 2, ended.err
@@ -87,7 +89,7 @@ def test_a_process_that_may_not_grow(whole: Whole, launcher: Launcher, tmp_path:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing else tells a process's size alike")
 def test_a_file_that_memory_is_too_small_for_is_not_called_damaged(
-    whole: Whole, launcher: Launcher, tmp_path: Path
+    whole: GlobalBatch, launcher: Launcher, tmp_path: Path
 ) -> None:
     folder = whole.copy(tmp_path / "folder")
     x = np.zeros((40, 500_000), np.uint8)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Whole
+from conftest import GlobalBatch
 from disk import BROKEN, FULL, INTERRUPT, KILL, TERMINATE, TWICE
 from launcher import Ended, Launcher
 from same import BASE, drawn
@@ -17,7 +17,9 @@ STATUS = {FULL: 2, BROKEN: 2, KILL: -signal.SIGKILL, INTERRUPT: 130, TERMINATE: 
 
 
 @pytest.fixture(scope="module")
-def told_at_once(whole: Whole, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+def told_at_once(
+    whole: GlobalBatch, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Ended]:
     folder = whole.copy(tmp_path_factory.mktemp("told"))
     ended = launcher.run("pretrain", f"{WORDS} --epochs 2 {LAST}", folder, checkpoint_seconds=-1.0)
     assert ended.status == 0, ended.err
@@ -37,7 +39,7 @@ def episodes(chance: random.Random, operations: int) -> Iterator[tuple[int, str,
     "number", [pytest.param(number, marks=[pytest.mark.slow] if number >= 2 else []) for number in range(50)]
 )
 def test_any_story_has_the_same_end(
-    number: int, told_at_once: tuple[Path, Ended], whole: Whole, launcher: Launcher, tmp_path: Path
+    number: int, told_at_once: tuple[Path, Ended], whole: GlobalBatch, launcher: Launcher, tmp_path: Path
 ) -> None:
     chance, (expected, uninterrupted) = random.Random(number), told_at_once
     folder = whole.copy(tmp_path / "folder")

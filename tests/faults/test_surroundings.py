@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Whole
+from conftest import GlobalBatch
 from launcher import ROOT, Launcher
 from same import BASE, KINDS, check_same
 from tiny import pictures
@@ -20,7 +20,7 @@ if sys.platform == "linux":
 
 
 @pytest.fixture(scope="module")
-def folder(whole: Whole, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(whole: GlobalBatch, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a comparison in `fine`, on the stack in `before`."""
     folder = whole.copy(tmp_path_factory.mktemp("surroundings"))
     words = "--pretrained before --init dbn --labels 24 --seeds 1 --epochs 1 --run fine"
@@ -93,7 +93,7 @@ def test_what_no_command_line_can_say(text: str, launcher: Launcher, folder: Pat
     assert re.fullmatch(rf"pretrain\.py: error: --{name} [^\n]* cannot be looked for [^\n]*\n", ended.err)
 
 
-def test_labels_that_no_file_takes(launcher: Launcher, whole: Whole, tmp_path: Path) -> None:
+def test_labels_that_no_file_takes(launcher: Launcher, whole: GlobalBatch, tmp_path: Path) -> None:
     folder = whole.copy(tmp_path / "folder")
     x, y = pictures()
     np.savez(folder / "tiny.npz", x=x, y=np.array(["a", "b", "\ud800"])[y])
@@ -104,7 +104,7 @@ def test_labels_that_no_file_takes(launcher: Launcher, whole: Whole, tmp_path: P
 
 @pytest.mark.skipif(os.name == "nt", reason="closes streams as a POSIX shell does")
 @pytest.mark.parametrize(("streams", "status"), [("<&- >&- 2>&-", 0), ("2>&-", 0), ("> /dev/full", 2)])
-def test_streams_that_are_closed_or_full(streams: str, status: int, whole: Whole, tmp_path: Path) -> None:
+def test_streams_that_are_closed_or_full(streams: str, status: int, whole: GlobalBatch, tmp_path: Path) -> None:
     if "/dev/full" in streams and not Path("/dev/full").exists():
         pytest.skip("nothing here is always full")
     folder = whole.copy(tmp_path / "folder")
@@ -123,7 +123,7 @@ def test_streams_that_are_closed_or_full(streams: str, status: int, whole: Whole
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may enter every folder")
-def test_a_folder_that_may_not_be_entered(launcher: Launcher, whole: Whole, tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_entered(launcher: Launcher, whole: GlobalBatch, tmp_path: Path) -> None:
     folder = whole.copy(tmp_path / "folder")
     (folder / "before").chmod(0)
     try:

@@ -25,9 +25,9 @@ from dbn.finetuning.comparison import Comparison, best_classifier
 from dbn.finetuning.metrics import error_rate
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import heading, result, sentence, table
-from dbn.finetuning.results import Chosen, Outcome, check_outcome
+from dbn.finetuning.results import FitResult, TunedArm, check_fit_result
 from dbn.finetuning.signal_propagation import measure
-from dbn.finetuning.trainer import Fit
+from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.models.scaling import Scaling
 from dbn.runs.checkpoint import SHARE, Checkpoint
@@ -53,7 +53,7 @@ def problem(**options: Any) -> Problem:
     return Problem(SPLITS, Scaling(), (7, 5), (STACK,), replace(CONFIG, **options))
 
 
-def compare(path: Path, made: Problem, *, resume: bool = False) -> list[Chosen]:
+def compare(path: Path, made: Problem, *, resume: bool = False) -> list[TunedArm]:
     """What scripts/finetune.py does."""
     run = begin(path, to_dict(made.config), resume=resume, overwrite=False)
     comparison = Comparison(made, run)
@@ -181,9 +181,9 @@ def test_the_test_set_is_touched_at_the_end_only(monkeypatch: pytest.MonkeyPatch
 def test_an_arm_keeps_the_rate_of_least_mean_validation_error(
     errors: dict[float, list[float]], kept: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def made_up(self: Any, key: module.Key, *_: Any, **__: Any) -> Outcome:
+    def made_up(self: Any, key: module.FitKey, *_: Any, **__: Any) -> FitResult:
         record = {"valid_error": errors[key.learning_rate][key.seed - 5], "seconds": 1.0}
-        return Outcome({}, 1, [record], diverged=False)
+        return FitResult({}, 1, [record], diverged=False)
 
     monkeypatch.setattr(Comparison, "_fit", made_up)
     chosen = Comparison(problem(), RunFolder(tmp_path)).train()
@@ -340,7 +340,7 @@ def test_signals_are_shown_while_the_tested_fit_trains(refit: bool, average: flo
     made = problem(init=("he_normal",), seeds=2, signals=(2, 3), refit=refit, average=average)
     (chosen,) = compare(tmp_path / "run", made)
     for seed, outcome in zip((5, 6), chosen.final, strict=True):
-        fit = Fit(made, chosen.arm, chosen.learning_rate, seed, outcome.best_epoch if refit else None)
+        fit = Trainer(made, chosen.arm, chosen.learning_rate, seed, outcome.best_epoch if refit else None)
         spread = {0: measure(fit.network, *made.probe(seed))[1].z_std}
         for record in fit.epochs():
             spread[int(record["epoch"])] = measure(fit.kept, *made.probe(seed))[1].z_std
@@ -382,7 +382,7 @@ def test_signals_of_another_fit_are_refused(signals: Any, sound: bool) -> None:
     network = problem().network(parse_arm("he_normal"), 5)
     history = [{"valid_error": 1.0}] * 2
     with nullcontext() if sound else pytest.raises(ValueError, match="the signals"):
-        check_outcome(network, network.state_dict(), 1, history, signals, 2)
+        check_fit_result(network, network.state_dict(), 1, history, signals, 2)
 
 
 def test_divergence_is_counted(tmp_path: Path) -> None:
@@ -396,10 +396,10 @@ def test_divergence_is_counted(tmp_path: Path) -> None:
 def test_a_refit_that_diverges_is_counted() -> None:
     made = problem(init=("he_normal",), refit=True)
     tuned, final = (
-        [Outcome({}, 1, [{"valid_error": 1.0, "seconds": 1.0}], diverged=seed in which) for seed in (5, 6, 7)]
+        [FitResult({}, 1, [{"valid_error": 1.0, "seconds": 1.0}], diverged=seed in which) for seed in (5, 6, 7)]
         for which in ((5,), (5, 7))
     )
-    chosen = [Chosen(parse_arm("he_normal"), 0.1, tuned, final)]
+    chosen = [TunedArm(parse_arm("he_normal"), 0.1, tuned, final)]
     assert result(made, chosen, {"he_normal": [1.0, 2.0, 3.0]})["arms"]["he_normal"]["diverged"] == 2
 
 
@@ -411,8 +411,8 @@ def found(errors: dict[str, list[float]], **about: Any) -> dict[str, Any]:
     made = problem(init=tuple(errors), seeds=len(next(iter(errors.values()))))
     chosen = []
     for name, values in errors.items():
-        outcomes = [Outcome({}, 1, [{"valid_error": value + 1, "seconds": 1.25}], diverged=False) for value in values]
-        chosen.append(Chosen(parse_arm(name), 0.1, outcomes, outcomes))
+        outcomes = [FitResult({}, 1, [{"valid_error": value + 1, "seconds": 1.25}], diverged=False) for value in values]
+        chosen.append(TunedArm(parse_arm(name), 0.1, outcomes, outcomes))
     return result(made, chosen, errors) | about
 
 

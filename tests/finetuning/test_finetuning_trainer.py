@@ -18,7 +18,7 @@ from dbn.errors import InputError
 from dbn.finetuning.dropout import SeededDropout, with_dropout
 from dbn.finetuning.metrics import error_rate
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.trainer import Fit
+from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.models import matmul as products
 from dbn.models.dbn import DBN
@@ -51,8 +51,8 @@ def problem(stacks: tuple[DBN, ...] = (STACK,), data: Splits = SPLITS, **options
     return Problem(data, Scaling(), (7, 5), stacks, replace(CONFIG, **options))
 
 
-def fitted(made: Problem, arm: Any = XAVIER, rate: float = 0.1, seed: int = 5, refit: int | None = None) -> Fit:
-    fit = Fit(made, arm, rate, seed, refit)
+def fitted(made: Problem, arm: Any = XAVIER, rate: float = 0.1, seed: int = 5, refit: int | None = None) -> Trainer:
+    fit = Trainer(made, arm, rate, seed, refit)
     for _ in fit.epochs():
         pass
     return fit
@@ -86,13 +86,13 @@ def test_the_pretrained_start_is_the_stack() -> None:
 
 def test_every_arm_sees_the_same_examples_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, list[Tensor]] = {}
-    step = Fit._step
+    step = Trainer._step
 
-    def watch(self: Fit, indices: Tensor, epoch: int, number: int) -> None:
+    def watch(self: Trainer, indices: Tensor, epoch: int, number: int) -> None:
         seen.setdefault(f"{self.arm.name} {self.seed}", []).append(self.train_set.x[indices])
         step(self, indices, epoch, number)
 
-    monkeypatch.setattr(Fit, "_step", watch)
+    monkeypatch.setattr(Trainer, "_step", watch)
     for arm in (DBN_ARM, XAVIER, HE):
         fitted(problem(epochs=2), arm)
     fitted(problem(epochs=2), XAVIER, seed=6)
@@ -107,10 +107,10 @@ def test_every_arm_sees_the_same_examples_in_the_same_order(monkeypatch: pytest.
 
 @pytest.mark.parametrize("seed", [5, 6])
 def test_labels_are_balanced_and_no_row_is_in_two_sets(seed: int) -> None:
-    train, valid = problem().labelled(seed)
+    train, valid = problem().labeled(seed)
     assert torch.bincount(labels_of(train)).tolist() == [8, 8, 8]
     assert torch.bincount(labels_of(valid)).tolist() == [3, 3, 3]
-    again, _ = problem(init=("he_normal",)).labelled(seed)
+    again, _ = problem(init=("he_normal",)).labeled(seed)
     assert torch.equal(again.x, train.x)
     test = rows(problem().test.x)
     assert len(rows(train.x)) == 24
@@ -136,7 +136,7 @@ def test_labels_are_balanced_and_no_row_is_in_two_sets(seed: int) -> None:
 def test_how_many_labels(options: dict[str, Any], numbers: tuple[int, int]) -> None:
     made = problem(**options)
     assert (made.labels, made.valid_labels) == numbers
-    train, valid = made.labelled(5)
+    train, valid = made.labeled(5)
     assert (len(train), len(valid)) == numbers
 
 
@@ -192,12 +192,12 @@ def test_a_fit_learns_and_keeps_its_best_epoch() -> None:
     assert [record["epoch"] for record in history] == list(range(1, 31))
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
     best = min(history, key=lambda record: (record["valid_error"], record["valid_loss"]))
-    outcome = fit.outcome()
+    outcome = fit.result()
     assert outcome.best_epoch == best["epoch"]
     assert outcome.valid_error == best["valid_error"] < history[0]["valid_error"]
     network = made.network(HE, 5)
     network.load_state_dict(outcome.weights)
-    valid = made.labelled(5)[1]
+    valid = made.labeled(5)[1]
     assert error_rate(network, made.scaling, valid.x, labels_of(valid)) == outcome.valid_error
     loss = torch.nn.functional.cross_entropy(network(made.scaling(valid.x)), labels_of(valid)).item()
     assert loss == best["valid_loss"]
@@ -216,8 +216,8 @@ def test_the_best_epoch_is_not_the_last_one() -> None:
 
 def test_the_training_loss_is_the_mean_over_examples() -> None:
     made = problem(epochs=1, batch_size=7)  # the last batch has 3 examples
-    fit = Fit(made, XAVIER, 1e-12, 5)
-    train = made.labelled(5)[0]
+    fit = Trainer(made, XAVIER, 1e-12, 5)
+    train = made.labeled(5)[0]
     with torch.no_grad():
         loss = torch.nn.functional.cross_entropy(fit.network(made.scaling(train.x)), labels_of(train)).item()
     (record,) = fit.epochs()
@@ -239,7 +239,7 @@ def test_a_step_in_float32_takes_the_faster_product(
         return multiply(x, weight)
 
     monkeypatch.setattr(products, "product", watched)
-    fit = Fit(problem(precision=precision), XAVIER, 0.1, 5)
+    fit = Trainer(problem(precision=precision), XAVIER, 0.1, 5)
     fit._step(torch.arange(10), 1, 0)
     assert len(seen) == expected
 
@@ -250,7 +250,7 @@ def test_a_step_in_bf16_is_one_in_float32_up_to_rounding(options: Any) -> None:
     """Products are rounded to 8 bits, weights and loss are not."""
     steps, losses = [], []
     for precision in ("float32", "bf16"):
-        fit = Fit(problem(epochs=1, batch_size=24, precision=precision, **options), XAVIER, 0.1, 5)
+        fit = Trainer(problem(epochs=1, batch_size=24, precision=precision, **options), XAVIER, 0.1, 5)
         before = torch.nn.utils.parameters_to_vector(fit.network.parameters()).detach().clone()
         (record,) = fit.epochs()
         after = torch.nn.utils.parameters_to_vector(fit.network.parameters()).detach()
@@ -272,7 +272,7 @@ def test_patience(patience: int | None, stops: bool, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("freeze", "epochs_fixed"), [(0, 0), (2, 2), ("all", 4)])
 def test_frozen_layers_stay_bit_for_bit(freeze: Any, epochs_fixed: int) -> None:
     made = problem(freeze_epochs=freeze, epochs=4, weight_decay=0.1)
-    fit = Fit(made, DBN_ARM, 0.1, 5)
+    fit = Trainer(made, DBN_ARM, 0.1, 5)
     start = [parameter.clone() for parameter in made.network(DBN_ARM, 5).parameters()]
     for record in fit.epochs():
         now = list(fit.network.parameters())
@@ -295,7 +295,7 @@ def test_the_learning_rate_of_every_step(
     schedule: str, factors: list[float], layer_rates: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = problem(schedule=schedule, layer_rates=layer_rates, epochs=4)  # 24 labels, 10 a batch: 3 steps an epoch
-    fit = Fit(made, XAVIER, 0.2, 5)
+    fit = Trainer(made, XAVIER, 0.2, 5)
     layers = linear_layers(fit.network)
     seen: list[list[float]] = []
     optimizer_step = torch.optim.SGD.step
@@ -314,8 +314,8 @@ def test_the_learning_rate_of_every_step(
 
 def test_each_layer_steps_at_its_own_rate() -> None:
     made = problem(layer_rates=(0.25, 3.0, 0.5), schedule="constant", momentum=0.0, batch_size=24, epochs=1)
-    fit, twin = Fit(made, DBN_ARM, 0.1, 5), made.network(DBN_ARM, 5)
-    train = made.labelled(5)[0]
+    fit, twin = Trainer(made, DBN_ARM, 0.1, 5), made.network(DBN_ARM, 5)
+    train = made.labeled(5)[0]
     torch.nn.functional.cross_entropy(twin(made.scaling(train.x)), labels_of(train)).backward()
     list(fit.epochs())
     for layer, before, factor in zip(linear_layers(fit.network), linear_layers(twin), (0.25, 3.0, 0.5), strict=True):
@@ -327,15 +327,15 @@ def test_each_layer_steps_at_its_own_rate() -> None:
 
 def test_refitting_trains_on_both_for_as_long_as_was_best() -> None:
     made = problem()
-    train, valid = made.labelled(5)
-    fit = Fit(made, XAVIER, 0.1, 5, 3)
+    train, valid = made.labeled(5)
+    fit = Trainer(made, XAVIER, 0.1, 5, 3)
     assert rows(fit.train_set.x) == rows(train.x) | rows(valid.x)
     assert len(fit.train_set) == 33
     assert sorted(labels_of(fit.train_set).tolist()) == sorted(torch.cat([labels_of(train), labels_of(valid)]).tolist())
     records = list(fit.epochs())
     assert [record["epoch"] for record in records] == [1, 2, 3]
     assert all("valid_error" not in record for record in records)
-    outcome = fit.outcome()
+    outcome = fit.result()
     assert outcome.best_epoch == 3
     assert all(torch.equal(outcome.weights[name], value) for name, value in fit.network.state_dict().items())
 
@@ -344,11 +344,11 @@ def test_divergence_is_an_outcome() -> None:
     fit = fitted(problem(epochs=9), HE, rate=1e30)
     assert fit.diverged
     assert fit.epoch < 9
-    outcome = fit.outcome()
+    outcome = fit.result()
     assert outcome.diverged
     assert math.isfinite(outcome.valid_error)
     assert not math.isfinite(outcome.history[-1]["train_loss"])
-    again = Fit(problem(epochs=9), HE, 1e30, 5)
+    again = Trainer(problem(epochs=9), HE, 1e30, 5)
     again.load_state(fit.state())
     assert again.done
 
@@ -360,13 +360,13 @@ def test_divergence_is_an_outcome() -> None:
 )
 @pytest.mark.parametrize(("optimizer", "stop"), [("sgd", 1), ("sgd", 3), ("adam", 3), ("rmsprop", 1)])
 def test_a_fit_goes_on_from_its_state(
-    options: Any, optimizer: Any, stop: int, normalised: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: Any, optimizer: Any, stop: int, normalized: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if normalised:
-        monkeypatch.setattr(Problem, "network", normalised_network)
+    if normalized:
+        monkeypatch.setattr(Problem, "network", normalized_network)
     made = problem(optimizer=optimizer, freeze_epochs=2, patience=5, **options)
     whole = fitted(made, DBN_ARM, rate=0.01)
-    first, second = Fit(made, DBN_ARM, 0.01, 5), Fit(made, DBN_ARM, 0.01, 5)
+    first, second = Trainer(made, DBN_ARM, 0.01, 5), Trainer(made, DBN_ARM, 0.01, 5)
     for _ in zip(range(stop), first.epochs(), strict=False):
         pass
     assert first.epoch == stop
@@ -414,13 +414,13 @@ def masks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
     from dbn.finetuning import dropout
 
     drawn: list[Tensor] = []
-    bits_below = dropout.bits_below
+    bernoulli_ = dropout.bernoulli_
 
     def watch(probability: Tensor, generator: torch.Generator) -> Tensor:
-        drawn.append(bits_below(probability, generator).clone())
+        drawn.append(bernoulli_(probability, generator).clone())
         return drawn[-1].clone()
 
-    monkeypatch.setattr(dropout, "bits_below", watch)
+    monkeypatch.setattr(dropout, "bernoulli_", watch)
     return iter([drawn]).__next__()
 
 
@@ -457,8 +457,8 @@ def test_what_dropout_draws_is_independent_for_each_element() -> None:
     torch.testing.assert_close(y, torch.where(kept, x / 0.7, 0.0))
     error = 5 * math.sqrt(0.3 * 0.7 / 4000)
     assert (kept.double().mean(0) - 0.7).abs().max() < error
-    together = kept.double().T @ kept.double() / 4000
-    apart = together[~torch.eye(11, dtype=torch.bool)]
+    process_group = kept.double().T @ kept.double() / 4000
+    apart = process_group[~torch.eye(11, dtype=torch.bool)]
     assert (apart - 0.49).abs().max() < 5 * math.sqrt(0.49 * 0.51 / 4000)
 
 
@@ -493,8 +493,8 @@ def test_dropout_leaves_the_network_and_its_predictions_alone() -> None:
     made, plain = problem(**DROPOUT), problem().network(DBN_ARM, 5)
     fit, x = fitted(made, DBN_ARM), made.scaling(SPLITS.valid.x)
     assert str(fit.network) == str(plain)
-    plain.load_state_dict(fit.outcome().weights)
-    fit.network.load_state_dict(fit.outcome().weights)
+    plain.load_state_dict(fit.result().weights)
+    fit.network.load_state_dict(fit.result().weights)
     fit.learner.train()
     assert (fit.learner(x) != fit.learner(x)).any()
     fit.learner.eval()
@@ -524,13 +524,13 @@ def test_the_max_norm_shortens_long_rows_and_leaves_the_rest_bit_for_bit() -> No
 
 def test_the_max_norm_holds_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     norms: list[float] = []
-    step = Fit._step
+    step = Trainer._step
 
-    def watch(self: Fit, indices: Tensor, epoch: int, number: int) -> None:
+    def watch(self: Trainer, indices: Tensor, epoch: int, number: int) -> None:
         step(self, indices, epoch, number)
         norms.extend(layer.weight.norm(dim=1).max().item() for layer in linear_layers(self.network)[:-1])
 
-    monkeypatch.setattr(Fit, "_step", watch)
+    monkeypatch.setattr(Trainer, "_step", watch)
     output = linear_layers(fitted(problem(max_norm=0.7), HE, 0.5).network)[-1]
     assert max(norms) == pytest.approx(0.7, rel=1e-5)
     assert output.weight.norm(dim=1).max() > 0.7
@@ -546,9 +546,9 @@ def test_the_max_norm_leaves_frozen_layers_alone() -> None:
 # Averaged weights
 
 
-def normalised_network(made: Problem, arm: Any, seed: int) -> nn.Sequential:
+def normalized_network(made: Problem, arm: Any, seed: int) -> nn.Sequential:
     """In place of `Problem.network`: batch normalisation before each activation."""
-    network = mlp([36, *made.hidden, CLASSES], arm.activation, normalise=True)
+    network = mlp([36, *made.hidden, CLASSES], arm.activation, normalize=True)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in linear_layers(network):
@@ -560,25 +560,25 @@ def normalised_network(made: Problem, arm: Any, seed: int) -> nn.Sequential:
 @pytest.mark.parametrize("refit", [None, 4])
 def test_the_average_is_that_of_every_step(refit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     average: dict[str, Tensor] = {}
-    step = Fit._step
+    step = Trainer._step
 
-    def watch(self: Fit, indices: Tensor, epoch: int, number: int) -> None:
+    def watch(self: Trainer, indices: Tensor, epoch: int, number: int) -> None:
         step(self, indices, epoch, number)
         for name, value in self.network.state_dict().items():
             now = value.double()
             average[name] = 0.8 * average[name] + 0.2 * now if name in average else now.clone()
 
-    monkeypatch.setattr(Fit, "_step", watch)
+    monkeypatch.setattr(Trainer, "_step", watch)
     made = problem(average=0.8, epochs=4)
     fit = fitted(made, HE, refit=refit)
     for name, value in fit.kept.state_dict().items():
         torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-6)
         assert (value != fit.network.state_dict()[name]).any()
-    outcome = fit.outcome()
+    outcome = fit.result()
     if refit:
         assert all(torch.equal(outcome.weights[name], value) for name, value in fit.kept.state_dict().items())
         return
-    network, valid = made.network(HE, 5), made.labelled(5)[1]
+    network, valid = made.network(HE, 5), made.labeled(5)[1]
     network.load_state_dict(outcome.weights)
     logits = network(made.scaling(valid.x))
     loss = torch.nn.functional.cross_entropy(logits, labels_of(valid)).item()
@@ -594,20 +594,20 @@ def test_averaging_does_not_alter_what_is_averaged() -> None:
 
 
 @pytest.mark.parametrize("chunk", [2000, 10])
-def test_an_averaged_network_is_normalised_by_its_own_statistics(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Problem, "network", normalised_network)
-    monkeypatch.setattr("dbn.finetuning.trainer.CHUNK", chunk)
+def test_an_averaged_network_is_normalized_by_its_own_statistics(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Problem, "network", normalized_network)
+    monkeypatch.setattr("dbn.finetuning.trainer.ROWS_AT_ONCE", chunk)
     made = problem(average=0.9, **DROPOUT)
     fit = fitted(made, HE)
-    first, normalise, last = fit.kept[0], fit.kept[1], fit.network[1]
-    assert isinstance(normalise, nn.BatchNorm1d)
+    first, normalize, last = fit.kept[0], fit.kept[1], fit.network[1]
+    assert isinstance(normalize, nn.BatchNorm1d)
     assert isinstance(last, nn.BatchNorm1d)
-    fields = first(made.scaling(made.labelled(5)[0].x))
+    fields = first(made.scaling(made.labeled(5)[0].x))
     parts = fields.split(24 if chunk == 2000 else 8)
-    torch.testing.assert_close(normalise.running_mean, torch.stack([part.mean(0) for part in parts]).mean(0))
-    torch.testing.assert_close(normalise.running_var, torch.stack([part.var(0) for part in parts]).mean(0))
-    assert normalise.momentum == last.momentum == 0.1
-    assert (normalise.running_mean != last.running_mean).all()
+    torch.testing.assert_close(normalize.running_mean, torch.stack([part.mean(0) for part in parts]).mean(0))
+    torch.testing.assert_close(normalize.running_var, torch.stack([part.var(0) for part in parts]).mean(0))
+    assert normalize.momentum == last.momentum == 0.1
+    assert (normalize.running_mean != last.running_mean).all()
     plain = fitted(problem(**DROPOUT), HE)
     for name, value in plain.network.state_dict().items():
         assert torch.equal(fit.network.state_dict()[name], value)

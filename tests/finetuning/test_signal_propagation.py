@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from dbn.errors import InputError
-from dbn.finetuning.signal_propagation import LayerSignal, measure, record, summarise, trace
+from dbn.finetuning.signal_propagation import LayerSignal, measure, record, summarize, trace
 from dbn.finetuning.signal_tables import comparison_table, table
 from dbn.models.mlp import linear_layers, mlp
 from dbn.runs.tensorboard import EventLog
@@ -42,10 +42,10 @@ NETWORKS: dict[str, Callable[[], nn.Sequential]] = {
     "relu": lambda: mlp(SIZES, "relu"),
     "identity": lambda: mlp(SIZES, "identity"),
     "mixed": lambda: mlp(SIZES, ["tanh", "identity", "relu"]),
-    "normalised": lambda: mlp(SIZES, "tanh", normalise=True),
-    "normalised identity": lambda: mlp(SIZES, "identity", normalise=True),
+    "normalised": lambda: mlp(SIZES, "tanh", normalize=True),
+    "normalised identity": lambda: mlp(SIZES, "identity", normalize=True),
     "dropout": lambda: dropping(mlp(SIZES, "sigmoid")),
-    "both": lambda: dropping(mlp(SIZES, "relu", normalise=True)),
+    "both": lambda: dropping(mlp(SIZES, "relu", normalize=True)),
     "one layer": lambda: mlp((6, 3), "relu"),
 }
 each_network = pytest.mark.parametrize("kind", NETWORKS)
@@ -126,8 +126,8 @@ def test_gradients_are_those_that_backward_leaves(kind: str) -> None:
 def test_the_numbers_sum_up_the_trace(kind: str) -> None:
     net, (x, y) = network(kind), batch()
     traced = trace(net, x, y, examples=3)
-    assert measure(net, x, y, examples=3) == summarise(traced)
-    for layer, signal in zip(traced, summarise(traced), strict=True):
+    assert measure(net, x, y, examples=3) == summarize(traced)
+    for layer, signal in zip(traced, summarize(traced), strict=True):
         z, h, s = layer.z.numpy(), layer.h.numpy(), layer.singular_values.numpy()
         wanted = LayerSignal(
             z_mean=z.mean(),
@@ -199,7 +199,7 @@ def test_orthogonal_weights_keep_every_length() -> None:
     net = fill(square(6, 8), lambda number: orthogonal(number, 8))
     x, y = torch.randn(20, 8, dtype=torch.float64, generator=rng()), torch.arange(20) % 8
     traced = trace(net, x, y)
-    for layer, signal in zip(traced, summarise(traced), strict=True):
+    for layer, signal in zip(traced, summarize(traced), strict=True):
         assert signal.z_mean**2 + signal.z_std**2 == pytest.approx(x.square().mean().item(), rel=1e-12)
         assert_close(layer.gradient.norm(dim=1), traced[-1].gradient.norm(dim=1))
         assert (signal.singular_mean, signal.singular_max) == pytest.approx((1.0, 1.0), rel=1e-12)
@@ -295,8 +295,8 @@ def test_dead_units_are_those_that_no_example_wakes() -> None:
     assert hidden.saturated == pytest.approx(8 / 12)
 
 
-def test_normalised_layers_pass_on_unit_spread() -> None:
-    net = mlp(SIZES, "tanh", normalise=True).double()
+def test_normalized_layers_pass_on_unit_spread() -> None:
+    net = mlp(SIZES, "tanh", normalize=True).double()
     for signal in measure(net, *batch())[:-1]:
         assert (signal.z_mean, signal.z_std, signal.example_std) == pytest.approx((0.0, 1.0, 1.0), abs=1e-3)
 

@@ -23,16 +23,16 @@ from dbn.finetuning.comparison import Comparison, best_classifier, folder_name
 from dbn.finetuning.metrics import error_rate
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import result, table
-from dbn.finetuning.trainer import Fit
-from dbn.initializers.arms import RULES, Arm, parse_arm
+from dbn.finetuning.trainer import Trainer
+from dbn.initializers.arms import PARAMETER_RULES, Arm, parse_arm
 from dbn.initializers.schemes import INITIALIZERS
 from dbn.models.mlp import (
     activation_module,
-    initialise_normalising,
-    initialise_output,
+    initialize_normalizing,
+    initialize_output,
     linear_layers,
+    meta_mlp,
     mlp,
-    unfilled_mlp,
 )
 from dbn.models.scaling import Scaling
 from dbn.runs.resume import begin
@@ -148,7 +148,7 @@ def test_every_parameter_can_be_written_and_has_a_rule(name: str) -> None:
     assert arm.activation == arm.initializer(None).activation
     for parameter in inspect.signature(INITIALIZERS[name]).parameters:
         written = parse_arm(f"{name}({parameter}=0.5)")
-        assert RULES[parameter].allowed(0.5)
+        assert PARAMETER_RULES[parameter].allowed(0.5)
         layers, plain = ([nn.Linear(40, 8)] for _ in range(2))
         for each, which in ((layers, written), (plain, arm)):
             which.initializer(None).fill(each, "relu", rng(), torch.randn(5, 40, generator=rng(1)))
@@ -177,8 +177,8 @@ def test_the_name_of_an_arm_is_a_folder_anywhere() -> None:
 
 def test_the_output_layer_of_every_arm_is_xavier_uniform() -> None:
     layer, again = nn.Linear(400, 200), nn.Linear(400, 200)
-    initialise_output(layer, rng(1))
-    initialise_output(again, rng(1))
+    initialize_output(layer, rng(1))
+    initialize_output(again, rng(1))
     bound = sqrt(6 / (400 + 200))
     assert 0.999 * bound < layer.weight.abs().max() <= bound
     assert abs(float((layer.weight.detach() ** 2).mean()) * 3 / bound**2 - 1) < Z * sqrt(0.8 / layer.weight.numel())
@@ -224,7 +224,7 @@ def test_lsuv_measures_on_scaled_training_data() -> None:
         ({"batch_size": 8, "refit": True}, 33),
     ],
 )
-def test_a_batch_of_one_cannot_be_normalised(options: dict[str, Any], n: int) -> None:
+def test_a_batch_of_one_cannot_be_normalized(options: dict[str, Any], n: int) -> None:
     with pytest.raises(InputError, match=f"batch_norm cannot normalise a batch of one example, and {n} examples"):
         problem("he_normal", "batch_norm", **options)
     problem("he_normal", **options)
@@ -255,7 +255,7 @@ def test_arms_that_differ_in_one_thing_are_two() -> None:
 
 def trained(text: str, **options: Any) -> tuple[nn.Sequential, list[Tensor]]:
     """The network after its epochs, and the weights that its layers began with."""
-    fit = Fit(problem(text, **options), parse_arm(text), 0.3, 0)
+    fit = Trainer(problem(text, **options), parse_arm(text), 0.3, 0)
     start = [layer.weight.detach().clone() for layer in linear_layers(fit.network)]
     assert len(list(fit.epochs())) == fit.last_epoch
     return fit.network, start
@@ -310,34 +310,34 @@ def test_the_plain_network_is_linear_and_activation() -> None:
 
 
 def test_what_stands_between_the_layers() -> None:
-    network = mlp([4, 3, 2, 5], "tanh", normalise=True)
+    network = mlp([4, 3, 2, 5], "tanh", normalize=True)
     modules = "Linear BatchNorm1d Tanh Linear BatchNorm1d Tanh Linear"
     assert " ".join(type(module).__name__ for module in network) == modules
-    described = unfilled_mlp({"sizes": [4, 3, 2, 5], "activation": "tanh", "normalise": True})
+    described = meta_mlp({"sizes": [4, 3, 2, 5], "activation": "tanh", "normalise": True})
     assert str(described) == str(network)
     assert {parameter.device.type for parameter in described.parameters()} == {"meta"}
     assert [layer.in_features for layer in linear_layers(network)] == [4, 3, 2]
 
 
-def test_normalised_layers_are_what_they_say() -> None:
-    network = unfilled_mlp({"sizes": [36, 7, 3], "activation": "tanh", "normalise": True}).to_empty(device="cpu")
+def test_normalized_layers_are_what_they_say() -> None:
+    network = meta_mlp({"sizes": [36, 7, 3], "activation": "tanh", "normalise": True}).to_empty(device="cpu")
     with torch.no_grad():
         for value in network.state_dict().values():
             value.fill_(3)
-        initialise_normalising(network)
+        initialize_normalizing(network)
         linear, *_, output = linear_layers(network)
-        initialise_output(linear, rng())
-        initialise_output(output, rng(1))
+        initialize_output(linear, rng())
+        initialize_output(output, rng(1))
     x = torch.rand(50, 36, generator=rng(2))
     field = linear(x)
-    normalised = (field - field.mean(0)) / (field.var(0, correction=0) + 1e-5).sqrt()
-    assert_close(network(x), output(activation_module("tanh")(normalised)))
+    normalized = (field - field.mean(0)) / (field.var(0, correction=0) + 1e-5).sqrt()
+    assert_close(network(x), output(activation_module("tanh")(normalized)))
     # The running mean and variance are a tenth of the batch's, nine tenths of 0 and 1.
     mean, variance = 0.1 * field.mean(0), 0.9 + 0.1 * field.var(0)
     assert_close(network.eval()(x), output(torch.tanh((field - mean) / (variance + 1e-5).sqrt())))
 
 
-def test_arms_with_brackets_and_normalised_ones_run_from_end_to_end(tmp_path: Path) -> None:
+def test_arms_with_brackets_and_normalized_ones_run_from_end_to_end(tmp_path: Path) -> None:
     arms = ("sparse(sparsity=0.5, std=0.3):tanh", "batch_norm")
     made = problem(*arms, input_dropout=0.2, hidden_dropout=0.1, seeds=2)
     run = begin(tmp_path / "run", to_dict(made.config), resume=False, overwrite=False)

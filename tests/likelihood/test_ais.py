@@ -15,8 +15,17 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dbn.errors import InputError
-from dbn.likelihood.ais import Annealing, ais, bracket, doubts, ratio_ais, reverse_ais, schedule, summarise
-from dbn.models.annealing import Path, independent
+from dbn.likelihood.ais import (
+    Annealing,
+    ais,
+    bracket,
+    ess_warnings,
+    estimate_log_z,
+    ratio_ais,
+    reverse_ais,
+    temperature_schedule,
+)
+from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
@@ -31,7 +40,7 @@ def make_path(pair: tuple[str, str] = BINARY, seed: int = 0) -> Path:
     rbm = make_rbm(*pair, seed=seed)
     states, p = marginals(rbm)[0]
     mean = p @ states
-    return Path(independent(rbm, mean, p @ (states - mean) ** 2, 100), rbm)
+    return Path(independent_base(rbm, mean, p @ (states - mean) ** 2, 100), rbm)
 
 
 @cache
@@ -57,19 +66,19 @@ def annealing(*log_weights: float) -> Annealing:
 
 
 def test_the_published_schedule() -> None:
-    betas = schedule("published")
+    betas = temperature_schedule("published")
     assert betas.dtype == torch.float64
     assert len(betas) == len(betas.unique()) == 14_501
     grids = [torch.linspace(a, b, n + 1, dtype=torch.float64) for a, b, n in
              ((0, 0.5, 500), (0.5, 0.9, 4000), (0.9, 1, 10_000))]  # fmt: skip
     assert_close(betas, torch.cat([grids[0], grids[1][1:], grids[2][1:]]), rtol=0, atol=1e-13)
     assert (betas[0], betas[-1]) == (0, 1)
-    assert torch.equal(schedule("quick"), schedule(1001))
+    assert torch.equal(temperature_schedule("quick"), temperature_schedule(1001))
 
 
 @pytest.mark.parametrize("count", [2, 3, 30, 1001])
 def test_a_schedule_of_any_length_keeps_the_proportions(count: int) -> None:
-    betas = schedule(count)
+    betas = temperature_schedule(count)
     assert len(betas) == count
     assert betas[0] == 0
     assert betas[-1] == 1
@@ -79,21 +88,21 @@ def test_a_schedule_of_any_length_keeps_the_proportions(count: int) -> None:
 
 
 def test_the_quick_schedule_has_a_thousand_steps() -> None:
-    assert torch.equal(schedule("quick"), schedule(1_001))
-    assert len(schedule("quick")) == 1_001
+    assert torch.equal(temperature_schedule("quick"), temperature_schedule(1_001))
+    assert len(temperature_schedule("quick")) == 1_001
 
 
 @pytest.mark.parametrize("wrong", ["slow", "", 1, 0, -5])
 def test_a_schedule_that_does_not_exist_is_refused(wrong: str | int) -> None:
     with pytest.raises(InputError, match="published, quick"):
-        schedule(wrong)
+        temperature_schedule(wrong)
 
 
 @each_pair
 @both_ways
 @pytest.mark.parametrize("count", [2, 12])
 def test_the_weights_are_unbiased(pair: tuple[str, str], reverse: bool, count: int) -> None:
-    run, log_z = anneal(pair, reverse, schedule(count), 20_000, seed=1)
+    run, log_z = anneal(pair, reverse, temperature_schedule(count), 20_000, seed=1)
     weights = ((-1 if reverse else 1) * (run.log_weights - log_z)).exp()
     error = float(weights.std()) / len(weights) ** 0.5
     assert error < 0.05
@@ -104,10 +113,10 @@ def test_the_weights_are_unbiased(pair: tuple[str, str], reverse: bool, count: i
 @both_ways
 def test_intervals_hold_the_truth_as_often_as_they_say(pair: tuple[str, str], reverse: bool) -> None:
     trials, chains, sign = 100, 200, -1 if reverse else 1
-    run, truth = anneal(pair, reverse, schedule(40), trials * chains, seed=2)
+    run, truth = anneal(pair, reverse, temperature_schedule(40), trials * chains, seed=2)
     held, scores = 0, []
     for log_weights in run.log_weights.split(chains):
-        found = summarise(Annealing(log_weights, run.states), reverse)
+        found = estimate_log_z(Annealing(log_weights, run.states), reverse)
         held += found.lower <= truth <= found.upper
         weights = (sign * (log_weights - truth)).exp()
         scores.append((weights.mean() - 1) / (weights.std() / chains**0.5))
@@ -136,15 +145,15 @@ def test_chains_that_do_not_mix_put_log_z_too_low_forward_and_too_high_back() ->
     rbm = RBM(Bernoulli(3), Bernoulli(3)).double()
     for parameter, value in ((rbm.weight, 8.0), (rbm.visible.bias, -12.0), (rbm.hidden.bias, -12.0)):
         parameter.fill_(value)
-    path = Path(independent(rbm, torch.full((3,), 0.5), torch.full((3,), 0.25), 100), rbm)
+    path = Path(independent_base(rbm, torch.full((3,), 0.5), torch.full((3,), 0.25), 100), rbm)
     states, p = marginals(rbm)[0]
     log_z, chains = float(joint(rbm)[2].logsumexp((0, 1))), 4000
     runs = (
-        ais(path, schedule(4), chains, rng(1)),
-        reverse_ais(path, schedule(4), draw(states, p, chains, rng(2)), rng(3)),
+        ais(path, temperature_schedule(4), chains, rng(1)),
+        reverse_ais(path, temperature_schedule(4), draw(states, p, chains, rng(2)), rng(3)),
     )
     for run, sign in zip(runs, (-1, 1), strict=True):
-        estimates = torch.tensor([summarise(Annealing(w, w), sign > 0).log_z for w in run.log_weights.split(4)])
+        estimates = torch.tensor([estimate_log_z(Annealing(w, w), sign > 0).log_z for w in run.log_weights.split(4)])
         error = float(estimates.std()) / len(estimates) ** 0.5
         assert sign * (float(estimates.mean()) - log_z) > Z * error
 
@@ -167,12 +176,12 @@ class Products(TorchDispatchMode):
 @pytest.mark.parametrize("hidden", [Bernoulli(5), Gaussian(5)])
 def test_a_step_costs_two_matrix_products(hidden: Bernoulli | Gaussian, reverse: bool) -> None:
     rbm = RBM(Bernoulli(7), hidden)
-    path = Path(independent(rbm, torch.full((7,), 0.5), torch.full((7,), 0.25), 10), rbm)
+    path = Path(independent_base(rbm, torch.full((7,), 0.5), torch.full((7,), 0.25), 10), rbm)
     with Products(7 * 5) as products:
         if reverse:
-            reverse_ais(path, schedule(21), torch.zeros(3, 7), rng())
+            reverse_ais(path, temperature_schedule(21), torch.zeros(3, 7), rng())
         else:
-            ais(path, schedule(21), 3, rng())
+            ais(path, temperature_schedule(21), 3, rng())
     assert products.count == 2 * 20
 
 
@@ -189,27 +198,27 @@ def test_single_precision_gives_the_log_weights_of_double() -> None:
     """Along the same states: a one-step path visits none but the start."""
     path = make_path()
     start = draw(*marginals(path.rbm)[0], 50, rng(5))
-    double = reverse_ais(path, schedule(2), start, rng()).log_weights
-    single = reverse_ais(Path(path.base.float(), path.rbm.float()), schedule(2), start, rng()).log_weights
+    double = reverse_ais(path, temperature_schedule(2), start, rng()).log_weights
+    single = reverse_ais(Path(path.base.float(), path.rbm.float()), temperature_schedule(2), start, rng()).log_weights
     assert single.dtype == torch.float64
     assert_close(single, double, rtol=0, atol=1e-5)
 
 
 def test_a_run_repeats_with_its_generator_and_leaves_its_start_alone() -> None:
     path = make_path()
-    one, same, other = (ais(path, schedule(10), 50, rng(seed)) for seed in (1, 1, 2))
+    one, same, other = (ais(path, temperature_schedule(10), 50, rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(one.log_weights, same.log_weights)
     assert torch.equal(one.states, same.states)
     assert not torch.equal(one.log_weights, other.log_weights)
     before = one.states.clone()
-    reverse_ais(path, schedule(10), one.states, rng())
+    reverse_ais(path, temperature_schedule(10), one.states, rng())
     assert torch.equal(one.states, before)
 
 
 @pytest.mark.parametrize("count", [2, 7, 1001, 1203])
 def test_progress_adds_up_to_the_steps(count: int) -> None:
     told: list[int] = []
-    ais(make_path(), schedule(count), 1, rng(), told.append)
+    ais(make_path(), temperature_schedule(count), 1, rng(), told.append)
     assert sum(told) == count - 1
     assert min(told) > 0
     assert len(told) <= 2 * 200
@@ -218,12 +227,12 @@ def test_progress_adds_up_to_the_steps(count: int) -> None:
 @pytest.mark.parametrize("shift", [0.0, 5000.0, -5000.0])
 def test_a_summary_by_hand(shift: float) -> None:
     """Weights 1 and 3: mean 2, standard error 1."""
-    log_z, lower, upper, size = summarise(annealing(shift, shift + math.log(3)))
+    log_z, lower, upper, size = estimate_log_z(annealing(shift, shift + math.log(3)))
     assert log_z == pytest.approx(shift + math.log(2))
     assert lower == -math.inf
     assert upper == pytest.approx(shift + math.log(5))
     assert size == pytest.approx(16 / 10)
-    log_z, lower, upper, size = summarise(annealing(-shift, -shift - math.log(3)), reverse=True)
+    log_z, lower, upper, size = estimate_log_z(annealing(-shift, -shift - math.log(3)), reverse=True)
     assert log_z == pytest.approx(-shift - math.log(2))
     assert lower == pytest.approx(-shift - math.log(5))
     assert upper == math.inf
@@ -233,24 +242,24 @@ def test_a_summary_by_hand(shift: float) -> None:
 def test_a_summary_of_many_chains_has_two_finite_ends() -> None:
     """100 weights, half 1 and half 3: the variance is 100/99."""
     error = 3 * (100 / 99 / 100) ** 0.5
-    found = summarise(annealing(*[0.0, math.log(3)] * 50))
+    found = estimate_log_z(annealing(*[0.0, math.log(3)] * 50))
     assert found == pytest.approx((math.log(2), math.log(2 - error), math.log(2 + error), 200**2 / 500))
 
 
 def test_equal_weights_are_certain_and_one_chain_is_not() -> None:
-    assert summarise(annealing(*[3.0] * 8)) == pytest.approx((3.0, 3.0, 3.0, 8.0))
+    assert estimate_log_z(annealing(*[3.0] * 8)) == pytest.approx((3.0, 3.0, 3.0, 8.0))
     for reverse in (False, True):
-        assert summarise(annealing(3.0), reverse) == pytest.approx((3.0, -math.inf, math.inf, 1.0))
+        assert estimate_log_z(annealing(3.0), reverse) == pytest.approx((3.0, -math.inf, math.inf, 1.0))
 
 
 def test_log_weights_that_are_not_finite_are_refused() -> None:
     with pytest.raises(InputError, match="2 of 3 annealed chains"):
-        summarise(annealing(math.nan, 0.0, math.inf))
+        estimate_log_z(annealing(math.nan, 0.0, math.inf))
 
 
 def test_only_exact_starts_bound_log_z() -> None:
     forward, reverse = annealing(*[0.0, 0.2] * 50), annealing(*[0.1, 0.4] * 50)
-    up, down = summarise(forward), summarise(reverse, reverse=True)
+    up, down = estimate_log_z(forward), estimate_log_z(reverse, reverse=True)
     exact, diagnostic = bracket(forward, reverse, exact_start=True), bracket(forward, reverse)
     assert exact.bounds == (up.lower, down.upper)
     assert diagnostic.bounds is None
@@ -312,8 +321,8 @@ def test_a_coupled_base_is_refused_before_any_work() -> None:
     path = Path(make_rbm(*BINARY, seed=1), make_rbm(*BINARY))
     told: list[int] = []
     for run in (
-        lambda: ais(path, schedule(5), 2, rng(), told.append),
-        lambda: reverse_ais(path, schedule(5), torch.zeros(2, 3), rng(), told.append),
+        lambda: ais(path, temperature_schedule(5), 2, rng(), told.append),
+        lambda: reverse_ais(path, temperature_schedule(5), torch.zeros(2, 3), rng(), told.append),
     ):
         with pytest.raises(InputError, match="weight 0"):
             run()
@@ -323,24 +332,24 @@ def test_a_coupled_base_is_refused_before_any_work() -> None:
 @pytest.mark.parametrize("chains", [0, -1])
 def test_no_chains_are_refused(chains: int) -> None:
     with pytest.raises(InputError, match="at least one chain"):
-        ais(make_path(), schedule(5), chains, rng())
+        ais(make_path(), temperature_schedule(5), chains, rng())
 
 
 @pytest.mark.parametrize("start", [torch.zeros(0, 3), torch.zeros(3), torch.zeros(2, 4)])
 def test_a_start_of_another_shape_is_refused(start: Tensor) -> None:
     with pytest.raises(InputError, match="3 visible units, one a row"):
-        reverse_ais(make_path(), schedule(5), start, rng())
+        reverse_ais(make_path(), temperature_schedule(5), start, rng())
 
 
 def test_a_start_that_is_not_finite_is_refused() -> None:
     with pytest.raises(InputError, match="states that are not finite"):
-        reverse_ais(make_path(), schedule(5), torch.tensor([[0.0, 1.0, math.nan]]), rng())
+        reverse_ais(make_path(), temperature_schedule(5), torch.tensor([[0.0, 1.0, math.nan]]), rng())
 
 
 def test_a_start_from_grey_pixels_is_refused_where_units_are_binary() -> None:
     with pytest.raises(InputError, match=r"\[0.0, 1.0\]: binarise"):
-        reverse_ais(make_path(), schedule(5), torch.tensor([[0.0, 1.0, 0.5]]), rng())
-    reverse_ais(make_path(("gaussian", "bernoulli")), schedule(5), torch.tensor([[0.5, -1.5]]), rng())
+        reverse_ais(make_path(), temperature_schedule(5), torch.tensor([[0.0, 1.0, 0.5]]), rng())
+    reverse_ais(make_path(("gaussian", "bernoulli")), temperature_schedule(5), torch.tensor([[0.5, -1.5]]), rng())
 
 
 @pytest.mark.parametrize("name", ["weight", "visible.bias", "hidden.log_precision"])
@@ -350,7 +359,7 @@ def test_parameters_that_are_not_finite_are_refused(name: str, value: float) -> 
     with torch.no_grad():
         path.rbm.get_parameter(name).view(-1)[0] = value
     with pytest.raises(InputError, match=f"model's {name} is not finite"):
-        ais(path, schedule(5), 2, rng())
+        ais(path, temperature_schedule(5), 2, rng())
 
 
 def test_a_base_without_z_is_refused() -> None:
@@ -358,7 +367,7 @@ def test_a_base_without_z_is_refused() -> None:
     with torch.no_grad():
         base.weight.mul_(100)
     with pytest.raises(InputError, match="no finite Z"):
-        ratio_ais(Path(base, rbm), schedule(5), torch.zeros(2, 2), rng())
+        ratio_ais(Path(base, rbm), temperature_schedule(5), torch.zeros(2, 2), rng())
 
 
 def test_a_model_without_z_is_refused() -> None:
@@ -366,7 +375,7 @@ def test_a_model_without_z_is_refused() -> None:
     with torch.no_grad():
         path.rbm.weight.mul_(100)
     with pytest.raises(InputError, match="no finite Z"):
-        reverse_ais(path, schedule(5), torch.zeros(2, 2), rng())
+        reverse_ais(path, temperature_schedule(5), torch.zeros(2, 2), rng())
 
 
 FILES = [File(os.environ.get("DBN_DATA", "")) / name for name in ("sm08_rbm_cd25_500.npz", "sm08_binarized_mnist.npz")]
@@ -382,13 +391,13 @@ def test_the_published_model() -> None:
     names = {"weight": "weight", "visible.bias": "visible_bias", "hidden.bias": "hidden_bias"}
     rbm.load_state_dict({name: torch.from_numpy(model[key]).float().squeeze() for name, key in names.items()})
     mean = train.mean(0)
-    path, generator = Path(independent(rbm, mean, mean * (1 - mean), len(train)), rbm), rng(0)
-    there = ais(path, schedule("published"), 100, generator)
-    log_z = summarise(there).log_z
+    path, generator = Path(independent_base(rbm, mean, mean * (1 - mean), len(train)), rbm), rng(0)
+    there = ais(path, temperature_schedule("published"), 100, generator)
+    log_z = estimate_log_z(there).log_z
     assert abs(log_z - 451.28) < 0.3
     assert abs(float(-rbm.free_energy(test).double().mean()) - log_z + 86.34) < 0.15
     for start in (there.states, test[torch.randperm(len(test), generator=generator)[:100]]):
-        back = bracket(there, reverse_ais(path, schedule("published"), start, generator))
+        back = bracket(there, reverse_ais(path, temperature_schedule("published"), start, generator))
         assert abs(back.difference) < 0.5
         assert back.warnings == []
 
@@ -396,6 +405,6 @@ def test_the_published_model() -> None:
 def test_few_chains_with_weight_are_doubted_without_a_reverse_run() -> None:
     even = Annealing(torch.zeros(100, dtype=torch.float64), torch.empty(0))
     one = Annealing(torch.tensor([50.0] + [0.0] * 99, dtype=torch.float64), torch.empty(0))
-    assert doubts("forward", even, summarise(even)) == []
-    (sentence,) = doubts("forward", one, summarise(one))
+    assert ess_warnings("forward", even, estimate_log_z(even)) == []
+    (sentence,) = ess_warnings("forward", one, estimate_log_z(one))
     assert sentence.startswith("The forward run has an effective sample size of 1.0 out of 100 chains")

@@ -61,7 +61,7 @@ class Largest(TorchDispatchMode):
 
 
 def take_chunks(monkeypatch: pytest.MonkeyPatch, rbm: RBM, rows: int) -> None:
-    monkeypatch.setattr(exact, "CHUNK", rows * max(rbm.weight.shape))
+    monkeypatch.setattr(exact, "MAX_ELEMENTS", rows * max(rbm.weight.shape))
 
 
 def exact_log_z(rbm: RBM) -> float:
@@ -160,12 +160,12 @@ def test_twenty_units_against_thirty_in_bounded_memory(wide: type[Units]) -> Non
     rbm, parts = blocks(5, 4, 6)
     with Largest() as largest:
         assert exact.log_partition(rbm) == pytest.approx(sum(exact.log_partition(part) for part in parts), rel=1e-12)
-    assert 30_000 < largest.size <= exact.CHUNK < 2**20 * 20
+    assert 30_000 < largest.size <= exact.MAX_ELEMENTS < 2**20 * 20
     rbm = RBM(coupled(wide(784), Bernoulli(1)).visible, coupled(Bernoulli(12), Bernoulli(1)).visible).double()
     alone = [float(side.log_partition(torch.zeros(1, side.size)).detach()) for side in (rbm.visible, rbm.hidden)]
     with Largest() as largest:
         assert exact.log_partition(rbm) == pytest.approx(sum(alone), rel=1e-12)
-    assert largest.size <= exact.CHUNK < 2**12 * 784
+    assert largest.size <= exact.MAX_ELEMENTS < 2**12 * 784
 
 
 @each_pair

@@ -127,7 +127,7 @@ def flat(values: dict[str, Tensor]) -> Tensor:
     return torch.cat([values[name].flatten() for name in COUPLED]).detach()
 
 
-def centred_energy(rbm: RBM, offsets: Offsets, parameters: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def centered_energy(rbm: RBM, offsets: Offsets, parameters: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """−(h − λ)·W·(v − μ) − b·v − c·h, of one v and one h."""
     n_visible, n_hidden = rbm.visible.size, rbm.hidden.size
     w, b, c = parameters.split([n_hidden * n_visible, n_visible, n_hidden])
@@ -140,14 +140,14 @@ def centred_energy(rbm: RBM, offsets: Offsets, parameters: Tensor) -> Callable[[
 
 def ordinary(rbm: RBM, offsets: Offsets, parameters: Tensor) -> Tensor:
     """The W, b, c of the same model without offsets, read off the slopes of its energy at v = 0, h = 0."""
-    energy = centred_energy(rbm, offsets, parameters)
+    energy = centered_energy(rbm, offsets, parameters)
     v, h = torch.zeros_like(offsets.visible), torch.zeros_like(offsets.hidden)
     slope_v, slope_h = grad(energy, argnums=0), grad(energy, argnums=1)
     return -torch.cat([jacrev(slope_h)(v, h).flatten(), slope_v(v, h), slope_h(v, h)])
 
 
 @each_pair
-def test_centred_it_is_the_plain_one_times_the_change_of_parameters_and_its_transpose(
+def test_centered_it_is_the_plain_one_times_the_change_of_parameters_and_its_transpose(
     visible: str, hidden: str
 ) -> None:
     rbm = make_rbm(visible, hidden)
@@ -155,13 +155,13 @@ def test_centred_it_is_the_plain_one_times_the_change_of_parameters_and_its_tran
     set_gradient(rbm, data, negatives)
     plain = gradients(rbm)
     set_gradient(rbm, data, negatives, offsets=offsets)
-    centred = gradients(rbm)
+    centered = gradients(rbm)
 
     m = jacrev(lambda parameters: ordinary(rbm, offsets, parameters))(torch.zeros_like(flat(plain)))
-    assert_close(flat(centred), m @ m.T @ flat(plain))
-    assert not torch.allclose(flat(centred), flat(plain))
+    assert_close(flat(centered), m @ m.T @ flat(plain))
+    assert not torch.allclose(flat(centered), flat(plain))
     for name in plain.keys() - set(COUPLED):
-        assert_close(centred[name], plain[name], rtol=0, atol=0)
+        assert_close(centered[name], plain[name], rtol=0, atol=0)
 
 
 @each_pair
@@ -169,8 +169,8 @@ def test_the_change_of_parameters_leaves_the_model(visible: str, hidden: str) ->
     """That is, it moves every −E by the same number: the proof above is about one model written in two ways."""
     rbm = make_rbm(visible, hidden)
     offsets, parameters = make_offsets(rbm), flat(dict(rbm.named_parameters()))
-    energy = centred_energy(rbm, offsets, parameters)
-    without = centred_energy(
+    energy = centered_energy(rbm, offsets, parameters)
+    without = centered_energy(
         rbm,
         Offsets(torch.zeros_like(offsets.visible), torch.zeros_like(offsets.hidden)),
         ordinary(rbm, offsets, parameters),
@@ -182,7 +182,7 @@ def test_the_change_of_parameters_leaves_the_model(visible: str, hidden: str) ->
 
 
 @each_pair
-def test_the_centred_weight_gradient_is_that_of_centred_copies(visible: str, hidden: str) -> None:
+def test_the_centered_weight_gradient_is_that_of_centered_copies(visible: str, hidden: str) -> None:
     rbm = make_rbm(visible, hidden)
     data, negatives, offsets = grey(rbm, 6, 1), grey(rbm, 11, 2), make_offsets(rbm)
     set_gradient(rbm, data, negatives, offsets=offsets)
@@ -205,11 +205,11 @@ def test_offsets_of_zero_give_the_plain_gradient(visible: str, hidden: str) -> N
 
 
 @each_pair
-def test_centred_it_still_climbs_the_exact_likelihood(visible: str, hidden: str) -> None:
+def test_centered_it_still_climbs_the_exact_likelihood(visible: str, hidden: str) -> None:
     rbm = make_rbm(visible, hidden)
-    centred, exact = under_the_model(rbm, grey(rbm, 5, 3).round(), make_offsets(rbm))
+    centered, exact = under_the_model(rbm, grey(rbm, 5, 3).round(), make_offsets(rbm))
     squared_length = sum(float(gradient.square().sum()) for gradient in exact.values())
-    product = sum(float((centred[name] * exact[name]).sum()) for name in exact)
+    product = sum(float((centered[name] * exact[name]).sum()) for name in exact)
     assert product > 0.01 * squared_length
 
 
@@ -225,7 +225,7 @@ def mirrored(rbm: RBM, side: str) -> RBM:
 
 
 @torch.no_grad()
-def trained(rbm: RBM, side: str, flip: bool, centred: bool) -> RBM:
+def trained(rbm: RBM, side: str, flip: bool, centered: bool) -> RBM:
     """PCD for some steps, on data, chains and uniform numbers that are mirrored on one side, or not."""
     flipped = {name: flip and name == side for name in ("visible", "hidden")}
 
@@ -241,7 +241,7 @@ def trained(rbm: RBM, side: str, flip: bool, centred: bool) -> RBM:
 
     rbm = mirrored(rbm, side) if flip else copy.deepcopy(rbm)
     mean = torch.full_like(rbm.visible.bias, 0.3)
-    offsets = Offsets.start(rbm, seen(mean), slide=0.2) if centred else None
+    offsets = Offsets.start(rbm, seen(mean), slide=0.2) if centered else None
     optimizer = torch.optim.SGD(rbm.parameters(), lr=0.05, momentum=0.9)
     chain = seen(grey(rbm, 7, 9).round())
     for step in range(8):
@@ -259,18 +259,18 @@ def trained(rbm: RBM, side: str, flip: bool, centred: bool) -> RBM:
         *(("hidden", kind, "bernoulli") for kind in KINDS),
     ],
 )
-def test_centred_training_on_mirrored_data_gives_the_mirrored_model(side: str, visible: str, hidden: str) -> None:
+def test_centered_training_on_mirrored_data_gives_the_mirrored_model(side: str, visible: str, hidden: str) -> None:
     rbm = make_rbm(visible, hidden)
-    straight, flipped = (trained(rbm, side, flip, centred=True) for flip in (False, True))
+    straight, flipped = (trained(rbm, side, flip, centered=True) for flip in (False, True))
     assert_close(flipped.state_dict(), mirrored(straight, side).state_dict())
     assert (straight.weight - rbm.weight).abs().max() > 0.01
 
-    straight, flipped = (trained(rbm, side, flip, centred=False) for flip in (False, True))
+    straight, flipped = (trained(rbm, side, flip, centered=False) for flip in (False, True))
     assert (flipped.weight - mirrored(straight, side).weight).abs().max() > 0.01
 
 
 @each_pair
-def test_offsets_slide_to_the_batch_before_it_is_centred(visible: str, hidden: str) -> None:
+def test_offsets_slide_to_the_batch_before_it_is_centered(visible: str, hidden: str) -> None:
     rbm = make_rbm(visible, hidden)
     data, negatives, offsets = grey(rbm, 6, 1), grey(rbm, 11, 2), make_offsets(rbm, slide=0.25)
     mu, lam = offsets.visible.clone(), offsets.hidden.clone()

@@ -6,12 +6,12 @@ from functools import cache
 
 import pytest
 import torch
-from enumeration import SIZES, Z, draw, joint, marginals, mirrored, randomise, rng, support
+from enumeration import SIZES, Z, draw, joint, marginals, mirrored, randomize, rng, support
 from torch import Tensor
 from torch.testing import assert_close
 
 from dbn.errors import InputError
-from dbn.likelihood.ais import Bracket, LogZ, ratio_ais, summarise
+from dbn.likelihood.ais import Bracket, LogZ, estimate_log_z, ratio_ais
 from dbn.likelihood.dbn_bound import layer_bounds
 from dbn.likelihood.layer_ratio import bridge, can_bridge, gain, layer_ratio
 from dbn.models.annealing import Path
@@ -31,7 +31,7 @@ each_stack = pytest.mark.parametrize("stack", STACKS, ids=lambda stack: f"{stack
 
 def make(visible: Bernoulli | Gaussian, hidden: Bernoulli | Gaussian, seed: int) -> RBM:
     rbm = RBM(visible, hidden).double()
-    randomise(rbm, seed)
+    randomize(rbm, seed)
     bounded = B in (visible.kind, hidden.kind)
     with torch.no_grad():
         rbm.weight.mul_(2.0 if bounded else 0.5)
@@ -139,8 +139,8 @@ def test_a_layer_that_mirrors_the_one_below_brings_nothing(kinds: tuple[str, str
     outer, middle = kinds
     lower = make(UNITS[outer](2), UNITS[middle](SIZES[middle]), seed=6)
     upper = RBM(UNITS[middle](SIZES[middle]), UNITS[outer](2 + more)).double().requires_grad_(False)
-    randomise(upper.hidden, 7)
-    upper.turn(lower)
+    randomize(upper.hidden, 7)
+    upper.init_from_transpose(lower)
     generator = rng(8)
     x = lower.sample_visible(torch.zeros(50, SIZES[middle], dtype=torch.float64), generator)
     terms = layer_bounds(DBN([lower, upper]), x, generator)
@@ -243,6 +243,6 @@ def test_a_summary_of_the_path_is_the_ratio_plus_the_padding() -> None:
     path, padding = bridge(lower, upper)
     assert isinstance(path, Path)
     betas = torch.linspace(0, 1, 5)
-    alone = summarise(ratio_ais(path, betas, starts[0], rng(12)))
+    alone = estimate_log_z(ratio_ais(path, betas, starts[0], rng(12)))
     found = layer_ratio(lower, upper, betas, starts, rng(12)).forward
     assert found.log_z == pytest.approx(alone.log_z - padding)

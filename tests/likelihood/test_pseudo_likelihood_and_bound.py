@@ -27,7 +27,7 @@ from dbn.models.rbm import RBM
 from dbn.models.units import UNITS
 from dbn.models.units.base import Units
 
-DISCRETE = [pair for pair in PAIRS if UNITS[pair[0]](1).domain() is not None]
+DISCRETE = [pair for pair in PAIRS if UNITS[pair[0]](1).support() is not None]
 CONTINUOUS = sorted(set(KINDS) - {visible for visible, _ in DISCRETE})
 B, G = "bernoulli", "gaussian"
 STACKS = [(B, B, B), (G, B, B), (B, G, B), (B, B, G), (B, B, B, B), (G, B, G, B)]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from dbn.errors import InputError
-from dbn.models.annealing import Path, independent
+from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
 from dbn.models.units import UNITS
 from dbn.models.units.bernoulli import Bernoulli
@@ -28,7 +28,7 @@ def moments(rbm: RBM) -> tuple[Tensor, Tensor]:
 
 def make_path(pair: tuple[str, str], seed: int = 0, coupled: bool = False) -> Path:
     rbm = make_rbm(*pair, seed=seed)
-    return Path(make_rbm(*pair, seed=seed + 1) if coupled else independent(rbm, *moments(rbm), 1000), rbm)
+    return Path(make_rbm(*pair, seed=seed + 1) if coupled else independent_base(rbm, *moments(rbm), 1000), rbm)
 
 
 def by_hand(path: Path, beta: float) -> RBM:
@@ -94,15 +94,15 @@ def test_a_position_for_every_row_is_the_same_as_one_after_another(pair: tuple[s
     path = make_path(pair, coupled=coupled)
     v, h = states(path)
     rows = torch.linspace(0, 1, len(v), dtype=torch.float64)
-    together = path.at(rows[:, None])
+    process_group = path.at(rows[:, None])
     for i, beta in enumerate(rows.tolist()):
         alone = path.at(beta)
         for name, x in (("hidden_field", v), ("visible_field", h), ("up", v), ("down", h), ("free_energy", v)):
-            assert_close(getattr(together, name)(x)[i], getattr(alone, name)(x)[i])
-        assert_close(together.energy(v, h)[i], alone.energy(v, h)[i])
-        assert_close(together.sample_hidden(v, rng(3))[i], alone.sample_hidden(v, rng(3))[i])
-        assert_close(together.gibbs(v, 2, rng(4))[i], alone.gibbs(v, 2, rng(4))[i])
-        for units, one, x in ((together.visible, alone.visible, v), (together.hidden, alone.hidden, h)):
+            assert_close(getattr(process_group, name)(x)[i], getattr(alone, name)(x)[i])
+        assert_close(process_group.energy(v, h)[i], alone.energy(v, h)[i])
+        assert_close(process_group.sample_hidden(v, rng(3))[i], alone.sample_hidden(v, rng(3))[i])
+        assert_close(process_group.gibbs(v, 2, rng(4))[i], alone.gibbs(v, 2, rng(4))[i])
+        for units, one, x in ((process_group.visible, alone.visible, v), (process_group.hidden, alone.hidden, h)):
             assert_close(units.divergence(units.mean(x), x)[i], one.divergence(one.mean(x), x)[i])
             for name, expected in one.expected_statistics(x).items():
                 assert_close(units.expected_statistics(x)[name][i], expected[i])
@@ -157,7 +157,7 @@ def test_a_coupled_base_has_no_z_in_closed_form() -> None:
 
 def test_making_a_base_leaves_the_rbm_alone() -> None:
     rbm, before = make_rbm("gaussian", "gaussian"), make_rbm("gaussian", "gaussian")
-    independent(rbm, *moments(rbm), 10)
+    independent_base(rbm, *moments(rbm), 10)
     for name, parameter in rbm.named_parameters():
         assert torch.equal(parameter, before.get_parameter(name))
         assert parameter.requires_grad
@@ -171,7 +171,7 @@ def test_z_is_finite_on_the_whole_path_if_it_is_at_both_ends() -> None:
             rbm.weight.mul_(0.999 / torch.linalg.matrix_norm(scaled, 2))
         assert rbm.has_partition()
         variance = torch.rand(2, generator=rng(seed), dtype=torch.float64) * 10
-        path = Path(independent(rbm, torch.zeros(2), variance, 10), rbm)
+        path = Path(independent_base(rbm, torch.zeros(2), variance, 10), rbm)
         assert all(by_hand(path, beta).has_partition() for beta in torch.linspace(0, 1, 51).tolist())
 
 

@@ -95,17 +95,17 @@ def test_nothing_of_a_stack_moves_the_global_random_state() -> None:
 
 @each_stack
 @pytest.mark.parametrize("standardised", [False, True])
-def test_a_description_and_the_weights_make_the_same_stack(kinds: tuple[str, ...], standardised: bool) -> None:
+def test_a_description_and_the_weights_make_the_same_stack(kinds: tuple[str, ...], standardized: bool) -> None:
     layers = make_stack(kinds).layers
     width = layers[0].visible.size
     shift, spread = torch.arange(width) + 0.5, torch.arange(width) + 2.0
-    scaling = Scaling(1.0, shift, spread) if standardised else Scaling(255.0)
+    scaling = Scaling(1.0, shift, spread) if standardized else Scaling(255.0)
     stack = DBN(layers, scaling, (1, 1, width)).float()
     again = DBN.from_description(json.loads(json.dumps(stack.description())))
     again.load_state_dict(stack.state_dict())
     x = torch.randint(0, 256, (6, width), generator=rng(2), dtype=torch.uint8)
     assert torch.equal(again.up(again.scale(x)), stack.up(stack.scale(x)))
-    assert torch.equal(again.scale(x), (x - shift) / spread if standardised else x / 255)
+    assert torch.equal(again.scale(x), (x - shift) / spread if standardized else x / 255)
     assert again.description() == stack.description()
     assert again.image_shape == (1, 1, width)
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from enumeration import PAIRS, Z, conditional, joint, make_rbm, randomise, rng, support
+from enumeration import PAIRS, Z, conditional, joint, make_rbm, randomize, rng, support
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -40,7 +40,7 @@ def test_free_energy_sums_out_the_hidden_units(visible: str, hidden: str) -> Non
 
 
 @each_pair
-def test_free_energy_normalises(visible: str, hidden: str) -> None:
+def test_free_energy_normalizes(visible: str, hidden: str) -> None:
     rbm = make_rbm(visible, hidden)
     assert rbm.has_partition()
     v, log_weight = support(rbm.visible)
@@ -109,20 +109,20 @@ def test_a_bounded_side_has_a_partition_however_strong_the_weights(visible: str,
 @torch.no_grad()
 def test_turned_it_has_the_energy_of_the_sides_exchanged_and_follows_them(visible: str, hidden: str) -> None:
     rbm = make_rbm(visible, hidden)
-    turned = rbm.turned()
+    transposed = rbm.transposed()
     v, h = some(5, rbm.visible.size, 1), some(5, rbm.hidden.size, 2)
     for parameter in rbm.parameters():
         parameter.add_(0.1)
-        assert_close(turned.energy(h, v), rbm.energy(v, h))
+        assert_close(transposed.energy(h, v), rbm.energy(v, h))
     v, log_weight = support(rbm.visible)
     energy = rbm.energy(v.repeat(len(h), 1), h.repeat_interleave(len(v), 0)).view(len(h), -1)
-    assert_close(turned.free_energy(h), -(log_weight - energy).logsumexp(1))
+    assert_close(transposed.free_energy(h), -(log_weight - energy).logsumexp(1))
 
 
-def test_initialise_starts_at_the_marginals_with_small_weights() -> None:
+def test_initialize_starts_at_the_marginals_with_small_weights() -> None:
     rbm = RBM(Gaussian(300), Bernoulli(200))
     mean, variance = torch.linspace(-1, 1, 300), torch.linspace(0.5, 2, 300)
-    rbm.initialise(mean, variance, 1000, rng(7))
+    rbm.initialize(mean, variance, 1000, rng(7))
     weight, n = rbm.weight.detach(), rbm.weight.numel()
     assert abs(float(weight.mean())) < Z * 0.01 / n**0.5
     assert abs(float((weight**2).mean()) / 0.01**2 - 1) < Z * (2 / n) ** 0.5
@@ -130,7 +130,7 @@ def test_initialise_starts_at_the_marginals_with_small_weights() -> None:
     assert_close(rbm.visible.mean(torch.zeros(1, 300)), mean[None])
     assert_close(1 / rbm.visible.natural()["precision"], variance)
     again = RBM(Gaussian(300), Bernoulli(200))
-    again.initialise(mean, variance, 1000, rng(7))
+    again.initialize(mean, variance, 1000, rng(7))
     assert torch.equal(rbm.weight, again.weight)
 
 
@@ -138,7 +138,7 @@ def test_initialise_starts_at_the_marginals_with_small_weights() -> None:
 def test_turned_round_it_gives_the_hidden_units_their_marginal(visible: str, hidden: str) -> None:
     below = make_rbm(visible, hidden)
     upper = RBM(UNITS[hidden](below.hidden.size), UNITS[visible](below.visible.size)).double()
-    upper.turn(below)
+    upper.init_from_transpose(below)
     h, v = support(below.hidden)[0], support(below.visible)[0]
     every_h, every_v = h.repeat_interleave(len(v), 0), v.repeat(len(h), 1)
     assert_close(upper.energy(every_h, every_v), below.energy(every_v, every_h))
@@ -147,9 +147,9 @@ def test_turned_round_it_gives_the_hidden_units_their_marginal(visible: str, hid
 def test_further_hidden_units_stay_as_they_were() -> None:
     below, upper = RBM(Bernoulli(3), Bernoulli(4)), RBM(Bernoulli(4), Bernoulli(5))
     for seed, rbm in enumerate((below, upper)):
-        randomise(rbm, seed)
+        randomize(rbm, seed)
     before = {name: value.clone() for name, value in upper.state_dict().items()}
-    upper.turn(below)
+    upper.init_from_transpose(below)
     assert torch.equal(upper.weight[:3], below.weight.T)
     assert torch.equal(upper.weight[3:], before["weight"][3:])
     assert torch.equal(upper.hidden.bias[:3], below.visible.bias)
@@ -163,4 +163,4 @@ def test_what_does_not_fit_is_not_turned(sizes: tuple[int, int, int]) -> None:
     if sizes == (5, 4, 5):
         below = RBM(Gaussian(3), Bernoulli(4))
     with pytest.raises(InputError, match=r"cannot start as the 3 .* units two layers below: use as many"):
-        upper.turn(below)
+        upper.init_from_transpose(below)

@@ -99,8 +99,8 @@ def test_every_position_of_a_bernoulli_sample_is_drawn_fairly() -> None:
     assert z.abs().max() < Z
     spread = (2 / positions) ** 0.5  # of the mean of squared z-scores, which is 1
     assert abs(float((z**2).mean()) - 1) < Z * spread
-    centred = (x - p) / (p * (1 - p)).sqrt()
-    for neighbour in (centred[:, 1:] * centred[:, :-1], centred[1:] * centred[:-1]):
+    centered = (x - p) / (p * (1 - p)).sqrt()
+    for neighbour in (centered[:, 1:] * centered[:, :-1], centered[1:] * centered[:-1]):
         assert abs(float(neighbour.mean())) < Z / neighbour.numel() ** 0.5
 
 
@@ -213,13 +213,13 @@ def test_units_take_the_states_of_their_support(kind: str, dtype: torch.dtype) -
     """And what lies between them where they are not a continuum; in bytes, and in another precision than their own."""
     units = make_units(kind)
     states = support(units)[0]
-    continuous = units.domain() is None
-    assert units.takes(states if continuous else states.to(dtype))
-    assert units.takes(states[:0])
+    continuous = units.support() is None
+    assert units.in_support(states if continuous else states.to(dtype))
+    assert units.in_support(states[:0])
     for value in (2, 255) if dtype == torch.uint8 else (0.5, -1.0, 1 + 1e-6, math.inf, math.nan):
         some = states.to(dtype)
         some[-1, -1] = value
-        assert units.takes(some) == continuous
+        assert units.in_support(some) == continuous
 
 
 @each_kind

@@ -92,8 +92,8 @@ def test_panels_stand_side_by_side_on_one_scale() -> None:
     assert left.get_ylim()[0] < 1.2
     assert right.get_ylim()[1] > 90.5
     assert lines(right)["he_normal"] == ([1, 3], [3.5, 2.25])
-    colours = [{line.get_label(): line.get_color() for line in axes.get_lines()} for axes in figure.axes]
-    assert colours[0]["dbn"] == colours[1]["dbn"] != colours[0]["he_normal"] == colours[1]["he_normal"]
+    colors = [{line.get_label(): line.get_color() for line in axes.get_lines()} for axes in figure.axes]
+    assert colors[0]["dbn"] == colors[1]["dbn"] != colors[0]["he_normal"] == colors[1]["he_normal"]
     assert legend(figure) == ["dbn", "xavier_uniform", "he_normal"]  # dbn by the panel that was drawn last
 
 
@@ -159,7 +159,7 @@ def test_every_arm_looks_different_and_alike_in_all_figures() -> None:
     many = {f"arm{number}": {1: [float(number + 1)], 2: [float(number + 2)]} for number in range(21)}
     axes = depth(many).axes[0]
     looks = {each.get_label(): (each.get_color(), each.get_marker(), each.get_linestyle()) for each in axes.get_lines()}
-    assert len({(colour, marker) for colour, marker, _ in looks.values()}) == 21
+    assert len({(color, marker) for color, marker, _ in looks.values()}) == 21
     few = depth({"new": many["arm0"], "arm9": many["arm9"]}, order=list(many)).axes[0].get_lines()
     assert (few[1].get_color(), few[1].get_marker(), few[1].get_linestyle()) == looks["arm9"]
     assert few[0].get_label() == "new"

@@ -35,13 +35,13 @@ def test_a_grid_and_its_frames() -> None:
     assert (cells(picture)[4:] == 0.5).all()  # places without a picture
 
 
-def test_colours_stay_in_their_channels() -> None:
+def test_colors_stay_in_their_channels() -> None:
     images = torch.zeros(2, 3, 2, 3)
     images[0, 0], images[1, 2] = 1.0, 0.25
     assert torch.equal(cells(tile(images, columns=2)), images)
 
 
-def test_standardising_is_undone() -> None:
+def test_standardizing_is_undone() -> None:
     scaling = Scaling(255.0, torch.full((6,), 0.5), torch.full((6,), 0.25))
     x = torch.tensor([[-2.0, -1.0, 0.0, 1.0, 2.0, 3.0]])
     assert as_images(x, SHAPE, scaling).tolist() == [[[[0.0, 0.25, 0.5], [0.75, 1.0, 1.0]]]]

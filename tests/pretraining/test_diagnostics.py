@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dbn.pretraining.diagnostics import IN_A_ROW, RULES, Watch
+from dbn.pretraining.diagnostics import IN_A_ROW, RULES, Diagnostics
 
 SOUND = {
     "free_energy_gap": 0.5,
@@ -27,15 +27,15 @@ TROUBLE: dict[str, tuple[dict[str, float], str]] = {
 
 
 def test_a_sound_run_gives_no_warning() -> None:
-    watch = Watch()
+    watch = Diagnostics()
     assert [watch.warnings(dict(SOUND, epoch=epoch)) for epoch in range(20)] == [[]] * 20
-    assert Watch().warnings({"epoch": 1}) == []  # nothing measured in this epoch
+    assert Diagnostics().warnings({"epoch": 1}) == []  # nothing measured in this epoch
 
 
 @pytest.mark.parametrize("rule", TROUBLE)
 def test_trouble_is_said_once_and_again_when_it_returns(rule: str) -> None:
     change, sentence = TROUBLE[rule]
-    watch, bad = Watch(), SOUND | change
+    watch, bad = Diagnostics(), SOUND | change
     after = IN_A_ROW - 1 if rule == "updates_too_large" else 0
     said = [watch.warnings(record) for record in (SOUND, *[bad] * 4, SOUND, *[bad] * 4)]
     assert [place for place, each in enumerate(said) if each] == [1 + after, 6 + after]
@@ -55,7 +55,7 @@ def test_trouble_is_said_once_and_again_when_it_returns(rule: str) -> None:
     ],
 )
 def test_the_gap_is_watched_over_several_measurements(gaps: list[float], warned: bool) -> None:
-    watch = Watch()
+    watch = Diagnostics()
     said = [watch.warnings(SOUND | {"free_energy_gap": gap}) for gap in gaps]
     assert bool(said[-1]) is warned
     assert not any(said[:-1])
@@ -64,7 +64,7 @@ def test_the_gap_is_watched_over_several_measurements(gaps: list[float], warned:
 
 
 def test_what_lasts_is_said_once_though_most_epochs_are_not_measured() -> None:
-    watch = Watch()
+    watch = Diagnostics()
     bad = SOUND | {"hidden_off": 0.8, "free_energy_gap": 0.0}
     records = [bad if epoch % 10 == 0 else {"epoch": epoch} for epoch in range(1, 101)]
     assert [epoch for epoch, record in enumerate(records, 1) if watch.warnings(record)] == [10]
@@ -72,11 +72,11 @@ def test_what_lasts_is_said_once_though_most_epochs_are_not_measured() -> None:
 
 def test_a_number_that_was_not_finite_is_passed_over() -> None:
     nulls = dict.fromkeys(SOUND) | {"hidden_off": 0.1}
-    assert Watch().warnings(nulls) == []
+    assert Diagnostics().warnings(nulls) == []
 
 
 def test_small_updates_under_a_falling_rate_are_sound() -> None:
-    watch = Watch()
+    watch = Diagnostics()
     watch.warnings(SOUND)
     assert watch.warnings(SOUND | {"update_ratio": 1e-8, "learning_rate": 0.001}) == []
 

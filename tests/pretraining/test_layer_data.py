@@ -46,7 +46,7 @@ def test_the_first_layer_keeps_the_bytes() -> None:
     assert torch.equal(data.all(), BYTES.float() / 255)
 
 
-def test_standardised_columns() -> None:
+def test_standardized_columns() -> None:
     scaling = Scaling(1.0, torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 8.0]))
     raw = torch.tensor([[3.0, 2.0, -5.0], [1.0, 6.0, 11.0]])
     assert layer_data(raw, scaling=scaling).all().tolist() == [[1.0, 0.0, -1.0], [0.0, 1.0, 1.0]]
@@ -101,7 +101,7 @@ def test_pixels_are_on_as_often_as_they_are_bright(how: Any) -> None:
 
 @pytest.mark.parametrize("chunk", [7, 10_000])
 def test_features_are_means_of_means(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dbn.pretraining.layer_data.CHUNK", chunk)
+    monkeypatch.setattr("dbn.pretraining.layer_data.ROWS_AT_ONCE", chunk)
     lower, upper = rbm(), rbm(2, 2, seed=1)
     features = shown(layer_data(below=(lower, upper)), 1)
     assert_close(features, upper.up(lower.up(BYTES.float() / 255)), rtol=0, atol=1e-6)
@@ -126,7 +126,7 @@ def test_features_of_binary_pixels() -> None:
 
 
 def test_moments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dbn.pretraining.layer_data.CHUNK", 7)
+    monkeypatch.setattr("dbn.pretraining.layer_data.ROWS_AT_ONCE", 7)
     mean, variance = layer_data().moments()
     x = BYTES.double() / 255
     assert_close(mean, x.mean(0).float())

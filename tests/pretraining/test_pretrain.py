@@ -25,8 +25,8 @@ from dbn.likelihood.dbn_bound import dbn_bound
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
-from dbn.pretraining.layer_data import Unlabelled
-from dbn.pretraining.pretrain import new_rbm, pretrain_stack, summary, unlabelled
+from dbn.pretraining.layer_data import Unlabeled
+from dbn.pretraining.pretrain import new_rbm, pretrain_stack, summary, unlabeled
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
@@ -39,8 +39,8 @@ SMALL = Pretraining(hidden=(7, 5), epochs=(3,), batch_size=40, measure_every=2, 
 """Four steps an epoch, and measurements and pictures that fall between epochs."""
 
 
-def small_data(config: Pretraining = SMALL) -> Unlabelled:
-    return unlabelled(splits_from_arrays(pictures()[0]), config, CPU)
+def small_data(config: Pretraining = SMALL) -> Unlabeled:
+    return unlabeled(splits_from_arrays(pictures()[0]), config, CPU)
 
 
 def train(path: Path | None = None, config: Pretraining = SMALL, *, resume: bool = False, **options: Any) -> DBN:
@@ -83,7 +83,7 @@ def learn_bars_and_stripes(seed: int, gibbs_steps: int, epochs: int, chains: Dat
         hidden=(16,), batch_size=70, learning_rate=(0.2,), momentum=0.5, weight_decay=0.0, seed=seed,
         gibbs_steps=(gibbs_steps,),
     )  # fmt: skip
-    trainer = LayerTrainer(new_rbm(9, 1, config), [], Unlabelled(patterns.repeat(100, 1), None, Scaling(1.0)), config)
+    trainer = LayerTrainer(new_rbm(9, 1, config), [], Unlabeled(patterns.repeat(100, 1), None, Scaling(1.0)), config)
     trainer.chains = chains or trainer.chains
     before = log_likelihood(trainer.rbm, patterns)
     run_epochs(range(1, epochs + 1), trainer.batches, trainer.step, lambda *_: False, device=CPU)
@@ -134,7 +134,7 @@ def test_the_defaults_hold_on_a_table(tmp_path: Path) -> None:
     assert of_layers[1][-1] < of_layers[1][0]
 
 
-def test_the_defaults_hold_on_colour_pictures(tmp_path: Path) -> None:
+def test_the_defaults_hold_on_color_pictures(tmp_path: Path) -> None:
     coarse = torch.rand(2000, 3, 3, 3, generator=torch.Generator().manual_seed(0))
     x = (255 * F.interpolate(coarse, size=(8, 8), mode="bilinear")).to(torch.uint8)
     stack = dbn.pretrain(x, [40], visible="gaussian", run=tmp_path / "run")
@@ -331,7 +331,7 @@ RESUMED = {
         SMALL,
         estimator="pcd",
         chains=30,
-        centred=True,
+        centered=True,
         momentum=0.0,
         learning_rate=("0.1:0",),
         gibbs_steps=("1,3@2",),

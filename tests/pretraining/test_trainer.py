@@ -16,12 +16,12 @@ from dbn.errors import InputError
 from dbn.likelihood.gradient import set_gradient
 from dbn.models.rbm import RBM
 from dbn.models.units.bernoulli import Bernoulli
-from dbn.pretraining.layer_data import Unlabelled
-from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabelled
+from dbn.pretraining.layer_data import Unlabeled
+from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
 from dbn.pretraining.trainer import LayerTrainer, penalties
 from dbn.runs.resume import begin
 from dbn.sampling.persistent_chains import PersistentChains
-from dbn.training.device import pick_precision
+from dbn.training.device import matmul_dtype
 from dbn.training.loop import run_epochs
 
 CPU = torch.device("cpu")
@@ -29,8 +29,8 @@ SMALL = {"hidden": (9,), "epochs": (4,), "batch_size": 40, "seed": 3, "binarize"
 BF16 = pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this processor has no bfloat16 products")
 
 
-def data(config: Pretraining) -> Unlabelled:
-    return unlabelled(splits_from_arrays(pictures()[0]), config, CPU)
+def data(config: Pretraining) -> Unlabeled:
+    return unlabeled(splits_from_arrays(pictures()[0]), config, CPU)
 
 
 def trainer(**options: object) -> LayerTrainer:
@@ -42,7 +42,7 @@ def run(made: LayerTrainer) -> None:
     run_epochs(range(1, made.setting.epochs + 1), made.batches, made.step, lambda *_: False, device=CPU)
 
 
-def test_schedules_reach_optimiser_and_chains(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schedules_reach_optimizer_and_chains(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainer(
         learning_rate="0.4:0", momentum="0,0.8@3", gibbs_steps="1,3@2,10@4", estimator="pcd", warmup_epochs=0
     )
@@ -113,14 +113,14 @@ def test_penalties_are_those_asked_for() -> None:
     ids=["l1", "max-norm", "sparsity"],
 )
 def test_penalties_act_in_training(options: dict[str, float], measure: object) -> None:
-    plain, penalised = trainer(), trainer(**options)
-    for made in (plain, penalised):
+    plain, penalized = trainer(), trainer(**options)
+    for made in (plain, penalized):
         run(made)
-    assert measure(penalised.rbm) < measure(plain.rbm) - 0.005  # type: ignore[operator]
+    assert measure(penalized.rbm) < measure(plain.rbm) - 0.005  # type: ignore[operator]
 
 
-def test_centred_training_follows_the_centred_gradient() -> None:
-    made = trainer(centred=True, momentum=0.0, weight_decay=0.0, warmup_epochs=0, learning_rate=1.0)
+def test_centered_training_follows_the_centered_gradient() -> None:
+    made = trainer(centered=True, momentum=0.0, weight_decay=0.0, warmup_epochs=0, learning_rate=1.0)
     assert made.offsets is not None
     mean = made.data.moments()[0]
     torch.testing.assert_close(made.offsets.visible, mean)
@@ -151,11 +151,11 @@ def test_centred_training_follows_the_centred_gradient() -> None:
 
 
 def test_a_precision_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pick_precision("float32", CPU) == torch.float32
+    assert matmul_dtype("float32", CPU) == torch.float32
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     with pytest.raises(InputError, match="--precision bf16 needs products in bfloat16, which cpu does not have"):
-        pick_precision("bf16", CPU)
+        matmul_dtype("bf16", CPU)
 
 
 @pytest.mark.parametrize("n", [100, 300])

@@ -11,7 +11,7 @@ import pytest
 from dbn.errors import InputError
 from dbn.runs import lock as locks
 from dbn.runs.folder import RunFolder
-from dbn.runs.lock import LOCK, hold, release
+from dbn.runs.lock import LOCK, acquire, release
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -26,18 +26,18 @@ def seized(folder: Path, text: str = "") -> int:
 
 def test_a_folder_in_use_is_left_alone_until_its_user_is_gone(tmp_path: Path) -> None:
     other = seized(tmp_path, "process 12 on a host\n")
-    for take in (hold, lambda folder: RunFolder.create(folder, overwrite=True)):
+    for take in (acquire, lambda folder: RunFolder.create(folder, overwrite=True)):
         with pytest.raises(InputError, match=r"is in use by process 12 on a host: wait for its end, or name another"):
             take(tmp_path)
     os.close(other)  # as when the process dies; its text stays
-    hold(tmp_path)
+    acquire(tmp_path)
     assert (tmp_path / LOCK).read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
     release(tmp_path)
 
 
 def test_what_is_held_is_held_against_others_until_it_is_let_go_as_often(tmp_path: Path) -> None:
-    hold(tmp_path)
-    hold(tmp_path / ".." / tmp_path.name)
+    acquire(tmp_path)
+    acquire(tmp_path / ".." / tmp_path.name)
     for _ in range(2):
         with pytest.raises(BlockingIOError):
             seized(tmp_path)
@@ -63,7 +63,7 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     run.mkdir()
     (run / LOCK).symlink_to(tmp_path / "precious")
     with pytest.raises(InputError, match="cannot be written"):
-        hold(run)
+        acquire(run)
     assert (tmp_path / "precious").read_text() == "mine"
 
 
@@ -75,6 +75,6 @@ def test_a_file_system_without_locks_is_a_warning(
 
     monkeypatch.setattr(locks, "_seize", refuse)
     with caplog.at_level(logging.WARNING):
-        hold(tmp_path)
+        acquire(tmp_path)
     release(tmp_path)
     assert "cannot be locked" in caplog.text

@@ -24,7 +24,7 @@ from dbn.errors import InputError
 from dbn.finetuning.problem import fingerprint
 from dbn.models.dbn import DBN
 from dbn.pretraining import trainer as layer_training
-from dbn.pretraining.pretrain import is_complete, pretrain_stack, train_longer, unlabelled
+from dbn.pretraining.pretrain import is_complete, pretrain_stack, train_longer, unlabeled
 from dbn.runs import checkpoint as checkpoints
 from dbn.runs import weights
 from dbn.runs.folder import RunFolder
@@ -42,7 +42,7 @@ def train(path: Path, config: Pretraining = SMALL, *, resume: bool = False) -> D
     harmless = partial(train_longer, config)
     options = {"resume": resume, "overwrite": False, "data": data.fingerprint}
     with begin(path, to_dict(config), harmless=harmless, **options) as run:  # type: ignore[arg-type]
-        return pretrain_stack(unlabelled(data, config, torch.device("cpu")), config, run)
+        return pretrain_stack(unlabeled(data, config, torch.device("cpu")), config, run)
 
 
 @pytest.fixture(scope="module")
@@ -332,11 +332,11 @@ def test_a_checkpoint_that_was_refused_is_told_by_the_next(tmp_path: Path, monke
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "write_whole", refuse)
+    monkeypatch.setattr(checkpoints, "atomic_write", refuse)
     checkpoint.save({"epoch": 2})
     with pytest.raises(InputError, match="No space left"):
         checkpoint.save({"epoch": 3})
-    monkeypatch.undo()
+    monkeypatch.inverse()
     assert checkpoint.load() == {"epoch": 1}
 
 
@@ -351,7 +351,7 @@ def test_a_checkpoint_is_what_was_at_its_time(tmp_path: Path) -> None:
 def test_logs_are_on_the_disk_before_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     monkeypatch.setattr(checkpoints, "flush", lambda path: order.append(path.name))
-    monkeypatch.setattr(checkpoints, "write_whole", lambda path, data: order.append(path.name))
+    monkeypatch.setattr(checkpoints, "atomic_write", lambda path, data: order.append(path.name))
     run = RunFolder(tmp_path)
     run.log({"epoch": 1})
     run.save_checkpoint({"epoch": 1}, tmp_path / "events")
@@ -374,7 +374,7 @@ def test_what_a_checkpoint_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     clocks = SimpleNamespace(perf_counter=lambda: clock[0], thread_time=lambda: work[0])
     monkeypatch.setattr(checkpoints, "time", clocks)
     monkeypatch.setattr(checkpoints, "state_bytes", taking(clock, 0.75))
-    monkeypatch.setattr(checkpoints, "write_whole", taking(work, 0.25))
+    monkeypatch.setattr(checkpoints, "atomic_write", taking(work, 0.25))
     checkpoint.save({})
     checkpoint.wait()
     assert checkpoint.seconds_apart == 1.0 / checkpoints.SHARE

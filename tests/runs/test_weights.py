@@ -116,7 +116,7 @@ LIES: dict[str, Damage] = {
     "another unit": lambda tensors, about: about["units"][1].update(kind="gaussian"),
     "units left out": lambda tensors, about: about.pop("units"),
     "no layers": lambda tensors, about: (tensors.clear(), about["units"].pop(), about["units"].pop()),
-    "standardised": lambda tensors, about: about.update(standardised=True),
+    "standardised": lambda tensors, about: about.update(standardized=True),
     "divisor 0": lambda tensors, about: about.update(divisor=0.0),
     "divisor of text": lambda tensors, about: about.update(divisor="many"),
     "broken pixels": lambda tensors, about: about.update(image_shape=[1, 2.0, 3]),
@@ -156,15 +156,15 @@ def test_any_changed_byte_of_the_header_is_a_sentence_or_a_stack(tmp_path: Path)
     save_stack(tmp_path, random_stack())
     path = tmp_path / "dbn.safetensors"
     data = path.read_bytes()
-    refused = 0
+    io_error = 0
     length = 8 + int.from_bytes(data[:8], "little")
     for position in range(length):
         path.write_bytes(data[:position] + bytes([data[position] ^ 0x01]) + data[position + 1 :])
         try:
             assert isinstance(load(path), DBN)
         except InputError:
-            refused += 1
-    assert refused > 0.8 * length
+            io_error += 1
+    assert io_error > 0.8 * length
 
 
 def test_what_holds_no_stack_is_named(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_a_classifier_comes_back(activation: Any, tmp_path: Path) -> None:
     assert not again.training
 
 
-def test_a_classifier_with_normalised_units_comes_back(tmp_path: Path) -> None:
-    network = mlp([6, 5, 4, 3], "tanh", normalise=True)
+def test_a_classifier_with_normalized_units_comes_back(tmp_path: Path) -> None:
+    network = mlp([6, 5, 4, 3], "tanh", normalize=True)
     x = torch.rand(20, 6, generator=torch.Generator().manual_seed(0))
     for _ in range(3):
         network(x)  # running means and variances go their way

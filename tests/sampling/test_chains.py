@@ -22,7 +22,7 @@ from enumeration import (
     joint,
     make_rbm,
     marginals,
-    randomise,
+    randomize,
     rng,
     support,
     z_scores,
@@ -567,7 +567,7 @@ def learn_bars_and_stripes(chains: Chains, updates: int, learning_rate: float, s
     """KL(patterns ‖ model) in nats, Z summed over every visible state."""
     x, generator = bars_and_stripes(), rng(seed)
     rbm = RBM(Bernoulli(9), Bernoulli(16))
-    randomise(rbm, seed, spread=0.1)
+    randomize(rbm, seed, spread=0.1)
     optimizer = torch.optim.SGD(rbm.parameters(), lr=learning_rate)
     falls_to_zero = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: 1 - update / updates)
     for _ in range(updates):

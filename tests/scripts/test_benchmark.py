@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dbn.cli.command_line import run_script
-from dbn.likelihood.ais import summarise
+from dbn.likelihood.ais import estimate_log_z
 from dbn.likelihood.exact import log_partition
 from dbn.likelihood.gradient import set_gradient
 from dbn.models.mlp import linear_layers
@@ -171,7 +171,7 @@ def test_annealing_estimates_the_partition_function() -> None:
     assert made.steps == PER_STEP * 4
     assert found.log_weights.shape == (CHAINS,)
     error = 5 * float(found.log_weights.std()) / CHAINS**0.5
-    assert abs(summarise(found).log_z - log_partition(path.rbm)) < error + 1e-5
+    assert abs(estimate_log_z(found).log_z - log_partition(path.rbm)) < error + 1e-5
 
 
 def test_the_tutorial_makes_our_update() -> None:

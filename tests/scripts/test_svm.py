@@ -48,7 +48,7 @@ def test_it_is_the_best_machine_of_scikit_learn(
     problem = Problem(splits, Scaling(splits.divisor), (1,), (), drawn)
     errors = []
     for seed in (3, 4):
-        parts = (*problem.labelled(seed), problem.test)
+        parts = (*problem.labeled(seed), problem.test)
         (x, y), (x_valid, y_valid), (x_test, y_test) = (
             (problem.scaling(part.x).double().numpy(), labels_of(part).numpy()) for part in parts
         )

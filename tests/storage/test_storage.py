@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dbn.errors import InputError
 from dbn.storage import files as storage
-from dbn.storage.files import check_writable, refused, write_whole
+from dbn.storage.files import atomic_write, check_writable, io_error
 from dbn.storage.tensors import load_state, pack, save_state, unpack, write_tensors
 
 
@@ -85,7 +85,7 @@ def test_shared_tensors_are_stored_each_for_itself(tmp_path: Path) -> None:
     assert state["part"].tolist() == [1.0, 2.0]
 
 
-def test_an_optimiser_goes_on_from_its_state(tmp_path: Path) -> None:
+def test_an_optimizer_goes_on_from_its_state(tmp_path: Path) -> None:
     def train(optimizer: torch.optim.Optimizer, weight: Tensor) -> None:
         optimizer.zero_grad()
         (weight**2).sum().backward()
@@ -135,11 +135,11 @@ def half_then(error: BaseException) -> Callable[[Path], None]:
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     write: Any, broken: str | None, raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_whole(tmp_path / "a", b"old")
+    atomic_write(tmp_path / "a", b"old")
     if broken:
         monkeypatch.setattr(storage.os, broken, full)
     with pytest.raises(raised) as caught:
-        write_whole(tmp_path / "a", write)
+        atomic_write(tmp_path / "a", write)
     if raised is InputError:
         assert str(tmp_path / "a") in str(caught.value)
         assert "No space left" in str(caught.value) or "Read-only" in str(caught.value)
@@ -157,13 +157,13 @@ def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:
         assert path.parent == tmp_path  # a rename stays on one file system
         assert "tfevents" not in path.name
 
-    write_whole(target, write)
+    atomic_write(target, write)
     assert target.read_bytes() == b"new"
 
 
 def test_the_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere/a cannot be written \(No such file"):
-        write_whole(tmp_path / "nowhere" / "a", b"")
+        atomic_write(tmp_path / "nowhere" / "a", b"")
     with pytest.raises(InputError, match=r"nowhere cannot be read \(No such file"):
         load_state(tmp_path / "nowhere")
 
@@ -245,7 +245,7 @@ def test_metadata_is_one_key_of_sorted_json(tmp_path: Path) -> None:
 )
 def test_the_advice_fits_what_the_file_system_said(number: int, what: str, advice: str) -> None:
     error = OSError(number, os.strerror(number))
-    assert str(refused(Path("a"), what, error)) == f"a cannot be {what} ({os.strerror(number)}): {advice}"
+    assert str(io_error(Path("a"), what, error)) == f"a cannot be {what} ({os.strerror(number)}): {advice}"
 
 
 def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:

@@ -34,23 +34,23 @@ from dbn.errors import InputError
 from dbn.finetuning import comparison as comparison_room
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.results import Outcome
+from dbn.finetuning.results import FitResult
 from dbn.finetuning.signal_propagation import LayerSignal, measure
 from dbn.finetuning.signal_tables import comparison_table
-from dbn.finetuning.trainer import Fit
+from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.models.dbn import DBN
 from dbn.models.mlp import linear_layers
 from dbn.models.scaling import Scaling
-from dbn.pretraining.pretrain import pretrain_stack, unlabelled
+from dbn.pretraining.pretrain import pretrain_stack, unlabeled
 from dbn.runs.folder import RunFolder
 from dbn.runs.weights import load, save_stack
 from dbn.statistics import holm
 from dbn.study import process_pool as workers
-from dbn.study.grid import Unit
-from dbn.study.process_pool import carry_out
+from dbn.study.grid import CellArm
+from dbn.study.process_pool import run_tasks
 from dbn.study.report import corrected_p, read_signals, results, tables
-from dbn.study.runner import carry_out_study
+from dbn.study.runner import run_study
 from dbn.study.study import Study
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "study.py"
@@ -93,7 +93,7 @@ def config(folder: Path, run: Path, **options: Any) -> StudyConfig:
 def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = Study(config(folder, tmp_path_factory.mktemp("finished")))
     study.check()
-    text = carry_out_study(study)
+    text = run_study(study)
     assert (study.config.run / "study.md").read_text() == text
     return study
 
@@ -123,7 +123,7 @@ def small(folder: Path, run: Path, **options: Any) -> Study:
 @pytest.fixture(scope="module")
 def uninterrupted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = small(folder, tmp_path_factory.mktemp("small"))
-    carry_out_study(study, figures=False)
+    run_study(study, figures=False)
     return study
 
 
@@ -171,21 +171,21 @@ def test_the_tuning_seeds_choose_the_rate(
 ) -> None:
     errors = {0.03: [1.0, 9.0, 9.0], 0.3: [2.0, 2.0, 9.0], 1.0: [3.0, 3.0, 3.0]}
 
-    def made_up(self: Any, key: Any, *_: Any, **__: Any) -> Outcome:
-        return Outcome({}, 1, [{"valid_error": errors[key.learning_rate][key.seed - 5]}], diverged=False)
+    def made_up(self: Any, key: Any, *_: Any, **__: Any) -> FitResult:
+        return FitResult({}, 1, [{"valid_error": errors[key.learning_rate][key.seed - 5]}], diverged=False)
 
     monkeypatch.setattr(Comparison, "_fit", made_up)
     study = Study(config(folder, tmp_path, training={"tuning_seeds": tuning_seeds}))
-    _, chosen = study._chosen(study.problem(study.units[0]), RunFolder(tmp_path))
+    _, chosen = study._chosen(study.problem(study.cell_arms[0]), RunFolder(tmp_path))
     assert chosen.learning_rate == kept
     assert [outcome.valid_error for outcome in chosen.final] == errors[kept]
 
 
 def test_only_the_tuning_seeds_are_trained_under_every_rate(finished: Study) -> None:
-    for unit in finished.units:
-        records = metrics(finished.folder(unit))
+    for cell_arm in finished.cell_arms:
+        records = metrics(finished.folder(cell_arm))
         fits = {(record["learning_rate"], record["seed"]) for record in records}
-        kept = results(finished)[unit][0]["learning_rate"]
+        kept = results(finished)[cell_arm][0]["learning_rate"]
         tuned = {(rate, seed) for rate in FITS["learning_rate"] for seed in (5, 6)}
         assert fits == tuned | {(kept, seed) for seed in (5, 6, 7)}
         assert len(records) == 4 * len(fits)
@@ -194,7 +194,7 @@ def test_only_the_tuning_seeds_are_trained_under_every_rate(finished: Study) -> 
 def test_every_number_of_labels_has_its_own_seeds_and_epochs(folder: Path, tmp_path: Path) -> None:
     options = {"labels": (12, "all"), "seeds": (3, 2), "epochs": (2, 1), "batch_size": (5, 50), "valid_labels": (6, 12)}
     study = Study(config(folder, tmp_path, depths=(1,), training=options))
-    text = carry_out_study(study, figures=False)
+    text = run_study(study, figures=False)
     found = lines(tmp_path)
     assert [(line["labels"], line["seed"], line["epochs"], line["valid_labels"]) for line in found[:5]] == [
         (12, 5, 2, 6), (12, 6, 2, 6), (12, 7, 2, 6), (12, 5, 2, 6), (12, 6, 2, 6)
@@ -211,7 +211,7 @@ def test_activations_are_an_axis_of_their_own(folder: Path, tmp_path: Path) -> N
     made = config(
         folder, tmp_path, depths=(2,), activations=("tanh", "relu"), training=options | {"learning_rate": 0.1}
     )
-    text = carry_out_study(Study(made), figures=False)
+    text = run_study(Study(made), figures=False)
     assert [(line["arm"], line["activation"]) for line in lines(tmp_path)] == [
         ("normal(std = 0.1)", "tanh"), ("he_normal", "tanh"), ("normal(std = 0.1)", "relu"), ("he_normal", "relu"),
     ]  # fmt: skip
@@ -228,7 +228,7 @@ def test_signals_from_start_to_end_are_told(finished: Study) -> None:
     arms: dict[str, dict[str, list[LayerSignal]]] = {}
     titles = {"start": "at the start", "1": "after epoch 1", "3": "after epoch 3", "end": "as kept"}
     for arm in FITS["init"]:
-        found = json.loads((finished.folder(Unit(24, (7, 5), "", arm)) / "signals.json").read_text())
+        found = json.loads((finished.folder(CellArm(24, (7, 5), "", arm)) / "signals.json").read_text())
         for moment, title in titles.items():
             arms.setdefault(arm, {})[title] = [
                 LayerSignal(**{name: sum(layer[name] for layer in seeds) / 3 for name in seeds[0]})
@@ -250,14 +250,14 @@ def test_moments_that_a_seed_did_not_reach_are_left_out(uninterrupted: Study, mo
         return found
 
     monkeypatch.setattr(RunFolder, "read_json", stopped_early)
-    reached = {unit.arm: list(read_signals(uninterrupted, unit)) for unit in uninterrupted.units}
+    reached = {cell_arm.arm: list(read_signals(uninterrupted, cell_arm)) for cell_arm in uninterrupted.cell_arms}
     whole_row = ["at the start", "after epoch 1", "after epoch 2", "as kept"]
     assert reached == {"dbn": whole_row, "xavier_uniform": [whole_row[0], whole_row[1], whole_row[3]]}
     drawn = {}
     monkeypatch.setattr("dbn.study.runner.signal_by_layer", lambda moments, **_: drawn.update(moments))
-    for name in ("save", "write_whole"):
+    for name in ("save", "atomic_write"):
         monkeypatch.setattr(f"dbn.study.runner.{name}", lambda *_: None)
-    carry_out_study(Study(uninterrupted.config))
+    run_study(Study(uninterrupted.config))
     assert {moment: list(arms) for moment, arms in drawn.items()} == {
         moment: ["dbn"] if "2" in moment else ["dbn", "xavier_uniform"] for moment in whole_row
     }
@@ -267,14 +267,14 @@ def test_moments_that_a_seed_did_not_reach_are_left_out(uninterrupted: Study, mo
 
 
 def test_stacks_serve_the_seeds_in_turn_and_shallow_networks_too(finished: Study) -> None:
-    for unit in finished.units:
-        if unit.arm != "dbn":
+    for cell_arm in finished.cell_arms:
+        if cell_arm.arm != "dbn":
             continue
-        problem = finished.problem(unit)
+        problem = finished.problem(cell_arm)
         for seed, source in ((5, 0), (6, 1), (7, 0)):
-            arm = parse_arm(unit.arm)
+            arm = parse_arm(cell_arm.arm)
             *hidden, _ = linear_layers(problem.network(arm, seed))
-            assert len(hidden) == len(unit.hidden)
+            assert len(hidden) == len(cell_arm.hidden)
             for layer, rbm in zip(hidden, STACKS[source].layers, strict=False):
                 assert torch.equal(layer.weight, rbm.weight)
 
@@ -295,11 +295,11 @@ def test_a_study_trains_its_own_stacks_as_deep_as_it_needs(folder: Path, tmp_pat
     recipe = Pretraining(hidden=(7, 5, 4), epochs=(2, 1, 9), batch_size=40)
     data = replace(PretrainConfig().data, dataset=str(folder / "tiny.npz"))
     study = Study(made, PretrainConfig(data=data, training=recipe))
-    carry_out_study(study, figures=False)
+    run_study(study, figures=False)
     splits = load_splits(str(folder / "tiny.npz"))
     for number in (0, 1):
         alone = Pretraining(hidden=(7, 5), epochs=(2, 1), batch_size=40, seed=5 + number)
-        expected = pretrain_stack(unlabelled(splits, alone, torch.device("cpu")), alone)
+        expected = pretrain_stack(unlabeled(splits, alone, torch.device("cpu")), alone)
         kept = load(tmp_path / "stacks" / f"seed-{5 + number}")
         assert kept.sizes == [36, 7, 5]
         for name, tensor in expected.state_dict().items():
@@ -359,16 +359,16 @@ def test_an_interruption_leaves_no_trace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(comparison_room, "CHECKPOINT_SECONDS", -1.0)
-    kill_at(owner, name, call, lambda: carry_out_study(small(folder, tmp_path), figures=False))
+    kill_at(owner, name, call, lambda: run_study(small(folder, tmp_path), figures=False))
     again = small(folder, tmp_path, resume=True)
     again.check()
-    carry_out_study(again, figures=False)
+    run_study(again, figures=False)
     same_study(again, uninterrupted)
 
 
 def test_two_workers_give_the_results_of_one(uninterrupted: Study, folder: Path, tmp_path: Path) -> None:
     study = small(folder, tmp_path, workers=2)
-    carry_out_study(study, figures=False)
+    run_study(study, figures=False)
     same_study(study, uninterrupted)
 
 
@@ -376,15 +376,17 @@ def same_study(study: Study, whole: Study) -> None:
     run, expected = study.config.run, whole.config.run
     assert timeless(run) == timeless(expected)
     assert (run / "study.md").read_text() == (expected / "study.md").read_text()
-    for unit in study.units:
-        assert metrics(study.folder(unit)) == metrics(whole.folder(unit))
-        shown = {file.parent for file in whole.folder(unit).rglob("events.out.*")}
+    for cell_arm in study.cell_arms:
+        assert metrics(study.folder(cell_arm)) == metrics(whole.folder(cell_arm))
+        shown = {file.parent for file in whole.folder(cell_arm).rglob("events.out.*")}
         assert len(shown) == 2
         for events_of in shown:
-            same = study.folder(unit) / events_of.relative_to(whole.folder(unit))
+            same = study.folder(cell_arm) / events_of.relative_to(whole.folder(cell_arm))
             assert repr(sorted(curves(same).items())) == repr(sorted(curves(events_of).items()))
             assert steps(same) == steps(events_of)
-        assert (study.folder(unit) / "signals.json").read_bytes() == (whole.folder(unit) / "signals.json").read_bytes()
+        assert (study.folder(cell_arm) / "signals.json").read_bytes() == (
+            whole.folder(cell_arm) / "signals.json"
+        ).read_bytes()
     assert not list(run.rglob("checkpoint"))
 
 
@@ -392,15 +394,15 @@ def test_what_is_done_is_never_done_again(uninterrupted: Study, monkeypatch: pyt
     def refuse(*_: Any) -> None:
         raise AssertionError("a fit was begun")
 
-    monkeypatch.setattr(Fit, "__init__", refuse)
+    monkeypatch.setattr(Trainer, "__init__", refuse)
     monkeypatch.setattr(Comparison, "test", refuse)
     before = (uninterrupted.config.run / "results.jsonl").read_bytes()
-    carry_out_study(Study(uninterrupted.config), figures=False)
+    run_study(Study(uninterrupted.config), figures=False)
     assert (uninterrupted.config.run / "results.jsonl").read_bytes() == before
 
 
 def test_results_are_there_as_soon_as_an_arm_in_a_cell_is_done(folder: Path, tmp_path: Path) -> None:
-    kill_at(RunFolder, "write_json", 8, lambda: carry_out_study(Study(config(folder, tmp_path))))
+    kill_at(RunFolder, "write_json", 8, lambda: run_study(Study(config(folder, tmp_path))))
     assert [(line["arm"], line["seed"]) for line in lines(tmp_path)] == [
         (arm, seed) for arm in ("dbn", "xavier_uniform") for seed in (5, 6, 7)
     ]
@@ -475,7 +477,7 @@ def test_what_ends_a_task_ends_the_work_and_is_told(
     word: str, error: type[Exception], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=said):
-        list(carry_out(partial(obedient, tmp_path), ["a", word, "b"], workers=2, threads=1))
+        list(run_tasks(partial(obedient, tmp_path), ["a", word, "b"], workers=2, threads=1))
 
 
 @pytest.mark.parametrize("error", [EOFError, ConnectionResetError])
@@ -496,7 +498,7 @@ def test_a_worker_that_is_gone_takes_no_task() -> None:
 
 def test_one_worker_takes_tasks_in_order_and_leaves_threads_alone(tmp_path: Path) -> None:
     before, seen = torch.get_num_threads(), []
-    made = carry_out(lambda: lambda task: seen.append((task, torch.get_num_threads())), [3, 1], workers=1, threads=2)
+    made = run_tasks(lambda: lambda task: seen.append((task, torch.get_num_threads())), [3, 1], workers=1, threads=2)
     assert list(made) == [3, 1]
     assert seen == [(3, 2), (1, 2)]
     assert torch.get_num_threads() == before
@@ -596,9 +598,9 @@ def test_the_correction_is_over_the_tests_of_one_table(finished: Study) -> None:
     assert list(corrected.values()) == pytest.approx([2 * p[0], p[1]])
     del found[d]  # to come: the test of the other column may not seem more certain meanwhile
     assert corrected_p(table, "dbn", found) == pytest.approx({c: 2 * p[0]})
-    turned = corrected_p(table, "xavier_uniform", {a: found[a], c: found[c]})
-    assert turned == pytest.approx({a: 2 * p[0]})
-    alone = table._replace(rows={arm: units[:1] for arm, units in table.rows.items()})
+    transposed = corrected_p(table, "xavier_uniform", {a: found[a], c: found[c]})
+    assert transposed == pytest.approx({a: 2 * p[0]})
+    alone = table._replace(rows={arm: cell_arms[:1] for arm, cell_arms in table.rows.items()})
     assert corrected_p(alone, "dbn", found) == pytest.approx({c: p[0]})
 
 
@@ -639,16 +641,16 @@ def test_every_unit_has_a_row_among_the_hyper_parameters(finished: Study) -> Non
 @pytest.mark.parametrize("arm", FITS["init"])
 def test_signals_are_those_of_the_fit_that_was_kept(arm: str, finished: Study) -> None:
     """Of a seed that tuned and of one that did not, by a fit that is done once more."""
-    unit = Unit(24, (7, 5), "", arm)
-    problem, path = finished.problem(unit), finished.folder(unit)
+    cell_arm = CellArm(24, (7, 5), "", arm)
+    problem, path = finished.problem(cell_arm), finished.folder(cell_arm)
     found = json.loads((path / "signals.json").read_text())
     assert {moment: [len(layers) for layers in seeds] for moment, seeds in found.items()} == {
         "start": [3] * 3, "1": [3] * 3, "3": [3] * 3, "end": [3] * 3,
     }  # fmt: skip
     for seed in (6, 7):
-        record = results(finished)[unit][seed - 5]
-        fit = Fit(problem, parse_arm(arm), record["learning_rate"], seed)
-        examples, _ = problem.labelled(seed)
+        record = results(finished)[cell_arm][seed - 5]
+        fit = Trainer(problem, parse_arm(arm), record["learning_rate"], seed)
+        examples, _ = problem.labeled(seed)
         assert examples.y is not None
         at = {0: measure(fit.network, problem.scaling(examples.x), examples.y)}
         for epoch in fit.epochs():
@@ -693,7 +695,7 @@ def test_figures_show_the_results(finished: Study, monkeypatch: pytest.MonkeyPat
     for name in ("error_against_labels", "error_against_depth", "learning_curves", "signal_by_layer"):
         monkeypatch.setattr(f"dbn.study.runner.{name}", partial(watched, name=name))
     monkeypatch.setattr("dbn.study.runner.save", lambda figure, path: None)
-    carry_out_study(finished)
+    run_study(finished)
     found = lines(finished.config.run)
 
     def errors(arm: str, depth: int, labels: int) -> list[float]:
@@ -705,16 +707,16 @@ def test_figures_show_the_results(finished: Study, monkeypatch: pytest.MonkeyPat
     assert drawn["error_against_depth", "12 labels"] == {
         "": {arm: {depth: errors(arm, depth, 12) for depth in (1, 2)} for arm in FITS["init"]}
     }
-    unit = next(unit for unit in finished.units if unit == Unit(24, (7,), "", "xavier_uniform"))
-    best = [record["best_epoch"] for record in results(finished)[unit]]
+    cell_arm = next(cell_arm for cell_arm in finished.cell_arms if cell_arm == CellArm(24, (7,), "", "xavier_uniform"))
+    best = [record["best_epoch"] for record in results(finished)[cell_arm]]
     curve = drawn["learning_curves", "24 labels, 7 hidden units"]["xavier_uniform"]
     assert sorted(curve) == [1, 2, 3, 4]
-    valid = [record["valid_error"] for record in results(finished)[unit]]
+    valid = [record["valid_error"] for record in results(finished)[cell_arm]]
     assert [curve[epoch][seed] for seed, epoch in enumerate(best)] == valid
     signals = drawn["signal_by_layer", "7 hidden units, 24 labels"]
     assert list(signals) == ["at the start", "after epoch 1", "after epoch 3", "as kept"]
     assert any({"saturated", "dead"} <= {*quantities} for quantities in shown)
-    measured = json.loads((finished.folder(unit) / "signals.json").read_text())
+    measured = json.loads((finished.folder(cell_arm) / "signals.json").read_text())
     assert signals["at the start"]["xavier_uniform"] == measured["start"]
     assert signals["after epoch 3"]["xavier_uniform"] == measured["3"]
 
@@ -724,7 +726,7 @@ def test_without_matplotlib_a_sentence_takes_the_place_of_figures(
 ) -> None:
     for name in ("figure", "style", "ticker"):
         monkeypatch.setitem(sys.modules, f"matplotlib.{name}", None)
-    text = carry_out_study(finished)
+    text = run_study(finished)
     assert "](figures" not in text
     assert text.endswith(
         "figures are drawn by matplotlib, which is missing: install it with `pip install 'torch-dbn[plots]'`.\n"

@@ -27,7 +27,7 @@ from dbn.data.splits import splits_from_arrays
 from dbn.errors import InputError
 from dbn.initializers.arms import parse_arm
 from dbn.likelihood.gradient import Offsets, set_gradient
-from dbn.pretraining.pretrain import pretrain_stack, unlabelled
+from dbn.pretraining.pretrain import pretrain_stack, unlabeled
 from dbn.runs.resume import begin
 from dbn.runs.weights import load
 from dbn.storage.tensors import load_state
@@ -48,12 +48,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(folder: Path) -> list[dict[str, Any]]:
     """What `ranked.main` came to on each of two ranks."""
     ranked.stacked_so_far(folder / "begun")
-    ended = together("main", str(folder), cwd=folder)
+    ended = process_group("main", str(folder), cwd=folder)
     assert [status for status, _ in ended] == [0, 0], "\n".join(said for _, said in ended)
     return [load_state(folder / f"rank-{rank}") for rank in range(2)]
 
 
-def together(*words: str, cwd: Path) -> list[tuple[int, str]]:
+def process_group(*words: str, cwd: Path) -> list[tuple[int, str]]:
     """Exit status and standard error of two ranks of `ranked.py`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -97,7 +97,7 @@ def test_shares_follow_each_other_and_are_nearly_equal(n: int, size: int, monkey
     shares = []
     for rank in range(size):
         monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
-        shares.append(list(range(n))[ranks.share(n)])
+        shares.append(list(range(n))[ranks.shard(n)])
     assert [place for share in shares for place in share] == list(range(n))
     assert {len(share) for share in shares} <= {n // size, -(-n // size)}
 
@@ -223,7 +223,7 @@ def test_a_finished_stack_of_two_is_one_of_any_number(two: list[dict[str, Any]],
     state = run.load_checkpoint()
     assert state is not None
     assert state["chains"]["v"].shape == (CHAINS, 7)
-    data = unlabelled(splits_from_arrays(pictures()[0]), ranked.STACKED, ranked.CPU)
+    data = unlabeled(splits_from_arrays(pictures()[0]), ranked.STACKED, ranked.CPU)
     again = pretrain_stack(data, ranked.STACKED, run)
     assert same(dict(again.state_dict()), two[0]["stacked"])
 
@@ -342,7 +342,7 @@ def test_a_killed_rank_ends_the_other_with_a_sentence_and_one_process_goes_on(
 ) -> None:
     save_pictures(tmp_path / "tiny.npz")
     words = "--dataset tiny.npz --hidden 9 6 --epochs 4 --estimator pt --chains 7 --temperatures 3 --run run"
-    (status, said), (killed, _) = together("die", *words.split(), cwd=tmp_path)
+    (status, said), (killed, _) = process_group("die", *words.split(), cwd=tmp_path)
     assert killed == -signal.SIGKILL
     assert status == 2
     assert re.findall("^pretrain.py: error: .*", said, re.MULTILINE) == [said.splitlines()[-1]]

@@ -51,7 +51,7 @@ def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Table:
     check_finite(x, lambda row, column: f"{name}, line {lines[row]}, column {names[column]!r}")
     if label_index is None:
         return checked_table(name, x)
-    return _labelled(name, x, np.frombuffer(labels, np.int64), list(classes))
+    return _labeled(name, x, np.frombuffer(labels, np.int64), list(classes))
 
 
 def _without_mark(file: IO[bytes]) -> Iterator[bytes]:
@@ -120,7 +120,7 @@ def _label(name: str, line: int, column: str, cell: str) -> str:
     return cell
 
 
-def _labelled(name: str, x: NDArray, labels: NDArray, classes: list[str]) -> Table:
+def _labeled(name: str, x: NDArray, labels: NDArray, classes: list[str]) -> Table:
     """Rows with labels, which are places in `classes`: numbers where all of these are such, else text."""
     if all(map(_is_number, classes)):
         return checked_table(name, x, np.array(list(map(float, classes)))[labels])

@@ -45,7 +45,7 @@ class Units(nn.Module, ABC):
         """θ by name, each (size,)."""
 
     @abstractmethod
-    def held(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def from_natural(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The parameters as they are held that give θ = `natural`: the inverse of `natural()`."""
 
     @abstractmethod
@@ -85,17 +85,17 @@ class Units(nn.Module, ABC):
         """The layer x ↦ mean(W x) of a network: its weight, its bias, the name of its activation."""
 
     @abstractmethod
-    def domain(self) -> Tensor | None:
+    def support(self) -> Tensor | None:
         """The values that one unit takes, (K,), or None where they are not a list but a continuum."""
 
     @abstractmethod
     def quadratic_precision(self) -> Tensor | None:
         """λ of a density that falls off as exp(−λx²/2), (size,), or None for a bounded domain."""
 
-    def takes(self, x: Tensor) -> bool:
+    def in_support(self, x: Tensor) -> bool:
         """Whether every value of x is one of the domain; a continuum takes any."""
-        domain = self.domain()
-        return domain is None or bool(torch.isin(x, domain.to(x.device)).all())
+        support = self.support()
+        return support is None or bool(torch.isin(x, support.to(x.device)).all())
 
     def check_rows(self, x: Tensor) -> None:
         """InputError unless x is (B, size)."""
@@ -118,6 +118,6 @@ class Units(nn.Module, ABC):
     def with_natural(self, theta: Mapping[str, Tensor]) -> Self:
         """Units of this type at another θ, each (size,), or (B, size): one for every row of the states. Not learned."""
         units = type(self)(0)
-        for name, value in self.held(theta).items():
+        for name, value in self.from_natural(theta).items():
             setattr(units, name, nn.Parameter(value, requires_grad=False))
         return units

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dbn.models.units.base import Units
-from dbn.rng import bits_below
+from dbn.rng import bernoulli_
 
 
 @final
@@ -22,7 +22,7 @@ class Bernoulli(Units):
         """Only the bias."""
         return {"bias": self.bias}
 
-    def held(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def from_natural(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The bias is its own natural parameter."""
         return {"bias": natural["bias"]}
 
@@ -44,7 +44,7 @@ class Bernoulli(Units):
 
     def sample(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """1 with the probability that is the mean."""
-        return bits_below(self.mean(field).detach(), generator)
+        return bernoulli_(self.mean(field).detach(), generator)
 
     def divergence(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Σ_i x log(x/x̂) + (1−x) log((1−x)/(1−x̂)), x̂ kept one rounding step away from 0 and 1."""
@@ -68,7 +68,7 @@ class Bernoulli(Units):
         """σ(W x + bias)."""
         return weight, self.bias, "sigmoid"
 
-    def domain(self) -> Tensor | None:
+    def support(self) -> Tensor | None:
         """(0, 1)."""
         return self.bias.new_tensor((0.0, 1.0))
 

@@ -33,7 +33,7 @@ class Gaussian(Units):
         """Bias and precision."""
         return {"bias": self.bias, "precision": self.precision}
 
-    def held(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def from_natural(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The precision as its logarithm."""
         return {"bias": natural["bias"], "log_precision": natural["precision"].log()}
 
@@ -84,7 +84,7 @@ class Gaussian(Units):
         """(W x + bias)/λ, without activation."""
         return weight / self.precision[:, None], self.bias / self.precision, "identity"
 
-    def domain(self) -> Tensor | None:
+    def support(self) -> Tensor | None:
         """None: the real line."""
         return None
 
