@@ -155,7 +155,7 @@ STEPS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_of_pretraining_moves_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dbn.pretraining.trainer.pick_precision", precision)
+    monkeypatch.setattr("dbn.pretraining.trainer.matmul_dtype", precision)
     config = Pretraining(hidden=(9,), batch_size=40, **STEPS[name])
     with pretended(monkeypatch):
         with META:
@@ -202,11 +202,11 @@ PARTS = ("train", "valid", "test")
 )
 def test_a_step_of_fine_tuning_moves_nothing(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for room in ("finetuning.trainer", "finetuning.problem"):
-        monkeypatch.setattr(f"dbn.{room}.pick_precision", precision)
+        monkeypatch.setattr(f"dbn.{room}.matmul_dtype", precision)
     config = replace(Finetuning(init=("xavier_uniform",), labels=30, valid_labels=9, batch_size=10), **options)
     problem = on_meta(Problem(splits(), Scaling(), (7, 5), (stack(),), config))
     with pretended(monkeypatch):
-        monkeypatch.setattr(Problem, "labelled", lambda self, seed: (self.splits.train, self.splits.valid))
+        monkeypatch.setattr(Problem, "labeled", lambda self, seed: (self.splits.train, self.splits.valid))
         made = Trainer(problem, parse_arm(config.init[0]), 0.1, 0)
         batches = list(made._batches(1))
         assert transfers(lambda number: made._step(batches[number], 1, number)) == []
@@ -246,7 +246,7 @@ def test_tf32_is_left_as_it_was() -> None:
 
 
 def test_a_step_rounds_its_products_to_tf32_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dbn.pretraining.trainer.pick_precision", precision)
+    monkeypatch.setattr("dbn.pretraining.trainer.matmul_dtype", precision)
     config = Pretraining(hidden=(9,), batch_size=40, precision="tf32")
     x = torch.zeros(80, 36, dtype=torch.uint8)
     made = LayerTrainer(new_rbm(36, 1, config), [], Unlabeled(x, None, Scaling()), config)

@@ -8,12 +8,13 @@ is a tuple, a list or a single value will do.
 from dataclasses import dataclass, fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from dbn.config.validation import check_device, normalize_fields
+from dbn.config.validation import Choice, check_device, normalize_fields
 from dbn.errors import InputError
 
-Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "adagrad"]
+Optimizer = Annotated[str, Choice("dbn.training:OPTIMIZERS")]
+UnitKind = Annotated[str, Choice("dbn.models.units:UNITS")]
 
 
 # Learning rates where none is given: optimisers that scale their own steps; SGD on Gaussian visible units, whose

@@ -1,12 +1,14 @@
 """Options of pre-training."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from dbn.config.common import ADAPTIVE_RATE, GAUSSIAN_RATE, DataConfig, Optimizer, RunConfig
+from dbn.config.common import ADAPTIVE_RATE, GAUSSIAN_RATE, DataConfig, Optimizer, RunConfig, UnitKind
 from dbn.config.schedules import Schedule
 from dbn.config.validation import (
+    Choice,
     check_integer,
     check_not_empty,
     check_number,
@@ -15,6 +17,8 @@ from dbn.config.validation import (
     check_training,
 )
 from dbn.errors import InputError
+
+CHAINS = Choice("dbn.sampling:CHAINS")
 
 
 class LayerTraining(NamedTuple):
@@ -40,7 +44,7 @@ class Pretraining:
     """A value or schedule (0.1:0 falls to 0), or one a layer; left out, 0.1 for sgd (Gaussian: 0.01), else 0.001."""
     warmup_epochs: int = 1
     """Epochs over which a layer's learning rate rises from 0; at once, wide layers overshoot and units die."""
-    estimator: Literal["cd", "pcd", "pt"] = "cd"
+    estimator: Annotated[str, CHAINS] = "cd"
     """Where negative samples come from: chains from the data, persistent chains, or parallel tempering."""
     gibbs_steps: tuple[int | str, ...] = (1,)
     """Gibbs steps a gradient, the k of CD-k: one value or schedule (1,3@10,10@40), or one a layer."""
@@ -68,8 +72,10 @@ class Pretraining:
     """Decay of a running average of the weights, which is kept in place of the last ones, such as 0.999."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Of matrix products in training, where the device has such; weights and measurements stay in float32."""
-    visible: Literal["bernoulli", "gaussian"] = "bernoulli"
-    """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardised."""
+    visible: UnitKind = "bernoulli"
+    """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardized."""
+    hidden_units: tuple[UnitKind, ...] = ("bernoulli",)
+    """Units of the hidden layers: one kind, or one a layer."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
     """Grey levels as probabilities (none), cut at 0.5, drawn anew each epoch (sample), or drawn once (fixed)."""
     tied: bool = False
@@ -87,7 +93,7 @@ class Pretraining:
 
     def __post_init__(self) -> None:
         check_training(self)
-        check_not_empty(self, "hidden", "gibbs_steps")
+        check_not_empty(self, "hidden", "gibbs_steps", "hidden_units")
         check_integer(self, 1, "hidden", "measure_every", "picture_every", "chains")
         check_integer(self, 2, "temperatures")
         check_integer(self, 0, "warmup_epochs", "likelihood_every")
@@ -101,38 +107,46 @@ class Pretraining:
         for name in ("sparsity_cost", "max_norm"):
             check_number(self, name, "a number above 0", lambda value: value > 0)
         check_number(self, "average", "between 0 and 1", lambda decay: 0 < decay < 1)
-        check_per_item(self, len(self.hidden), "a layer", "epochs", "learning_rate", "gibbs_steps")
+        check_per_item(self, len(self.hidden), "a layer", "epochs", "learning_rate", "gibbs_steps", "hidden_units")
         self._check_together()
 
     def _check_together(self) -> None:
-        if self.visible == "gaussian" and self.binarize != "none":
-            raise InputError(f"--binarize {self.binarize} does not go with --visible gaussian (real numbers).")
+        if self.binarize != "none" and self.visible != "bernoulli":
+            raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out.")
         if self.likelihood_every and self.visible == "bernoulli" and self.binarize == "none":
             raise InputError("--likelihood-every needs --binarize: grey levels have no likelihood under binary units.")
-        if self.chains is not None and self.estimator == "cd":
-            raise InputError(
-                "--chains does not go with --estimator cd, whose chains start at the batch: use pcd or pt."
-            )
-        if self.temperatures is not None and self.estimator != "pt":
-            raise InputError(f"--temperatures does not go with --estimator {self.estimator}: use pt.")
+        for name in ("chains", "temperatures"):
+            if getattr(self, name) is not None and name not in self.estimator_parameters:
+                takers = [each for each in CHAINS.table if name in CHAINS.table.parameters(each)]
+                raise InputError(f"--{name} does not go with --estimator {self.estimator}: use {' or '.join(takers)}.")
         momentum = Schedule.read(self.momentum or 0.0).values
         if self.optimizer == "rmsprop" and momentum[0] == 0 < max(momentum):
             raise InputError(f"--momentum {self.momentum} begins at 0, from where rmsprop cannot rise: begin above.")
         if self.sparsity_cost is not None and self.sparsity_target is None:
             raise InputError("--sparsity-cost needs --sparsity-target.")
 
+    @property
+    def estimator_parameters(self) -> Collection[str]:
+        """What the estimator takes: of `steps`, `chains` and `temperatures`."""
+        return CHAINS.table.parameters(self.estimator)
+
+    @property
+    def unit_kinds(self) -> list[str]:
+        """Of the data and of every hidden layer."""
+        one = len(self.hidden_units) == 1
+        return [self.visible, *(self.hidden_units * len(self.hidden) if one else self.hidden_units)]
+
     def resolved(self) -> dict[str, Any]:
         """The values that stand for those left out."""
         rate = 0.1 if self.optimizer == "sgd" else ADAPTIVE_RATE
-        first = min(rate, GAUSSIAN_RATE) if self.visible == "gaussian" else rate
-        rates = (rate,) if first == rate else (first, *(rate for _ in self.hidden[1:]))
+        rates = [min(rate, GAUSSIAN_RATE) if kind == "gaussian" else rate for kind in self.unit_kinds[:-1]]
         momentum = "0.5,0.9@6" if self.optimizer == "sgd" else None
-        tempered, sparse = self.estimator == "pt", self.sparsity_target is not None
+        takes, sparse = self.estimator_parameters, self.sparsity_target is not None
         return {
-            "learning_rate": self.learning_rate or rates,
+            "learning_rate": self.learning_rate or (tuple(rates) if len(set(rates)) > 1 else (rates[0],)),
             "momentum": momentum if self.momentum is None else self.momentum,
-            "chains": self.batch_size if self.chains is None and self.estimator != "cd" else self.chains,
-            "temperatures": 10 if self.temperatures is None and tempered else self.temperatures,
+            "chains": self.batch_size if self.chains is None and "chains" in takes else self.chains,
+            "temperatures": 10 if self.temperatures is None and "temperatures" in takes else self.temperatures,
             "sparsity_cost": 0.01 if self.sparsity_cost is None and sparse else self.sparsity_cost,
         }
 

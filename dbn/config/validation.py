@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
@@ -11,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from dbn.config.schedules import Schedule
 from dbn.errors import InputError
+from dbn.registry import Registry, table
 
 LARGEST, LARGEST_SEED = 10**12, 2**64 - 1
 
@@ -21,6 +23,24 @@ LARGEST_NUMBER = 3e38
 
 SHOWN = 80
 """Characters of a path in an error."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """In an annotation: the field holds names of the registry at `place`, "module:NAME"."""
+
+    place: str
+
+    @property
+    def table(self) -> "Registry[Any]":
+        """The registry."""
+        return table(self.place)
+
+
+def choice_of(kind: Any) -> Choice | None:
+    """The choice that an annotation carries, wherever in it."""
+    found = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Choice)]
+    return found[0] if found else next(filter(None, map(choice_of, get_args(kind))), None)
 
 
 def option_name(name: str) -> str:
@@ -41,6 +61,7 @@ def normalize_fields(config: Any) -> None:
 
     A path must be one that the system can look for, whether something is there or not.
     """
+    annotated = get_type_hints(type(config), include_extras=True)
     for name, kind in get_type_hints(type(config)).items():
         value, kinds = getattr(config, name), (kind, *get_args(kind))
         if value is None:
@@ -50,6 +71,11 @@ def normalize_fields(config: Any) -> None:
             object.__setattr__(config, name, tuple(value) if isinstance(value, list) else values_of(config, name))
         elif get_origin(kind) is Literal and value not in get_args(kind):
             raise InputError(f"{option_name(name)} must be one of {', '.join(get_args(kind))}, not {value!r}.")
+        if (choice := choice_of(annotated[name])) is not None:
+            for each in values_of(config, name):
+                if each not in choice.table:
+                    known = ", ".join(choice.table)
+                    raise InputError(f"{option_name(name)} must be one of {known}, not {each!r}.")
         if name == "dataset" or Path in {*kinds, *(inner for each in kinds for inner in get_args(each))}:
             for path in values_of(config, name):
                 _check_path(name, str(path))
@@ -142,9 +168,11 @@ def check_training(config: Any) -> None:
     check_integer(config, 1, "batch_size", "epochs")
     check_integer(config, 0, "seed")
     check_number(config, "weight_decay", "a number of at least 0", lambda decay: decay >= 0)
-    if config.momentum is not None and config.optimizer not in ("sgd", "rmsprop"):
+    optimizers = table("dbn.training:OPTIMIZERS")
+    if config.momentum is not None and "momentum" not in optimizers.parameters(config.optimizer):
+        takers = [name for name in optimizers if "momentum" in optimizers.parameters(name)]
         raise InputError(
-            f"--momentum does not go with --optimizer {config.optimizer}: leave it out, or use sgd or rmsprop."
+            f"--momentum does not go with --optimizer {config.optimizer}: leave it out, or use {' or '.join(takers)}."
         )
 
 

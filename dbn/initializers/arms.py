@@ -4,7 +4,6 @@ An initialiser fills the hidden layers of a given network; the output layer is t
 except under `zeros` and `constant`, which fill it too.
 """
 
-import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from dbn.errors import InputError
-from dbn.initializers.schemes import INITIALIZERS, Initializer, from_dbn
+from dbn.initializers import INITIALIZERS
+from dbn.initializers.schemes import Initializer, from_dbn
 from dbn.models.dbn import DBN
 from dbn.models.mlp import ACTIVATIONS
 
@@ -56,7 +56,7 @@ class Arm:
     @property
     def meaning(self) -> tuple[str, str, dict[str, float | None]]:
         """Alike for two spellings of one arm: the start, the activation, and all parameters, given or not."""
-        known = {} if self.start == "dbn" else inspect.signature(INITIALIZERS[self.start]).parameters
+        known = {} if self.start == "dbn" else INITIALIZERS.parameters(self.start)
         return self.start, self.activation, {name: each.default for name, each in known.items()} | dict(self.parameters)
 
     def initializer(self, stack: DBN | None) -> Initializer:
@@ -92,7 +92,7 @@ def parse_arm(text: str) -> Arm:
 
 
 def _parse_parameters(start: str, inside: str) -> tuple[tuple[str, float], ...]:
-    known = [] if start == "dbn" else list(inspect.signature(INITIALIZERS[start]).parameters)
+    known = [] if start == "dbn" else list(INITIALIZERS.parameters(start))
     if not known:
         raise InputError(f"--init: {start} has no parameters: leave the brackets out")
     found: dict[str, float] = {}

@@ -238,24 +238,3 @@ def _global_numbers(generator: torch.Generator) -> Iterator[None]:
         # Not torch.manual_seed, which seeds every device, and the fork brings back the CPU alone.
         torch.default_generator.manual_seed(int(torch.randint(2**32, (), generator=generator)))
         yield
-
-
-INITIALIZERS: dict[str, Callable[..., Initializer]] = {
-    "zeros": zeros,
-    "constant": constant,
-    "normal": normal,
-    "uniform": uniform,
-    "truncated_normal": truncated_normal,
-    "sparse": sparse,
-    "lecun_normal": lecun_normal,
-    "lecun_uniform": lecun_uniform,
-    "xavier_normal": xavier_normal,
-    "xavier_uniform": xavier_uniform,
-    "he_normal": he_normal,
-    "he_uniform": he_uniform,
-    "orthogonal": orthogonal,
-    "lsuv": lsuv,
-    "batch_norm": batch_norm,  # He normal plus normalised layers
-    "torch_default": torch_default,
-}
-"""Every start that is made from numbers alone; `dbn` is made from a stack by `from_dbn`."""

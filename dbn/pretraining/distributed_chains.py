@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dbn.models.rbm import RBM
-from dbn.sampling.chains import Chains, Negatives
+from dbn.sampling.chains import Chains, NegativeSamples
 from dbn.training import distributed
 
 COUNTS = "swaps"
@@ -38,7 +38,7 @@ class SharedChains:
     def steps(self, steps: int) -> None:
         self.own.steps = steps
 
-    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
+    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
         """Those of this rank."""
         return self.own.negatives(rbm, data, hidden_field, generator)
 

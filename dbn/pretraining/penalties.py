@@ -3,7 +3,6 @@
 L2 is the optimisers' own weight decay. A new one is a class and a line in `PENALTIES`.
 """
 
-from collections.abc import Callable
 from typing import final
 
 import torch
@@ -113,7 +112,3 @@ class MaxNorm(Penalty):
     def after_step(self, rbm: RBM) -> None:
         """W_j ← W_j·min(1, bound/‖W_j‖₂)."""
         rbm.weight.renorm_(2, 0, self.bound)
-
-
-PENALTIES: dict[str, Callable[..., Penalty]] = {"l1": L1, "sparsity": SparsityTarget, "max_norm": MaxNorm}
-"""Every penalty by its name in a checkpoint."""

@@ -24,9 +24,7 @@ from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, as_float, standardization
-from dbn.models.units import UNITS
-from dbn.models.units.base import Units
-from dbn.models.units.bernoulli import Bernoulli
+from dbn.models.units import UNITS, Units
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.trainer import Diverged, LayerTrainer
@@ -104,11 +102,9 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     matmul_dtype(config.precision, device)
     distributed.check_shares("batch-size", config.batch_size)
     distributed.check_shares("chains", config.resolved()["chains"])
-    if config.visible == "gaussian":
-        scaling = Scaling(splits.divisor, *standardization(splits.train.x, splits.divisor))
-    else:
-        check_bernoulli(splits)
-        scaling = Scaling(splits.divisor)
+    check_range(splits, UNITS[config.visible])
+    standard = standardization(splits.train.x, splits.divisor) if UNITS[config.visible].standardized else ()
+    scaling = Scaling(splits.divisor, *standard)
     _check_tied(splits.train.x.shape[1], config)
     parts = {"train": splits.train.x, "valid": splits.valid.x}
     if config.binarize == "fixed":
@@ -117,19 +113,13 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     return Unlabeled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
 
 
-def check_bernoulli(splits: Splits) -> None:
-    """Raises InputError unless all values lie in [0, 1] after dividing, as Bernoulli visible units need."""
-    parts = {"training": splits.train, "validation": splits.valid, "test": splits.test}
-    for purpose, part in parts.items():
-        if part is None:
-            continue
-        least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())
-        if least < 0 or greatest > 1:
-            raise InputError(
-                f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but Bernoulli units need values "
-                "in [0, 1]: use --visible gaussian, or for pictures save the bytes as uint8 in .npz or .npy, which "
-                "are divided by 255"
-            )
+def check_range(splits: Splits, units: type[Units]) -> None:
+    """InputError unless the units can take all values after dividing."""
+    for purpose, part in (("training", splits.train), ("validation", splits.valid), ("test", splits.test)):
+        if part is not None:
+            least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())
+            if wrong := units.range_error(least, greatest):
+                raise InputError(f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but {wrong}")
 
 
 def _fixed_pixels(x: Tensor, scaling: Scaling, generator: torch.Generator) -> Tensor:
@@ -296,7 +286,7 @@ def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None)
 
 
 def new_rbm(n_visible: int, layer: int, config: Pretraining) -> RBM:
-    """The RBM of layer 1, 2, … with its parameters at zero: Bernoulli hidden units, visible ones like those below."""
+    """The RBM of layer 1, 2, … with its parameters at zero, and visible units of the kind of the hidden ones below."""
     sizes = [n_visible, *config.hidden]
-    visible: type[Units] = UNITS[config.visible] if layer == 1 else Bernoulli
-    return RBM(visible(sizes[layer - 1]), Bernoulli(sizes[layer]))
+    visible, hidden = (UNITS[kind] for kind in config.unit_kinds[layer - 1 : layer + 1])
+    return RBM(visible(sizes[layer - 1]), hidden(sizes[layer]))

@@ -15,11 +15,12 @@ from dbn.errors import InputError
 from dbn.interrupts import Stopped, deferred_interrupts
 from dbn.likelihood.gradient import GlobalBatch, Offsets, set_gradient
 from dbn.models.rbm import RBM
+from dbn.pretraining import PENALTIES
 from dbn.pretraining.diagnostics import Diagnostics
 from dbn.pretraining.distributed_chains import SharedChains
 from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.monitor import LayerMonitor
-from dbn.pretraining.penalties import PENALTIES, Penalty
+from dbn.pretraining.penalties import Penalty
 from dbn.pretraining.recorder import LayerRecorder, shown_in_bar
 from dbn.rng import stream, stream_seed
 from dbn.runs.folder import RunFolder
@@ -63,7 +64,8 @@ def make_chains(config: Pretraining, steps: int) -> Chains:
     resolved = config.resolved()
 
     def of(chains: int) -> Chains:
-        return CHAINS[config.estimator](steps=steps, chains=chains, temperatures=resolved["temperatures"])
+        made: Chains = CHAINS.build(config.estimator, steps=steps, chains=chains, temperatures=resolved["temperatures"])
+        return made
 
     chains = resolved["chains"]
     return SharedChains(of, chains) if chains is not None and distributed.size() > 1 else of(chains)

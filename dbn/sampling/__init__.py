@@ -1,24 +1,27 @@
 """Negative samples for the likelihood gradient: contrastive divergence, persistent chains, parallel tempering."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from dbn.sampling.chains import Chains
-from dbn.sampling.contrastive_divergence import DataChains
-from dbn.sampling.parallel_tempering import TemperedChains
-from dbn.sampling.persistent_chains import PersistentChains
+from dbn.registry import Registry, lazy_exports
 
+if TYPE_CHECKING:
+    from dbn.sampling.chains import Chains as Chains
+    from dbn.sampling.chains import NegativeSamples as NegativeSamples
+    from dbn.sampling.chains import autocorrelation as autocorrelation
+    from dbn.sampling.contrastive_divergence import DataChains as DataChains
+    from dbn.sampling.parallel_tempering import TemperedChains as TemperedChains
+    from dbn.sampling.persistent_chains import PersistentChains as PersistentChains
 
-class Estimator(Protocol):
-    """What makes chains; each takes what it needs of what the configuration says."""
+CHAINS: "Registry[Callable[..., Chains]]" = Registry(
+    "estimator",
+    {
+        "cd": "dbn.sampling.contrastive_divergence:DataChains",
+        "pcd": "dbn.sampling.persistent_chains:PersistentChains",
+        "pt": "dbn.sampling.parallel_tempering:TemperedChains",
+    },
+)
+"""Every estimator by its name on the command line; each is given those of `steps`, `chains` and `temperatures` that it
+takes."""
 
-    def __call__(self, *, steps: int, chains: Any, temperatures: Any) -> Chains:
-        """Chains of one layer; what an estimator does not take may be None."""
-        ...
-
-
-CHAINS: dict[str, Estimator] = {
-    "cd": lambda *, steps, chains, temperatures: DataChains(steps),
-    "pcd": lambda *, steps, chains, temperatures: PersistentChains(steps, chains),
-    "pt": lambda *, steps, chains, temperatures: TemperedChains(steps, chains, temperatures),
-}
-"""Every estimator by its name on the command line."""
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

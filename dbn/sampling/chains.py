@@ -17,7 +17,7 @@ from dbn.errors import InputError
 from dbn.models.rbm import RBM
 
 
-class Negatives(NamedTuple):
+class NegativeSamples(NamedTuple):
     """What chains have come to."""
 
     states: Tensor
@@ -31,7 +31,7 @@ class Chains(Protocol):
 
     steps: int
 
-    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
+    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
         """`hidden_field` is W v of the data, which the caller has computed already."""
         ...
 

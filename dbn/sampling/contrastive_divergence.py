@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dbn.models.rbm import RBM
-from dbn.sampling.chains import Negatives, check_steps
+from dbn.sampling.chains import NegativeSamples, check_steps
 
 
 @final
@@ -24,13 +24,13 @@ class DataChains:
         self.mean_last = mean_last
 
     @torch.no_grad()
-    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
+    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
         """k steps from the data, (B, V)."""
         h = rbm.hidden.sample(hidden_field, generator)
         for _ in range(self.steps - 1):
             h = rbm.sample_hidden(rbm.sample_visible(h, generator), generator)
         mean_last = rbm.visible.linear_statistics if self.mean_last is None else self.mean_last
-        return Negatives(rbm.down(h) if mean_last else rbm.sample_visible(h, generator))
+        return NegativeSamples(rbm.down(h) if mean_last else rbm.sample_visible(h, generator))
 
     def metrics(self) -> dict[str, float]:
         """Nothing."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from dbn.errors import InputError
 from dbn.models.annealing import Path
 from dbn.models.rbm import RBM
-from dbn.sampling.chains import Negatives, at_field_zero, autocorrelation, check_chains, check_steps
+from dbn.sampling.chains import NegativeSamples, at_field_zero, autocorrelation, check_chains, check_steps
 
 
 @final
@@ -23,7 +23,8 @@ class TemperedChains:
 
         min(1, exp(F_a(x_a) + F_b(x_b) − F_a(x_b) − F_b(x_a)))
 
-    for even a in one step and odd a in the next. Negatives are the states at β = 1; all start as draws of the base.
+    for even a in one step and odd a in the next. Negative samples are the states at β = 1; all chains start as draws of
+    the base.
 
     temperatures: their number T, evenly spaced, or the list of β. `chains` is the number at each. Raises InputError
     for no chain, no step, fewer than two temperatures, and a list that does not rise from 0 to 1.
@@ -44,7 +45,7 @@ class TemperedChains:
         """The position of each row, (T·chains, 1)."""
 
     @torch.no_grad()
-    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
+    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
         """The chains at β = 1 after k steps at all temperatures, (chains, V); data and their field are not used."""
         path = self._path_to(rbm, generator)
         v, beta = self._kept["v"].to(rbm.weight), self._beta
@@ -55,7 +56,7 @@ class TemperedChains:
             product = product[self._swaps(path, beta, v, product, generator)]
             v = annealed.sample_visible(annealed.hidden.sample(beta * product, generator), generator)
         self._kept["v"] = v
-        return Negatives(v[-self.chains :])
+        return NegativeSamples(v[-self.chains :])
 
     def _swaps(self, path: Path, beta: Tensor, v: Tensor, product: Tensor, generator: torch.Generator) -> Tensor:
         """The row whose state each row takes over, (T·N,); without a transfer to the host, as are the counts."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dbn.models.rbm import RBM
-from dbn.sampling.chains import Negatives, at_field_zero, autocorrelation, check_chains, check_steps
+from dbn.sampling.chains import NegativeSamples, at_field_zero, autocorrelation, check_chains, check_steps
 
 
 @final
@@ -26,7 +26,7 @@ class PersistentChains:
         self._kept: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> Negatives:
+    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
         """The chains k steps on, (chains, V); data and their field are not used.
 
         Hidden units begin with the field that the last call gave, of the weights before the last update, and with the
@@ -40,7 +40,7 @@ class PersistentChains:
             v = rbm.sample_visible(rbm.hidden.sample(field, generator), generator)
             field = rbm.hidden_field(v)
         self._kept |= {"v": v, "field": field}
-        return Negatives(v, field)
+        return NegativeSamples(v, field)
 
     def metrics(self) -> dict[str, float]:
         """`chain_autocorrelation`: of the chains now and at the last call, at first their start."""

@@ -1,23 +1,13 @@
 """Optimizers by name, with weight decay on matrices alone."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
 
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "nadam": torch.optim.NAdam,
-    "rmsprop": torch.optim.RMSprop,
-    "adagrad": torch.optim.Adagrad,
-}
-
-
-FUSED = {"cpu": ("sgd", "adam", "adamw", "adagrad"), "cuda": ("sgd", "adam", "adamw")}
-"""By device, in every torch that we allow."""
+from dbn.training import OPTIMIZERS
 
 
 def make_optimizer(
@@ -38,12 +28,12 @@ def make_optimizer(
         for layer, rate in zip(map(list, layers), rates, strict=True)
         for decays in (True, False)
     ]
-    options: dict[str, Any] = {}
-    if all(name in FUSED.get(p.device.type, ()) for layer in groups for p in layer["params"]):
-        options["fused"] = True
-    if momentum is not None:
-        options["momentum"] = momentum
-    return OPTIMIZERS[name]([group for group in groups if group["params"]], **options)
+    groups = [group for group in groups if group["params"]]
+    options: dict[str, Any] = {} if momentum is None else {"momentum": momentum}
+    if "fused" in OPTIMIZERS.parameters(name) and groups[0]["params"][0].device.type in ("cpu", "cuda"):
+        with suppress(RuntimeError):  # not every optimizer that has a fused step has one on every device
+            return OPTIMIZERS[name](groups, fused=True, **options)  # type: ignore[call-arg]
+    return OPTIMIZERS[name](groups, **options)
 
 
 def set_option(optimizer: torch.optim.Optimizer, **options: float) -> None:

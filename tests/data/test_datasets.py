@@ -12,7 +12,8 @@ from dbn.data.datasets import load_splits
 from dbn.data.splits import Examples, Splits, draw_labels, splits_from_arrays
 from dbn.errors import InputError
 from dbn.models.scaling import standardization
-from dbn.pretraining.pretrain import check_bernoulli
+from dbn.models.units import Bernoulli
+from dbn.pretraining.pretrain import check_range
 from dbn.rng import stream
 
 RNG = np.random.default_rng(0)
@@ -79,7 +80,7 @@ def test_shipped_digits_against_full_mnist(digits):
     assert sorted(here) == sorted((row.tobytes(), int(label)) for row, label in zip(train, labels, strict=True))
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("labeled", [True, False])
 @pytest.mark.parametrize("tested", [True, False])
 def test_no_row_is_in_two_splits(tmp_path, labeled, tested):
     x, labels = numbered(300), np.arange(300) % 3
@@ -234,19 +235,19 @@ def splits_of(train, divisor=1.0):
 
 @pytest.mark.parametrize("train", [[[0.0, 1.0]], [[0.5]], [[0.25, 0.75]]])
 def test_values_for_bernoulli_units(train):
-    check_bernoulli(splits_of(train))
+    check_range(splits_of(train), Bernoulli)
 
 
 def test_bytes_for_bernoulli_units():
-    check_bernoulli(splits_of(torch.tensor([[0, 255]], dtype=torch.uint8), 255.0))
+    check_range(splits_of(torch.tensor([[0, 255]], dtype=torch.uint8), 255.0), Bernoulli)
     with pytest.raises(InputError, match="from 0 to 2,"):
-        check_bernoulli(splits_of(torch.tensor([[0, 2]], dtype=torch.uint8)))
+        check_range(splits_of(torch.tensor([[0, 2]], dtype=torch.uint8)), Bernoulli)
 
 
 @pytest.mark.parametrize("train", [[[-0.5, 1.0]], [[0.0, 1.5]]])
 def test_values_that_bernoulli_units_cannot_take(train):
     with pytest.raises(InputError, match=r"training values go from .*--visible gaussian.*uint8"):
-        check_bernoulli(splits_of(train))
+        check_range(splits_of(train), Bernoulli)
 
 
 @pytest.mark.parametrize("divisor", [255.0, 1.0])

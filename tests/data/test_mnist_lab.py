@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dbn.data import datasets
+from dbn.data import DATASETS, mnist_lab
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.data.table import Table
@@ -19,7 +19,9 @@ def mnist(monkeypatch: pytest.MonkeyPatch) -> Table:
     x, x_test = (rng.integers(0, 256, (n, 784)).astype(np.uint8) for n in (N, N_TEST))
     y, y_test = (np.arange(n) % 10 for n in (N, N_TEST))
     table = Table(x, y, x_test, y_test, DIGITS, (1, 28, 28))
-    monkeypatch.setattr(datasets, "load_named", lambda name, data_dir: {"mnist": table}[name])
+    load = lambda name, data_dir: {"mnist": table}[name]  # noqa: E731
+    monkeypatch.setattr(mnist_lab, "load_named", load)
+    monkeypatch.setitem(DATASETS, "mnist", load)
     return table
 
 

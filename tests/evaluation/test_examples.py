@@ -190,7 +190,7 @@ def test_standardized_densities_carry_the_volume_of_the_standardizing(folder: Pa
     )
 
 
-@pytest.mark.parametrize("standardised", [False, True])
+@pytest.mark.parametrize("standardized", [False, True])
 def test_bytes_and_the_floats_that_they_stand_for_differ_by_the_width_of_a_grey_level(
     standardized: bool, folder: Path
 ) -> None:

@@ -354,9 +354,9 @@ def test_divergence_is_an_outcome() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "normalised"),
+    ("options", "normalized"),
     [({}, False), (EVERYTHING, False), (EVERYTHING, True)],
-    ids=["plain", "everything", "normalised"],
+    ids=["plain", "everything", "normalized"],
 )
 @pytest.mark.parametrize(("optimizer", "stop"), [("sgd", 1), ("sgd", 3), ("adam", 3), ("rmsprop", 1)])
 def test_a_fit_goes_on_from_its_state(
@@ -481,7 +481,7 @@ def test_pretrained_weights_keep_their_fields_under_dropout(monkeypatch: pytest.
     mean = torch.zeros(3)
     for bits in product((0.0, 1.0), repeat=5):
         mask = torch.tensor(bits)
-        monkeypatch.setattr("dbn.finetuning.dropout.bits_below", lambda probability, _, mask=mask: mask.clone())
+        monkeypatch.setattr("dbn.finetuning.dropout.bernoulli_", lambda probability, _, mask=mask: mask.clone())
         field = learner[:2](x)  # dropout, Linear
         torch.testing.assert_close(field, (weight / keep) @ (mask * x) + bias)
         mean += keep ** mask.sum() * FIRST ** (5 - mask.sum()) * field.detach()

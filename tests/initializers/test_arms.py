@@ -1,6 +1,5 @@
 """The table of initialisers, the arms that name them, and the networks that arms become."""
 
-import inspect
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -24,8 +23,8 @@ from dbn.finetuning.metrics import error_rate
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import result, table
 from dbn.finetuning.trainer import Trainer
+from dbn.initializers import INITIALIZERS
 from dbn.initializers.arms import PARAMETER_RULES, Arm, parse_arm
-from dbn.initializers.schemes import INITIALIZERS
 from dbn.models.mlp import (
     activation_module,
     initialize_normalizing,
@@ -146,7 +145,7 @@ def test_every_parameter_can_be_written_and_has_a_rule(name: str) -> None:
     arm = parse_arm(name)
     assert (arm.name, arm.start, arm.parameters) == (name, name, ())
     assert arm.activation == arm.initializer(None).activation
-    for parameter in inspect.signature(INITIALIZERS[name]).parameters:
+    for parameter in INITIALIZERS.parameters(name):
         written = parse_arm(f"{name}({parameter}=0.5)")
         assert PARAMETER_RULES[parameter].allowed(0.5)
         layers, plain = ([nn.Linear(40, 8)] for _ in range(2))

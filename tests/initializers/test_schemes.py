@@ -13,8 +13,9 @@ from torch.nn import init
 from torch.testing import assert_close
 
 from dbn.errors import InputError
+from dbn.initializers import INITIALIZERS
 from dbn.initializers import schemes as starts
-from dbn.initializers.schemes import INITIALIZERS, Initializer, from_dbn
+from dbn.initializers.schemes import Initializer, from_dbn
 from dbn.models.mlp import activation_module, linear_layers, mlp
 
 SIZES = [300, 400, 200, 10]

@@ -94,7 +94,7 @@ def test_nothing_of_a_stack_moves_the_global_random_state() -> None:
 
 
 @each_stack
-@pytest.mark.parametrize("standardised", [False, True])
+@pytest.mark.parametrize("standardized", [False, True])
 def test_a_description_and_the_weights_make_the_same_stack(kinds: tuple[str, ...], standardized: bool) -> None:
     layers = make_stack(kinds).layers
     width = layers[0].visible.size

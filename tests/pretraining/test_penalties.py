@@ -14,7 +14,8 @@ from torch.testing import assert_close
 from dbn.errors import InputError
 from dbn.likelihood.gradient import Means, set_gradient
 from dbn.models.rbm import RBM
-from dbn.pretraining.penalties import L1, PENALTIES, MaxNorm, Penalty, SparsityTarget
+from dbn.pretraining import PENALTIES
+from dbn.pretraining.penalties import L1, MaxNorm, Penalty, SparsityTarget
 from dbn.storage.tensors import load_state, save_state
 from dbn.training.averaging import RunningAverage
 

@@ -336,7 +336,7 @@ def test_a_checkpoint_that_was_refused_is_told_by_the_next(tmp_path: Path, monke
     checkpoint.save({"epoch": 2})
     with pytest.raises(InputError, match="No space left"):
         checkpoint.save({"epoch": 3})
-    monkeypatch.inverse()
+    monkeypatch.undo()
     assert checkpoint.load() == {"epoch": 1}
 
 

@@ -197,14 +197,14 @@ def test_negatives_follow_the_generator(visible: str, hidden: str) -> None:
 @pytest.mark.parametrize("steps", [0, -1])
 def test_less_than_one_step_is_refused(estimator: str, steps: int) -> None:
     with pytest.raises(ValueError, match=f"at least one Gibbs step, not {steps}$"):
-        CHAINS[estimator](steps=steps, chains=5, temperatures=3)
+        CHAINS.build(estimator, steps=steps, chains=5, temperatures=3)
 
 
 @each_persistent
 @pytest.mark.parametrize("chains", [0, -1])
 def test_less_than_one_chain_is_refused(estimator: str, chains: int) -> None:
     with pytest.raises(ValueError, match=f"at least one chain, not {chains}$"):
-        CHAINS[estimator](steps=1, chains=chains, temperatures=3)
+        CHAINS.build(estimator, steps=1, chains=chains, temperatures=3)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_temperatures_that_do_not_rise_from_0_to_1_are_refused(temperatures: Any
 
 
 def test_the_table_makes_chains_of_what_each_needs() -> None:
-    cd, pcd, pt = (CHAINS[name](steps=3, chains=7, temperatures=5) for name in ("cd", "pcd", "pt"))
+    cd, pcd, pt = (CHAINS.build(name, steps=3, chains=7, temperatures=5) for name in ("cd", "pcd", "pt"))
     assert isinstance(cd, DataChains)
     assert isinstance(pcd, PersistentChains)
     assert isinstance(pt, TemperedChains)
@@ -234,7 +234,7 @@ def test_the_table_makes_chains_of_what_each_needs() -> None:
 @each_pair
 def test_persistent_chains_start_as_draws_at_field_zero(estimator: str, visible: str, hidden: str) -> None:
     rbm = make_rbm(visible, hidden)
-    chains = CHAINS[estimator](steps=1, chains=40_000, temperatures=2)
+    chains = CHAINS.build(estimator, steps=1, chains=40_000, temperatures=2)
     negatives(chains, rbm, rng(1))
     states, log_p = conditional(rbm.visible, torch.zeros(1, rbm.visible.size, dtype=torch.float64))
     start = chains.state()["reference"]
@@ -244,7 +244,7 @@ def test_persistent_chains_start_as_draws_at_field_zero(estimator: str, visible:
 @pytest.mark.parametrize("estimator", CHAINS)
 def test_the_number_of_steps_may_change_and_chains_go_on_where_they_were(estimator: str) -> None:
     rbm = spreading_rbm(8)
-    chains = CHAINS[estimator](steps=1, chains=1, temperatures=2)
+    chains = CHAINS.build(estimator, steps=1, chains=1, temperatures=2)
     data = torch.eye(8)[:1]
     if estimator != "cd":
         negatives(chains, rbm, rng())
@@ -262,7 +262,7 @@ def test_persistent_chains_follow_the_generator_and_are_samples(estimator: str, 
     rbm = make_rbm(visible, hidden)
 
     def run(seed: int) -> Tensor:
-        chains = CHAINS[estimator](steps=2, chains=9, temperatures=3)
+        chains = CHAINS.build(estimator, steps=2, chains=9, temperatures=3)
         first, second = (negatives(chains, rbm, rng(seed)) for _ in range(2))
         assert first.shape == second.shape == (9, rbm.visible.size)
         assert not torch.equal(first, second)
@@ -278,7 +278,7 @@ def test_persistent_chains_follow_the_generator_and_are_samples(estimator: str, 
 @each_persistent
 def test_states_follow_the_precision_of_the_model(estimator: str) -> None:
     rbm = RBM(Bernoulli(4), Bernoulli(3))
-    chains = CHAINS[estimator](steps=1, chains=5, temperatures=3)
+    chains = CHAINS.build(estimator, steps=1, chains=5, temperatures=3)
     for dtype in (torch.float32, torch.float64, torch.float32):
         v = negatives(chains, rbm.to(dtype), rng())
         assert v.dtype == chains.state()["v"].dtype == dtype
@@ -304,7 +304,7 @@ def test_a_step_takes_two_products_at_all_temperatures_and_no_transfer(
     estimator: str, visible: str, hidden: str, steps: int, temperatures: int
 ) -> None:
     rbm = make_rbm(visible, hidden)
-    chains = CHAINS[estimator](steps=steps, chains=5, temperatures=temperatures)
+    chains = CHAINS.build(estimator, steps=steps, chains=5, temperatures=temperatures)
     negatives(chains, rbm, rng())
     with Calls() as calls:
         negatives(chains, rbm, rng())
@@ -320,7 +320,7 @@ def test_a_step_takes_two_products_at_all_temperatures_and_no_transfer(
 @each_pair
 def test_saved_chains_go_on_bit_for_bit(estimator: str, visible: str, hidden: str, tmp_path: Path) -> None:
     def make() -> Chains:
-        return CHAINS[estimator](steps=2, chains=6, temperatures=4)
+        return CHAINS.build(estimator, steps=2, chains=6, temperatures=4)
 
     rbm, going = make_rbm(visible, hidden), make()
     for seed in range(3):
@@ -362,7 +362,7 @@ def test_persistent_chains_give_the_field_that_their_next_step_starts_from(visib
 @each_persistent
 def test_a_state_taken_before_the_first_step_is_a_start(estimator: str) -> None:
     rbm = make_rbm("bernoulli", "bernoulli")
-    first, second = (CHAINS[estimator](steps=2, chains=6, temperatures=4) for _ in range(2))
+    first, second = (CHAINS.build(estimator, steps=2, chains=6, temperatures=4) for _ in range(2))
     second.load_state(first.state())
     assert torch.equal(negatives(first, rbm, rng()), negatives(second, rbm, rng()))
 
@@ -387,7 +387,7 @@ def exact_gradient(visible: str, hidden: str) -> tuple[Tensor, Tensor]:
 def test_the_gradient_of_long_chains_is_the_exact_one(estimator: str, visible: str, hidden: str) -> None:
     rbm, n = make_rbm(visible, hidden), 10_000
     exact, deviation = exact_gradient(visible, hidden)
-    chains = CHAINS[estimator](steps=20, chains=n, temperatures=3)
+    chains = CHAINS.build(estimator, steps=20, chains=n, temperatures=3)
     seen = flat_gradient(rbm, negatives(chains, rbm, rng(2)))
     assert ((seen - exact) / deviation * n**0.5).abs().max() < Z
 
@@ -423,7 +423,7 @@ def test_autocorrelation_is_the_distance_to_ones_own_past_over_that_to_anyones()
 @each_persistent
 def test_metrics_compare_the_chains_with_those_of_the_last_call(estimator: str) -> None:
     rbm = make_rbm("gaussian", "bernoulli")
-    chains = CHAINS[estimator](steps=1, chains=50, temperatures=3)
+    chains = CHAINS.build(estimator, steps=1, chains=50, temperatures=3)
     seen = []
     for seed in range(3):
         v = negatives(chains, rbm, rng(seed)).clone()
@@ -588,5 +588,5 @@ def learn_bars_and_stripes(chains: Chains, updates: int, learning_rate: float, s
 def test_bars_and_stripes_are_learned_to_within_a_fifth_of_a_nat(
     estimator: str, steps: int, chains: int, updates: int, learning_rate: float, seed: int
 ) -> None:
-    source = CHAINS[estimator](steps=steps, chains=chains, temperatures=5)
+    source = CHAINS.build(estimator, steps=steps, chains=chains, temperatures=5)
     assert 0 < learn_bars_and_stripes(source, updates, learning_rate, seed) < 0.2

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from dbn.errors import InputError
+from dbn.training import OPTIMIZERS
 from dbn.training import loop as training
 from dbn.training.device import pick_device
 from dbn.training.loop import run_epochs, shuffled_batches
-from dbn.training.optimizers import OPTIMIZERS, make_optimizer, set_option
+from dbn.training.optimizers import make_optimizer, set_option
 
 CPU = torch.device("cpu")
 

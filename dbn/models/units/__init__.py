@@ -1,10 +1,21 @@
 """Kinds of units: `base` says what each states, and each has a file of its own."""
 
-from dbn.models.units.base import Units
-from dbn.models.units.bernoulli import Bernoulli
-from dbn.models.units.gaussian import Gaussian
+from typing import TYPE_CHECKING
 
-__all__ = ["UNITS", "Bernoulli", "Gaussian", "Units"]
+from dbn.registry import Registry, lazy_exports
 
-UNITS: dict[str, type[Units]] = {units.kind: units for units in (Bernoulli, Gaussian)}
-"""Every unit type by its name in files and on the command line."""
+if TYPE_CHECKING:
+    from dbn.models.units.base import Units as Units
+    from dbn.models.units.bernoulli import Bernoulli as Bernoulli
+    from dbn.models.units.gaussian import Gaussian as Gaussian
+
+UNITS: "Registry[type[Units]]" = Registry(
+    "unit type",
+    {
+        "bernoulli": "dbn.models.units.bernoulli:Bernoulli",
+        "gaussian": "dbn.models.units.gaussian:Gaussian",
+    },
+)
+"""Every unit type by its name in files and on the command line, which is its `kind`."""
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

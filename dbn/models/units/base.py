@@ -30,6 +30,8 @@ class Units(nn.Module, ABC):
     kind: ClassVar[str]
     linear_statistics: ClassVar[bool]
     """Whether every learned statistic is linear in x, so that a mean may stand for a sample in the gradient."""
+    standardized: ClassVar[bool] = False
+    """Whether data are brought to mean 0 and variance 1 for these units."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -96,6 +98,11 @@ class Units(nn.Module, ABC):
         """Whether every value of x is one of the domain; a continuum takes any."""
         support = self.support()
         return support is None or bool(torch.isin(x, support.to(x.device)).all())
+
+    @classmethod
+    def range_error(cls, least: float, greatest: float) -> str:
+        """What is wrong with data that go from `least` to `greatest`, and what to do; empty where nothing is."""
+        return ""
 
     def check_rows(self, x: Tensor) -> None:
         """InputError unless x is (B, size)."""

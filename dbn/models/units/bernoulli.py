@@ -18,6 +18,16 @@ class Bernoulli(Units):
     kind = "bernoulli"
     linear_statistics = True
 
+    @classmethod
+    def range_error(cls, least: float, greatest: float) -> str:
+        """Values in [0, 1] are probabilities."""
+        if least >= 0 and greatest <= 1:
+            return ""
+        return (
+            "Bernoulli units need values in [0, 1]: use --visible gaussian, or for pictures save the bytes as uint8 in "
+            ".npz or .npy, which are divided by 255"
+        )
+
     def natural(self) -> dict[str, Tensor]:
         """Only the bias."""
         return {"bias": self.bias}

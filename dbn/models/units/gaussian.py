@@ -19,6 +19,7 @@ class Gaussian(Units):
 
     kind = "gaussian"
     linear_statistics = False
+    standardized = True
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
