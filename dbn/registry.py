@@ -68,11 +68,13 @@ def table(place: str) -> "Registry[Any]":
     return cast("Registry[Any]", getattr(import_module(module), name))
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """What follows a name that is not known: ", did you mean 'x'?", or what there is."""
+def suggestion(name: str, known: Iterable[str], otherwise: str | None = None, show: Callable[[str], str] = repr) -> str:
+    """What follows an unknown name: ", did you mean 'x'?", or else `otherwise`, or else what there is."""
     names = list(known)
     near = get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}?" if near else f": choose from {', '.join(names)}"
+    if near:
+        return f", did you mean {show(near[0])}?"
+    return f": choose from {', '.join(names)}" if otherwise is None else otherwise
 
 
 def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:

@@ -37,7 +37,7 @@ PACKAGES = {
 TOP = {"__init__": "models pretraining runs", **dict.fromkeys(ANY_MAY.split(), "")}
 
 LIBRARIES = {
-    "cli": "tqdm tyro yaml",
+    "cli": "tqdm yaml",
     "data": "torch numpy torchvision",
     "evaluation": "torch numpy safetensors",
     "plotting": "torch matplotlib",
@@ -170,7 +170,7 @@ def test_what_help_waits_for_does_not_import_torch() -> None:
 
 
 def test_what_takes_long_is_imported_where_ctrl_c_ends_in_one_line() -> None:
-    heavy = "{'tyro', 'tqdm', 'torch'} & set(sys.modules)"
+    heavy = "{'tqdm', 'torch'} & set(sys.modules)"
     code = f"import sys, dbn.cli.command_line, dbn.config.study; sys.exit(bool({heavy}))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
 

@@ -1,1 +1,22 @@
-"""Options, checked on construction; torch is not imported here."""
+"""Options of every command and function: typed, checked on construction, without torch."""
+
+from dbn.config.common import DataConfig, to_dict
+from dbn.config.evaluation import EvaluateConfig
+from dbn.config.finetuning import FinetuneConfig, Finetuning
+from dbn.config.inference import PredictConfig, SampleConfig
+from dbn.config.pretraining import PretrainConfig, Pretraining
+from dbn.config.study import StudyConfig, StudyTraining
+
+__all__ = [
+    "DataConfig",
+    "EvaluateConfig",
+    "FinetuneConfig",
+    "Finetuning",
+    "PredictConfig",
+    "PretrainConfig",
+    "Pretraining",
+    "SampleConfig",
+    "StudyConfig",
+    "StudyTraining",
+    "to_dict",
+]

@@ -1,71 +1,185 @@
-"""What can be set: frozen dataclasses, one for each script, made of the parts that they share.
+"""Options that several commands share, and the plain form of a configuration.
 
-Each field is an option of the same name (`batch_size` is `--batch-size`) and a key of a configuration file.
-A value that cannot work is refused on construction with an `InputError`, wherever it came from; where a field
-is a tuple, a list or a single value will do.
+Configurations are frozen dataclasses. Each field is an option of the same name (`batch_size` is `--batch-size`) and a
+key of a configuration file. Invalid values raise InputError on construction. Where a field is a tuple, a list or a
+single value is accepted.
 """
 
 from dataclasses import dataclass, fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path, PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from dbn.config.validation import Choice, check_device, normalize_fields
+from dbn.config.validation import (
+    Choice,
+    check_device,
+    check_integer,
+    check_new_file,
+    check_not_empty,
+    check_number,
+    check_output,
+    normalize_fields,
+)
 from dbn.errors import InputError
+from dbn.registry import table
 
 Optimizer = Annotated[str, Choice("dbn.training:OPTIMIZERS")]
 UnitKind = Annotated[str, Choice("dbn.models.units:UNITS")]
 
 
-# Learning rates where none is given: optimisers that scale their own steps; SGD on Gaussian visible units, whose
-# gradients grow with the number of correlated columns (0.03 diverges on 3,072 of them).
+# Default learning rates: of optimizers that scale their own steps; of SGD on Gaussian visible units, whose gradients
+# grow with the number of correlated columns (0.03 diverges on 3,072 of them).
 ADAPTIVE_RATE, GAUSSIAN_RATE = 0.001, 0.01
 
 ALIASES = {"centred": "centered"}
 """Earlier names of options, which command lines, files and Python may still use."""
 
+NEWER = ("hidden_units", "penalty")
+"""Options that older runs of the same format lack: written only where they differ from their defaults."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Where the examples come from."""
-
-    dataset: str = "mnist-10k"
-    """mnist-10k (shipped), mnist, fashion-mnist, kmnist, usps, cifar10, mnist-rot, mnist-back-rand, rectangles, convex,
-    or a .npz, .npy or .csv file."""
-    data_dir: Path | None = None
-    """Folder of the named data sets; left out, $DBN_DATA or the user's cache folder."""
-    label_column: str | None = None
-    """Column of a .csv file that holds the labels."""
+class Options:
+    """The base of all configurations."""
 
     def __post_init__(self) -> None:
         normalize_fields(self)
+        if isinstance(self, SeedOption):
+            check_integer(self, 0, "seed")
+        if isinstance(self, DeviceOption):
+            check_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """The run folder and the machine; the base of the scripts that make a run."""
+class SeedOption(Options):
+    """Of everything that draws random numbers."""
 
-    run: Path
-    """The new folder of this run."""
-    resume: bool = False
-    """Go on with the run in that folder, under the options it was begun with."""
-    overwrite: bool = False
-    """Replace the run in that folder."""
+    seed: int = 0
+    """Seed of all random numbers; the first of several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOption(Options):
+    """Of everything that computes."""
+
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOption(Options):
+    """Of everything that reads a named data set."""
+
+    data_dir: Path | None = None
+    """Folder of the named data sets (default: $DBN_DATA or the user's cache folder)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOption(Options):
+    """Of everything that reads tables."""
+
+    label_column: str | None = None
+    """Column of a .csv file that holds the labels (default: there is none)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(FolderOption, LabelOption):
+    """The data set."""
+
+    dataset: Annotated[str | None, Choice("dbn.data:DATASETS", strict=False)] = None
+    """A name, or a .npz, .npy or .csv file (default: the data set of the run or recipe that is read)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(DataOptions):
+    """The data set."""
+
+    dataset: Annotated[str, Choice("dbn.data:DATASETS", strict=False)] = "mnist-10k"
+    """A name, or a .npz, .npy or .csv file; mnist-10k is part of the package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(DeviceOption):
+    """The base of the commands that create a run."""
+
+    run: Path
+    """Folder of the new run."""
+    resume: bool = False
+    """Resume the run in that folder with the options it was started with."""
+    overwrite: bool = False
+    """Replace the run in that folder."""
+
     def __post_init__(self) -> None:
-        normalize_fields(self)
-        check_device(self.device)
+        super().__post_init__()
         if self.resume and self.overwrite:
             raise InputError("--resume does not go with --overwrite: one keeps the run, the other replaces it.")
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """The options as plain data under their fields' names.
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig(DeviceOption):
+    """The base of the commands that read a run and write one file."""
 
-    Options that were left out stand there with the values they resolve to. `resume` and `overwrite` do not:
-    they belong to one call, not to the run.
+    run: Path
+    """Folder of the run to read."""
+    output: Path
+    """File to write."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_output(self.output, self.run, getattr(self, "data", None))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurementConfig(Options):
+    """The base of the commands that measure and may keep the figures."""
+
+    output: Path | None = None
+    """JSON file for the figures (default: none)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_new_file(self.output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(SeedOption):
+    """What pre-training and fine-tuning share."""
+
+    batch_size: int = 100
+    """Examples per step."""
+    optimizer: Optimizer = "sgd"
+    """Optimizer of torch.optim."""
+    weight_decay: float = 0.0
+    """L2 penalty on weights; biases have none."""
+    max_norm: float | None = None
+    """Largest Euclidean norm of a hidden unit's weights, enforced after each step (default: no limit)."""
+    average: float | None = None
+    """Decay of a running average of the weights, such as 0.999, kept in place of the last ones (default: none)."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """Precision of matrix products in training, where the device has it; weights and measurements stay in float32."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_not_empty(self, "epochs", "learning_rate", "momentum")
+        check_integer(self, 1, "batch_size", "epochs")
+        check_number(self, "weight_decay", "a number of at least 0", lambda decay: decay >= 0)
+        check_number(self, "max_norm", "a number above 0", lambda norm: norm > 0)
+        check_number(self, "average", "between 0 and 1", lambda decay: 0 < decay < 1)
+        if getattr(self, "momentum", None) is not None:
+            check_taken("momentum", "optimizer", self.optimizer, "dbn.training:OPTIMIZERS")
+
+
+def check_taken(name: str, by: str, entry: str, place: str) -> None:
+    """The option is a parameter of the registry's entry that the option `by` names."""
+    takers = [each for each in table(place) if name in table(place).parameters(each)]
+    if entry not in takers:
+        raise InputError(f"--{name} does not go with --{by} {entry}: leave it out, or use {' or '.join(takers)}.")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The options as plain data by name, defaults resolved.
+
+    `resume` and `overwrite` are left out: they belong to one call, not to the run.
     """
     resolved = config.resolved() if hasattr(config, "resolved") else {}
     plain: dict[str, Any] = {}
@@ -73,7 +187,7 @@ def to_dict(config: Any) -> dict[str, Any]:
         value = resolved.get(each.name, getattr(config, each.name))
         if is_dataclass(value):
             plain |= to_dict(value)
-        elif each.name not in ("resume", "overwrite"):
+        elif each.name not in ("resume", "overwrite") and not (each.name in NEWER and value == each.default):
             plain[each.name] = _plain(value)
     return plain
 

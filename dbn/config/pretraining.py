@@ -1,28 +1,31 @@
 """Options of pre-training."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from dbn.config.common import ADAPTIVE_RATE, GAUSSIAN_RATE, DataConfig, Optimizer, RunConfig, UnitKind
-from dbn.config.schedules import Schedule
-from dbn.config.validation import (
-    Choice,
-    check_integer,
-    check_not_empty,
-    check_number,
-    check_per_item,
-    check_schedule,
-    check_training,
+from dbn.config.common import (
+    ADAPTIVE_RATE,
+    GAUSSIAN_RATE,
+    DataConfig,
+    RunConfig,
+    TrainingOptions,
+    UnitKind,
+    check_taken,
 )
+from dbn.config.schedules import Schedule
+from dbn.config.validation import Choice, check_integer, check_not_empty, check_number, check_per_item, check_schedule
 from dbn.errors import InputError
+from dbn.registry import suggestion
 
 CHAINS = Choice("dbn.sampling:CHAINS")
+PENALTIES = Choice("dbn.pretraining:PENALTIES", strict=False)
 
 
 class LayerTraining(NamedTuple):
-    """What one layer is trained with."""
+    """The settings of one layer."""
 
     epochs: int
     learning_rate: Schedule
@@ -31,68 +34,59 @@ class LayerTraining(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretraining:
-    """How a stack of RBMs is trained, bottom to top."""
+class Pretraining(TrainingOptions):
+    """Training of a stack of RBMs, bottom to top."""
 
     hidden: tuple[int, ...] = (500, 500, 2000)
     """Hidden units of each layer, from the data upwards."""
     epochs: tuple[int, ...] = (10,)
-    """Passes over the training data: one value, or one a layer."""
-    batch_size: int = 100
-    """Examples in one step."""
+    """Passes over the training data: one value, or one per layer."""
     learning_rate: tuple[float | str, ...] | None = None
-    """A value or schedule (0.1:0 falls to 0), or one a layer; left out, 0.1 for sgd (Gaussian: 0.01), else 0.001."""
+    """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.1 for sgd, 0.01 for Gaussian units, 0.001
+    otherwise)."""
     warmup_epochs: int = 1
-    """Epochs over which a layer's learning rate rises from 0; at once, wide layers overshoot and units die."""
+    """Epochs over which a layer's learning rate rises from 0; without them units of wide layers overshoot and die."""
     estimator: Annotated[str, CHAINS] = "cd"
-    """Where negative samples come from: chains from the data, persistent chains, or parallel tempering."""
+    """Source of negative samples: chains from the data, persistent chains, or parallel tempering."""
     gibbs_steps: tuple[int | str, ...] = (1,)
-    """Gibbs steps a gradient, the k of CD-k: one value or schedule (1,3@10,10@40), or one a layer."""
+    """Gibbs steps per gradient, the k of CD-k: one value or schedule (1,3@10,10@40), or one per layer."""
     chains: int | None = None
-    """pcd and pt: persistent chains (pt: at each temperature); left out, as many as --batch-size."""
+    """pcd and pt: persistent chains, for pt at each temperature (default: as many as --batch-size)."""
     temperatures: int | None = None
-    """pt: temperatures from the independent model to the RBM; left out, 10."""
+    """pt: temperatures from the independent model to the RBM (default: 10)."""
     centered: bool = False
-    """Take the gradient about the running means of the units, which trains the same model better conditioned."""
-    optimizer: Optimizer = "sgd"
-    """The torch.optim optimiser."""
+    """Center the gradient on the running means of the units: the same model, better conditioned."""
     momentum: float | str | None = None
-    """sgd and rmsprop: one value or schedule; sgd's default is 0.5,0.9@6."""
+    """sgd and rmsprop: one value or schedule (default: 0.5,0.9@6 for sgd)."""
     weight_decay: float = 2e-4
-    """L2 penalty on weights; biases have none."""
+    penalty: tuple[Annotated[str, PENALTIES], ...] = ()
+    """Penalties by name, such as l1(strength=0.001); --l1, --sparsity-target and --max-norm are short for the first
+    three (default: none)."""
     l1: float = 0.0
     """L1 penalty on weights."""
     sparsity_target: float | None = None
-    """Mean activity that hidden units are drawn to."""
+    """Target of the mean activity of hidden units (default: none)."""
     sparsity_cost: float | None = None
-    """How strongly; left out, 0.01."""
-    max_norm: float | None = None
-    """Largest Euclidean norm of a hidden unit's weights."""
-    average: float | None = None
-    """Decay of a running average of the weights, which is kept in place of the last ones, such as 0.999."""
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """Of matrix products in training, where the device has such; weights and measurements stay in float32."""
+    """Strength of the penalty on the distance from that target (default: 0.01)."""
     visible: UnitKind = "bernoulli"
     """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardized."""
     hidden_units: tuple[UnitKind, ...] = ("bernoulli",)
-    """Units of the hidden layers: one kind, or one a layer."""
+    """Units of the hidden layers: one type, or one per layer."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
-    """Grey levels as probabilities (none), cut at 0.5, drawn anew each epoch (sample), or drawn once (fixed)."""
+    """Gray levels: as probabilities (none), cut at 0.5, drawn in every epoch (sample), or drawn once (fixed)."""
     tied: bool = False
-    """Start an upper layer as the one below turned round: the stack's bound then starts at the value that it had."""
+    """Initialize an upper layer as the transpose of the one below: the bound then starts at the value it had."""
     features: Literal["mean", "sample"] = "mean"
-    """What a trained layer hands to the next: probabilities or draws."""
+    """Input of the next layer: probabilities or samples."""
     measure_every: int = 1
-    """Epochs from one measurement to the next."""
+    """Epochs between measurements."""
     likelihood_every: int = 0
-    """Epochs from one quick estimate of the log-likelihood (annealed importance sampling) to the next; 0 for none."""
+    """Epochs between quick estimates of the log-likelihood by annealed importance sampling; 0 for none."""
     picture_every: int = 5
-    """Epochs from one set of pictures to the next."""
-    seed: int = 0
-    """Everything random follows from it."""
+    """Epochs between sets of images."""
 
     def __post_init__(self) -> None:
-        check_training(self)
+        super().__post_init__()
         check_not_empty(self, "hidden", "gibbs_steps", "hidden_units")
         check_integer(self, 1, "hidden", "measure_every", "picture_every", "chains")
         check_integer(self, 2, "temperatures")
@@ -104,40 +98,50 @@ class Pretraining:
         )
         check_number(self, "l1", "a number of at least 0", lambda cost: cost >= 0)
         check_number(self, "sparsity_target", "between 0 and 1", lambda target: 0 < target < 1)
-        for name in ("sparsity_cost", "max_norm"):
-            check_number(self, name, "a number above 0", lambda value: value > 0)
-        check_number(self, "average", "between 0 and 1", lambda decay: 0 < decay < 1)
+        check_number(self, "sparsity_cost", "a number above 0", lambda cost: cost > 0)
         check_per_item(self, len(self.hidden), "a layer", "epochs", "learning_rate", "gibbs_steps", "hidden_units")
-        self._check_together()
-
-    def _check_together(self) -> None:
+        self._check_penalties()
         if self.binarize != "none" and self.visible != "bernoulli":
             raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out.")
         if self.likelihood_every and self.visible == "bernoulli" and self.binarize == "none":
-            raise InputError("--likelihood-every needs --binarize: grey levels have no likelihood under binary units.")
+            raise InputError("--likelihood-every needs --binarize: gray levels have no likelihood under binary units.")
         for name in ("chains", "temperatures"):
-            if getattr(self, name) is not None and name not in self.estimator_parameters:
-                takers = [each for each in CHAINS.table if name in CHAINS.table.parameters(each)]
-                raise InputError(f"--{name} does not go with --estimator {self.estimator}: use {' or '.join(takers)}.")
+            if getattr(self, name) is not None:
+                check_taken(name, "estimator", self.estimator, CHAINS.place)
         momentum = Schedule.read(self.momentum or 0.0).values
         if self.optimizer == "rmsprop" and momentum[0] == 0 < max(momentum):
-            raise InputError(f"--momentum {self.momentum} begins at 0, from where rmsprop cannot rise: begin above.")
+            raise InputError(f"--momentum {self.momentum} starts at 0, from where rmsprop cannot rise: start above 0.")
         if self.sparsity_cost is not None and self.sparsity_target is None:
             raise InputError("--sparsity-cost needs --sparsity-target.")
 
+    def _check_penalties(self) -> None:
+        """The names are known and the brackets closed; parameters are checked where penalties are made."""
+        names = []
+        for written in self.penalty:
+            match = re.fullmatch(r"\s*([\w-]+)\s*(\([^()]*\))?\s*", written) if isinstance(written, str) else None
+            if match is None:
+                raise InputError(
+                    f"--penalty: invalid penalty {written!r}: expected NAME or NAME(PARAMETER=VALUE, ...)."
+                )
+            if match[1] not in PENALTIES.table:
+                raise InputError(f"--penalty: there is no penalty {match[1]!r}{suggestion(match[1], PENALTIES.table)}.")
+            if match[1] in names:
+                raise InputError(f"--penalty names {match[1]} more than once.")
+            names.append(match[1])
+
     @property
     def estimator_parameters(self) -> Collection[str]:
-        """What the estimator takes: of `steps`, `chains` and `temperatures`."""
+        """The parameters that the estimator takes, of `steps`, `chains` and `temperatures`."""
         return CHAINS.table.parameters(self.estimator)
 
     @property
     def unit_kinds(self) -> list[str]:
-        """Of the data and of every hidden layer."""
+        """The unit types of the data and of every hidden layer."""
         one = len(self.hidden_units) == 1
         return [self.visible, *(self.hidden_units * len(self.hidden) if one else self.hidden_units)]
 
     def resolved(self) -> dict[str, Any]:
-        """The values that stand for those left out."""
+        """Default values of what was left out."""
         rate = 0.1 if self.optimizer == "sgd" else ADAPTIVE_RATE
         rates = [min(rate, GAUSSIAN_RATE) if kind == "gaussian" else rate for kind in self.unit_kinds[:-1]]
         momentum = "0.5,0.9@6" if self.optimizer == "sgd" else None
@@ -151,7 +155,7 @@ class Pretraining:
         }
 
     def for_layer(self, layer: int) -> LayerTraining:
-        """What layer 0 … len(hidden) − 1 is trained with."""
+        """The settings of layer 0 … len(hidden) − 1."""
 
         def of_layer(values: tuple[Any, ...]) -> Any:
             return values[layer if len(values) > 1 else 0]
@@ -167,9 +171,8 @@ class Pretraining:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(RunConfig):
-    """scripts/pretrain.py."""
+    """Options of pretrain."""
 
     run: Path = Path("runs/pretrain")
-    """The new folder of this run."""
     data: DataConfig = field(default_factory=DataConfig)
     training: Pretraining = field(default_factory=Pretraining)

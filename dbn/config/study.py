@@ -1,10 +1,10 @@
-"""The options of scripts/study.py: those of a comparison, over a grid."""
+"""Options of a study: those of a comparison, over a grid."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from dbn.config.common import RunConfig
+from dbn.config.common import DataOptions, RunConfig
 from dbn.config.finetuning import Finetuning
 from dbn.config.validation import check_distinct, check_integer, check_not_empty, check_per_item, normalize_fields
 from dbn.errors import InputError
@@ -12,22 +12,20 @@ from dbn.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class StudyTraining(Finetuning):
-    """How the arms are trained and compared, for each number of labels."""
+    """Training and comparison of the arms, for each number of labels."""
 
     labels: tuple[int | Literal["all"], ...] = ("all",)  # type: ignore[assignment]
-    """Numbers of labelled training examples, balanced over classes, or all."""
+    """Numbers of labeled training examples, balanced over classes, or all."""
     valid_labels: tuple[int, ...] | None = None  # type: ignore[assignment]
-    """As for scripts/finetune.py; like --seeds, --epochs and --batch-size, one value or one for each of --labels."""
+    """As for finetune; like --seeds, --epochs and --batch-size, one value or one for each of --labels (default: as many
+    as --labels and at most 1000)."""
     seeds: tuple[int, ...] = (5,)  # type: ignore[assignment]
-    """Repetitions of every arm, under --seed, --seed + 1, …"""
     tuning_seeds: int | None = None
-    """How many of them choose the learning rate; left out, all."""
+    """Number of seeds that select the learning rate (default: all)."""
     epochs: tuple[int, ...] = (50,)  # type: ignore[assignment]
-    """Passes over the labelled examples."""
     batch_size: tuple[int, ...] = (100,)  # type: ignore[assignment]
-    """Examples in one step."""
     signals: tuple[int, ...] = (1, 10, 100)
-    """Epochs after which is measured how far activations and gradients reach; at the start and the end it is always."""
+    """Epochs after which the propagation of activations and gradients is measured, besides start and end."""
 
     def __post_init__(self) -> None:
         normalize_fields(self)
@@ -38,7 +36,7 @@ class StudyTraining(Finetuning):
         _ = [self.at(labels) for labels in self.labels]  # which checks the rest
 
     def at(self, labels: int | Literal["all"]) -> Finetuning:
-        """What the arms of one number of labels are trained with."""
+        """The training of the arms for one number of labels."""
         place = self.labels.index(labels)
 
         def of_place(values: Any) -> Any:
@@ -50,35 +48,29 @@ class StudyTraining(Finetuning):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyConfig(RunConfig):
-    """scripts/study.py."""
+class StudyConfig(DataOptions, RunConfig):
+    """Options of study."""
 
     run: Path = Path("runs/study")
-    """The new folder of this study."""
-    dataset: str | None = None
-    """As for scripts/pretrain.py; left out, the data set of --pretrained or --recipe."""
-    data_dir: Path | None = None
-    """Folder of the named data sets; left out, $DBN_DATA or the user's cache folder."""
-    label_column: str | None = None
-    """Column of a .csv file that holds the labels."""
     hidden: tuple[int, ...] | None = None
-    """Hidden units of each layer, or of every layer; left out, those of --pretrained or --recipe."""
+    """Hidden units of each layer, or of every layer (default: those of --pretrained or --recipe)."""
     depths: tuple[int, ...] | None = None
-    """Numbers of hidden layers, the lowest ones of --hidden; left out, all of them."""
+    """Numbers of hidden layers, the lowest ones of --hidden (default: all of them)."""
     activations: tuple[str, ...] = ()
-    """Activations that every arm is trained with; left out, each arm's own."""
+    """Activations with which every arm is trained (default: each arm's own)."""
     pretrained: tuple[Path, ...] = ()
-    """Runs of scripts/pretrain.py for the arm dbn: one, or one a seed, in turn where they are fewer."""
+    """Runs of pretrain for the arm dbn: one, or one per seed, in turn where there are fewer (default: none)."""
     recipe: Path | None = None
-    """Options of scripts/pretrain.py in a YAML file: the study pre-trains its own stacks, as deep as it needs them."""
+    """Recipe or YAML file of options of pretrain: the study pre-trains its own stacks of the depths it needs (default:
+    none)."""
     stacks: int | None = None
-    """How many it pre-trains, under --seed, --seed + 1, …; left out, 5."""
+    """Number of stacks to pre-train, with --seed, --seed + 1, … (default: 5)."""
     reference: str | None = None
-    """The arm of --init that the others are tested against; left out, dbn, or else the first."""
+    """The arm of --init that the others are tested against (default: dbn, or else the first)."""
     workers: int = 1
-    """Processes that train at once."""
+    """Processes that train at the same time."""
     threads: int | None = None
-    """Threads of each; left out, the cores divided by --workers. Another number may change the last digits of sums."""
+    """Threads of each (default: the cores divided by --workers). Another number may change the last digits of sums."""
     training: StudyTraining = field(default_factory=StudyTraining)
 
     def __post_init__(self) -> None:
@@ -93,10 +85,9 @@ class StudyConfig(RunConfig):
             raise InputError("--recipe does not go with --pretrained: the stacks are there, or the study trains them.")
         if self.stacks and not self.recipe:
             raise InputError("--stacks needs --recipe, which says how to pre-train them.")
-        dbn = any(arm.partition(":")[0] == "dbn" for arm in arms)
-        if dbn and not (self.pretrained or self.recipe):
+        if self.training.uses_stack and not (self.pretrained or self.recipe):
             raise InputError("--init dbn needs --pretrained or --recipe: name stacks, or how to train them.")
-        if self.recipe and not dbn:
+        if self.recipe and not self.training.uses_stack:
             raise InputError("--recipe is for the arm dbn: name it in --init, or leave the recipe out.")
         for name in () if self.pretrained or self.recipe else ("dataset", "hidden"):
             if getattr(self, name) is None:

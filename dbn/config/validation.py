@@ -1,4 +1,4 @@
-"""Refusing option values that cannot work, in one sentence that names the option."""
+"""Checks of option values: InputError in one sentence that names the option."""
 
 import math
 import os
@@ -27,9 +27,13 @@ SHOWN = 80
 
 @dataclass(frozen=True)
 class Choice:
-    """In an annotation: the field holds names of the registry at `place`, "module:NAME"."""
+    """In an annotation: the field holds names of the registry at `place`, "module:NAME".
+
+    strict: whether other values are refused; otherwise the names are shown in help alone.
+    """
 
     place: str
+    strict: bool = True
 
     @property
     def table(self) -> "Registry[Any]":
@@ -71,7 +75,7 @@ def normalize_fields(config: Any) -> None:
             object.__setattr__(config, name, tuple(value) if isinstance(value, list) else values_of(config, name))
         elif get_origin(kind) is Literal and value not in get_args(kind):
             raise InputError(f"{option_name(name)} must be one of {', '.join(get_args(kind))}, not {value!r}.")
-        if (choice := choice_of(annotated[name])) is not None:
+        if (choice := choice_of(annotated[name])) is not None and choice.strict:
             for each in values_of(config, name):
                 if each not in choice.table:
                     known = ", ".join(choice.table)
@@ -161,29 +165,20 @@ def check_per_item(config: Any, count: int, whose: str, *names: str) -> None:
             raise InputError(f"{option_name(name)} takes one value or one {whose} ({count}), not {found}.")
 
 
-def check_training(config: Any) -> None:
-    """The rules that pre-training and fine-tuning share."""
-    normalize_fields(config)
-    check_not_empty(config, "epochs", "learning_rate", "momentum")
-    check_integer(config, 1, "batch_size", "epochs")
-    check_integer(config, 0, "seed")
-    check_number(config, "weight_decay", "a number of at least 0", lambda decay: decay >= 0)
-    optimizers = table("dbn.training:OPTIMIZERS")
-    if config.momentum is not None and "momentum" not in optimizers.parameters(config.optimizer):
-        takers = [name for name in optimizers if "momentum" in optimizers.parameters(name)]
-        raise InputError(
-            f"--momentum does not go with --optimizer {config.optimizer}: leave it out, or use {' or '.join(takers)}."
-        )
-
-
 def check_device(device: str) -> None:
     """A device's name has a shape that torch knows; whether the machine has it is not asked here."""
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise InputError(f"--device must be auto, cpu, cuda, cuda:N or mps, not {device!r}.")
 
 
+def check_new_file(output: Path | None) -> None:
+    """The file can be created."""
+    if output and (output.is_dir() or not output.parent.is_dir()):
+        raise InputError(f"--output {output} cannot be written: name a file in an existing folder.")
+
+
 def check_output(output: Path | None, *inputs: Path | None) -> None:
-    """What is written does not take the place of what is read, by whatever name."""
+    """The output does not replace an input, by whatever name."""
     for path in filter(None, inputs):
         if output and output.is_file() and path.is_file() and output.samefile(path):
-            raise InputError(f"--output {output} is what is read, and would be replaced: name another file.")
+            raise InputError(f"--output {output} is also the input, which would be replaced: name another file.")

@@ -57,8 +57,8 @@ REFUSED = [
     ("evaluate", "--run pipe.safetensors", "pipe.safetensors cannot be read .it is no file|a file of named arrays"),
     ("evaluate", f"--run {LONG}", "--run ppp"),
     ("evaluate", "--run before --output before/dbn.safetensors --data before/dbn.safetensors", "would be replaced"),
-    ("predict", f"{PREDICT} --output tiny.npz", "--output tiny.npz is what is read, and would be replaced"),
-    ("predict", f"{PREDICT} --output link.npz", "--output link.npz is what is read, and would be replaced"),
+    ("predict", f"{PREDICT} --output tiny.npz", "--output tiny.npz is also the input, which would be replaced"),
+    ("predict", f"{PREDICT} --output link.npz", "--output link.npz is also the input, which would be replaced"),
     ("predict", f"{PREDICT} --output {LONG}", "--output ppp"),
     ("sample", f"{SAMPLE} --output {LONG}.png", "--output ppp"),
 ]

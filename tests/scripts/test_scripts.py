@@ -240,7 +240,7 @@ def test_a_damaged_result_is_no_table(
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda text: text + "\tseed: 1\n", "runs/pre/config.yaml is no valid YAML at line"),
+        (lambda text: text + "\tseed: 1\n", "runs/pre/config.yaml is not valid YAML at line"),
         (lambda text: text.replace("epochs", "epoch"), "unknown option epoch in runs/pre/config.yaml, line"),
         (lambda text: text.replace("hidden:", "hidden: 3\nx:"), "runs/pre/config.yaml"),
         (lambda text: text.replace("seed: 0", "seed: many"), "runs/pre/config.yaml is damaged: --seed must be a whole"),
