@@ -9,22 +9,23 @@ BIN := .venv/bin
 .PHONY: demo test proofs bench clean
 
 demo: .venv/installed
-	$(BIN)/python scripts/pretrain.py --config scripts/recipes/demo-pretrain.yaml --overwrite
-	$(BIN)/python scripts/finetune.py --config scripts/recipes/demo-finetune.yaml --overwrite
-	@echo "Curves, pictures and weights:  $(BIN)/tensorboard --logdir runs --samples_per_plugin images=100"
+	$(BIN)/python -m dbn pretrain --config demo-pretrain --overwrite
+	$(BIN)/python -m dbn finetune --config demo-finetune --overwrite
+	@echo "Curves, images and weights:  $(BIN)/tensorboard --logdir runs --samples_per_plugin images=100"
 
+# One thread per test process: two processes of two threads each on two cores are several times slower than one.
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 proofs: .venv/installed
 	$(BIN)/python -m pytest -m slow tests/faults
 
 bench: .venv/installed-bench
 	mkdir -p runs
-	$(BIN)/python scripts/benchmark.py --output runs/benchmark.json
+	$(BIN)/python -m dbn benchmark --output runs/benchmark.json
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dbn needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'

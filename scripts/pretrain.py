@@ -1,47 +1,6 @@
-"""Pre-train a stack of restricted Boltzmann machines on unlabelled data."""
+"""`torch-dbn pretrain` as a script."""
 
-from dbn.cli.command_line import run_script
-from dbn.config.common import to_dict
-from dbn.config.pretraining import PretrainConfig
-
-
-def main(config: PretrainConfig) -> None:
-    """Load the data, train layer by layer, say where the result is."""
-    from dbn.data.datasets import load_splits
-    from dbn.pretraining.pretrain import begin_pretraining, is_complete, pretrain_stack, summary, unlabeled
-    from dbn.training.device import pick_device
-    from dbn.training.distributed import check_alike, host_by_host, is_main, process_group
-
-    device = pick_device(config.device)
-    with process_group(device):
-        with host_by_host():
-            splits = load_splits(
-                config.data.dataset, data_dir=config.data.data_dir, label_column=config.data.label_column
-            )
-        data = unlabeled(splits, config.training, device)
-        check_alike([to_dict(config), splits.fingerprint])  # before anything is written
-        if not is_main():
-            pretrain_stack(data, config.training)
-            return
-        run = begin_pretraining(
-            config.run,
-            config.training,
-            to_dict(config),
-            splits.fingerprint,
-            resume=config.resume,
-            overwrite=config.overwrite,
-        )
-        with run:
-            was_complete = is_complete(run, config.training)
-            if not was_complete:
-                print(splits.describe())
-            pretrain_stack(data, config.training, run, progress=True)
-        place = f"stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors."
-        if was_complete:
-            print(f"This run is complete, and nothing was done: the {place}")
-        else:
-            print(f"{summary(run.metrics())}\nThe {place}")
-
+from dbn.cli.commands.pretrain import COMMAND
 
 if __name__ == "__main__":
-    run_script(main, PretrainConfig, __doc__, several=True)
+    COMMAND.run()

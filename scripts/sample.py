@@ -1,37 +1,6 @@
-"""Draw images from a pre-trained stack: Gibbs steps in the top RBM, then down."""
+"""`torch-dbn sample` as a script."""
 
-from dbn.cli.command_line import run_script
-from dbn.config.inference import SampleConfig
-
-
-def main(config: SampleConfig) -> None:
-    """Run the chains and write one PNG grid."""
-    from dbn.errors import InputError
-    from dbn.plotting.images import as_images, save_png, tile
-    from dbn.rng import stream
-    from dbn.runs.training_data import splits_of
-    from dbn.runs.weights import load
-    from dbn.storage.files import check_writable
-    from dbn.training.device import pick_device
-
-    device = pick_device(config.device)
-    stack = load(config.run).to(device)
-    if stack.image_shape is None:
-        raise InputError(f"{config.run} was trained on data that are no pictures: use dbn.load(…).sample in Python")
-    start = None
-    if config.start == "data":
-        valid = splits_of(config.run, data_dir=config.data_dir).valid
-        if config.count > len(valid):
-            raise InputError(f"--count {config.count} is more than the {len(valid)} validation images to start from")
-        start = stack.scale(valid.x[: config.count].to(device))
-    check_writable(config.output)
-    images = stack.sample(
-        config.count, steps=config.steps, start=start, generator=stream(config.seed, "sample", device=device)
-    )
-    columns = max(1, round(config.count**0.5))
-    save_png(tile(as_images(images, stack.image_shape, stack.scaling), columns), config.output)
-    print(f"{config.count} images after {config.steps} Gibbs steps from {config.start}: {config.output}")
-
+from dbn.cli.commands.sample import COMMAND
 
 if __name__ == "__main__":
-    run_script(main, SampleConfig, __doc__)
+    COMMAND.run()

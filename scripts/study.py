@@ -1,35 +1,6 @@
-"""Compare starts over a grid of depths, activations and numbers of labels, and tell what chance can explain."""
+"""`torch-dbn study` as a script."""
 
-import os
-
-from dbn.cli.command_line import parse, run_script
-from dbn.config.common import to_dict
-from dbn.config.pretraining import PretrainConfig
-from dbn.config.study import StudyConfig
-
-
-def main(config: StudyConfig) -> None:
-    """Check every cell, do what is not done yet, print the tables."""
-    # Before torch loads Intel's library, where it has that: the same sums whatever the number of threads.
-    os.environ.setdefault("MKL_CBWR", "AUTO")
-    from dbn.runs.resume import begin
-    from dbn.study.runner import run_study
-    from dbn.study.study import Study
-
-    recipe = None
-    if config.recipe:
-        recipe = parse(PretrainConfig, ["--config", str(config.recipe)], description="")
-    study = Study(config, recipe)
-    study.check()
-    # Who does the work, and with how many threads, may change on the way.
-    options = {name: value for name, value in to_dict(config).items() if name not in ("workers", "threads")}
-    with begin(config.run, options, resume=config.resume, overwrite=config.overwrite, data=study.fingerprint):
-        was_complete = study.is_complete
-        print(run_study(study, progress=True))
-    if was_complete:
-        print("This study is complete, and no cell was left to do.")
-    print(f"This is {config.run}/study.md; every number is in results.jsonl beside it.")
-
+from dbn.cli.commands.study import COMMAND
 
 if __name__ == "__main__":
-    run_script(main, StudyConfig, __doc__)
+    COMMAND.run()

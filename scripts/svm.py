@@ -1,46 +1,38 @@
-"""What a support vector machine with a Gaussian kernel makes of a data set, to stand beside the networks."""
+"""Train a support vector machine with a Gaussian kernel, as a baseline for the networks."""
 
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from dbn.cli.command_line import run_script
-from dbn.config.common import DataConfig
-from dbn.config.validation import check_integer, check_not_empty, check_number, normalize_fields
+from dbn.config.common import DataConfig, MeasurementConfig, SeedOption
+from dbn.config.validation import check_integer, check_not_empty, check_number
 from dbn.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class SvmConfig:
-    """scripts/svm.py."""
+class SvmConfig(SeedOption, MeasurementConfig):
+    """Options of svm.py."""
 
     data: DataConfig = field(default_factory=DataConfig)
     labels: int | None = None
-    """Labelled training examples, those that scripts/finetune.py draws under the same seed; left out, all."""
+    """Labeled training examples, those that finetune draws under the same seed (default: all)."""
     valid_labels: int | None = None
-    """Labelled examples that choose C and gamma; left out, as many as --labels, at most 1000 (all with all labels)."""
+    """Labeled examples that select C and gamma (default: as many as --labels and at most 1000; all with all labels)."""
     seeds: int = 1
-    """Repetitions under --seed, --seed + 1, …, which draw other labels."""
-    seed: int = 0
-    """The first seed."""
+    """Repetitions with --seed, --seed + 1, …, which draw other labels."""
     c: tuple[float, ...] = (1.0, 10.0, 100.0)
-    """What a margin that is missed costs; the best on validation is kept."""
+    """Cost of a violated margin; the value with the lowest validation error is selected."""
     gamma: tuple[float, ...] = (0.3, 1.0, 3.0)
-    """Of exp(−gamma·|x − x'|²/m), m the mean squared distance of training examples; the best is kept likewise."""
-    output: Path | None = None
-    """A JSON file for the figures."""
+    """Of exp(−gamma·|x − x'|²/m), m the mean squared distance of training examples; selected likewise."""
 
     def __post_init__(self) -> None:
-        normalize_fields(self)
+        super().__post_init__()
         check_not_empty(self, "c", "gamma")
         check_integer(self, 1, "seeds")
-        check_integer(self, 0, "seed")
         check_integer(self, 2, "labels", "valid_labels")
         for name in ("c", "gamma"):
             check_number(self, name, "a number above 0", lambda value: value > 0)
-        if self.output and (self.output.is_dir() or not self.output.parent.is_dir()):
-            raise InputError(f"--output {self.output} cannot be written: name a file in a folder that is there.")
 
 
 def main(config: SvmConfig) -> None:

@@ -31,13 +31,17 @@ PACKAGES = {
     "finetuning": "models initializers data config training runs storage",
     "evaluation": "models sampling likelihood data config training runs storage pretraining",
     "study": "models initializers data config training runs storage plotting pretraining finetuning",
-    "cli": "config training storage",
+    "benchmarks": "models sampling likelihood initializers config data training runs storage plotting pretraining "
+    "finetuning evaluation study",
+    "cli": "models sampling likelihood initializers config data training runs storage plotting pretraining finetuning "
+    "evaluation study benchmarks",
 }
 """The packages, and those that each may import beside the modules at the top."""
-TOP = {"__init__": "models pretraining runs", **dict.fromkeys(ANY_MAY.split(), "")}
+TOP = {"__init__": "models pretraining runs", "__main__": "cli", **dict.fromkeys(ANY_MAY.split(), "")}
 
 LIBRARIES = {
-    "cli": "tqdm yaml",
+    "benchmarks": "torch numpy sklearn rbms learnergy threadpoolctl",
+    "cli": "torch tqdm yaml shtab",
     "data": "torch numpy torchvision",
     "evaluation": "torch numpy safetensors",
     "plotting": "torch matplotlib",
@@ -159,7 +163,7 @@ def test_an_offence_is_noticed(source: str, found: set[str]) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_unpickles_and_the_library_neither_prints_nor_exits(path: Path) -> None:
-    script = path.parent.name in ("cli", "scripts")
+    script = path.parent.name in ("cli", "commands", "scripts")
     assert offences(ast.parse(path.read_text(encoding="utf-8"))) <= (EXITS if script else set())
 
 

@@ -50,7 +50,7 @@ def run_script(
         if _of_several():
             _end_now(0)
     except InputError as error:
-        _refuse(error)
+        refuse(error)
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
         _leave(f"interrupted{_how_to_resume(config)}", 128 + number)
@@ -118,7 +118,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, *, desc
             given = _started_with(config_class, given, options) | given
         return build(config_class, given)
     except InputError as error:
-        _refuse(error)
+        refuse(error)
 
 
 def _started_with(config_class: type[Config], given: Given, options: dict[str, Option]) -> Given:
@@ -152,7 +152,8 @@ def _speaks(error: InputError | None) -> bool:
     return speaks(error)
 
 
-def _refuse(error: InputError) -> NoReturn:
+def refuse(error: InputError) -> NoReturn:
+    """End with status 2 after one line on standard error."""
     _leave(f"error: {error}", 2, error)
 
 

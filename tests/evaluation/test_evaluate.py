@@ -41,7 +41,7 @@ def call(words: str, folder: Path) -> str:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["scripts/evaluate.py", *words.split()])
-        run_script(module.main, EvaluateConfig, "")
+        run_script(module.COMMAND.main, EvaluateConfig, "")
     return out.getvalue()
 
 

@@ -169,7 +169,7 @@ def child(request: dict[str, Any], folder: Path, notes: list[Path]) -> int:
     disk = Disk(str(folder), at, how)
     disk.install()
     try:
-        run_script(module.main, config, "")
+        run_script(module.COMMAND.main, config, "")
     except SystemExit as end:
         return int(end.code or 0)
     finally:

@@ -11,7 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from dbn.cli.command_line import run_script
+from dbn.benchmarks import machine, timing
+from dbn.benchmarks.cases import CASES, GRID, grid, plan
+from dbn.benchmarks.others import TutorialRBM
+from dbn.benchmarks.ours import layer_trainer
+from dbn.benchmarks.products import five_products, network_products, two_products
+from dbn.benchmarks.report import results_of, summary, table
+from dbn.benchmarks.running import CHAINS, PER_STEP, Runner, Setting
+from dbn.cli.commands.benchmark import COMMAND
 from dbn.likelihood.ais import estimate_log_z
 from dbn.likelihood.exact import log_partition
 from dbn.likelihood.gradient import set_gradient
@@ -23,17 +30,6 @@ from dbn.sampling.parallel_tempering import TemperedChains
 from dbn.training.optimizers import make_optimizer
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(SCRIPTS)
-    import benchmark
-    from bench import machine
-    from bench.cases import CASES, GRID, grid, plan
-    from bench.others import TutorialRBM
-    from bench.ours import layer_trainer
-    from bench.products import five_products, network_products, two_products
-    from bench.report import results_of, summary, table
-    from bench.running import CHAINS, PER_STEP, Runner, Setting
-
 TINY = Setting((12, 7), batch_size=5, steps=4, network=(6, 3))
 OTHERS = ("scikit-learn-epoch", "rbms-epoch", "rbms-centred-epoch", "learnergy-epoch", "learnergy-step")
 BF16 = torch.cpu._is_avx512_bf16_supported()
@@ -139,7 +135,7 @@ def test_upper_layers_learn_features() -> None:
 @pytest.mark.skipif(not BF16, reason="this processor has no bfloat16 products")
 def test_precision_reaches_the_trainer() -> None:
     keys = [("cd1-epoch", precision) for precision in ("float32", "bf16")]
-    runners, _ = benchmark.make(keys, TINY)
+    runners, _ = timing.make(keys, TINY)
     assert [runners[key].state.precision for key in keys] == [torch.float32, torch.bfloat16]
 
 
@@ -283,7 +279,7 @@ def test_cases_alternate_in_a_turning_order() -> None:
 
         return Runner(run, 10, None)
 
-    found = benchmark.alternate({("a", "float32"): made("a", 1.0), ("b", "float32"): made("b", 2.0)}, 3)
+    found = timing.alternate({("a", "float32"): made("a", 1.0), ("b", "float32"): made("b", 2.0)}, 3)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert found == {("a", "float32"): [100.0, 400.0, 500.0], ("b", "float32"): [400.0, 600.0, 1200.0]}
 
@@ -339,9 +335,8 @@ WORDS = ["--visible", "12", "--hidden", "7", "--batch-size", "5", "--steps", "2"
 
 
 def call(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SCRIPTS)
     monkeypatch.setattr(sys, "argv", ["scripts/benchmark.py", *words])
-    run_script(benchmark.main, benchmark.BenchmarkConfig, "")
+    COMMAND.run()
 
 
 def test_a_table_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -387,7 +382,7 @@ def test_memory_is_that_of_the_case(monkeypatch: pytest.MonkeyPatch) -> None:
         return Runner(run, 1, nn.Identity())
 
     monkeypatch.setitem(CASES, "big", CASES["products"]._replace(make=make))
-    _, memory = benchmark.make([("big", "float32")], TINY)
+    _, memory = timing.make([("big", "float32")], TINY)
     assert 18 < memory["big", "float32"] < 40
 
 

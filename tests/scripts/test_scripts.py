@@ -24,10 +24,6 @@ from safetensors.torch import load_file, save_file
 from tiny import metrics, pictures, result, save_pictures
 
 import dbn
-from dbn.cli.command_line import run_script
-from dbn.config.finetuning import FinetuneConfig
-from dbn.config.inference import PredictConfig, SampleConfig
-from dbn.config.pretraining import PretrainConfig
 from dbn.finetuning.comparison import best_classifier
 from dbn.finetuning.metrics import predict
 from dbn.models.scaling import Scaling
@@ -35,7 +31,6 @@ from dbn.runs.folder import RunFolder
 from dbn.runs.weights import load, load_classifier
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "sample": SampleConfig, "predict": PredictConfig}
 PRETRAIN = "--dataset tiny.npz --hidden 9 6 --epochs 2 --batch-size 40 --run runs/pre"
 FINETUNE = "--pretrained runs/pre --init dbn he_normal --labels 24 --seeds 2 --epochs 2 --run runs/fine"
 PREDICT = "--run runs/fine --output out.csv"
@@ -311,7 +306,7 @@ def call(name: str, words: str, folder: Path) -> str:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.chdir(folder)
         patch.setattr(sys, "argv", [f"scripts/{name}.py", *words.split()])
-        run_script(script(name).main, CONFIGS[name], "")
+        script(name).COMMAND.run()
     return out.getvalue()
 
 

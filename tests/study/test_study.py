@@ -746,7 +746,7 @@ def call(words: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MKL_CBWR", "AUTO")  # which the script would set
     monkeypatch.setattr(sys, "argv", ["study.py", *words.split()])
-    run_script(script.main, StudyConfig, "")
+    run_script(script.COMMAND.main, StudyConfig, "")
 
 
 def refusal(words: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:

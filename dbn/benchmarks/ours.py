@@ -1,0 +1,128 @@
+"""Our training, as the scripts run it, on random bytes that every batch is gathered and converted from."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dbn.benchmarks.running import CHAINS, CLASSES, PER_STEP, Runner, Setting, clocked
+from dbn.config.finetuning import Finetuning
+from dbn.config.pretraining import Pretraining
+from dbn.data.splits import Examples, Splits
+from dbn.finetuning.problem import Problem
+from dbn.finetuning.trainer import Trainer
+from dbn.initializers.arms import parse_arm
+from dbn.likelihood.ais import ais, temperature_schedule
+from dbn.models.annealing import Path, independent_base
+from dbn.models.scaling import Scaling
+from dbn.pretraining.layer_data import Unlabeled
+from dbn.pretraining.pretrain import new_rbm
+from dbn.pretraining.trainer import LayerTrainer
+from dbn.training.loop import run_epochs
+
+TEMPERATURES = 10
+
+
+def layer_trainer(setting: Setting, device: torch.device | str = "cpu", **options: Any) -> LayerTrainer:
+    """Of the last layer, as `scripts/pretrain.py` makes it with its default options and these."""
+    options |= {"batch_size": setting.batch_size, "precision": setting.precision}
+    config = Pretraining(hidden=setting.sizes[1:], **options)
+    x = torch.randint(256, (setting.examples, setting.sizes[0]), dtype=torch.uint8, device=device)
+    below = [new_rbm(setting.sizes[0], layer, config) for layer in range(1, len(setting.sizes) - 1)]
+    for rbm in below:
+        torch.nn.init.normal_(rbm.requires_grad_(False).weight, 0.0, 0.01)
+    rbm = new_rbm(setting.sizes[0], len(below) + 1, config).to(device)
+    return LayerTrainer(rbm, below, Unlabeled(x, None, Scaling()), config)
+
+
+def epoch_of(**options: Any) -> Callable[[Setting], Runner]:
+    """Whole epochs: everything of `scripts/pretrain.py` but measuring, pictures and checkpoints."""
+
+    def make(setting: Setting) -> Runner:
+        trainer = layer_trainer(setting, **options)
+
+        def epoch() -> None:
+            trainer.epoch += 1
+            run_epochs([trainer.epoch], trainer.batches, trainer.step, lambda *_: True, device=trainer.device)
+
+        return Runner(clocked(epoch), setting.steps, trainer)
+
+    return make
+
+
+def steps_of(**options: Any) -> Callable[[Setting], Runner]:
+    """The steps of an epoch alone, in an order that is there already."""
+
+    def make(setting: Setting) -> Runner:
+        trainer = layer_trainer(setting, **options)
+        batches = list(trainer.batches(1))
+
+        def steps() -> None:
+            for number, indices in enumerate(batches):
+                trainer.step(indices, 1, number)
+
+        return Runner(clocked(steps), setting.steps, trainer)
+
+    return make
+
+
+def tempered(make: Callable[[Setting], Runner]) -> Callable[[Setting], Runner]:
+    """Fewer steps, as each has the chains of several."""
+    return lambda setting: make(replace(setting, steps=-(-setting.steps // TEMPERATURES)))
+
+
+def as_wide(make: Callable[..., Callable[[Setting], Runner]]) -> Callable[[Setting], Runner]:
+    """CD-1 with as many chains as parallel tempering has at all its temperatures."""
+    return tempered(lambda setting: make()(replace(setting, batch_size=TEMPERATURES * setting.batch_size)))
+
+
+def fit(setting: Setting) -> Trainer:
+    """Fine-tuning as `scripts/finetune.py` does it with its default options, for ever."""
+    n = setting.examples
+    train, valid = (
+        Examples(torch.randint(256, (rows, setting.visible), dtype=torch.uint8), torch.arange(rows) % CLASSES)
+        for rows in (n, CLASSES)
+    )
+    splits = Splits("noise", train, valid, None, tuple(map(str, range(CLASSES))), None, 255.0)
+    # So many epochs that the learning rate does not fall to nothing while it is timed.
+    config = Finetuning(
+        init=("xavier_uniform",), labels=n, valid_labels=CLASSES, batch_size=setting.batch_size, epochs=10**6
+    )
+    problem = Problem(splits, Scaling(255.0), setting.network, (), config)
+    return Trainer(problem, parse_arm("xavier_uniform"), 0.1, seed=0)
+
+
+def finetune_epoch(setting: Setting) -> Runner:
+    """Whole epochs; the time spent on validation is not in their seconds."""
+    made = fit(setting)
+    records = made.epochs()
+    return Runner(lambda: next(records)["seconds"], setting.steps, made)
+
+
+def finetune_step(setting: Setting) -> Runner:
+    """The steps of an epoch alone, in an order that is there already."""
+    made = fit(setting)
+    batches = list(made._batches(1))
+
+    def steps() -> None:
+        for number, indices in enumerate(batches):
+            made._step(indices, 1, number)
+
+    return Runner(clocked(steps), setting.steps, made)
+
+
+def annealing(setting: Setting) -> Runner:
+    """Annealed importance sampling, a step a temperature: the last estimates, (CHAINS,)."""
+    rbm = new_rbm(setting.visible, 1, Pretraining(hidden=(setting.hidden,)))
+    mean = torch.full((setting.visible,), 0.2)
+    rbm.initialize(mean, mean * (1 - mean), 1000, torch.Generator().manual_seed(0))
+    path = Path(independent_base(rbm.requires_grad_(False), mean, mean * (1 - mean), 1000), rbm)
+    steps = PER_STEP * setting.steps
+    betas, generator = temperature_schedule(steps + 1), torch.Generator().manual_seed(1)
+    state: dict[str, Any] = {"path": path}
+
+    def run() -> None:
+        state["found"] = ais(path, betas, CHAINS, generator)
+
+    return Runner(clocked(run), steps, state)

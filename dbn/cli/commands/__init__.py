@@ -1,0 +1,26 @@
+"""The commands by name, one module each."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dbn.cli.command_line import run_script
+from dbn.registry import Registry
+
+
+class Command(NamedTuple):
+    """What a command does, with its options and a sentence about it."""
+
+    main: Callable[[Any], None]
+    config: type
+    description: str
+    several: bool = False
+    """Whether torchrun may start more than one process of it."""
+
+    def run(self) -> None:
+        """Read the command line and do it."""
+        run_script(self.main, self.config, self.description, several=self.several)
+
+
+VERBS = ("pretrain", "finetune", "evaluate", "sample", "predict", "study", "benchmark", "recipes", "completion")
+COMMANDS: Registry[Command] = Registry("command", {verb: f"dbn.cli.commands.{verb}:COMMAND" for verb in VERBS})
+"""Every command by its name on the command line of torch-dbn."""

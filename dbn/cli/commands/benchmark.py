@@ -1,0 +1,77 @@
+"""Time training against its bare matrix products and against other packages."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dbn.cli.commands import Command
+from dbn.config.common import MeasurementConfig
+from dbn.config.validation import check_distinct, check_integer, check_not_empty
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(MeasurementConfig):
+    """Options of benchmark."""
+
+    cases: tuple[str, ...] | None = None
+    """Names such as cd1-epoch, pt-step or ais, timed with their baselines; an unknown one is answered with all names
+    (default: a standard set of a few minutes)."""
+    full: bool = False
+    """Also time batch sizes of 10 to 1,000 and 100 to 4,096 hidden units, over six times the examples, and all layers
+    of 500-500-2000: much longer."""
+    precision: tuple[Literal["float32", "bf16"], ...] | None = None
+    """Precisions of matrix products (default: float32, and bf16 where the processor has it)."""
+    visible: int = 784
+    """Visible units."""
+    hidden: int = 500
+    """Hidden units."""
+    batch_size: int = 100
+    """Examples per step."""
+    steps: int = 100
+    """Steps per epoch, timed together."""
+    repeats: int = 7
+    """Repetitions of each case, in alternation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_not_empty(self, "cases", "precision")
+        check_distinct(self, "cases", "precision")
+        check_integer(self, 1, "visible", "hidden", "batch_size", "steps", "repeats")
+
+
+def main(config: BenchmarkConfig) -> None:
+    """Size after size: make the cases, warm up, time them in alternation, print a table."""
+    from dbn.benchmarks.cases import CASES, GRID, grid, plan
+    from dbn.benchmarks.machine import describe, machine, peak_memory
+    from dbn.benchmarks.report import RULE, results_of, table
+    from dbn.benchmarks.running import Setting
+    from dbn.benchmarks.timing import alternate, available, make, rehearse
+    from dbn.storage.files import atomic_write
+
+    precisions, notes = available(config.precision)
+    names = config.cases or tuple(name for name, case in CASES.items() if case.standard)
+    base = Setting((config.visible, config.hidden), config.batch_size, config.steps)
+    todo = [(base, plan(names, precisions))]
+    if config.full:
+        at_all_sizes = plan(config.cases or GRID, precisions)
+        todo += [(setting, at_all_sizes) for setting in grid(base)]
+    about = machine()
+    absent = rehearse(key for _, baselines in todo for key in baselines)
+    notes += [f"{name} was left out: {why} (pip install 'torch-dbn[bench]')." for name, why in absent.items()]
+
+    print(describe(about), *notes, f"{config.repeats} repeats in alternation after a warm-up; {RULE}.", sep="\n")
+    results: list[dict[str, Any]] = []
+    for setting, baselines in todo:
+        runners, memory = make([key for key in baselines if key[0] not in absent], setting)
+        if runners:
+            found = results_of(setting, runners, alternate(runners, config.repeats), memory, baselines)
+            print(f"\n{setting}\n{table(found)}", flush=True)
+            results += found
+    peak = peak_memory()
+    print(f"\nPeak memory of the process: {peak:,.0f} MB. That of a case is what its making and first epoch added.")
+    if config.output:
+        report = {"machine": about, "rule": RULE, "repeats": config.repeats, "notes": notes, "results": results}
+        atomic_write(config.output, (json.dumps(report | {"peak_memory_mb": peak}, indent=2) + "\n").encode())
+
+
+COMMAND = Command(main, BenchmarkConfig, __doc__)
