@@ -23,7 +23,8 @@ class Formatter(argparse.HelpFormatter):
 
 def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
     """Give a parser the options of a configuration, a group for each of its parts."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG)
+    if not any(option.is_positional for option in own_options(config_class).values()):  # which are short to type
+        parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG)
     _add_group(parser.add_argument_group("The command"), config_class)
     for part in parts_of(config_class).values():
         _add_group(parser.add_argument_group(str(part.__doc__).rstrip(".")), part)
