@@ -69,7 +69,7 @@ def test_asked_to_stop_it_finishes_its_step_and_says_how_to_go_on(
     fault = (how, int(0.6 * uninterrupted.operations))
     ended = go_on(launcher, kind, folder, fault=fault, checkpoint_seconds=-1.0)
     assert ended.status == status, ended.err
-    assert ended.err.splitlines()[-1].endswith("interrupted: go on with --resume --run run")
+    assert ended.err.splitlines()[-1].endswith("interrupted: resume with --resume --run run")
     assert "Traceback" not in ended.err
     assert go_on(launcher, kind, folder).status == 0
     check_same(folder / "run", expected)

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import runpy
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import pytest
 import torch
 
 from dbn.cli.command_line import parse
+from dbn.cli.commands.benchmark import BenchmarkConfig
+from dbn.cli.commands.benchmark_ranks import RanksConfig
 from dbn.config.evaluation import EvaluateConfig
 from dbn.config.finetuning import FinetuneConfig
 from dbn.config.inference import PredictConfig, SampleConfig
@@ -20,7 +21,6 @@ from dbn.config.study import StudyConfig
 ROOT = Path(__file__).parents[2]
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(ROOT / "scripts")
-    from benchmark import BenchmarkConfig
     from svm import SvmConfig
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGS = {
@@ -46,10 +46,9 @@ def torchrun_lines() -> list[str]:
 
 
 def script_lines() -> list[str]:
-    """Every call of a script in the README's shell blocks, on the other pages and in the first lines of the recipes."""
-    recipes = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "scripts" / "recipes").glob("*.yaml"))]
+    """Every call of a script in the README's shell blocks and on the other pages."""
     pages = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
-    text = "\n".join([*blocks("sh"), *recipes, *pages]).replace("\\\n", " ")
+    text = "\n".join([*blocks("sh"), *pages]).replace("\\\n", " ")
     return [line.lstrip("# ") for line in text.splitlines() if re.search(r"python\S* scripts/\w+\.py", line)]
 
 
@@ -87,32 +86,8 @@ def test_what_torchrun_is_to_start_is_understood() -> None:
     lines = [shlex.split(line) for line in torchrun_lines()]
     assert {Path(script).stem for script, *_ in lines} == {"pretrain", "finetune", "benchmark_ranks"}
     for script, *words in lines:
-        config = CONFIGS.get(Path(script).stem) or runpy.run_path(str(ROOT / script))["RanksConfig"]
+        config = CONFIGS.get(Path(script).stem) or RanksConfig
         parse(config, words, description="")
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "scripts" / "recipes").glob("*.yaml")), ids=lambda path: path.name)
-def test_the_recipes_are_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    # Each says in its first lines which script it is for.
-    said = re.findall(r"^#.*scripts/(\w+)\.py .*--config (\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    for script, name in said:
-        config: Any = parse(CONFIGS[script], ["--config", name], description="")
-        assert config.run.parts[0] == "runs"
-    assert path.relative_to(ROOT).as_posix() in [name for _, name in said]
-
-
-def test_the_recipes_of_the_demo_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    before, after = (
-        parse(kind, ["--config", f"scripts/recipes/demo-{name}.yaml"], description="")
-        for kind, name in ((PretrainConfig, "pretrain"), (FinetuneConfig, "finetune"))
-    )
-    assert isinstance(before, PretrainConfig)
-    assert isinstance(after, FinetuneConfig)
-    assert after.pretrained == (before.run,)
-    assert set(after.training.init) >= {"dbn", "xavier_uniform", "he_normal"}
-    assert after.training.seeds >= 3
 
 
 def test_every_option_that_the_readme_names_exists() -> None:
