@@ -6,7 +6,7 @@ from typing import Any
 
 from dbn.cli.command_line import run_script
 from dbn.config.common import DataConfig, MeasurementConfig, SeedOption
-from dbn.config.validation import check_integer, check_not_empty, check_number
+from dbn.config.validation import AtLeast2, Count, Positive
 from dbn.errors import InputError
 
 
@@ -15,24 +15,16 @@ class SvmConfig(SeedOption, MeasurementConfig):
     """Options of svm.py."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    labels: int | None = None
+    labels: AtLeast2 | None = None
     """Labeled training examples, those that finetune draws under the same seed (default: all)."""
-    valid_labels: int | None = None
+    valid_labels: AtLeast2 | None = None
     """Labeled examples that select C and gamma (default: as many as --labels and at most 1000; all with all labels)."""
-    seeds: int = 1
+    seeds: Count = 1
     """Repetitions with --seed, --seed + 1, …, which draw other labels."""
-    c: tuple[float, ...] = (1.0, 10.0, 100.0)
+    c: tuple[Positive, ...] = (1.0, 10.0, 100.0)
     """Cost of a violated margin; the value with the lowest validation error is selected."""
-    gamma: tuple[float, ...] = (0.3, 1.0, 3.0)
+    gamma: tuple[Positive, ...] = (0.3, 1.0, 3.0)
     """Of exp(−gamma·|x − x'|²/m), m the mean squared distance of training examples; selected likewise."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_not_empty(self, "c", "gamma")
-        check_integer(self, 1, "seeds")
-        check_integer(self, 2, "labels", "valid_labels")
-        for name in ("c", "gamma"):
-            check_number(self, name, "a number above 0", lambda value: value > 0)
 
 
 def main(config: SvmConfig) -> None:

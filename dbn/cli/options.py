@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_
 import yaml
 
 from dbn.config.common import ALIASES
-from dbn.config.validation import Choice, choice_of, option_name
+from dbn.config.validation import Choice, marks_of, option_name
 from dbn.errors import InputError
 from dbn.registry import suggestion
 from dbn.storage.yaml_limits import CHARACTERS, check_plain
@@ -89,7 +89,10 @@ def own_options(config_class: type) -> dict[str, Option]:
     names = dict.fromkeys(name for base in config_class.__mro__ for name in vars(base).get("__annotations__", ()))
     return {
         name.replace("_", "-"): Option(
-            kinds[name], known[name].default, choice_of(annotated[name]), "positional" in known[name].metadata
+            kinds[name],
+            known[name].default,
+            next(marks_of(annotated[name], Choice), None),
+            "positional" in known[name].metadata,
         )
         for name in names
         if name in known and not is_dataclass(kinds[name])

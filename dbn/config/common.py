@@ -5,21 +5,13 @@ key of a configuration file. Invalid values raise InputError on construction. Wh
 single value is accepted.
 """
 
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
-from dbn.config.validation import (
-    Choice,
-    check_device,
-    check_integer,
-    check_new_file,
-    check_not_empty,
-    check_number,
-    check_output,
-    normalize_fields,
-)
+from dbn.config.validation import Between, Choice, Count, NonNegative, Positive, Seed, check_fields
 from dbn.errors import InputError
 from dbn.registry import table
 
@@ -43,18 +35,14 @@ class Options:
     """The base of all configurations."""
 
     def __post_init__(self) -> None:
-        normalize_fields(self)
-        if isinstance(self, SeedOption):
-            check_integer(self, 0, "seed")
-        if isinstance(self, DeviceOption):
-            check_device(self.device)
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedOption(Options):
     """Of everything that draws random numbers."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all random numbers; the first of several."""
 
 
@@ -64,6 +52,12 @@ class DeviceOption(Options):
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Whether the machine has it is asked where it is used.
+        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise InputError(f"--device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +120,11 @@ class OutputConfig(DeviceOption):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_output(self.output, self.run, getattr(self, "data", None))
+        for path in filter(None, (self.run, getattr(self, "data", None))):
+            if self.output and self.output.is_file() and path.is_file() and self.output.samefile(path):
+                raise InputError(
+                    f"--output {self.output} is also the input, which would be replaced: name another file."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,33 +136,29 @@ class MeasurementConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_new_file(self.output)
+        if self.output and (self.output.is_dir() or not self.output.parent.is_dir()):
+            raise InputError(f"--output {self.output} cannot be written: name a file in an existing folder.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(SeedOption):
     """What pre-training and fine-tuning share."""
 
-    batch_size: int = 100
+    batch_size: Count = 100
     """Examples per step."""
     optimizer: Optimizer = "sgd"
     """Optimizer of torch.optim."""
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
     """L2 penalty on weights; biases have none."""
-    max_norm: float | None = None
+    max_norm: Positive | None = None
     """Largest Euclidean norm of a hidden unit's weights, enforced after each step (default: no limit)."""
-    average: float | None = None
+    average: Between | None = None
     """Decay of a running average of the weights, such as 0.999, kept in place of the last ones (default: none)."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Precision of matrix products in training, where the device has it; weights and measurements stay in float32."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_empty(self, "epochs", "learning_rate", "momentum")
-        check_integer(self, 1, "batch_size", "epochs")
-        check_number(self, "weight_decay", "a number of at least 0", lambda decay: decay >= 0)
-        check_number(self, "max_norm", "a number above 0", lambda norm: norm > 0)
-        check_number(self, "average", "between 0 and 1", lambda decay: 0 < decay < 1)
         if getattr(self, "momentum", None) is not None:
             check_taken("momentum", "optimizer", self.optimizer, "dbn.training:OPTIMIZERS")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dbn.config.common import DataOptions, OutputConfig, SeedOption
-from dbn.config.validation import check_integer
+from dbn.config.validation import AtLeast2, Count
 from dbn.errors import InputError
 
 
@@ -21,9 +21,9 @@ class EvaluateConfig(DataOptions, SeedOption, OutputConfig):
     """Gray levels: cut at 0.5 (threshold), or drawn once (sample, fixed) (default: as in training)."""
     exact: bool = False
     """Sum over every state of the smaller side in place of AIS."""
-    ais: int | Literal["published", "quick"] | None = None
+    ais: AtLeast2 | Literal["published", "quick"] | None = None
     """Temperatures of AIS: published (14,501), quick (1,001), or a number, spaced as quick's (default: published)."""
-    chains: int | None = None
+    chains: Count | None = None
     """Chains of every AIS run (default: 100)."""
     reverse: bool = True
     """Also anneal in reverse, from data and from the final states of AIS, and between layers: three times the work."""
@@ -32,9 +32,6 @@ class EvaluateConfig(DataOptions, SeedOption, OutputConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer(self, 1, "chains")
-        if not isinstance(self.ais, str):
-            check_integer(self, 2, "ais")
         for name, given in (("ais", self.ais), ("chains", self.chains), ("no-reverse", not self.reverse)):
             if self.exact and given:
                 raise InputError(f"--{name} does not go with --exact, which takes the place of AIS.")

@@ -8,70 +8,61 @@ from typing import Annotated, Any, Literal
 from dbn.config.common import ADAPTIVE_RATE, DataOptions, RunConfig, TrainingOptions
 from dbn.config.schedules import Schedule
 from dbn.config.validation import (
+    AtLeast2,
+    BelowOne,
     Choice,
+    Count,
+    Natural,
+    Positive,
+    Rule,
     check_distinct,
-    check_integer,
-    check_not_empty,
-    check_number,
     check_per_item,
-    check_schedule,
 )
 from dbn.errors import InputError
 
-InitNames = Annotated[tuple[str, ...], Choice("dbn.initializers:INITIALIZERS", strict=False)]
+InitName = Annotated[str, Choice("dbn.initializers:INITIALIZERS", strict=False)]
+Factor = Rule("constant, cosine or a factor above 0", lambda factor: factor > 0, is_schedule=True, may_end_at_0=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuning(TrainingOptions):
     """Training and comparison of the arms."""
 
-    init: InitNames = ("dbn", "xavier_uniform", "he_normal")
+    init: tuple[InitName, ...] = ("dbn", "xavier_uniform", "he_normal")
     """The arms: dbn, NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION, such as normal(std=1.0):relu."""
-    labels: int | None = None
+    labels: AtLeast2 | None = None
     """Labeled training examples, balanced over classes (default: all)."""
-    valid_labels: int | None = None
+    valid_labels: AtLeast2 | None = None
     """Labeled examples for tuning and early stopping (default: as many as --labels and at most 1000)."""
-    seeds: int = 5
+    seeds: Count = 5
     """Repetitions of every arm, with --seed, --seed + 1, …; a seed draws labels, order and output layer."""
-    epochs: int = 50
+    epochs: Count = 50
     """Passes over the labeled examples."""
-    learning_rate: tuple[float, ...] | None = None
+    learning_rate: tuple[Positive, ...] | None = None
     """Each arm selects the rate with the lowest validation error (default: 0.1 for sgd, 0.001 otherwise)."""
-    momentum: float | None = None
+    momentum: BelowOne | None = None
     """sgd and rmsprop (default: 0.9 for sgd)."""
-    schedule: Literal["constant", "cosine"] | str = "cosine"
+    schedule: Literal["constant", "cosine"] | Annotated[str, Factor] = "cosine"
     """Learning rate over the epochs: constant, cosine, or factors of it in steps (1,0.1@20) or along a line (1:0)."""
-    layer_rates: tuple[float, ...] = (1.0,)
+    layer_rates: tuple[Positive, ...] = (1.0,)
     """Factors of the learning rate: one, or one per layer from the input up, the output layer's last."""
-    input_dropout: float = 0.0
+    input_dropout: BelowOne = 0.0
     """Fraction of inputs dropped, drawn for each example and step."""
-    hidden_dropout: float = 0.0
+    hidden_dropout: BelowOne = 0.0
     """Fraction of hidden units dropped likewise."""
-    patience: int | None = None
+    patience: Count | None = None
     """Epochs without a better validation error before stopping (default: all epochs run and the best is kept)."""
-    freeze_epochs: int | Literal["all"] = 0
+    freeze_epochs: Natural | Literal["all"] = 0
     """Epochs in which only the output layer learns."""
     refit: bool = False
     """Train once more on training and validation examples together."""
-    signals: tuple[int, ...] | None = None
+    signals: tuple[Count, ...] | None = None
     """Epochs after which TensorBoard gets the propagation of activations and gradients, besides start and end
     (default: none)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self, "learning_rate", "a number above 0", lambda rate: rate > 0)
-        check_number(self, "layer_rates", "a number above 0", lambda factor: factor > 0)
-        for name in ("momentum", "input_dropout", "hidden_dropout"):
-            check_number(self, name, "at least 0 and below 1", lambda value: 0 <= value < 1)
-        check_not_empty(self, "init", "layer_rates", "signals")
         check_distinct(self, "init", "learning_rate", "signals")
-        check_integer(self, 1, "seeds", "patience", "signals")
-        check_integer(self, 2, "labels", "valid_labels")
-        if self.schedule not in ("constant", "cosine"):
-            wanted = "constant, cosine or a factor above 0"
-            check_schedule(self, "schedule", wanted, lambda factor: factor > 0, may_end_at_0=True)
-        if self.freeze_epochs != "all":
-            check_integer(self, 0, "freeze_epochs")
 
     def resolved(self) -> dict[str, Any]:
         """Default values of what was left out."""
@@ -104,14 +95,12 @@ class FinetuneConfig(DataOptions, RunConfig):
     run: Path = Path("runs/finetune")
     pretrained: tuple[Path, ...] = ()
     """Runs of pretrain: one, or one per seed (default: none)."""
-    hidden: tuple[int, ...] | None = None
+    hidden: tuple[Count, ...] | None = None
     """Hidden units of each layer (default: those of --pretrained)."""
     training: Finetuning = field(default_factory=Finetuning)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_empty(self, "hidden")
-        check_integer(self, 1, "hidden")
         check_distinct(self, "pretrained")
         check_per_item(self, self.training.seeds, "a seed", "pretrained")
         if self.pretrained and self.hidden:

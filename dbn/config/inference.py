@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from dbn.config.common import FolderOption, LabelOption, OutputConfig, SeedOption
-from dbn.config.validation import check_integer
+from dbn.config.validation import Count
 from dbn.errors import InputError
 
 
@@ -15,16 +15,15 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
 
     start: Literal["data", "noise"] = "data"
     """Initial states of the Gibbs chains."""
-    count: int = 64
+    count: Count = 64
     """Images in the grid."""
-    steps: int = 1000
+    steps: Count = 1000
     """Gibbs steps in the top RBM."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.output.suffix.lower() != ".png":
             raise InputError(f"--output {self.output} must end in .png, the only format that is written.")
-        check_integer(self, 1, "count", "steps")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,18 @@ from dbn.config.common import (
     check_taken,
 )
 from dbn.config.schedules import Schedule
-from dbn.config.validation import Choice, check_integer, check_not_empty, check_number, check_per_item, check_schedule
+from dbn.config.validation import AtLeast2, Between, Choice, Count, Natural, NonNegative, Positive, Rule, check_per_item
 from dbn.errors import InputError
 from dbn.registry import suggestion
 
 CHAINS = Choice("dbn.sampling:CHAINS")
 PENALTIES = Choice("dbn.pretraining:PENALTIES", strict=False)
+Rate = Annotated[float | str, Rule("a number above 0", lambda rate: rate > 0, is_schedule=True, may_end_at_0=True)]
+Momentum = Annotated[float | str, Rule("at least 0 and below 1", lambda value: 0 <= value < 1, is_schedule=True)]
+Steps = Annotated[
+    int | str,
+    Rule("a whole number of at least 1", lambda steps: steps >= 1 and float(steps).is_integer(), is_schedule=True),
+]
 
 
 class LayerTraining(NamedTuple):
@@ -37,36 +43,36 @@ class LayerTraining(NamedTuple):
 class Pretraining(TrainingOptions):
     """Training of a stack of RBMs, bottom to top."""
 
-    hidden: tuple[int, ...] = (500, 500, 2000)
+    hidden: tuple[Count, ...] = (500, 500, 2000)
     """Hidden units of each layer, from the data upwards."""
-    epochs: tuple[int, ...] = (10,)
+    epochs: tuple[Count, ...] = (10,)
     """Passes over the training data: one value, or one per layer."""
-    learning_rate: tuple[float | str, ...] | None = None
+    learning_rate: tuple[Rate, ...] | None = None
     """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.1 for sgd, 0.01 for Gaussian units, 0.001
     otherwise)."""
-    warmup_epochs: int = 1
+    warmup_epochs: Natural = 1
     """Epochs over which a layer's learning rate rises from 0; without them units of wide layers overshoot and die."""
     estimator: Annotated[str, CHAINS] = "cd"
     """Source of negative samples: chains from the data, persistent chains, or parallel tempering."""
-    gibbs_steps: tuple[int | str, ...] = (1,)
+    gibbs_steps: tuple[Steps, ...] = (1,)
     """Gibbs steps per gradient, the k of CD-k: one value or schedule (1,3@10,10@40), or one per layer."""
-    chains: int | None = None
+    chains: Count | None = None
     """pcd and pt: persistent chains, for pt at each temperature (default: as many as --batch-size)."""
-    temperatures: int | None = None
+    temperatures: AtLeast2 | None = None
     """pt: temperatures from the independent model to the RBM (default: 10)."""
     centered: bool = False
     """Center the gradient on the running means of the units: the same model, better conditioned."""
-    momentum: float | str | None = None
+    momentum: Momentum | None = None
     """sgd and rmsprop: one value or schedule (default: 0.5,0.9@6 for sgd)."""
-    weight_decay: float = 2e-4
+    weight_decay: NonNegative = 2e-4
     penalty: tuple[Annotated[str, PENALTIES], ...] = ()
     """Penalties by name, such as l1(strength=0.001); --l1, --sparsity-target and --max-norm are short for the first
     three (default: none)."""
-    l1: float = 0.0
+    l1: NonNegative = 0.0
     """L1 penalty on weights."""
-    sparsity_target: float | None = None
+    sparsity_target: Between | None = None
     """Target of the mean activity of hidden units (default: none)."""
-    sparsity_cost: float | None = None
+    sparsity_cost: Positive | None = None
     """Strength of the penalty on the distance from that target (default: 0.01)."""
     visible: UnitKind = "bernoulli"
     """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardized."""
@@ -78,27 +84,15 @@ class Pretraining(TrainingOptions):
     """Initialize an upper layer as the transpose of the one below: the bound then starts at the value it had."""
     features: Literal["mean", "sample"] = "mean"
     """Input of the next layer: probabilities or samples."""
-    measure_every: int = 1
+    measure_every: Count = 1
     """Epochs between measurements."""
-    likelihood_every: int = 0
+    likelihood_every: Natural = 0
     """Epochs between quick estimates of the log-likelihood by annealed importance sampling; 0 for none."""
-    picture_every: int = 5
+    picture_every: Count = 5
     """Epochs between sets of images."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_empty(self, "hidden", "gibbs_steps", "hidden_units")
-        check_integer(self, 1, "hidden", "measure_every", "picture_every", "chains")
-        check_integer(self, 2, "temperatures")
-        check_integer(self, 0, "warmup_epochs", "likelihood_every")
-        check_schedule(self, "learning_rate", "a number above 0", lambda rate: rate > 0, may_end_at_0=True)
-        check_schedule(self, "momentum", "at least 0 and below 1", lambda momentum: 0 <= momentum < 1)
-        check_schedule(
-            self, "gibbs_steps", "a whole number of at least 1", lambda steps: steps >= 1 and steps.is_integer()
-        )
-        check_number(self, "l1", "a number of at least 0", lambda cost: cost >= 0)
-        check_number(self, "sparsity_target", "between 0 and 1", lambda target: 0 < target < 1)
-        check_number(self, "sparsity_cost", "a number above 0", lambda cost: cost > 0)
         check_per_item(self, len(self.hidden), "a layer", "epochs", "learning_rate", "gibbs_steps", "hidden_units")
         self._check_penalties()
         if self.binarize != "none" and self.visible != "bernoulli":
@@ -115,19 +109,15 @@ class Pretraining(TrainingOptions):
             raise InputError("--sparsity-cost needs --sparsity-target.")
 
     def _check_penalties(self) -> None:
-        """The names are known and the brackets closed; parameters are checked where penalties are made."""
-        names = []
+        """The names are known and the brackets closed; the rest is checked where penalties are made."""
         for written in self.penalty:
-            match = re.fullmatch(r"\s*([\w-]+)\s*(\([^()]*\))?\s*", written) if isinstance(written, str) else None
+            match = re.fullmatch(r"([\w-]+)(\([^()]*\))?", "".join(str(written).split()))
             if match is None:
                 raise InputError(
                     f"--penalty: invalid penalty {written!r}: expected NAME or NAME(PARAMETER=VALUE, ...)."
                 )
             if match[1] not in PENALTIES.table:
                 raise InputError(f"--penalty: there is no penalty {match[1]!r}{suggestion(match[1], PENALTIES.table)}.")
-            if match[1] in names:
-                raise InputError(f"--penalty names {match[1]} more than once.")
-            names.append(match[1])
 
     @property
     def estimator_parameters(self) -> Collection[str]:

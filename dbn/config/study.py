@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from dbn.config.common import DataOptions, RunConfig
 from dbn.config.finetuning import Finetuning
-from dbn.config.validation import check_distinct, check_integer, check_not_empty, check_per_item, normalize_fields
+from dbn.config.validation import AtLeast2, Count, check_distinct, check_fields, check_per_item
 from dbn.errors import InputError
 
 
@@ -14,24 +14,22 @@ from dbn.errors import InputError
 class StudyTraining(Finetuning):
     """Training and comparison of the arms, for each number of labels."""
 
-    labels: tuple[int | Literal["all"], ...] = ("all",)  # type: ignore[assignment]
+    labels: tuple[AtLeast2 | Literal["all"], ...] = ("all",)  # type: ignore[assignment]
     """Numbers of labeled training examples, balanced over classes, or all."""
-    valid_labels: tuple[int, ...] | None = None  # type: ignore[assignment]
+    valid_labels: tuple[AtLeast2, ...] | None = None  # type: ignore[assignment]
     """As for finetune; like --seeds, --epochs and --batch-size, one value or one for each of --labels (default: as many
     as --labels and at most 1000)."""
-    seeds: tuple[int, ...] = (5,)  # type: ignore[assignment]
-    tuning_seeds: int | None = None
+    seeds: tuple[Count, ...] = (5,)  # type: ignore[assignment]
+    tuning_seeds: Count | None = None
     """Number of seeds that select the learning rate (default: all)."""
-    epochs: tuple[int, ...] = (50,)  # type: ignore[assignment]
-    batch_size: tuple[int, ...] = (100,)  # type: ignore[assignment]
-    signals: tuple[int, ...] = (1, 10, 100)
+    epochs: tuple[Count, ...] = (50,)  # type: ignore[assignment]
+    batch_size: tuple[Count, ...] = (100,)  # type: ignore[assignment]
+    signals: tuple[Count, ...] = (1, 10, 100)
     """Epochs after which the propagation of activations and gradients is measured, besides start and end."""
 
     def __post_init__(self) -> None:
-        normalize_fields(self)
-        check_not_empty(self, "labels", "valid_labels", "seeds", "epochs", "batch_size")
+        check_fields(self)
         check_distinct(self, "labels")
-        check_integer(self, 1, "tuning_seeds")
         check_per_item(self, len(self.labels), "for each of --labels", "valid_labels", "seeds", "epochs", "batch_size")
         _ = [self.at(labels) for labels in self.labels]  # which checks the rest
 
@@ -52,9 +50,9 @@ class StudyConfig(DataOptions, RunConfig):
     """Options of study."""
 
     run: Path = Path("runs/study")
-    hidden: tuple[int, ...] | None = None
+    hidden: tuple[Count, ...] | None = None
     """Hidden units of each layer, or of every layer (default: those of --pretrained or --recipe)."""
-    depths: tuple[int, ...] | None = None
+    depths: tuple[Count, ...] | None = None
     """Numbers of hidden layers, the lowest ones of --hidden (default: all of them)."""
     activations: tuple[str, ...] = ()
     """Activations with which every arm is trained (default: each arm's own)."""
@@ -63,20 +61,18 @@ class StudyConfig(DataOptions, RunConfig):
     recipe: Path | None = None
     """Recipe or YAML file of options of pretrain: the study pre-trains its own stacks of the depths it needs (default:
     none)."""
-    stacks: int | None = None
+    stacks: Count | None = None
     """Number of stacks to pre-train, with --seed, --seed + 1, … (default: 5)."""
     reference: str | None = None
     """The arm of --init that the others are tested against (default: dbn, or else the first)."""
-    workers: int = 1
+    workers: Count = 1
     """Processes that train at the same time."""
-    threads: int | None = None
+    threads: Count | None = None
     """Threads of each (default: the cores divided by --workers). Another number may change the last digits of sums."""
     training: StudyTraining = field(default_factory=StudyTraining)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_empty(self, "hidden", "depths")
-        check_integer(self, 1, "hidden", "depths", "stacks", "workers", "threads")
         check_distinct(self, "depths", "activations", "pretrained")
         arms = self.training.init
         if self.reference is not None and self.reference not in arms:

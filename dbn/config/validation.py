@@ -1,26 +1,19 @@
-"""Checks of option values: InputError in one sentence that names the option."""
+"""Checks of option values, declared in the annotations of fields: InputError in one sentence that names the option."""
 
-import math
 import os
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from dbn.config.schedules import Schedule
 from dbn.errors import InputError
 from dbn.registry import Registry, table
 
-LARGEST, LARGEST_SEED = 10**12, 2**64 - 1
-
-
-LARGEST_NUMBER = 3e38
-"""Little more is infinite in single precision."""
-
-
+LARGEST_INTEGER, LARGEST_SEED = 10**12, 2**64 - 1
+LARGEST_NUMBER = 3e38  # little more is infinite in single precision
 SHOWN = 80
 """Characters of a path in an error."""
 
@@ -41,10 +34,59 @@ class Choice:
         return table(self.place)
 
 
-def choice_of(kind: Any) -> Choice | None:
-    """The choice that an annotation carries, wherever in it."""
-    found = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Choice)]
-    return found[0] if found else next(filter(None, map(choice_of, get_args(kind))), None)
+@dataclass(frozen=True)
+class Rule:
+    """In an annotation: what every number in the field must be, in words and as a test; `Literal` values may differ."""
+
+    wanted: str
+    allowed: Callable[[float], bool]
+    kind: type = Real
+    most: float = LARGEST_NUMBER
+    is_schedule: bool = False
+    may_end_at_0: bool = False
+    """Whether a line of a schedule may end at 0."""
+
+    def check(self, option: str, value: Any) -> None:
+        """InputError if the value is refused."""
+        numbers: tuple[Any, ...] = (value,)
+        if self.is_schedule:
+            try:
+                schedule = Schedule.read(value)
+            except ValueError:
+                wanted = f"{self.wanted}, or a schedule such as 0.1:0 or 1,3@10"
+                raise InputError(f"{option} must be {wanted}, not {value!r}.") from None
+            numbers = schedule.values[: -1 if self.may_end_at_0 and schedule.end == 0 else None]
+        for number in numbers:
+            is_number = isinstance(number, self.kind) and not isinstance(value, bool)
+            if not is_number or not -float("inf") < number < float("inf") or not self.allowed(number):
+                raise InputError(f"{option} must be {self.wanted}, not {value!r}.")
+            if abs(number) > self.most:
+                raise InputError(f"{option} must be at most {self.most:,}, not {value!r}.")
+
+
+def whole(least: int, most: int = LARGEST_INTEGER) -> Rule:
+    """The rule of whole numbers."""
+    return Rule(f"a whole number of at least {least}", lambda number: number >= least, Integral, most)
+
+
+Natural = Annotated[int, whole(0)]
+Count = Annotated[int, whole(1)]
+AtLeast2 = Annotated[int, whole(2)]
+Seed = Annotated[int, whole(0, LARGEST_SEED)]
+NonNegative = Annotated[float, Rule("a number of at least 0", lambda number: number >= 0)]
+Positive = Annotated[float, Rule("a number above 0", lambda number: number > 0)]
+BelowOne = Annotated[float, Rule("at least 0 and below 1", lambda number: 0 <= number < 1)]
+Between = Annotated[float, Rule("between 0 and 1", lambda number: 0 < number < 1)]
+
+Mark = TypeVar("Mark", Choice, Rule)
+
+
+def marks_of(annotation: Any, kind: type[Mark]) -> Iterator[Mark]:
+    """The choices or rules anywhere in an annotation."""
+    yield from (each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, kind))
+    inner = (annotation.__origin__,) if hasattr(annotation, "__metadata__") else get_args(annotation)
+    for each in inner:
+        yield from marks_of(each, kind)
 
 
 def option_name(name: str) -> str:
@@ -60,96 +102,56 @@ def values_of(config: Any, name: str) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def normalize_fields(config: Any) -> None:
-    """Make tuples of the lists and single values in tuple fields; compare words with those that are known.
+def check_fields(config: Any) -> None:
+    """Make tuples of lists and single values in tuple fields; check every value against its annotation.
 
-    A path must be one that the system can look for, whether something is there or not.
+    A path must be one that the system can look for, whether it exists or not. A tuple is not empty unless it is by
+    default.
     """
-    annotated = get_type_hints(type(config), include_extras=True)
-    for name, kind in get_type_hints(type(config)).items():
-        value, kinds = getattr(config, name), (kind, *get_args(kind))
+    annotations, kinds = get_type_hints(type(config), include_extras=True), get_type_hints(type(config))
+    for name, default in ((each.name, each.default) for each in fields(config)):
+        value, option, within = getattr(config, name), option_name(name), _flat(kinds[name])
         if value is None:
-            if NoneType not in kinds:
-                raise InputError(f"{option_name(name)} needs a value.")
-        elif any(get_origin(each) is tuple for each in kinds):
+            if NoneType not in within:
+                raise InputError(f"{option} needs a value.")
+            continue
+        if any(get_origin(each) is tuple for each in within):
             object.__setattr__(config, name, tuple(value) if isinstance(value, list) else values_of(config, name))
-        elif get_origin(kind) is Literal and value not in get_args(kind):
-            raise InputError(f"{option_name(name)} must be one of {', '.join(get_args(kind))}, not {value!r}.")
-        if (choice := choice_of(annotated[name])) is not None and choice.strict:
+            if getattr(config, name) == () != default:
+                raise InputError(f"{option} needs at least one value.")
+        words = [word for each in within if get_origin(each) is Literal for word in get_args(each)]
+        scalars = {each for each in within if not get_args(each)} - {NoneType, Ellipsis}
+        choices = [list(each.table) for each in marks_of(annotations[name], Choice) if each.strict]
+        for known in choices + ([] if scalars else [words] * bool(words)):
             for each in values_of(config, name):
-                if each not in choice.table:
-                    known = ", ".join(choice.table)
-                    raise InputError(f"{option_name(name)} must be one of {known}, not {each!r}.")
-        if name == "dataset" or Path in {*kinds, *(inner for each in kinds for inner in get_args(each))}:
-            for path in values_of(config, name):
-                _check_path(name, str(path))
+                if each not in known:
+                    raise InputError(f"{option} must be one of {', '.join(known)}, not {each!r}.")
+        for each in values_of(config, name):
+            for rule in () if each in words else marks_of(annotations[name], Rule):
+                rule.check(option, each)
+            if name == "dataset" or Path in within:
+                _check_path(option, str(each))
 
 
-def _check_path(name: str, path: str) -> None:
+def _flat(kind: Any) -> list[Any]:
+    """A type, and all types within it."""
+    return [kind, *(each for inner in get_args(kind) if get_origin(kind) is not Literal for each in _flat(inner))]
+
+
+def _check_path(option: str, path: str) -> None:
     """InputError for a path with a zero character, a name that is too long, or a folder that may not be entered."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return  # what uses it says that
+        return  # reported where it is used
     except (OSError, ValueError) as error:
         shown = path if len(path) <= SHOWN else f"{path[:SHOWN]}…"
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{option_name(name)} {shown} cannot be looked for ({reason}): name another path.") from error
-
-
-def check_integer(config: Any, least: int, *names: str) -> None:
-    """Every value of the fields is a whole number, at least `least`, and no larger than anything can be counted."""
-    for name in names:
-        for value in values_of(config, name):
-            if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-                raise InputError(f"{option_name(name)} must be a whole number of at least {least}, not {value!r}.")
-            largest = LARGEST_SEED if name == "seed" else LARGEST
-            if int(value) > largest:
-                raise InputError(f"{option_name(name)} must be at most {largest:,}, not {value!r}.")
-
-
-def check_number(config: Any, name: str, wanted: str, allowed: Callable[[float], bool]) -> None:
-    """Every value of the field is finite and allowed; `wanted` says in words what is."""
-    for value in values_of(config, name):
-        sound = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
-        if not sound or not allowed(value):
-            raise InputError(f"{option_name(name)} must be {wanted}, not {value!r}.")
-        _check_size(name, value)
-
-
-def _check_size(name: str, *values: float) -> None:
-    for value in values:
-        if abs(value) > LARGEST_NUMBER:
-            raise InputError(f"{option_name(name)} must be at most {LARGEST_NUMBER:g}, not {value!r}.")
-
-
-def check_schedule(
-    config: Any, name: str, wanted: str, allowed: Callable[[float], bool], *, may_end_at_0: bool = False
-) -> None:
-    """Every value of the field is a number or a `Schedule` of numbers that are allowed."""
-    for written in values_of(config, name):
-        try:
-            schedule = Schedule.read(written)
-        except ValueError:
-            raise InputError(
-                f"{option_name(name)} must be {wanted}, or a schedule such as 0.1:0 or 1,3@10, not {written!r}."
-            ) from None
-        values = [value for _, value in schedule.steps] if may_end_at_0 and schedule.end == 0 else schedule.values
-        sound = not isinstance(written, bool) and all(map(math.isfinite, values))
-        if not sound or not all(map(allowed, values)):
-            raise InputError(f"{option_name(name)} must be {wanted}, not {written!r}.")
-        _check_size(name, *values)
-
-
-def check_not_empty(config: Any, *names: str) -> None:
-    """The fields hold at least one value, if any is given."""
-    for name in names:
-        if getattr(config, name) == ():
-            raise InputError(f"{option_name(name)} needs at least one value.")
+        raise InputError(f"{option} {shown} cannot be looked for ({reason}): name another path.") from error
 
 
 def check_distinct(config: Any, *names: str) -> None:
-    """No value stands in a field twice."""
+    """No value occurs in a field twice."""
     for name in names:
         values = values_of(config, name)
         for value in values:
@@ -163,22 +165,3 @@ def check_per_item(config: Any, count: int, whose: str, *names: str) -> None:
         found = len(values_of(config, name))
         if found not in (0, 1, count):
             raise InputError(f"{option_name(name)} takes one value or one {whose} ({count}), not {found}.")
-
-
-def check_device(device: str) -> None:
-    """A device's name has a shape that torch knows; whether the machine has it is not asked here."""
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        raise InputError(f"--device must be auto, cpu, cuda, cuda:N or mps, not {device!r}.")
-
-
-def check_new_file(output: Path | None) -> None:
-    """The file can be created."""
-    if output and (output.is_dir() or not output.parent.is_dir()):
-        raise InputError(f"--output {output} cannot be written: name a file in an existing folder.")
-
-
-def check_output(output: Path | None, *inputs: Path | None) -> None:
-    """The output does not replace an input, by whatever name."""
-    for path in filter(None, inputs):
-        if output and output.is_file() and path.is_file() and output.samefile(path):
-            raise InputError(f"--output {output} is also the input, which would be replaced: name another file.")

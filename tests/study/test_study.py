@@ -437,7 +437,7 @@ def test_two_workers_stopped_and_resumed_give_the_results_of_one(
         _, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     if number != signal.SIGKILL:
-        assert err.endswith(f"study.py: interrupted: go on with --resume --run {run}\n")
+        assert err.endswith(f"study.py: interrupted: resume with --resume --run {run}\n")
     before = len(lines(run))
     assert 0 < before < 24
     with start(folder, run, "--workers", "2", "--resume") as process:

@@ -314,7 +314,9 @@ def test_scripts_for_one_process_refuse_several(
     with pytest.raises(SystemExit) as stop:
         run_script(lambda config: None, EvaluateConfig, "")
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "evaluate.py: error: this script runs in one process: start it without torchrun\n"
+    assert (
+        capsys.readouterr().err == "evaluate.py: error: this command runs in one process: start it without torchrun\n"
+    )
 
 
 def test_one_of_several_says_why_all_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from dbn.cli.commands import Command
 from dbn.config.common import MeasurementConfig
-from dbn.config.validation import check_distinct, check_integer, check_not_empty
+from dbn.config.validation import Count, check_distinct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,22 +21,20 @@ class BenchmarkConfig(MeasurementConfig):
     of 500-500-2000: much longer."""
     precision: tuple[Literal["float32", "bf16"], ...] | None = None
     """Precisions of matrix products (default: float32, and bf16 where the processor has it)."""
-    visible: int = 784
+    visible: Count = 784
     """Visible units."""
-    hidden: int = 500
+    hidden: Count = 500
     """Hidden units."""
-    batch_size: int = 100
+    batch_size: Count = 100
     """Examples per step."""
-    steps: int = 100
+    steps: Count = 100
     """Steps per epoch, timed together."""
-    repeats: int = 7
+    repeats: Count = 7
     """Repetitions of each case, in alternation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_empty(self, "cases", "precision")
         check_distinct(self, "cases", "precision")
-        check_integer(self, 1, "visible", "hidden", "batch_size", "steps", "repeats")
 
 
 def main(config: BenchmarkConfig) -> None:

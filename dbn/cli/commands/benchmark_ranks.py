@@ -4,26 +4,21 @@ from dataclasses import dataclass
 
 from dbn.cli.commands import Command
 from dbn.config.common import DeviceOption
-from dbn.config.validation import check_integer, check_not_empty
+from dbn.config.validation import Count
 
 
 @dataclass(frozen=True, kw_only=True)
 class RanksConfig(DeviceOption):
     """Options of benchmark_ranks.py."""
 
-    sizes: tuple[int, ...] = (784, 500, 500, 2000)
+    sizes: tuple[Count, ...] = (784, 500, 500, 2000)
     """Units of the data and of each layer."""
-    batch_size: tuple[int, ...] = (100, 1000)
+    batch_size: tuple[Count, ...] = (100, 1000)
     """Examples per step, of all processes together."""
-    steps: int = 50
+    steps: Count = 50
     """Steps that are timed together."""
-    repeats: int = 7
+    repeats: Count = 7
     """Repetitions of each case."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_not_empty(self, "sizes", "batch_size")
-        check_integer(self, 1, "sizes", "batch_size", "steps", "repeats")
 
 
 def main(config: RanksConfig) -> None:
