@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ CONFIGS = {
     "svm": "SvmConfig",
 }
 """The options of each command and script."""
+READY = find_spec("dbn.finetuning.compare") is not None
+"""Whether the public functions are all there."""
 COMMAND = re.compile(r"(?:torch-dbn|python -m dbn) ([\w-]+)|(?:torchrun .* )?(?:python\S* )?scripts/(\w+)\.py")
 
 
