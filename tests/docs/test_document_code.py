@@ -1,0 +1,105 @@
+"""The Python of the documents runs, block after block, and the README's commands for one's own data do."""
+
+import ast
+import csv
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from documents import DOCUMENTS, READY, ROOT, blocks, commands, name_of
+
+from dbn.data import DATASETS
+from dbn.initializers import INITIALIZERS
+from dbn.models.units import UNITS
+from dbn.pretraining import PENALTIES
+from dbn.sampling import CHAINS
+from dbn.training import OPTIMIZERS
+
+WITH_PYTHON = [path for path in DOCUMENTS if blocks(path, "python")]
+PROMISE = re.compile(r"^(\w+)\b.* = .*#.*?(\(\d[\d, ]*\))", re.MULTILINE)
+"""An assignment with a shape in its comment."""
+
+
+@pytest.fixture
+def tables() -> Any:
+    """What a document adds to the tables is taken out again."""
+    all_tables: list[Any] = [CHAINS, DATASETS, INITIALIZERS, OPTIMIZERS, PENALTIES, UNITS]
+    before = [list(table) for table in all_tables]
+    yield
+    for table, names in zip(all_tables, before, strict=True):
+        for name in set(table) - set(names):
+            del table[name]
+
+
+def test_there_is_something_to_test() -> None:
+    assert {name_of(path) for path in WITH_PYTHON} == {
+        "CONTRIBUTING.md",
+        "README.md",
+        "docs/likelihood.md",
+        "docs/python.md",
+    }
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("path", WITH_PYTHON, ids=name_of)
+def test_the_python_of_a_document_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if not READY:
+        pytest.skip("the public functions are not there yet")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names: dict[str, Any] = {"__name__": "document"}
+    for block in blocks(path, "python"):
+        exec(compile(block, str(path), "exec"), names)
+        for name, shape in PROMISE.findall(block):
+            assert tuple(names[name].shape) == ast.literal_eval(shape)
+    if path.name == "README.md":
+        assert len(PROMISE.findall("\n".join(blocks(path, "python")))) >= 3
+        x = torch.rand(9, 64)
+        torch.testing.assert_close(names["encoder"](x), names["stack"].up(x), rtol=0, atol=1e-6)
+    if path.name == "CONTRIBUTING.md":
+        assert names["stack"].layers[0].hidden.kind == "spin"
+        assert {*names["comparison"].to_dict()["arms"]} == {"identity(gain=0.9):tanh", "he_normal"}
+
+
+def run(verb: str, words: list[str]) -> None:
+    """The command in this process; SystemExit unless it succeeds."""
+    sys.argv = ["dbn", verb, *words] if (ROOT / "dbn" / "__main__.py").is_file() else [f"{verb}.py", *words]
+    try:
+        if (ROOT / "dbn" / "__main__.py").is_file():
+            runpy.run_module("dbn", run_name="__main__")
+        else:
+            runpy.run_path(str(ROOT / "scripts" / f"{verb}.py"), run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def test_the_commands_for_ones_own_data_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in the README but for the epochs: unlabeled rows in one file, labeled ones in another, new ones in a third."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(300, 8)).astype(np.float32)
+    np.savez(tmp_path / "unlabeled.npz", x=x)
+    header = [f"c{number}" for number in range(8)]
+    with (tmp_path / "labeled.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["kind", *header], *(["ab"[row[0] > 0], *row] for row in x[:100].tolist())])
+    with (tmp_path / "new.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *x[:7].tolist()])
+    wanted = [
+        (verb, words) for verb, words in commands(ROOT / "README.md") if any("runs/mine" in word for word in words)
+    ]
+    assert [verb for verb, _ in wanted[:3]] == ["pretrain", "finetune", "predict"]
+    for verb, words in wanted[:3]:
+        fewer = {"pretrain": ["--epochs", "1", "--hidden", "5"], "finetune": ["--epochs", "2", "--seeds", "2"]}
+        run(verb, [*words, *fewer.get(verb, [])])
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        first, *rows = csv.reader(file)
+    assert first == ["a", "b"]
+    assert len(rows) == 7
+    np.testing.assert_allclose(np.array(rows, dtype=float).sum(1), 1, atol=1e-5)
