@@ -337,7 +337,7 @@ def test_no_chains_are_refused(chains: int) -> None:
 
 @pytest.mark.parametrize("start", [torch.zeros(0, 3), torch.zeros(3), torch.zeros(2, 4)])
 def test_a_start_of_another_shape_is_refused(start: Tensor) -> None:
-    with pytest.raises(InputError, match="3 bernoulli units need rows of 3 values|at least one state"):
+    with pytest.raises(InputError, match=r"rows of 3 values|at least one state"):
         anneal_back(make_path(), temperature_schedule(5), start, rng())
 
 
