@@ -154,7 +154,7 @@ class DBN(nn.Module):
 
 
 @torch.no_grad()
-def copy_layers(stack: DBN, layers: Sequence[nn.Linear]) -> None:
+def copy_layers(stack: DBN, layers: Sequence[nn.Module]) -> None:
     """Copy the layers of a stack, the top included, to the first of a network; InputError where one does not fit."""
     if len(layers) < len(stack.layers):
         raise InputError(
@@ -162,12 +162,12 @@ def copy_layers(stack: DBN, layers: Sequence[nn.Linear]) -> None:
         )
     for depth, (rbm, layer) in enumerate(zip(stack.layers, layers, strict=False), start=1):
         weight, bias, _ = rbm.hidden.as_linear(rbm.weight)
+        if not isinstance(layer, nn.Linear) or layer.bias is None:
+            raise InputError(f"layer {depth} of the network must be linear with a bias, as the stack's is, not {layer}")
         if layer.weight.shape != weight.shape:
             raise InputError(
                 f"layer {depth} of the stack is {tuple(weight.shape)}, of the network "
                 f"{tuple(layer.weight.shape)}: give both the same sizes"
             )
-        if layer.bias is None:
-            raise InputError(f"layer {depth} of the network has no bias, and the stack's has one: give it a bias")
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
