@@ -9,9 +9,9 @@ it (MPS).
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -88,18 +88,21 @@ def set_exact_gradient(rbm: RBM, data: Tensor) -> None:
     tensor([-0.5000, -0.5000, -0.5000, -0.5000])
     """
     _check_data(rbm, data)
-    machine = _precise(rbm)
+    machine = _precise(rbm).requires_grad_()
     listing = _listing(machine)
-    model = _expected(machine, [_cubature(machine)]) if listing is None else listing.expected()
-    seen = _expected(machine, ((v, v.new_zeros(len(v))) for v in _parts(machine, data)))
-    gradient_of(rbm.weight).copy_(model.product - seen.product)
-    for side, units, expected, data_mean in (
-        ("visible", machine.visible, model.visible, seen.visible),
-        ("hidden", machine.hidden, model.hidden, seen.hidden),
-    ):
-        difference = {name: expected[name] - mean for name, mean in data_mean.items()}
-        for name, gradient in units.parameter_gradient(difference).items():
-            gradient_of(rbm.get_parameter(f"{side}.{name}")).copy_(gradient)
+    with torch.enable_grad():
+        for v in _parts(machine, data):
+            (machine.free_energy(v).sum() / len(data)).backward()
+        if listing is None:
+            log_z = _gaussian_log_z(machine)
+            _finite(log_z.detach())
+            log_z.backward()
+        else:
+            _add_gradient_of_log_z(listing)
+    if listing is not None and listing.transposed:
+        gradient_of(machine.weight).add_(gradient_of(listing.machine.weight).T)
+    for name, parameter in rbm.named_parameters():
+        gradient_of(parameter).copy_(gradient_of(machine.get_parameter(name)))
 
 
 @torch.no_grad()
@@ -122,14 +125,6 @@ def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor
         parts = (listing.states(places) for places in listing.draw(n, generator).split(_rows(machine)))
         v = torch.cat([machine.sample_visible(x, generator) if listing.transposed else x for x in parts])
     return v.to(rbm.weight)
-
-
-class _Expected(NamedTuple):
-    """⟨T(v)⟩ and ⟨E[T(h) | v]⟩ by name, each (size,), and ⟨E[h | v] vᵀ⟩, (H, V)."""
-
-    visible: dict[str, Tensor]
-    hidden: dict[str, Tensor]
-    product: Tensor
 
 
 @final
@@ -168,11 +163,6 @@ class _Listing:
     def log_sums(self) -> Tensor:
         """log Σ_x exp(−F(x)) over each chunk, (C,)."""
         return torch.stack([self.chunk(places)[1].logsumexp(0) for places in self.chunks()])
-
-    def expected(self) -> _Expected:
-        """Expectations under the model, by the sides of the RBM."""
-        visible, hidden, product = _expected(self.machine, map(self.chunk, self.chunks()))
-        return _Expected(hidden, visible, product.T) if self.transposed else _Expected(visible, hidden, product)
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         """The numbers of n independent samples, (n,): first the chunk, then the state in it."""
@@ -213,9 +203,13 @@ def _log_z(machine: RBM) -> float:
     listing = _listing(machine)
     if listing is not None:
         return _finite(listing.log_sums().logsumexp(0))
+    return _finite(_gaussian_log_z(machine))
+
+
+def _gaussian_log_z(machine: RBM) -> Tensor:
     mean, factor = _gaussian(machine)
     log_integral = 0.5 * len(mean) * math.log(2 * math.pi) - factor.diagonal().log().sum()
-    return _finite(log_integral - machine.free_energy(mean[None])[0])
+    return log_integral - machine.free_energy(mean[None])[0]
 
 
 def _precise(rbm: RBM) -> RBM:
@@ -254,21 +248,14 @@ def _parts(machine: RBM, v: Tensor) -> Iterator[Tensor]:
     return (part.to(machine.weight.device).to(machine.weight.dtype) for part in v.split(_rows(machine)))
 
 
-def _expected(machine: RBM, chunks: Iterable[tuple[Tensor, Tensor]]) -> _Expected:
-    """Averages over states v, (B, V) a chunk, of weights known up to a factor by their logarithms, (B,)."""
-    log_total, sums = machine.weight.new_tensor(-math.inf), _Expected({}, {}, torch.zeros_like(machine.weight))
-    for v, log_p in chunks:
-        log_sum = torch.logaddexp(log_total, log_p.logsumexp(0))
-        kept, p = (log_total - log_sum).exp(), (log_p - log_sum).exp()
-        visible, hidden = machine.visible.statistics(v), machine.hidden.expected_statistics(machine.hidden_field(v))
-        sums = _Expected(
-            {name: kept * sums.visible.get(name, 0.0) + p @ value for name, value in visible.items()},
-            {name: kept * sums.hidden.get(name, 0.0) + p @ value for name, value in hidden.items()},
-            kept * sums.product + hidden["bias"].T @ (p[:, None] * v),
-        )
-        log_total = log_sum
-    _finite(log_total)
-    return sums
+def _add_gradient_of_log_z(listing: _Listing) -> None:
+    """One chunk after another: ∂log Z is the mean of each ∂log Σ_chunk exp(−F), weighted by its probability."""
+    listing.machine.weight.requires_grad_()
+    with torch.no_grad():
+        log_sums = listing.log_sums()
+        _finite(log_sums.logsumexp(0))
+    for places, p in zip(listing.chunks(), log_sums.softmax(0), strict=True):
+        (p * listing.chunk(places)[1].logsumexp(0)).backward()
 
 
 def _check_data(rbm: RBM, data: Tensor) -> None:
@@ -298,14 +285,3 @@ def _gaussian(machine: RBM) -> tuple[Tensor, Tensor]:
     bias, hidden_bias = machine.visible.natural()["bias"], machine.hidden.natural()["bias"]
     field = bias + machine.visible_field(hidden_bias / hidden_precision)
     return torch.cholesky_solve(field[:, None], factor)[:, 0], factor
-
-
-def _cubature(machine: RBM) -> tuple[Tensor, Tensor]:
-    """Points mean ± √V·columns of a root of the covariance, (2V, V), and log-weights 0: exact for quadratic functions.
-
-    Arasaratnam & Haykin (2009), "Cubature Kalman filters".
-    """
-    mean, factor = _gaussian(machine)
-    root = math.sqrt(len(mean)) * torch.linalg.cholesky(torch.cholesky_inverse(factor))
-    points = torch.cat([mean + root.T, mean - root.T])
-    return points, points.new_zeros(len(points))
