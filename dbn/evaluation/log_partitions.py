@@ -17,11 +17,11 @@ from dbn.likelihood.ais import (
     Bracket,
     LogZ,
     Progress,
-    ais,
-    bracket,
+    anneal,
+    anneal_back,
+    combine,
     ess_warnings,
     estimate_log_z,
-    reverse_ais,
     temperature_schedule,
 )
 from dbn.likelihood.layer_ratio import can_bridge, layer_ratio
@@ -90,7 +90,7 @@ def _annealed(
     inputs = _inputs(stack, layer, data, noise("what AIS is based on"))
     path = Path(independent_base(rbm, *inputs.moments(), len(inputs)), rbm)
     chains = config.resolved()["chains"]
-    forward = ais(path, betas, chains, noise("AIS"), progress)
+    forward = anneal(path, betas, chains, noise("AIS"), progress)
     found = estimate_log_z(forward)
     log_z, *interval, size = found
     reverse, warnings = {}, ess_warnings("forward", forward, found)
@@ -98,7 +98,7 @@ def _annealed(
         drawn = permutation(len(inputs), stream(config.seed, "where reverse AIS starts", layer))[:chains]
         starts = {"data": inputs.batch(drawn.to(rbm.weight.device)), "end points": forward.states}
         for name, start in starts.items():
-            both = bracket(forward, reverse_ais(path, betas, start, noise(f"reverse AIS from {name}"), progress))
+            both = combine(forward, anneal_back(path, betas, start, noise(f"reverse AIS from {name}"), progress))
             reverse[name] = both.reverse
             warnings += [warning.replace("reverse", f"reverse (from {name})", 1) for warning in both.warnings]
     return Estimate(log_z, (interval[0], interval[1]), size, reverse, list(dict.fromkeys(warnings)))

@@ -19,7 +19,7 @@ ONE_EACH = "reference"
 
 
 @final
-class SharedChains:
+class SharedChains(Chains):
     """`chains` chains over the ranks: the same `Chains` to whoever asks, so that a state fits any number of ranks."""
 
     def __init__(self, make: Callable[[int], Chains], chains: int) -> None:
