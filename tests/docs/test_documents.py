@@ -11,7 +11,7 @@ from test_imports import PACKAGES
 
 import dbn
 
-HOSTS = {"download.pytorch.org", "keepachangelog.com", "semver.org"}
+HOSTS = {"pytorch.org", "keepachangelog.com", "semver.org"}
 """Web sites that may be named."""
 FOREIGN = re.compile(
     r"\bshared/|/work\b|/tmp\b|/root\b|/home/|\bissues?\b|\bhelpers?\b|\bworktree|pypi\.org|pythonhosted", re.I
