@@ -34,7 +34,7 @@ def permutation(n: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def fixed_subset(n: int, most: int) -> torch.Tensor:
-    """At most `most` of the indices 0 … n−1, random but the same at every call and for every seed, int64, on the CPU."""
+    """At most `most` of the indices 0 … n−1, random but the same at every call and under every seed, int64."""
     return permutation(n, stream(0, "measured examples"))[:most]
 
 
