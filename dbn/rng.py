@@ -1,7 +1,7 @@
-"""Every stream of random numbers, made anew from what it is for.
+"""Streams of random numbers, each seeded by its purpose.
 
-No generator state is ever saved: the generator for the noise of step 17 of epoch 3 follows from the seed and
-those numbers alone, so a run that goes on after an interruption draws what it would have drawn.
+No generator state is saved: the generator for the noise of step 17 of epoch 3 follows from the seed and those numbers
+alone, so a resumed run draws what it would have drawn.
 """
 
 from hashlib import blake2b
@@ -20,7 +20,11 @@ def stream_seed(seed: int, *purpose: str | int) -> int:
 
 
 def stream(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator on `device` for one purpose: `stream(seed, "noise", layer, epoch, step)`."""
+    """A generator on `device` for one purpose.
+
+    >>> float(torch.rand((), generator=stream(0, "noise", 1))) == float(torch.rand((), generator=stream(0, "noise", 1)))
+    True
+    """
     return torch.Generator(device).manual_seed(stream_seed(seed, *purpose))
 
 
@@ -30,31 +34,31 @@ def permutation(n: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def fixed_subset(n: int, most: int) -> torch.Tensor:
-    """At most so many places of 0 … n−1, at random but alike at every call and under every seed, int64, on the CPU."""
+    """At most `most` of the indices 0 … n−1, random but the same at every call and under every seed, int64."""
     return permutation(n, stream(0, "measured examples"))[:most]
 
 
 def bernoulli_(probability: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """1 with the given probability, else 0, independently for each element; it overwrites `probability`.
+    """1 with the given probability, else 0, independently for each element; overwrites `probability`.
 
-    Of torch's uniform floats each takes 32 bits of a generator that is sequential on a CPU. There 16 bits b an element
-    must do, and one fraction f for all elements of a call: b + f is uniform from −2¹⁵ to 2¹⁵, so that
+    torch's uniform floats take 32 bits each of a generator that is sequential on a CPU. There each element has 16 bits
+    b, and all elements of a call one fraction f: b + f is uniform from −2¹⁵ to 2¹⁵, so that
 
-        b + f ≥ 2¹⁵ − 2¹⁶·p    has probability p, right to 2⁻²⁵, the resolution of single precision near ½.
+        b + f ≥ 2¹⁵ − 2¹⁶·p    has probability p to within 2⁻²⁵, the resolution of single precision near ½.
 
-    f decides for an element once in 2¹⁶ times, so two elements of a call have a covariance of 2⁻³⁴ at most.
+    f decides for an element once in 2¹⁶ times, so the covariance of two elements of a call is at most 2⁻³⁴.
     """
     if probability.device.type != "cpu":
         uniform = torch.empty_like(probability).uniform_(generator=generator)
         return torch.lt(uniform, probability, out=probability)
     bits, bound = _random_bits(probability.numel(), generator)
-    # No number leaves its tensor, as on any other device.
+    # No transfer to a Python number, as on other devices.
     threshold = probability.mul_(-(2.0**16)).add_(bound, alpha=2.0**-9)
     return torch.ge(bits.view(probability.shape), threshold, out=probability)
 
 
 def _random_bits(n: int, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """b, (n,) int16 on the CPU, uniform over all that it can hold, and 2⁹·(2¹⁵ − f) for an f of 0, 2⁻⁹, … 1 − 2⁻⁹."""
+    """b, (n,) int16 on the CPU, uniform over all its values, and 2⁹·(2¹⁵ − f) for an f of 0, 2⁻⁹, … 1 − 2⁻⁹."""
     # Four at a time, with bounds, as `random_()` without them leaves the top bit 0.
     fours = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
     bound = torch.empty((), dtype=torch.int64).random_(2**24 - 2**9 + 1, 2**24 + 1, generator=generator)

@@ -63,7 +63,7 @@ class Arm:
         if self.start != "dbn":
             return INITIALIZERS[self.start](**dict(self.parameters))
         if stack is None:
-            raise InputError("the arm 'dbn' is initialized from a stack: name one with --pretrained")
+            raise InputError("the arm 'dbn' starts from a stack: name one with --pretrained")
         return from_dbn(stack)
 
 
