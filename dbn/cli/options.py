@@ -196,7 +196,12 @@ def _check_count(name: str, values: Sequence[str], option: Option, where: str = 
         raise InputError(f"--{name} has an empty value{where}.")
 
 
-def find_config(name: Path) -> Path:
+def load_config(config_class: type[Config], name: Path, named: str) -> Config:
+    """The configuration of a file or recipe alone; `named` is the option that named it."""
+    return build(config_class, read_config_file(find_config(name, named), options_of(config_class), named))
+
+
+def find_config(name: Path, named: str = "--config ") -> Path:
     """The file of that path, or else the recipe of that name; InputError if there is neither."""
     recipe = RECIPES / f"{name.name.removesuffix('.yaml')}.yaml"
     # The recipes were files of the checkout once, and the options of a study may name them so.
@@ -205,7 +210,7 @@ def find_config(name: Path) -> Path:
         return recipe
     if not os.path.exists(name) and name.parent == Path():
         hint = suggestion(name.stem, recipe_names(), otherwise=": torch-dbn recipes lists the recipes")
-        raise InputError(f"--config {name} is neither a file nor a recipe{hint}.")
+        raise InputError(f"{named}{name} is neither a file nor a recipe{hint}.")
     return name
 
 

@@ -131,12 +131,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 def child(request: dict[str, Any], folder: Path, notes: list[Path]) -> int:
     from disk import Disk
 
-    from dbn.cli.command_line import run_script
-    from dbn.config.evaluation import EvaluateConfig
-    from dbn.config.finetuning import FinetuneConfig
-    from dbn.config.inference import PredictConfig, SampleConfig
-    from dbn.config.pretraining import PretrainConfig
-    from dbn.config.study import StudyConfig
     from dbn.finetuning import comparison
     from dbn.pretraining import trainer as layer_training
 
@@ -157,19 +151,11 @@ def child(request: dict[str, Any], folder: Path, notes: list[Path]) -> int:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = {
-        "pretrain": PretrainConfig,
-        "finetune": FinetuneConfig,
-        "study": StudyConfig,
-        "evaluate": EvaluateConfig,
-        "sample": SampleConfig,
-        "predict": PredictConfig,
-    }[request["script"]]
     how, at = request["fault"] or ("kill", 0)
     disk = Disk(str(folder), at, how)
     disk.install()
     try:
-        run_script(module.COMMAND.main, config, "")
+        module.COMMAND.run()
     except SystemExit as end:
         return int(end.code or 0)
     finally:

@@ -2,8 +2,8 @@
 
 import os
 
-from dbn.cli.command_line import parse
 from dbn.cli.commands import Command
+from dbn.cli.options import load_config
 from dbn.config.common import to_dict
 from dbn.config.pretraining import PretrainConfig
 from dbn.config.study import StudyConfig
@@ -17,9 +17,7 @@ def main(config: StudyConfig) -> None:
     from dbn.study.runner import run_study
     from dbn.study.study import Study
 
-    recipe = None
-    if config.recipe:
-        recipe = parse(PretrainConfig, ["--config", str(config.recipe)], description="")
+    recipe = load_config(PretrainConfig, config.recipe, "--recipe ") if config.recipe else None
     study = Study(config, recipe)
     study.check()
     # The number of processes and threads may change between calls.
