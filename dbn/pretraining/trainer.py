@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from signal import SIGTERM
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 
 from dbn.config.pretraining import Pretraining
 from dbn.errors import InputError
-from dbn.interrupts import Stopped, deferred_interrupts
 from dbn.likelihood.gradient import GlobalBatch, Offsets, set_gradient
 from dbn.models.rbm import RBM
 from dbn.pretraining import PENALTIES
@@ -29,6 +27,7 @@ from dbn.sampling.chains import Chains
 from dbn.storage.tensors import check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
+from dbn.training.checkpoint_control import checkpoint_control
 from dbn.training.device import matmul_dtype, tf32_products
 from dbn.training.loop import batch_length, progress_bar, run_epochs, shuffled_batches
 from dbn.training.optimizers import make_optimizer, restore_optimizer, set_option
@@ -143,37 +142,29 @@ class LayerTrainer:
         for record in run.metrics() if run else []:
             if record["layer"] == self.layer:
                 self.watch.warnings(record)
+        carried = self.seconds
+        began = time.monotonic() - carried
+
+        def save() -> None:
+            if self.position:
+                self._check_sound(self.epoch + 1)
+                self.seconds = time.monotonic() - began
+            state = self.state()
+            if run and recorder:
+                run.save_checkpoint(state, *recorder.files)
+
         is_kept = distributed.any_rank(run is not None)
         with (
             run.checkpoint if run else nullcontext(),
             LayerRecorder(run, self.layer) if run else nullcontext() as recorder,
             progress_bar(epochs, f"layer {self.layer}", shown=progress, initial=self.epoch) as bar,
-            deferred_interrupts(wanted=is_kept) as asked,
+            checkpoint_control(save if is_kept else None, CHECKPOINT_SECONDS) as control,
         ):
-            saved, carried = time.monotonic(), self.seconds
-            began = saved - carried
-
-            def save() -> None:
-                nonlocal saved
-                state = self.state()
-                if run and recorder:
-                    run.save_checkpoint(state, *recorder.files)
-                saved = time.monotonic()
-                if is_kept and distributed.any_rank(bool(asked())):
-                    raise Stopped(asked() or SIGTERM)
 
             def step(indices: Tensor, epoch: int, number: int) -> None:
                 self.step(indices, epoch, number)
                 self.position = number + 1
-                is_due = bool(asked()) or time.monotonic() - saved > CHECKPOINT_SECONDS
-                if (
-                    is_kept
-                    and not (self.position % distributed.SYNC_EVERY and distributed.size() > 1)
-                    and distributed.any_rank(is_due)
-                ):
-                    self._check_sound(epoch)
-                    self.seconds = time.monotonic() - began
-                    save()
+                control.after_step(self.position)
 
             def after_epoch(epoch: int, seconds: float) -> bool:
                 nonlocal began, carried
@@ -182,7 +173,7 @@ class LayerTrainer:
                 record = self._record(carried + seconds, recorder, last=epoch == epochs)
                 bar.set_postfix(shown_in_bar(record))
                 bar.update()
-                save()
+                control.after_epoch(lambda: None)
                 began, carried = time.monotonic(), 0.0
                 return False
 
