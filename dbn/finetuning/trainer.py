@@ -236,8 +236,13 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken; ValueError for one that cannot be of this fit."""
-        self._check_state(state)
+        """Restore what `state` returned; ValueError for a state that is not of this fit."""
+        elsewhere = {name: state[name] for name in ("optimizer", "history", "best_weights", "signals")}
+        check_structure(state, self.state() | elsewhere)
+        if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
+            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this fit")
+        kept = (state[name] for name in ("best_weights", "best_epoch", "history", "signals", "epoch"))
+        check_fit_result(self.network, *kept)
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.position = state["position"]
         self.loss = state["loss"] if distributed.is_main() else torch.zeros_like(state["loss"])
@@ -247,17 +252,6 @@ class Trainer:
         restore_optimizer(self.optimizer, state["optimizer"])
         if self.averaged:
             self.averaged.load_state(state["averaged"])
-
-    def _check_state(self, state: dict[str, Any]) -> None:
-        batch = next(self._batches(1))
-        self.network.requires_grad_(True)  # frozen layers too have a state, once they learn
-        self._step(batch, 1, 0)  # brings about everything that a state holds, all of which is replaced then
-        elsewhere = {name: state[name] for name in ("optimizer", "history", "best_weights", "signals")}
-        check_structure(state, self.state() | elsewhere)
-        if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
-            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this fit")
-        kept = (state[name] for name in ("best_weights", "best_epoch", "history", "signals", "epoch"))
-        check_fit_result(self.network, *kept)
 
 
 def _score(record: dict[str, float]) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """One RBM of a stack, with its data, its optimiser and its chains, from its first update to its last."""
 
+import copy
 import logging
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from dbn.config.pretraining import Pretraining
 from dbn.errors import InputError
-from dbn.likelihood.gradient import GlobalBatch, Offsets, set_gradient
+from dbn.likelihood.gradient import GlobalBatch, Means, Offsets, set_gradient
 from dbn.models.rbm import RBM
 from dbn.pretraining import PENALTIES
 from dbn.pretraining.diagnostics import Diagnostics
@@ -290,12 +291,10 @@ class LayerTrainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken; ValueError for one that cannot be of this layer."""
-        # Brings about everything that a state holds, all of which is replaced below.
-        self.step(next(self.batches(1)), 1, 0)
-        check_structure(state, self.state() | {"optimizer": state["optimizer"]})
+        """Restore what `state` returned; ValueError for a state that is not of this layer."""
+        check_structure(state, self._state_structure() | {"optimizer": state["optimizer"]})
         if not (0 <= state["epoch"] <= self.setting.epochs and 0 <= state["position"] <= self.steps):
-            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this layer")
+            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this layer")
         self.epoch, self.position, self.seconds = state["epoch"], state["position"], state["seconds"]
         self.update_ratio = state["update_ratio"]
         self.rbm.load_state_dict(state["rbms"][-1])
@@ -307,3 +306,18 @@ class LayerTrainer:
             self.offsets.load_state(state["offsets"])
         if self.averaged:
             self.averaged.load_state(state["averaged"])
+
+    @torch.no_grad()
+    def _state_structure(self) -> dict[str, Any]:
+        """A state after some steps but for its values, and the optimizer's: from chains and penalties of its own."""
+        rbm, x = copy.deepcopy(self.rbm), self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.device))
+        field = rbm.hidden_field(x)
+        chains, used = make_chains(self.config, 1), penalties(self.config)
+        chains.negatives(rbm, x, field, torch.Generator(self.device))
+        for penalty in used.values():
+            penalty.before_step(rbm, Means(x[0], rbm.hidden.mean(field)[0]))
+            penalty.after_step(rbm)
+        return self.state() | {
+            "chains": chains.state(),
+            "penalties": {name: penalty.state() for name, penalty in used.items()},
+        }
