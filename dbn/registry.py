@@ -91,6 +91,8 @@ def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if homes[name] == package:  # a package within
+            return import_module(f"{package}.{name}")
         return getattr(import_module(homes[name]), name)
 
     return get, lambda: names, names

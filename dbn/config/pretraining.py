@@ -60,6 +60,9 @@ class Pretraining:
     """sgd and rmsprop: one value or schedule; sgd's default is 0.5,0.9@6."""
     weight_decay: float = 2e-4
     """L2 penalty on weights; biases have none."""
+    penalty: tuple[str, ...] = ()
+    """Penalties by name, such as l1(strength=0.001); --l1, --sparsity-target and --max-norm are short for the first
+    three."""
     l1: float = 0.0
     """L1 penalty on weights."""
     sparsity_target: float | None = None
