@@ -22,7 +22,7 @@ from dbn.runs.weights import load_classifier, save_classifier
 from dbn.storage.files import corrupt_file
 from dbn.storage.tensors import load_state, save_state
 from dbn.training import distributed
-from dbn.training.checkpoint_control import checkpoint_control
+from dbn.training.checkpoint_control import Callback, checkpoint_control
 from dbn.training.loop import progress_bar
 
 CHECKPOINT_SECONDS = 30.0
@@ -47,9 +47,12 @@ class Comparison:
 
     Resumes from its run folder: a finished fit is a file, the fit in progress a checkpoint. Without a folder nothing is
     written. All ranks call `train`; rank 0 alone uses the folder.
+
+    callback: called on rank 0 with each line of metrics.jsonl; an exception ends training after a checkpoint.
     """
 
-    def __init__(self, problem: Problem, run: RunFolder | None) -> None:
+    def __init__(self, problem: Problem, run: RunFolder | None, callback: Callback | None = None) -> None:
+        self.callback = callback
         self.problem, self.run = problem, run if distributed.is_main() else None
         self.arms = [parse_arm(text) for text in problem.config.init]
         self.rates = sorted(problem.config.learning_rates)
@@ -129,14 +132,16 @@ class Comparison:
         ):
             fit.after_step = lambda: control.after_step(fit.position)
             for record in fit.epochs():
+                line = {**key._asdict(), **record}
                 if self.run and events:
-                    self.run.log({**key._asdict(), **record})
+                    self.run.log(line)
                     log_epoch(events, prefix, fit)
                     files = [events.file] if events.file else []
                 bar.set_postfix({"seed": key.seed, "valid error": f"{record.get('valid_error', math.nan):.2f} %"})
                 bar.update()
                 # The end of a fit has a file of its own.
-                control.after_epoch(lambda: None, checkpoint.seconds_apart if checkpoint and not fit.done else math.inf)
+                seconds = checkpoint.seconds_apart if checkpoint and not fit.done else math.inf
+                control.after_epoch(line, self.callback, seconds)
         bar.update(planned - fit.epoch)
         result = fit.result()
         if self.run:

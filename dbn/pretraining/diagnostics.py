@@ -108,7 +108,7 @@ class Diagnostics:
         """New warnings after this record; none without a measurement."""
         # A file of records holds null for a number that was not finite.
         self.records.append({name: value for name, value in record.items() if value is not None})
-        if "reconstruction_error" not in record:
+        if "update_ratio" not in record:
             return []
         found = {rule.__name__: rule(self.records) for rule in RULES}
         new = [sentence for name, sentence in found.items() if sentence and name not in self._lasting]

@@ -31,7 +31,7 @@ from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainingOptions
 from dbn.pretraining.penalties import penalties
 from dbn.pretraining.recorder import rewind_logs
-from dbn.pretraining.trainer import Callback, Diverged, LayerTrainer
+from dbn.pretraining.trainer import Diverged, LayerTrainer
 from dbn.registry import suggestion
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
@@ -40,6 +40,7 @@ from dbn.runs.weights import ENCODER, load, save_stack
 from dbn.storage.files import corrupt_file
 from dbn.storage.tensors import read_tensors
 from dbn.training import distributed
+from dbn.training.checkpoint_control import Callback
 from dbn.training.device import matmul_dtype, pick_device
 
 LOGGER = logging.getLogger(__name__)

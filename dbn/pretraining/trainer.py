@@ -2,9 +2,8 @@
 
 import copy
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -28,13 +27,12 @@ from dbn.sampling.chains import Chains
 from dbn.storage.tensors import check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
-from dbn.training.checkpoint_control import checkpoint_control
+from dbn.training.checkpoint_control import Callback, checkpoint_control
 from dbn.training.device import matmul_dtype, tf32_products
 from dbn.training.loop import batch_length, progress_bar, run_epochs, shuffled_batches
 from dbn.training.optimizers import make_optimizer, restore_optimizer, set_option
 
 LOGGER = logging.getLogger(__name__)
-Callback = Callable[[dict[str, Any]], object]
 
 CHECKPOINT_SECONDS = 60.0
 """Between checkpoints within an epoch; every epoch ends with one."""
@@ -124,7 +122,7 @@ class LayerTrainer:
     def _gibbs_steps(self, epoch: int) -> int:
         return round(self.setting.gibbs_steps.at(epoch, self.setting.epochs))
 
-    def train(self, run: RunFolder | None, *, progress: bool, callback: Callback = lambda record: None) -> None:
+    def train(self, run: RunFolder | None, *, progress: bool, callback: Callback | None = None) -> None:
         """All remaining epochs; rank 0 calls back after each with its line of metrics.jsonl."""
         epochs = self.setting.epochs
         for record in run.metrics() if run else []:
@@ -161,8 +159,7 @@ class LayerTrainer:
                 record = self._record(carried + seconds, recorder, last=epoch == epochs)
                 bar.set_postfix(shown_in_bar(record))
                 bar.update()
-                line = {name: value if math.isfinite(value) else None for name, value in record.items()}
-                control.after_epoch(lambda: callback(line) if distributed.is_main() else None)
+                control.after_epoch(record, callback)
                 began, carried = time.monotonic(), 0.0
                 return False
 

@@ -2,13 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from signal import SIGTERM
-from typing import final
+from typing import Any, final
 
 from dbn.interrupts import Stopped, deferred_interrupts
 from dbn.training import distributed
+
+Callback = Callable[[dict[str, Any]], object]
 
 
 @final
@@ -27,11 +29,17 @@ class CheckpointControl:
         if distributed.size() == 1 or position % distributed.SYNC_EVERY == 0:
             self._save_if(bool(self.asked()) or time.monotonic() - self.saved > self.seconds)
 
-    def after_epoch(self, callback: Callable[[], object], seconds: float = -math.inf) -> None:
-        """Call back, and save if so many seconds have passed, or if the callback raises."""
+    def after_epoch(self, record: Mapping[str, Any], callback: Callback | None, seconds: float = -math.inf) -> None:
+        """Call back with the epoch's line of metrics.jsonl, on rank 0; save if it raises or `seconds` have passed."""
         is_due = True
         try:
-            callback()
+            if callback and distributed.is_main():
+                callback(
+                    {
+                        name: None if value in (math.inf, -math.inf) or value != value else value
+                        for name, value in record.items()
+                    }
+                )
             is_due = time.monotonic() - self.saved > seconds
         finally:
             self._save_if(is_due)
