@@ -52,6 +52,10 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The entry, or the default where there is none."""
+        return self[name] if name in self._entries else default
+
     def build(self, name: str, **settings: Any) -> Any:
         """The entry called with those of the settings that it takes."""
         taken = self.parameters(name)

@@ -302,6 +302,8 @@ class LayerTrainer:
         """The structure of a state after some steps, but for the optimizer's; from other chains and penalties."""
         rbm, x = copy.deepcopy(self.rbm), self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.device))
         field = rbm.hidden_field(x)
+        for parameter in rbm.parameters():
+            parameter.grad = torch.zeros_like(parameter)
         chains, used = make_chains(self.config, 1), penalties(self.config)
         chains.negatives(rbm, x, field, torch.Generator(self.device))
         for penalty in used.values():
