@@ -333,6 +333,41 @@ def test_a_finished_comparison_can_be_resumed(uninterrupted: Path, tmp_path: Pat
     same_run(tmp_path / "run", uninterrupted)
 
 
+# Without a folder, and with a callback
+
+
+def test_a_comparison_needs_no_folder(finished: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    comparison = Comparison(problem(), None, seen.append)
+    chosen = comparison.train()
+    whole = json.loads((finished / "result.json").read_text())["arms"]
+    assert comparison.test(chosen) == {name: arm["test_error"] for name, arm in whole.items()}
+    times = ("seconds", "measuring_seconds")
+    assert [{k: v for k, v in line.items() if k not in times} for line in seen] == metrics(finished)
+
+
+@pytest.mark.parametrize("call", [3, 8, 11, 24])
+def test_a_callback_that_raises_ends_a_comparison_resumably(call: int, uninterrupted: Path, tmp_path: Path) -> None:
+    made, seen = problem(**LONG), list[dict[str, Any]]()
+
+    def stop(line: dict[str, Any]) -> None:
+        seen.append(line)
+        if len(seen) == call:
+            raise Killed
+
+    with begin(tmp_path / "run", to_dict(made.config), resume=False, overwrite=False) as run, pytest.raises(Killed):
+        Comparison(made, run, stop).train()
+    stopped = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert seen == stopped
+    state = RunFolder(tmp_path / "run").load_checkpoint()
+    assert state is not None
+    assert (state["key"][1], state["key"][2], state["fit"]["epoch"]) == tuple(
+        seen[-1][name] for name in ("learning_rate", "seed", "epoch")
+    )
+    compare(tmp_path / "run", made, resume=True)
+    same_run(tmp_path / "run", uninterrupted)
+
+
 # Signals
 
 
