@@ -1,7 +1,10 @@
 """Types of the keyword options of `dbn.pretrain` and `dbn.train_rbm`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, TypedDict
+
+from dbn.training.checkpoint_control import Callback
 
 Schedule = float | str
 
@@ -37,3 +40,14 @@ class PretrainingOptions(TypedDict, total=False):
     likelihood_every: int
     picture_every: int
     seed: int
+
+
+class PretrainArguments(PretrainingOptions, total=False):
+    """The keyword arguments of `dbn.pretrain`, documented there."""
+
+    run: Path | str | None
+    resume: bool
+    overwrite: bool
+    device: str
+    progress: bool
+    callback: Callback | None

@@ -28,7 +28,7 @@ from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, as_float, standardization
 from dbn.models.units import UNITS, Units
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
-from dbn.pretraining.options import PretrainingOptions
+from dbn.pretraining.options import PretrainArguments, PretrainingOptions
 from dbn.pretraining.penalties import penalties
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.trainer import Diverged, LayerTrainer
@@ -102,19 +102,8 @@ def pretrain(
             return pretrain_stack(data, config, folder, progress=progress, callback=callback)
 
 
-def train_rbm(
-    x: Tensor | NDArray,
-    hidden: int = 500,
-    *,
-    run: Path | str | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    device: str = "auto",
-    progress: bool = False,
-    callback: Callback | None = None,
-    **options: Unpack[PretrainingOptions],
-) -> RBM:
-    """Train one RBM on unlabeled rows: the layer of `pretrain` with one layer, and the same arguments.
+def train_rbm(x: Tensor | NDArray, hidden: int = 500, **options: Unpack[PretrainArguments]) -> RBM:
+    """Train one RBM on unlabeled rows: `pretrain` with one layer, and with the same arguments.
 
     The RBM takes scaled values, without the scaling that a `DBN` keeps: bytes divided by 255, columns standardized with
     visible="gaussian".
@@ -124,18 +113,7 @@ def train_rbm(
     >>> rbm.up(torch.rand(5, 20)).shape
     torch.Size([5, 10])
     """
-    stack = pretrain(
-        x,
-        hidden,
-        run=run,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        progress=progress,
-        callback=callback,
-        **options,
-    )
-    return stack.layers[0]
+    return pretrain(x, hidden, **options).layers[0]
 
 
 def begin_pretraining(
@@ -159,11 +137,17 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     check_range(splits, UNITS[config.visible])
     standard = standardization(splits.train.x, splits.divisor) if UNITS[config.visible].standardized else ()
     scaling = Scaling(splits.divisor, *standard)
-    _check_tied(splits.train.x.shape[1], config)
+    with torch.device("meta"):  # before a lower layer is trained in vain
+        rbms = _new_rbms(splits.train.x.shape[1], config)
+    for lower, upper in pairwise(rbms) if config.tied else ():
+        upper.init_from_transpose(lower)
     parts = {"train": splits.train.x, "valid": splits.valid.x}
     if config.binarize == "fixed":
         # Once, so that every layer and measurement sees the same pixels.
-        parts = {part: _fixed_pixels(x, scaling, stream(config.seed, "pixels", part)) for part, x in parts.items()}
+        for part, x in parts.items():
+            drawn = stream(config.seed, "pixels", part)
+            pixels = [binarize(scaling(rows), "fixed", drawn) * scaling.divisor for rows in x.split(ROWS_AT_ONCE)]
+            parts[part] = torch.cat([rows.to(torch.uint8) for rows in pixels])
     return Unlabeled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
 
 
@@ -176,12 +160,6 @@ def check_range(splits: Splits, units: type[Units]) -> None:
                 raise InputError(f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but {wrong}")
 
 
-def _fixed_pixels(x: Tensor, scaling: Scaling, generator: torch.Generator) -> Tensor:
-    """Bytes (N, V) that `scaling` brings to 0 and 1."""
-    drawn = [binarize(scaling(part), "fixed", generator) * scaling.divisor for part in x.split(ROWS_AT_ONCE)]
-    return torch.cat([part.to(torch.uint8) for part in drawn])
-
-
 def summary(records: Sequence[Mapping[str, float]]) -> str:
     """One line per layer: its last measurements and its seconds; – for what is not finite or missing."""
     lines = ["layer  epochs  reconstruction error  KL (nats)  validation KL  free-energy gap  seconds"]
@@ -190,13 +168,10 @@ def summary(records: Sequence[Mapping[str, float]]) -> str:
         last = of_layer[-1]
         seconds = sum(record["seconds"] for record in of_layer if isinstance(record.get("seconds"), float))
         widths = {"reconstruction_error": 20, "kl": 9, "valid_kl": 13, "free_energy_gap": 15}
-        cells = [_cell(last.get(name), width) for name, width in widths.items()]
+        values = [(last.get(name), width) for name, width in widths.items()]
+        cells = [f"{value:{width}.2f}" if isinstance(value, float) else f"{'–':>{width}}" for value, width in values]
         lines.append("  ".join([f"{layer:5}", f"{last['epoch']:6}", *cells, f"{seconds:7.1f}"]))
     return "\n".join(lines)
-
-
-def _cell(value: Any, width: int) -> str:
-    return f"{value:{width}.2f}" if isinstance(value, float) else f"{'–':>{width}}"
 
 
 def pretrain_stack(
@@ -283,8 +258,7 @@ def is_complete(run: RunFolder, config: Pretraining) -> bool:
 def _ended(data: Unlabeled, run: RunFolder | None, config: Pretraining) -> DBN:
     """The stack of a complete run, on every rank."""
     weights = distributed.broadcast_state(load(run.path).to(data.train.device).state_dict() if run else None)
-    rbms = [new_rbm(data.train.shape[1], layer, config) for layer in range(1, len(config.hidden) + 1)]
-    stack = DBN(rbms, data.scaling, data.image_shape)
+    stack = DBN(_new_rbms(data.train.shape[1], config), data.scaling, data.image_shape)
     stack.load_state_dict(weights)
     stack.history = run.metrics() if run else []
     return stack.to(data.train.device).requires_grad_(False).eval()
@@ -328,20 +302,12 @@ def train_longer(config: Pretraining, before: Mapping[str, Any]) -> tuple[str, .
     return ("epochs",) if list(now[:-1]) == was[:-1] and now[-1] >= was[-1] and not lines else ()
 
 
-def _check_tied(n_visible: int, config: Pretraining) -> None:
-    """Before a lower layer is trained in vain."""
-    with torch.device("meta"):
-        rbms = [new_rbm(n_visible, layer, config) for layer in range(1, len(config.hidden) + 1)]
-    for lower, upper in pairwise(rbms) if config.tied else ():
-        upper.init_from_transpose(lower)
-
-
 def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None) -> str:
     """Save the stack of the last checkpoint, if there is one; an addition to the error message."""
     state = run.load_checkpoint(data.train.device) if run else None
     if run is None or state is None:
         return ""
-    rbms = [new_rbm(data.train.shape[1], layer, config) for layer in range(1, state["layer"] + 1)]
+    rbms = _new_rbms(data.train.shape[1], config)[: state["layer"]]
     for rbm, parameters in zip(rbms, state["rbms"], strict=True):
         rbm.load_state_dict(parameters)
     if state["averaged"]:
@@ -358,3 +324,7 @@ def new_rbm(n_visible: int, layer: int, config: Pretraining) -> RBM:
     sizes = [n_visible, *config.hidden]
     visible, hidden = (UNITS[kind] for kind in config.unit_kinds[layer - 1 : layer + 1])
     return RBM(visible(sizes[layer - 1]), hidden(sizes[layer]))
+
+
+def _new_rbms(n_visible: int, config: Pretraining) -> list[RBM]:
+    return [new_rbm(n_visible, layer, config) for layer in range(1, len(config.hidden) + 1)]
