@@ -1,4 +1,4 @@
-"""Ending between two steps: a signal asks once, and what is under way is finished first; twice means now."""
+"""Ctrl-C and SIGTERM between two steps: the first waits for the step in progress, the second does not."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked for the end."""
+    """A signal has ended the program."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -19,17 +19,17 @@ class Stopped(KeyboardInterrupt):
 
 
 def raise_stopped(number: int, _: FrameType | None) -> None:
-    """A handler: raises `Stopped` wherever the program is."""
+    """A signal handler that raises `Stopped`."""
     raise Stopped(number)
 
 
 @contextmanager
 def deferred_interrupts(*, wanted: bool = True) -> Iterator[Callable[[], int]]:
-    """Within the context Ctrl-C and SIGTERM are noted, the second of either is left to whoever handled it before.
+    """In this context the first Ctrl-C or SIGTERM is noted; a second is left to the handlers before.
 
-    Gives a function that tells the number of the signal that came, 0 for none. Whoever asks it between two steps
-    writes down where it is and raises `Stopped`; what nobody asked for in time is raised at the end. Signals reach the
-    main thread only: in others, and where this is not wanted, nothing is noted.
+    Yields a function that returns the number of the noted signal, 0 for none, for the caller to raise `Stopped` between
+    two steps; at the end of the context it is raised here. Other threads than the main one note nothing, nor does this
+    unless `wanted`.
     """
     came: list[int] = []
     before: dict[signal.Signals, Any] = {}

@@ -37,7 +37,11 @@ PACKAGES = {
     "evaluation study benchmarks __init__",
 }
 """The packages, and those that each may import beside the modules at the top."""
-TOP = {"__init__": "models pretraining runs", "__main__": "cli", **dict.fromkeys(ANY_MAY.split(), "")}
+TOP = {
+    "__main__": "cli",
+    "__init__": "models sampling likelihood initializers pretraining finetuning evaluation runs",
+    **dict.fromkeys(ANY_MAY.split(), ""),
+}
 
 LIBRARIES = {
     "benchmarks": "torch numpy sklearn rbms learnergy threadpoolctl",

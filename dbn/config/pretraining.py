@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -133,7 +134,7 @@ class Pretraining(TrainingOptions):
     def resolved(self) -> dict[str, Any]:
         """Default values of what was left out."""
         rate = 0.1 if self.optimizer == "sgd" else ADAPTIVE_RATE
-        rates = [min(rate, GAUSSIAN_RATE) if kind == "gaussian" else rate for kind in self.unit_kinds[:-1]]
+        rates = [min(rate, GAUSSIAN_RATE) if "gaussian" in kinds else rate for kinds in pairwise(self.unit_kinds)]
         momentum = "0.5,0.9@6" if self.optimizer == "sgd" else None
         takes, sparse = self.estimator_parameters, self.sparsity_target is not None
         return {

@@ -35,6 +35,7 @@ from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import load_classifier
 from dbn.statistics import mean_interval, paired_t_test
+from dbn.training import checkpoint_control
 
 CONFIG = Finetuning(
     init=("dbn", "he_normal", "xavier_uniform:tanh"),
@@ -181,7 +182,7 @@ def test_the_test_set_is_touched_at_the_end_only(monkeypatch: pytest.MonkeyPatch
 def test_an_arm_keeps_the_rate_of_least_mean_validation_error(
     errors: dict[float, list[float]], kept: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def made_up(self: Any, key: module.FitKey, *_: Any, **__: Any) -> FitResult:
+    def made_up(self: Any, key: module.FitKey, *_: Any) -> FitResult:
         record = {"valid_error": errors[key.learning_rate][key.seed - 5], "seconds": 1.0}
         return FitResult({}, 1, [record], diverged=False)
 
@@ -317,7 +318,7 @@ def test_checkpoints_take_no_more_than_their_share(
     def log(*_: object) -> None:
         clock[0] += 1.001
 
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(checkpoint_control, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(RunFolder, "log", log)
     monkeypatch.setattr(RunFolder, "save_checkpoint", save)
     monkeypatch.setattr(Checkpoint, "seconds_apart", property(lambda checkpoint: cost / SHARE))
@@ -329,6 +330,41 @@ def test_a_finished_comparison_can_be_resumed(uninterrupted: Path, tmp_path: Pat
     compare(tmp_path / "run", problem(**LONG))
     for _ in range(2):
         compare(tmp_path / "run", problem(**LONG), resume=True)
+    same_run(tmp_path / "run", uninterrupted)
+
+
+# Without a folder, and with a callback
+
+
+def test_a_comparison_needs_no_folder(finished: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    comparison = Comparison(problem(), None, seen.append)
+    chosen = comparison.train()
+    whole = json.loads((finished / "result.json").read_text())["arms"]
+    assert comparison.test(chosen) == {name: arm["test_error"] for name, arm in whole.items()}
+    times = ("seconds", "measuring_seconds")
+    assert [{k: v for k, v in line.items() if k not in times} for line in seen] == metrics(finished)
+
+
+@pytest.mark.parametrize("call", [3, 8, 11, 24])
+def test_a_callback_that_raises_ends_a_comparison_resumably(call: int, uninterrupted: Path, tmp_path: Path) -> None:
+    made, seen = problem(**LONG), list[dict[str, Any]]()
+
+    def stop(line: dict[str, Any]) -> None:
+        seen.append(line)
+        if len(seen) == call:
+            raise Killed
+
+    with begin(tmp_path / "run", to_dict(made.config), resume=False, overwrite=False) as run, pytest.raises(Killed):
+        Comparison(made, run, stop).train()
+    stopped = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert seen == stopped
+    state = RunFolder(tmp_path / "run").load_checkpoint()
+    assert state is not None
+    assert (state["key"][1], state["key"][2], state["fit"]["epoch"]) == tuple(
+        seen[-1][name] for name in ("learning_rate", "seed", "epoch")
+    )
+    compare(tmp_path / "run", made, resume=True)
     same_run(tmp_path / "run", uninterrupted)
 
 

@@ -11,11 +11,13 @@ from enumeration import KINDS, PAIRS, make_rbm, rng
 from torch import Tensor
 from torch.testing import assert_close
 
+import dbn
+from dbn.config.pretraining import Pretraining
 from dbn.errors import InputError
 from dbn.likelihood.gradient import Means, set_gradient
 from dbn.models.rbm import RBM
 from dbn.pretraining import PENALTIES
-from dbn.pretraining.penalties import L1, MaxNorm, Penalty, SparsityTarget
+from dbn.pretraining.penalties import L1, MaxNorm, Penalty, SparsityTarget, penalties
 from dbn.storage.tensors import load_state, save_state
 from dbn.training.averaging import RunningAverage
 
@@ -254,3 +256,60 @@ def test_averaging_goes_on_as_if_it_had_not_been_interrupted(visible: str, hidde
     resumed.load_state(load_state(tmp_path / "state"))
     resumed.update(rbm)
     assert_close(resumed.state(), averaged.state(), rtol=0, atol=0)
+
+
+# By name
+
+
+def asked(**options: Any) -> dict[str, dict[str, Any]]:
+    return {name: vars(penalty) for name, penalty in penalties(Pretraining(**options)).items()}
+
+
+def test_names_and_short_options_build_the_same() -> None:
+    short = asked(l1=0.1, sparsity_target=0.2, sparsity_cost=0.3, max_norm=3.0)
+    named = asked(penalty=["l1(strength=0.1)", " sparsity( target = .2, cost=3e-1 ) ", "max_norm(bound=3)"])
+    assert short == named == {
+        "l1": {"strength": 0.1},
+        "sparsity": {"target": 0.2, "cost": 0.3, "decay": 0.9, "activity": None},
+        "max_norm": {"bound": 3.0},
+    }  # fmt: skip
+    assert asked(penalty="sparsity(target=0.2,decay=0)")["sparsity"] == short["sparsity"] | {"cost": 0.01, "decay": 0.0}
+    assert list(asked(l1=0.1, penalty=["max_norm(bound=2)"])) == ["l1", "max_norm"]
+    assert asked() == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"penalty": "l2(strength=1)"}, "there is no penalty 'l2', did you mean 'l1'"),
+        ({"penalty": "l1"}, r"l1 needs strength: write l1\(strength=VALUE\)"),
+        ({"penalty": "l1(strenth=1)"}, r"l1 has no parameter 'strenth', did you mean 'strength'\?"),
+        ({"penalty": "l1(0.1)"}, "l1 has no parameter '0.1'"),
+        ({"penalty": "l1(strength=x)"}, "strength must be a number, not 'x'"),
+        ({"penalty": "l1(strength=1e999)"}, "strength must be a number, not '1e999'"),
+        ({"penalty": "l1(strength=)"}, "strength must be a number, not ''"),
+        ({"penalty": "l1(strength=1,strength=2)"}, "strength is given twice"),
+        ({"penalty": "l1(strength=-1)"}, "the L1 penalty needs a strength of at least 0, not -1.0"),
+        ({"penalty": "sparsity(target=2)"}, "a sparsity target is a mean activity between 0 and 1, not 2.0"),
+        ({"penalty": "l1(strength=1"}, "expected NAME"),
+        ({"penalty": ""}, "expected NAME"),
+        ({"penalty": ["l1(strength=1)", "l1(strength=2)"]}, "l1 is given twice|names l1 more than once"),
+        ({"penalty": "l1(strength=1)", "l1": 0.1}, "the penalty l1 is given twice: keep one"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_anything_is_written(
+    options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        dbn.pretrain(torch.rand(30, 5), hidden=3, epochs=1, run=tmp_path / "run", **options)
+    assert "--" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_named_penalty_trains_as_its_short_option() -> None:
+    x = torch.rand(60, 5, generator=rng(0))
+    options: Any = {"hidden": 3, "epochs": 2, "batch_size": 20}
+    short = dbn.pretrain(x, l1=0.05, max_norm=0.3, **options)
+    named = dbn.pretrain(x, penalty=("l1(strength=0.05)", "max_norm(bound=0.3)"), **options)
+    assert named.layers[0].weight.equal(short.layers[0].weight)
+    assert not named.layers[0].weight.equal(dbn.pretrain(x, **options).layers[0].weight)

@@ -1,8 +1,10 @@
 """What an update is made of: schedules, averages, penalties, precision, and warnings."""
 
+import copy
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +20,12 @@ from dbn.models.rbm import RBM
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
-from dbn.pretraining.trainer import LayerTrainer, penalties
+from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.resume import begin
 from dbn.sampling.persistent_chains import PersistentChains
 from dbn.training.device import matmul_dtype
 from dbn.training.loop import run_epochs
+from dbn.training.optimizers import restore_optimizer
 
 CPU = torch.device("cpu")
 SMALL = {"hidden": (9,), "epochs": (4,), "batch_size": 40, "seed": 3, "binarize": "sample"}
@@ -91,16 +94,6 @@ def test_the_update_ratio_is_that_of_the_last_step_of_an_epoch() -> None:
     ratio = (made.rbm.weight - before).abs().sum() / before.abs().sum()
     assert len(batches) > 1
     assert made.update_ratio.item() == pytest.approx(ratio.item(), rel=1e-6)
-
-
-def test_penalties_are_those_asked_for() -> None:
-    assert penalties(Pretraining()) == {}
-    asked = penalties(Pretraining(l1=0.1, sparsity_target=0.2, max_norm=3.0))
-    assert {name: vars(penalty) for name, penalty in asked.items()} == {
-        "l1": {"strength": 0.1},
-        "sparsity": {"target": 0.2, "cost": 0.01, "decay": 0.9, "activity": None},
-        "max_norm": {"bound": 3.0},
-    }
 
 
 @pytest.mark.parametrize(
@@ -221,3 +214,66 @@ def test_persistent_chains_are_the_estimators_own() -> None:
     run(made)
     assert made.chains.state()["v"].shape == (17, 36)
     assert trainer(estimator="pt", chains=3, temperatures=5).chains.betas == (0, 0.25, 0.5, 0.75, 1)  # type: ignore[attr-defined]
+
+
+# States
+
+
+STATES = [
+    {"estimator": "pcd", "sparsity_target": 0.1, "centered": True, "average": 0.9},
+    {"estimator": "pt", "temperatures": 3, "optimizer": "adam"},
+    {"estimator": "cd", "l1": 0.01, "optimizer": "rmsprop", "momentum": 0.5},
+]
+
+
+@pytest.mark.parametrize("options", STATES)
+def test_a_state_is_checked_without_touching_the_trainer(options: dict[str, Any]) -> None:
+    """Loading into a fresh trainer draws nothing and changes nothing but by the state's values."""
+    made, fresh = trainer(**options), trainer(**options)
+    made.step(next(made.batches(1)), 1, 0)
+    state = copy.deepcopy(made.state())
+    before = {name: value.clone() for name, value in fresh.rbm.state_dict().items()}
+    noise, draws = fresh.noise.get_state(), torch.get_rng_state()
+    expected = fresh._state_structure()
+    assert {name: value.shape for name, value in expected["chains"].items()} == {
+        name: value.shape for name, value in state["chains"].items()
+    }
+    assert expected["penalties"].keys() == state["penalties"].keys()
+    assert all(value.equal(before[name]) for name, value in fresh.rbm.state_dict().items())
+    assert all(parameter.grad is None for parameter in fresh.rbm.parameters())
+    assert fresh.chains.state() == {}
+    assert fresh.optimizer.state_dict()["state"] == {}
+    fresh.load_state(state)
+    assert fresh.noise.get_state().equal(noise)
+    assert torch.get_rng_state().equal(draws)
+    for each in (made, fresh):
+        each.step(list(each.batches(1))[1], 1, 1)
+    assert all(value.equal(made.rbm.state_dict()[name]) for name, value in fresh.rbm.state_dict().items())
+
+
+@pytest.mark.parametrize("options", STATES)
+@pytest.mark.parametrize("other", STATES)
+def test_a_state_of_other_options_is_refused(options: dict[str, Any], other: dict[str, Any]) -> None:
+    made, fresh = trainer(**options), trainer(**other)
+    made.step(next(made.batches(1)), 1, 0)
+    if options == other:
+        fresh.load_state(made.state())
+    else:
+        with pytest.raises((ValueError, LookupError, AttributeError, TypeError)):
+            fresh.load_state(made.state())
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {0: {}},
+        {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(9, 36)}},
+        {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(9, 36), "exp_avg_sq": torch.zeros(9, 35)}},
+        {9: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(9, 36), "exp_avg_sq": torch.zeros(9, 36)}},
+        {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(9, 36), "exp_avg_sq": 3}},
+    ],
+)
+def test_a_state_of_another_optimizer_is_refused(state: dict[int, Any]) -> None:
+    made = trainer(optimizer="adam")
+    with pytest.raises((ValueError, LookupError, AttributeError)):
+        restore_optimizer(made.optimizer, state)
