@@ -9,7 +9,6 @@ from dbn.config.inference import PredictConfig
 
 def main(config: PredictConfig) -> None:
     """Read the examples, write a row of probabilities for each."""
-    import torch
 
     from dbn.data.readers import read_table
     from dbn.errors import InputError
@@ -24,7 +23,7 @@ def main(config: PredictConfig) -> None:
     device = pick_device(config.device)
     arm, file = best_classifier(RunFolder.open(config.run))
     network, description = load_classifier(file)
-    x = torch.from_numpy(read_table(config.data, config.label_column).x)
+    x = read_table(config.data, config.label_column).train.x
     if x.shape[1] != description["sizes"][0]:
         raise InputError(
             f"{config.data} has {x.shape[1]} values an example, but the classifier takes {description['sizes'][0]}"

@@ -2,13 +2,12 @@
 
 from typing import IO
 
-from dbn.data.readers.csv import listed
-from dbn.data.table import Table, checked_table
-from dbn.errors import InputError, is_out_of_memory
+from dbn.data.splits import Splits, unsplit
+from dbn.errors import InputError, is_out_of_memory, listed
 from dbn.storage.npz import HoldsObjects, read_arrays
 
 
-def read_numpy(file: IO[bytes], name: str) -> Table:
+def read_numpy(file: IO[bytes], name: str) -> Splits:
     """The arrays of an open `.npz` or `.npy` file."""
     try:
         arrays, keys = read_arrays(file, ("x", "y", "x_test", "y_test"))
@@ -27,4 +26,4 @@ def read_numpy(file: IO[bytes], name: str) -> Table:
         ) from error
     if "x" not in arrays:
         raise InputError(f"{name}: there is no array 'x', only {listed(keys) or 'nothing at all'}")
-    return checked_table(name, **arrays)
+    return unsplit(name, **arrays)
