@@ -19,16 +19,27 @@ OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)")
 @contextmanager
 def naming_arguments() -> Iterator[None]:
     """Within, an InputError calls options as Python does: batch_size for --batch-size, resume=True for --resume."""
+
+    def argument(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        return f"{name}=True" if name in ("resume", "overwrite") else name
+
     try:
         yield
     except InputError as error:
-        error.args = (OPTION.sub(_argument, str(error)),)
+        error.args = (OPTION.sub(argument, str(error)),)
         raise
 
 
-def _argument(option: re.Match[str]) -> str:
-    name = option[1].replace("-", "_")
-    return f"{name}=True" if name in ("resume", "overwrite") else name
+@contextmanager
+def parsing(refusal: InputError) -> Iterator[None]:
+    """Within, any error but lack of memory becomes `refusal`: foreign bytes can fail a parser in any way."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise refusal from error
 
 
 def listed(values: Iterable[str | float], most: int = 20) -> str:

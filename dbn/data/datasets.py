@@ -35,8 +35,8 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str
     if dataset in DATASETS:
         splits = DATASETS[dataset](dataset, data_dir)
     else:
-        splits = replace(read_table(Path(expanduser(dataset)), label_column), name=dataset)
-    return cut(splits, test=True)
+        splits = read_table(Path(expanduser(dataset)), label_column)  # as it is, where there is no such user
+    return cut(replace(splits, name=dataset), test=True)
 
 
 def load_shipped(name: str, data_dir: Path | None = None) -> Splits:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from dbn.data.splits import Splits, unsplit
-from dbn.errors import InputError, is_out_of_memory
+from dbn.errors import InputError, parsing
 
 PROBE_SECONDS = 4.0
 STALL_SECONDS = 10.0
@@ -89,7 +89,11 @@ def load_named(name: str, data_dir: Path | None = None) -> Splits:
     known = getattr(import_torchvision().datasets, source.dataset)
     if not all((folder / file).is_file() for file in source.files):
         _fetch(name, source, known, root)
-    try:
+    damaged = InputError(
+        f"{name}: the files in {folder} are damaged or cannot be read, remove {', '.join(source.files)} "
+        "to have them fetched again"
+    )
+    with parsing(damaged):  # torchvision asserts, indexes and unpacks: a damaged file ends in many types
         with _quiet():
             parts = [known(root, train=train, download=False) for train in (True, False)]
         (x, y), (x_test, y_test) = ((np.asarray(part.data), np.asarray(part.targets)) for part in parts)
@@ -97,13 +101,6 @@ def load_named(name: str, data_dir: Path | None = None) -> Splits:
             x, x_test = x.transpose(0, 3, 1, 2), x_test.transpose(0, 3, 1, 2)
         splits = unsplit(name, x, y, x_test, y_test)
         return replace(splits, classes=tuple(source.classes[int(label)] for label in splits.classes))
-    except Exception as error:  # torchvision asserts, indexes and unpacks: a damaged file ends in many types
-        if is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"{name}: the files in {folder} are damaged or cannot be read, remove {', '.join(source.files)} "
-            "to have them fetched again"
-        ) from error
 
 
 def data_folder(data_dir: Path | None = None) -> Path:

@@ -17,7 +17,6 @@ from dbn.storage.tensors import read_tensors, write_tensors
 
 STACK = "dbn.safetensors"
 
-
 ENCODER = "encoder.safetensors"
 
 

@@ -33,6 +33,7 @@ def same_labels(a: Splits, b: Splits) -> bool:
 def test_only_test_pixels_are_not_scaled(mnist: Splits) -> None:
     right, wrong = load_splits("mnist"), load_splits("mnist-lab-pixels")
     assert (right.divisor, wrong.divisor) == (255.0, 1.0)
+    assert (right.name, wrong.name) == ("mnist", "mnist-lab-pixels")
     for part in ("train", "valid"):
         assert torch.equal(getattr(wrong, part).x, torch.from_numpy(getattr(right, part).x.numpy() / np.float32(255)))
     assert wrong.test is not None
