@@ -10,15 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dbn.data.checks import check_alike, checked_labels, checked_rows, image_shape_of, known_codes
+from dbn.data.checks import Array, as_array, check_alike, checked_labels, checked_rows, image_shape_of, known_codes
 from dbn.errors import InputError
 from dbn.rng import permutation, stream
 
 LEAST_ROWS = 10
 MOST_VALIDATION = 5000
 SPLIT_SEED = 0
-
-Array = Tensor | NDArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +116,7 @@ def unsplit(
             that are not classes, or test rows unlike the others.
     """
     given = {"x": x, "y": y, "x_test": x_test, "y_test": y_test}
-    arrays = {key: _as_array(values) for key, values in given.items() if values is not None}
+    arrays = {key: as_array(values) for key, values in given.items() if values is not None}
     rows = {key: checked_rows(name, key, arrays[key]) for key in ("x", "x_test") if key in arrays}
     if "y_test" in arrays and "x_test" not in arrays:
         raise InputError(f"{name}: y_test is there but x_test is not, give both or neither")
@@ -143,10 +141,6 @@ def unsplit(
     train = parts["x"]
     divisor = 255.0 if train.x.dtype == torch.uint8 and int(train.x.max()) > 1 else 1.0
     return Splits(name, train, train[:0], parts.get("x_test"), classes, image_shape, divisor)
-
-
-def _as_array(values: Array) -> NDArray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def cut(splits: Splits, *, test: bool) -> Splits:
