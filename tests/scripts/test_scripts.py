@@ -332,7 +332,10 @@ BAD: dict[str, list[tuple[str, str]]] = {
         ("--dataset tiny.npz --device cuda:77 --run new", "--device cuda:77 is not available here"),
         ("--dataset tiny.npz --run picture.txt", "picture.txt cannot be made a run folder"),
         ("--dataset tiny.npz --run damaged --overwrite", "does not look like a run of dbn and is not overwritten"),
-        (PRETRAIN, "runs/pre exists already: go on with --resume, replace it with --overwrite, or name another --run"),
+        (
+            PRETRAIN,
+            "runs/pre exists already: continue it with --resume, replace it with --overwrite, or name another --run",
+        ),
         (f"{PRETRAIN} --resume --batch-size 7", "but these differ: batch_size 40 -> 7"),
         (f"{PRETRAIN} --resume --run new", "there is no run folder new"),
         (
