@@ -58,7 +58,7 @@ def table(folder: Path, suffix: str, *, packed: bool = False) -> Path:
 
 def values(path: Path) -> list[Any]:
     read = read_table(path, "kind" if path.suffix == ".csv" else None)
-    return [None if each is None else each.tolist() for each in (read.x, read.y)]
+    return [None if each is None else each.tolist() for each in (read.train.x, read.train.y)]
 
 
 def rbm(folder: Path, suffix: str) -> Path:
