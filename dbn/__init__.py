@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from dbn.models.units import Gaussian as Gaussian
     from dbn.pretraining.pretrain import pretrain as pretrain
     from dbn.pretraining.pretrain import train_rbm as train_rbm
+    from dbn.runs.classifier import load_classifier as load_classifier
     from dbn.runs.weights import load as load
-    from dbn.runs.weights import load_classifier as load_classifier
 
 __version__ = "0.1.0"
 

@@ -1,7 +1,6 @@
 """Comparison of initializations: every arm under every learning rate and seed, then one test on the test set."""
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,9 +15,9 @@ from dbn.finetuning.results import FitResult, TunedArm, check_fit_result
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import Arm, parse_arm
 from dbn.models.mlp import meta_mlp
+from dbn.runs.classifier import folder_name, save_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.tensorboard import EventLog
-from dbn.runs.weights import load_classifier, save_classifier
 from dbn.storage.files import corrupt_file
 from dbn.storage.tensors import load_state, save_state
 from dbn.training import distributed
@@ -28,8 +27,6 @@ from dbn.training.loop import progress_bar
 CHECKPOINT_SECONDS = 30.0
 """Between two steps. After an epoch a checkpoint is written as soon as it costs little: with few labels an epoch takes
 milliseconds, and a checkpoint as long."""
-RESULT = "result.json"
-"""Marks a comparison as complete: it is written last."""
 
 
 class FitKey(NamedTuple):
@@ -208,39 +205,3 @@ class Comparison:
             file = self.folder(name, self.problem.seeds[best]) / "classifier.safetensors"
             save_classifier(file, network, self.problem.description(each.arm))
         return signals
-
-
-def best_classifier(run: RunFolder) -> tuple[str, Path]:
-    """The arm with the least mean validation error of a finished comparison, and its classifier's file."""
-    if not (run.path / RESULT).is_file():
-        raise InputError(f"{run.path} is no finished run of finetune.py: name one, or end it with --resume")
-    found = run.read_json(RESULT)
-    if "arms" not in found:
-        raise InputError(f"{run.path} is no run of finetune.py, which compares arms: name one")
-    try:
-        errors = {parse_arm(name).name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
-        best = min(errors, key=lambda name: errors[name])
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise corrupt_file(run.path / RESULT, "it is not that of a comparison") from error
-    file = _classifier(run, best)
-    if file is None:
-        raise InputError(f"{run.path} holds no classifier of the arm {best}: have it written again with --resume")
-    return best, file
-
-
-def has_classifier(run: RunFolder, arm: str) -> bool:
-    """Whether the best classifier of that arm is there and sound."""
-    try:
-        file = _classifier(run, parse_arm(arm).name)
-        return file is not None and bool(load_classifier(file))
-    except InputError:  # it is written again
-        return False
-
-
-def _classifier(run: RunFolder, arm: str) -> Path | None:
-    return min((run.path / folder_name(arm)).glob("seed-*/classifier.safetensors"), default=None)
-
-
-def folder_name(arm: str) -> str:
-    """The folder of an arm: its name, without the colon where the file system forbids it."""
-    return arm.replace(":", "-") if os.name == "nt" else arm

@@ -1,4 +1,4 @@
-"""The file that an interrupted run goes on from, written while training goes on."""
+"""Asynchronous, atomic checkpoint file."""
 
 import threading
 import time
@@ -13,18 +13,16 @@ from dbn.storage.files import atomic_write, corrupt_file, flush, io_error
 from dbn.storage.tensors import load_state, state_bytes
 
 SHARE = 0.02
-"""Of a training's time: what checkpoints may take where they can be made at any moment."""
-
-
+"""The share of training time that checkpoints may take."""
 UNKNOWN = 0.1
-"""Seconds that one is taken to cost before there was any."""
+"""The cost in seconds that is assumed of the first one."""
 
 
 @final
 class Checkpoint:
-    """One file, replaced as a whole; the disk is waited for by a thread of its own, at most one at a time.
+    """One file, replaced atomically, written by a thread of its own, at most one at a time.
 
-    What that thread is refused is raised by the next `save` or `wait`. As a context it ends with `wait`.
+    An error of that thread is raised by the next `save` or `wait`. As a context it ends with `wait`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,10 +33,10 @@ class Checkpoint:
         self._written = 0.0
 
     def save(self, state: Mapping[str, Any], *logs: Path) -> None:
-        """Take down `state`, nested dicts, lists and tuples of tensors and plain values, as it is now.
+        """Save `state`, nested dicts, lists and tuples of tensors and plain values, as it is now.
 
-        What was written to `logs` reaches the disk before the file does, so that no epoch that the file counts as
-        done can be missing from them. Waits for the last one first. InputError when the disk refuses.
+        `logs` reach the disk before the file does, so that they lack no epoch that the file counts as done. Waits for
+        the last checkpoint first. InputError when the disk refuses.
         """
         begin = time.perf_counter()
         self.wait()
@@ -63,10 +61,9 @@ class Checkpoint:
 
     @property
     def seconds_apart(self) -> float:
-        """How long after the last one another costs no more than `SHARE` of the time between.
+        """The time between two checkpoints of which one takes no more than `SHARE`.
 
-        The cost is what training waited for, and the computing of the thread; while that waits for the disk it costs
-        nothing.
+        Its cost is the time that training waits, and the computing time of the thread.
         """
         return (self._held_up + self._written) / SHARE
 
@@ -86,7 +83,7 @@ class Checkpoint:
         self.wait()
 
     def load(self, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-        """What was saved last, tensors on `device`; None where nothing was. InputError when the file is damaged."""
+        """The last saved state, tensors on `device`; None where there is none. InputError when the file is damaged."""
         self.wait()
         if not self.path.exists():
             return None

@@ -1,4 +1,4 @@
-"""A run's folder: its configuration, metrics, checkpoint and results."""
+"""Run folders: configuration, metrics, checkpoint and results."""
 
 import contextlib
 import json
@@ -17,22 +17,22 @@ from dbn.errors import InputError
 from dbn.runs.checkpoint import Checkpoint
 from dbn.runs.lock import LOCK, acquire, release
 from dbn.runs.versions import versions
-from dbn.storage.files import WRITING, atomic_write, corrupt_file, io_error, read_file
+from dbn.storage.files import WRITING, atomic_write, corrupt_file, io_error, make_folder, read_file
 from dbn.storage.yaml_limits import check_plain
 
 CONFIG = "config.yaml"
 
-
 VERSIONS = "versions.json"
-
+RESULT = "result.json"
+"""Written last: a run that has it is complete."""
 
 RUN_FORMAT = 2
-"""Raised when a run that was begun before could no longer be gone on with. Format 1 had no number."""
+"""Raised when older runs can no longer be resumed. Format 1 had no number."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One folder a run. Its files appear whole or not at all, metrics.jsonl and events aside, which grow.
+    """The folder of one run. Its files are written atomically, but for metrics.jsonl and events, which grow.
 
     As a context it ends with `close`.
     """
@@ -47,17 +47,17 @@ class RunFolder:
     def create(cls, path: Path, *, overwrite: bool) -> Self:
         """An empty folder that this process alone may write to, until `close`.
 
-        InputError when something is there already, unless it is a run to `overwrite`, or another process has it.
+        InputError when something is there already, unless it is a run to `overwrite`, or another process uses it.
         """
         try:
-            if (path / LOCK).is_file():  # in use is more than there already
+            if (path / LOCK).is_file():  # "in use" is said before "exists already"
                 acquire(path)
                 release(path)
             _check_replaceable(path, overwrite)
             path.mkdir(parents=True, exist_ok=True)
             acquire(path)
             try:
-                _check_replaceable(path, overwrite)  # again: now nobody else can begin here
+                _check_replaceable(path, overwrite)  # again, now that no other process can write here
                 _clear(path)
             except BaseException:
                 release(path)
@@ -67,7 +67,7 @@ class RunFolder:
         return cls(path)
 
     def close(self) -> None:
-        """Wait for the checkpoint under way, and let other processes write here."""
+        """Wait for the checkpoint, and release the lock."""
         try:
             self.checkpoint.wait()
         finally:
@@ -81,7 +81,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """The folder of a run that was begun before; InputError when `path` is none."""
+        """The folder of an existing run; InputError when `path` is none."""
         if not path.is_dir():
             raise InputError(f"there is no run folder {path}: check the name")
         if not (path / CONFIG).is_file():
@@ -89,17 +89,17 @@ class RunFolder:
         return cls(path)
 
     def write_config(self, config: Mapping[str, Any], data: str | None = None) -> None:
-        """config.yaml, of plain data only; beside it what the run was made with: versions, fingerprint of the data."""
+        """config.yaml, of plain data only; versions.json, with the fingerprint of the data."""
         self.write_json(VERSIONS, {"format": RUN_FORMAT, "data": data, **versions()})
         atomic_write(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
 
     def read_config(self) -> dict[str, Any]:
-        """What `write_config` wrote; InputError when it is no mapping any more."""
+        """What `write_config` wrote, under today's names; InputError when it is no mapping."""
         path = self.path / CONFIG
         text = read_file(path)
         try:
             check_plain(text.decode())
-            # An alias repeats what stands elsewhere, and a few of them text without end; we write none.
+            # A few nested aliases expand to endless text; we write none.
             aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
             config = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -110,7 +110,7 @@ class RunFolder:
 
     @property
     def data(self) -> str | None:
-        """The fingerprint of what the run was made from, where it is known."""
+        """The fingerprint of the run's data, where it is known."""
         return self.read_json(VERSIONS).get("data") if (self.path / VERSIONS).is_file() else None
 
     @property
@@ -118,7 +118,7 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl; a number that is not finite becomes null, since JSON has none."""
+        """Append one line to metrics.jsonl; numbers that are not finite become null, since JSON has none."""
         try:
             with self._metrics.open("a", encoding="utf-8") as file:
                 file.write(_json_line(record))
@@ -140,7 +140,7 @@ class RunFolder:
         return records
 
     def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
-        """Drop the records that are not to be kept, before the epochs after a checkpoint come again.
+        """Drop the other records, before the epochs after a checkpoint are repeated.
 
         InputError when `keep` misses something in a record, or cannot compare it.
         """
@@ -155,7 +155,7 @@ class RunFolder:
         atomic_write(self.path / name, (json.dumps(_finite(data), indent=2, allow_nan=False) + "\n").encode())
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """What `write_json` wrote; InputError when it is not there or no object any more."""
+        """What `write_json` wrote; InputError when it is missing or no object."""
         path = self.path / name
         text = read_file(path)
         try:
@@ -172,28 +172,23 @@ class RunFolder:
         self.checkpoint.save(state, *metrics, *logs)
 
     def load_checkpoint(self, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-        """The last checkpoint, or None when the run has not come to its first."""
+        """The last checkpoint, or None where there is none yet."""
         return self.checkpoint.load(device)
 
     def subfolder(self, name: str) -> Path:
-        """A folder inside this one, made where it is missing."""
-        path = self.path / name
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise io_error(path, "made", error) from error
-        return path
+        """A folder inside this one, made if need be."""
+        return make_folder(self.path / name)
 
 
 def remove_partial_writes(path: Path) -> None:
-    """Remove what processes that died in the middle of a write have left."""
+    """Remove the unfinished files of processes that died while writing."""
     for left in path.rglob(f"{WRITING}*"):
         with contextlib.suppress(OSError):
             left.unlink()
 
 
 def _check_replaceable(path: Path, overwrite: bool) -> None:
-    """InputError unless there is nothing at `path`, or what was hardly begun, or a run to overwrite."""
+    """InputError unless there is nothing at `path`, or a run without a configuration yet, or a run to overwrite."""
     if not path.is_dir():
         return
     names = {each.name for each in path.iterdir() if not each.name.startswith(WRITING)}
@@ -201,9 +196,9 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(
-            f"{path} exists already: go on with --resume, replace it with --overwrite, or name another --run"
+            f"{path} exists already: continue it with --resume, replace it with --overwrite, or name another --run"
         )
-    # config.yaml alone is a common name, and what goes here does not come back.
+    # config.yaml alone is a common name, and what is deleted does not come back.
     if not {CONFIG, VERSIONS} <= names:
         raise InputError(f"{path} does not look like a run of dbn and is not overwritten: name another --run")
     if path.is_symlink():
@@ -211,7 +206,7 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
 
 
 def _clear(path: Path) -> None:
-    """Empty the folder, its lock aside; last what tells that it is a run, should this be cut short."""
+    """Empty the folder, but for its lock; the files that mark it as a run last, should this be interrupted."""
     for each in sorted(path.iterdir(), key=lambda each: each.name in (CONFIG, VERSIONS)):
         if each.is_dir() and not each.is_symlink():
             shutil.rmtree(each)
@@ -220,15 +215,12 @@ def _clear(path: Path) -> None:
 
 
 def _json_line(record: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(dict(record)), allow_nan=False) + "\n"
+    return json.dumps(_finite(record), allow_nan=False) + "\n"
 
 
 def _finite(data: Any) -> Any:
-    match data:
-        case float():
-            return data if math.isfinite(data) else None
-        case dict():
-            return {key: _finite(value) for key, value in data.items()}
-        case list() | tuple():
-            return [_finite(value) for value in data]
-    return data
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data

@@ -1,7 +1,8 @@
-"""One writer a folder: a lock that ends with its process, however that ends.
+"""Single-writer lock per run folder, released when the process exits, however it does.
 
-The system keeps the lock (`flock`, on Windows `msvcrt.locking`), on a file that stays in the folder; what the file
-says is for people alone. A process may hold a folder several times over.
+The system keeps the lock (`flock`, on Windows `msvcrt.locking`) on a file that stays in the folder; the file's text is
+for people alone. A process may lock a folder several times. (`filelock` would not do: versions of it empty the file of
+another owner or follow links, and on Windows it keeps others from reading who the owner is.)
 """
 
 import contextlib
@@ -16,7 +17,6 @@ from dbn.storage.files import io_error
 
 LOCK = ".lock"
 
-
 LOGGER = logging.getLogger(__name__)
 
 
@@ -24,7 +24,7 @@ if sys.platform == "win32":
     import msvcrt
 
     FAR = 1 << 30
-    """Behind what is written: Windows keeps others from reading a byte that is locked."""
+    """Behind the text: Windows keeps others from reading a locked byte."""
 
     def _seize(descriptor: int) -> None:
         os.lseek(descriptor, FAR, os.SEEK_SET)
@@ -42,13 +42,13 @@ else:
 
 
 _held: dict[Path, list[int]] = {}
-"""Of this process: descriptor and number of holders of each folder."""
+"""The folders that this process has locked: descriptor, and how many times."""
 
 
 def acquire(folder: Path) -> None:
-    """Keep other processes from `acquire` of the same folder until `release`, or this process's end.
+    """Lock the folder against other processes, until `release` or the end of this process.
 
-    InputError when another process has it, or its file cannot be made.
+    InputError when another process has locked it, or the file cannot be made.
     """
     key = folder.resolve()
     if key in _held:
@@ -65,9 +65,9 @@ def acquire(folder: Path) -> None:
         except BlockingIOError as error:
             owner = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             raise InputError(f"{folder} is in use by {owner}: wait for its end, or name another --run") from error
-        except OSError as error:  # some network file systems know no locks
-            LOGGER.warning("%s cannot be locked (%s): see to it that no other process writes there", folder, error)
-        with contextlib.suppress(OSError):  # a full disk: what it says is not needed
+        except OSError as error:  # some network file systems have no locks
+            LOGGER.warning("%s cannot be locked (%s): make sure that no other process writes there", folder, error)
+        with contextlib.suppress(OSError):  # a full disk: the text is not needed
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     except BaseException:
@@ -77,7 +77,7 @@ def acquire(folder: Path) -> None:
 
 
 def release(folder: Path) -> None:
-    """Let others `acquire` the folder, unless this process holds it once more. Nothing for one that is not held."""
+    """Unlock the folder, if this was the first `acquire` of it; nothing for one that is not locked."""
     key = folder.resolve()
     if key not in _held:
         return

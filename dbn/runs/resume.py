@@ -1,4 +1,4 @@
-"""Beginning a run, and going on with one: what must be the same, and what may have changed meanwhile."""
+"""Start or resume a run: which options and data must be the same, and which may have changed."""
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -20,28 +20,24 @@ def begin(
     data: str | None = None,
     harmless: Harmless = lambda before: (),
 ) -> RunFolder:
-    """A new run folder that holds `config`, or with `resume` the folder of a run that was begun with the same.
+    """A new run folder with `config`, or with `resume` the folder of an existing run that has the same options.
 
-    No other process may write there until it is closed. `data`: the fingerprint of what the run is made from.
-    `harmless`: given the options that the run was begun with, it names those that may have changed since, besides
-    the machine's; config.yaml is brought up to date.
+    No other process may write there until it is closed. `data`: the fingerprint of the run's data. `harmless`: given
+    the options of the existing run, it names those that may have changed, besides the machine's; config.yaml is
+    brought up to date.
 
-    InputError when the folder exists (see `RunFolder.create`), is in use, is of a format that cannot be gone on with,
-    or when options or data differ from those it was begun with.
+    InputError when the folder exists (see `RunFolder.create`), is in use, is of a format that cannot be resumed, or
+    when options or data differ from the existing run's.
     """
-    if not resume:
-        run = RunFolder.create(path, overwrite=overwrite)
-        try:
-            run.write_config(config, data)
-        except BaseException:
-            release(path)
-            raise
-        return run
-    run = RunFolder.open(path)
-    acquire(path)
+    run = RunFolder.open(path) if resume else RunFolder.create(path, overwrite=overwrite)
+    if resume:
+        acquire(path)
     try:
-        _check_same(run, config, data, harmless)
-        remove_partial_writes(path)
+        if resume:
+            _check_same(run, config, data, harmless)
+            remove_partial_writes(path)
+        else:
+            run.write_config(config, data)
     except BaseException:
         release(path)
         raise
@@ -53,8 +49,8 @@ def _check_same(run: RunFolder, config: Mapping[str, Any], data: str | None, har
     version = made_with.get("format", 1)
     if version != RUN_FORMAT:
         raise InputError(
-            f"{run.path} is a run of format {version!r}, and this dbn goes on with format {RUN_FORMAT} alone: end it "
-            f"with the dbn it was begun with ({made_with.get('git_commit') or made_with.get('dbn')}), or begin anew "
+            f"{run.path} is a run of format {version!r}, and this dbn resumes format {RUN_FORMAT} alone: finish it "
+            f"with the dbn it was started with ({made_with.get('git_commit') or made_with.get('dbn')}), or start again "
             "with --overwrite"
         )
     free = {"run", "device", "data_dir"}
@@ -64,8 +60,6 @@ def _check_same(run: RunFolder, config: Mapping[str, Any], data: str | None, har
     if made_with.get("data") != data:
         changes.append(f"the examples themselves (fingerprint {made_with.get('data')} -> {data})")
     if changes:
-        raise InputError(
-            f"--resume goes on with what {run.path} was begun with, but these differ: {', '.join(changes)}"
-        )
+        raise InputError(f"--resume needs the options and data of {run.path}, but these differ: {', '.join(changes)}")
     if differ:
         run.write_config(config, data)

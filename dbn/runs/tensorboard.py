@@ -1,4 +1,4 @@
-"""Numbers, pictures and hyper-parameters for TensorBoard."""
+"""TensorBoard event files: scalars, images, histograms and hyperparameters."""
 
 import os
 import socket
@@ -22,19 +22,14 @@ from dbn.storage.files import atomic_write, io_error, read_file
 
 BINS = [1e-12 * 1.1**n for n in range(774)]
 """Of histograms, to 1e20 either side of 0: those of torch's SummaryWriter."""
-
-
 FILES = "events.out.tfevents.*"
-
-
 _numbers = count()
 
 
 class EventLog:
     """The events of one TensorBoard run, in one folder. The file is opened by the first event.
 
-    Written by this thread and no other, unlike torch's SummaryWriter, so that what the disk refuses is an error here:
-    any method that writes raises InputError then.
+    Written in the calling thread, unlike torch's SummaryWriter: a method that the disk refuses raises InputError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,14 +38,14 @@ class EventLog:
 
     @property
     def file(self) -> Path | None:
-        """What is open."""
+        """The open file."""
         return None if self._opened is None else Path(self._opened.name)
 
     def _write(self, summarized: Any, step: int = 0) -> None:
         with self._refusing():
             if self._opened is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                # Readers take files by their names, also where the clock was set back.
+                # Readers sort files by name, so the second must rise, also where the clock was set back.
                 latest = max((_age(file) for file in self.folder.glob(FILES)), default=())
                 second = max(int(time.time()), latest[0] + 1 if latest else 0)
                 place = f"{second:010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"
@@ -81,7 +76,7 @@ class EventLog:
         self._write(summary.custom_scalars(layout))
 
     def images(self, tag: str, images: Tensor, step: int) -> None:
-        """(N, C, H, W), eight a row, or one picture (C, H, W): bytes, or values in [0, 1]; C is 1 or 3.
+        """(N, C, H, W), eight a row, or one image (C, H, W): bytes, or values in [0, 1]; C is 1 or 3.
 
         FloatingPointError when a value is not finite.
         """
@@ -104,14 +99,17 @@ class EventLog:
         What is neither a number nor a string is shown as text, so that None and lists keep their columns. Give
         every run the same keys: TensorBoard takes the columns from one of them.
         """
-        plain = {name: _number_or_text(value) for name, value in hparams.items()}
+        plain = {
+            name: value if isinstance(value, int | float | str) and not isinstance(value, bool) else str(value)
+            for name, value in hparams.items()
+        }
         # SummaryWriter.add_hparams would open a second, time-stamped run for these three.
         for each in hparam_summaries(plain, dict(metrics)):
             self._write(each)
         self.scalars(metrics, prefix="", step=0)
 
     def flush(self) -> None:
-        """Everything given so far reaches the file."""
+        """Write everything given so far to the file."""
         if self._opened is not None:
             with self._refusing():
                 self._opened.flush()
@@ -135,18 +133,18 @@ class EventLog:
     def keep(folder: Path, keep: Callable[[str, int], bool], rename: Callable[[str], str] = str) -> None:
         """Rewrite the folder's event files as one that holds each (tag, step) once, and only where `keep` says so.
 
-        `rename` comes first: two tags may become one, and `keep` is asked for the new name. Steps are put in order,
-        since TensorBoard forgets what it has read of a curve when a lower step follows.
+        `rename` comes first: two tags may become one, and `keep` is asked for the new name. Steps are sorted, since
+        TensorBoard forgets what it has read of a curve when a lower step follows.
 
-        For going on from a checkpoint: epochs after it will come again. A layout of charts stays, the first if
-        there were several, until `chart` is called again; the HPARAMS row goes, since TensorBoard shows the first
-        one it meets. A torn last record is left out. No EventLog may be open on the folder, and a running
-        TensorBoard must be restarted. InputError for a file that is damaged further up.
+        For resuming from a checkpoint, when the epochs after it are repeated. The first layout of charts stays until
+        `chart` is called again; the HPARAMS row is dropped, since TensorBoard shows the first one it meets. A torn last
+        record is left out. No EventLog may be open on the folder, and a running TensorBoard must be restarted.
+        InputError for a file that is damaged before its end.
         """
         files = sorted(folder.glob(FILES), key=_age)
         if not files:
             return
-        # Should the process die before the others are gone, doing it again gives the same file.
+        # Should the process die before the others are removed, repeating this gives the same file.
         atomic_write(files[0], lambda path: _write_kept(path, files, keep, rename))
         try:
             for file in files[1:]:
@@ -192,12 +190,12 @@ def _events(files: Sequence[Path]) -> Iterator[Any]:
         for record in _records(file):
             try:
                 yield Event.FromString(record)
-            except Exception as error:  # a checksum can be right and what it is of no event
+            except Exception as error:  # the checksum can be right and the content no event
                 raise _damaged(file) from error
 
 
 def _records(file: Path) -> Iterator[bytes]:
-    """What stands between length, its checksum and a checksum; TensorBoard's own reader is silent about damage."""
+    """The records, each between its length, that length's checksum and its own; TensorBoard's reader hides damage."""
     data = memoryview(read_file(file))
     while data:
         size = int.from_bytes(data[:8], "little")
@@ -225,9 +223,3 @@ def _require_finite(tag: str, values: Tensor) -> None:
     finite = torch.isfinite(values)
     if not finite.all():
         raise FloatingPointError(f"{tag}: {int((~finite).sum())} of {values.numel()} values are not finite")
-
-
-def _number_or_text(value: Any) -> float | int | str:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return str(value)
-    return value

@@ -10,10 +10,10 @@ from dbn.storage.files import corrupt_file
 
 
 def splits_of(run: Path, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
-    """The splits that the stack in a run folder was pre-trained on; the options where the run's own do not hold.
+    """The splits that the stack in a run folder was pre-trained on; the options replace the run's own.
 
-    InputError as for `load_splits`, for a stack that was trained on arrays from Python, and for a file that holds
-    other examples by now: pre-training may have learnt from rows that would count as test rows.
+    InputError as for `load_splits`, for a stack that was trained on arrays from Python, and for a file that has
+    changed since: pre-training may have learned from rows that would count as test rows.
     """
     folder = RunFolder.open(run)
     before, data = folder.read_config(), folder.data

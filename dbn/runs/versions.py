@@ -1,4 +1,4 @@
-"""What a result may depend on besides its configuration."""
+"""Versions of the software that made a run."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def versions() -> dict[str, str | None]:
-    """Of the packages, of Python, of the platform and of a checkout of dbn; None for what is not known."""
+    """Packages, Python, platform and the commit of a checkout of dbn; None for what is not known."""
     packages = {"dbn": "torch-dbn", "torch": "torch", "torchvision": "torchvision"}
     return {
         **{name: _version(package) for name, package in packages.items()},

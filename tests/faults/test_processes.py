@@ -14,7 +14,9 @@ from tiny import pictures
 from dbn.runs.lock import acquire, release
 
 
-@pytest.mark.parametrize("words", ["--resume --run run", f"{BASE} --overwrite", BASE])
+@pytest.mark.parametrize(
+    "words", ["--resume --run run", f"{BASE} --overwrite", pytest.param(BASE, marks=pytest.mark.slow)]
+)
 def test_the_second_process_says_so_and_leaves(
     words: str, whole: GlobalBatch, launcher: Launcher, tmp_path: Path
 ) -> None:

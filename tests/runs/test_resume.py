@@ -91,7 +91,7 @@ def test_another_format_is_said(version: object, said: str, run: Path) -> None:
     made_with = json.loads((run / "versions.json").read_text())
     del made_with["format"]
     (run / "versions.json").write_text(json.dumps(made_with | ({"format": version} if version else {})))
-    with pytest.raises(InputError, match=f"{said}.* and this dbn goes on with format 2 alone: .* --overwrite$"):
+    with pytest.raises(InputError, match=f"{said}.* and this dbn resumes format 2 alone: .* --overwrite$"):
         train(run, resume=True)
     load(run)  # what it came to is still of use
 
@@ -125,6 +125,29 @@ def test_the_machine_may_change(run: Path) -> None:
     begin(
         run, before | {"device": "cuda", "data_dir": "/b", "run": "b"}, resume=True, overwrite=False, data="f"
     ).close()
+
+
+def test_a_run_from_before_an_option_was_renamed_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped by a kill at its end, with the options written under their old names, as versions before did."""
+    config = replace(SMALL, centered=True)
+    whole = train(tmp_path / "whole", config)
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "write_tensors", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", config)
+    file = tmp_path / "run" / "config.yaml"
+    old = file.read_text().replace("centered: true", "centred: true")
+    assert "centred: true" in old
+    file.write_text(old)
+    resumed = train(tmp_path / "run", config, resume=True)
+    for name, value in whole.state_dict().items():
+        assert resumed.state_dict()[name].equal(value)
+    with pytest.raises(InputError, match=r"these differ: centered True -> False$"):
+        train(tmp_path / "run", SMALL, resume=True)
 
 
 # What is complete
@@ -219,9 +242,13 @@ def test_from_python_a_run_is_gone_on_with_or_replaced(tmp_path: Path, monkeypat
         with pytest.raises(KeyboardInterrupt):
             dbn.pretrain(x, **options)
     before = contents(path)
-    with pytest.raises(InputError, match=r"run exists already: go on with resume=True, .* overwrite=True, or .* run$"):
+    with pytest.raises(
+        InputError, match=r"run exists already: continue it with resume=True, .* overwrite=True, or .* run$"
+    ):
         dbn.pretrain(x, **options)
-    with pytest.raises(InputError, match=r"^resume=True goes on with what .* but these differ: batch_size 40 -> 30$"):
+    with pytest.raises(
+        InputError, match=r"^resume=True needs the options and data of .* but these differ: batch_size 40 -> 30$"
+    ):
         dbn.pretrain(x, **{**options, "batch_size": 30}, resume=True)
     assert contents(path) == before
     assert dbn.pretrain(x, **options, resume=True).layers[1].weight.equal(whole.layers[1].weight)

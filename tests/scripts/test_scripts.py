@@ -24,11 +24,11 @@ from safetensors.torch import load_file, save_file
 from tiny import metrics, pictures, result, save_pictures
 
 import dbn
-from dbn.finetuning.comparison import best_classifier
 from dbn.finetuning.metrics import predict
 from dbn.models.scaling import Scaling
+from dbn.runs.classifier import best_classifier, load_classifier, read_classifier
 from dbn.runs.folder import RunFolder
-from dbn.runs.weights import load, load_classifier
+from dbn.runs.weights import load
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 PRETRAIN = "--dataset tiny.npz --hidden 9 6 --epochs 2 --batch-size 40 --run runs/pre"
@@ -148,13 +148,16 @@ def test_predictions_are_those_of_the_best_classifier(folder: Path, tmp_path: Pa
     call("predict", words, folder)
     arm, file = best_classifier(RunFolder(folder / "runs" / "fine"))
     assert out == f"150 examples classified by the arm {arm}: {tmp_path / 'npz.csv'}\n"
-    network, description = load_classifier(file)
+    network, description = read_classifier(file)
     x = torch.from_numpy(pictures(side=8)[0]).flatten(1)
     wanted = predict(network, Scaling.from_description(description), x).softmax(1).numpy()
     header, found = probabilities(tmp_path / "npz.csv")
     assert header == ["0", "1", "2"]
     np.testing.assert_allclose(found.sum(1), 1, atol=2e-6)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+    classifier = load_classifier(folder / "runs" / "fine")
+    assert np.array_equal(classifier.predict_proba(pictures(side=8)[0]), wanted)
+    assert classifier.predict(x) == [header[place] for place in wanted.argmax(1)]
     np.testing.assert_allclose(probabilities(tmp_path / "csv.csv")[1], wanted[:5], atol=2e-6)
 
 
@@ -324,7 +327,10 @@ BAD: dict[str, list[tuple[str, str]]] = {
         ("--dataset tiny.npz --device cuda:77 --run new", "--device cuda:77 is not available here"),
         ("--dataset tiny.npz --run picture.txt", "picture.txt cannot be made a run folder"),
         ("--dataset tiny.npz --run damaged --overwrite", "does not look like a run of dbn and is not overwritten"),
-        (PRETRAIN, "runs/pre exists already: go on with --resume, replace it with --overwrite, or name another --run"),
+        (
+            PRETRAIN,
+            "runs/pre exists already: continue it with --resume, replace it with --overwrite, or name another --run",
+        ),
         (f"{PRETRAIN} --resume --batch-size 7", "but these differ: batch_size 40 -> 7"),
         (f"{PRETRAIN} --resume --run new", "there is no run folder new"),
         (

@@ -833,4 +833,4 @@ def test_resuming_takes_the_options_it_was_begun_with(
     assert err == ""
     assert out.count((run / "study.md").read_text()) == 2
     assert "epochs [1] -> [2]" in refusal(f"--run {run} --resume --epochs 2", folder, monkeypatch, capsys)
-    assert "exists already: go on with --resume" in refusal(begun, folder, monkeypatch, capsys)
+    assert "exists already: continue it with --resume" in refusal(begun, folder, monkeypatch, capsys)

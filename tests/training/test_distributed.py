@@ -373,8 +373,8 @@ def test_torchrun_ends_with_one_sentence_of_ours(tmp_path: Path) -> None:
     )
     assert result.returncode != 0
     assert re.findall("^pretrain.py: .*", result.stderr, re.MULTILINE) == [
-        "pretrain.py: error: taken exists already: go on with --resume, replace it with --overwrite, or name another "
-        "--run"
+        "pretrain.py: error: taken exists already: continue it with --resume, replace it with --overwrite, or name "
+        "another --run"
     ]
     assert "exitcode  : 2 " in result.stderr
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["notes.txt"]
