@@ -6,10 +6,12 @@ table, here or from outside: `dbn.sampling.CHAINS["mine"] = MyChains`.
 
 import ast
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar, cast, final
 
 from dbn.errors import InputError
@@ -87,6 +89,15 @@ def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     assigned = [target.id for node in body if isinstance(node, ast.AnnAssign) for target in [node.target]
                 if isinstance(target, ast.Name) and target.id.isupper()]  # fmt: skip
     names = sorted({*homes, *assigned})
+
+    class Face(ModuleType):
+        """A submodule does not hide the public name that it shares, as `dbn.finetuning.compare`."""
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not (name in homes and isinstance(value, ModuleType)):
+                super().__setattr__(name, value)
+
+    sys.modules[package].__class__ = Face
 
     def get(name: str) -> Any:
         if name not in homes:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dbn.config.schedules import Schedule
 from dbn.errors import InputError
@@ -69,8 +69,8 @@ def normalize_fields(config: Any) -> None:
                 raise InputError(f"{option_name(name)} needs a value.")
         elif any(get_origin(each) is tuple for each in kinds):
             object.__setattr__(config, name, tuple(value) if isinstance(value, list) else values_of(config, name))
-        elif get_origin(kind) is Literal and value not in get_args(kind):
-            raise InputError(f"{option_name(name)} must be one of {', '.join(get_args(kind))}, not {value!r}.")
+        elif (words := _words(kind)) and value not in words:
+            raise InputError(f"{option_name(name)} must be one of {', '.join(words)}, not {value!r}.")
         if (choice := choice_of(annotated[name])) is not None:
             for each in values_of(config, name):
                 if each not in choice.table:
@@ -79,6 +79,14 @@ def normalize_fields(config: Any) -> None:
         if name == "dataset" or Path in {*kinds, *(inner for each in kinds for inner in get_args(each))}:
             for path in values_of(config, name):
                 _check_path(name, str(path))
+
+
+def _words(kind: Any) -> tuple[str, ...]:
+    """The words of a Literal, or of a Literal or None; () for other types."""
+    kinds = (
+        [each for each in get_args(kind) if each is not NoneType] if get_origin(kind) in (Union, UnionType) else [kind]
+    )
+    return get_args(kinds[0]) if len(kinds) == 1 and get_origin(kinds[0]) is Literal else ()
 
 
 def _check_path(name: str, path: str) -> None:

@@ -101,11 +101,12 @@ def splits_from_arrays(
     Raises:
         InputError: as for a file.
     """
-    table = checked_table(name, _as_array(x), None if y is None else _as_array(y))
+    table = checked_table(name, as_array(x), None if y is None else as_array(y))
     return split_table(name, table, cut_test=cut_test)
 
 
-def _as_array(values: Tensor | NDArray) -> NDArray:
+def as_array(values: Tensor | NDArray) -> NDArray:
+    """Tensors as numpy arrays on the CPU."""
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.datasets import load_splits
 from dbn.data.readers import read_table
+from dbn.data.splits import as_array
 from dbn.data.table import Table, checked_table
 from dbn.errors import InputError
 from dbn.evaluation.external_rbm import read_arrays
@@ -73,8 +75,21 @@ def load_evaluation_data(stack: DBN, config: EvaluateConfig) -> EvaluationData:
     InputError for data that cannot be read, do not fit the stack, or are not what its visible units take.
     """
     before = RunFolder.open(config.run).read_config() if config.run.is_dir() else {}
+    return _prepared(stack, _sources(config, before, stack.layers[0].visible.size), config, before)
+
+
+def evaluation_data(
+    stack: DBN, test: Tensor | NDArray, train: Tensor | NDArray | None, config: EvaluateConfig, *, from_run: bool
+) -> EvaluationData:
+    """Arrays to be scored, treated like those of a file; `from_run`: binarized as `config.run` was trained."""
+    before = RunFolder.open(config.run).read_config() if from_run and config.run.is_dir() else {}
+    name, rows = "the given arrays", as_array(test)
+    table = checked_table(name, rows) if train is None else checked_table(name, as_array(train), None, rows)
+    return _prepared(stack, [_from_table(name, table)], config, before)
+
+
+def _prepared(stack: DBN, sources: list[_Source], config: EvaluateConfig, before: dict[str, Any]) -> EvaluationData:
     visible, scaling = stack.layers[0].visible, stack.scaling
-    sources = _sources(config, before, visible.size)
     for source in sources:
         width = next(iter(source.parts.values())).shape[1]
         if width != visible.size:
@@ -90,16 +105,18 @@ def load_evaluation_data(stack: DBN, config: EvaluateConfig) -> EvaluationData:
         raise InputError(f"--binarize {config.binarize} does not go with {visible.kind} visible units: leave it out")
     scored, trained = sources[0], sources[-1]
     parts = {"test": scored.parts["test"]} | {part: x for part, x in trained.parts.items() if part != "test"}
-    return EvaluationData(parts, scaling, (*_origin(scored, trained), *_units(parts, scaling)))
+    origin = *_origin(scored, trained, with_base=not config.exact), *_units(parts, scaling)
+    return EvaluationData(parts, scaling, origin)
 
 
-def _origin(scored: _Source, trained: _Source) -> list[str]:
+def _origin(scored: _Source, trained: _Source, *, with_base: bool) -> list[str]:
     base = "the test rows themselves, for want of training rows"
     if "train" in trained.parts:
         rows = f"{len(trained.parts['train']):,} training rows"
         base = f"its {rows}" if trained is scored else f"the {rows} of {trained.name}"
+    said = f"Test rows: the {len(scored.parts['test']):,} of {scored.name}."
     return [
-        f"Test rows: the {len(scored.parts['test']):,} of {scored.name}. Base model of AIS: the means of {base}.",
+        f"{said} Base model of AIS: the means of {base}." if with_base else said,
         *dict.fromkeys(f"{source.name}: {source.note}." for source in (scored, trained) if source.note),
     ]
 
@@ -152,19 +169,18 @@ def _from_file(path: Path, label_column: str | None, width: int) -> _Source:
         table = checked_table(name, arrays["train"], None, arrays["test"])
     else:
         table = read_table(path, label_column)
-    parts = _parts(table)
-    greatest = max(int(x.max()) for x in parts.values())
-    return _Source(name, parts, 255.0 if greatest > 1 else 1.0, note)
+    return _from_table(name, table, note)
 
 
 def _is_packed(array: np.ndarray, width: int) -> bool:
     return array.dtype == np.uint8 and array.ndim == 2 and array.shape[1] == -(-width // 8) != width
 
 
-def _parts(table: Table) -> dict[str, Tensor]:
-    if table.x_test is None:
-        return {"test": torch.from_numpy(table.x)}
-    return {"test": torch.from_numpy(table.x_test), "train": torch.from_numpy(table.x)}
+def _from_table(name: str, table: Table, note: str = "") -> _Source:
+    arrays = {"test": table.x} if table.x_test is None else {"test": table.x_test, "train": table.x}
+    greatest = max(int(x.max()) for x in arrays.values())
+    parts = {part: torch.from_numpy(x) for part, x in arrays.items()}
+    return _Source(name, parts, 255.0 if greatest > 1 else 1.0, note)
 
 
 # What discrete units take

@@ -1,7 +1,6 @@
-"""log Z of every layer of a stack and of every layer against the one below, on the stack's own data.
+"""log Z of every layer of a stack, and of every layer relative to the one below.
 
-No chain here starts from exact samples but those of forward AIS: reverse AIS, and annealing between two layers, are
-diagnostics.
+Only the chains of forward AIS start from exact samples: reverse AIS, and annealing between two layers, are diagnostics.
 """
 
 from itertools import pairwise
@@ -34,16 +33,14 @@ from dbn.sampling.chains import autocorrelation
 from dbn.training.loop import progress_bar
 
 SOME = 10_000
-"""Rows at most that stand for the training part, and for what a lower layer makes of it."""
-
+"""Training rows at most, and hidden states of a lower layer."""
 
 TIMES_CHAINS, PART_OF_TEMPERATURES, PART_OF_STEPS = 4, 20, 3
-"""Between two layers, of what AIS has: so many times the chains, as their weights differ by the region that each is in;
-a fraction of the temperatures, as the path is short; and of their number as Gibbs steps before it."""
-
+"""Annealing between two layers, relative to AIS: more chains, as their weights differ by the region that each is in;
+fewer temperatures, as the path is short; and a third of their number as Gibbs steps before it."""
 
 REMEMBERED = 0.1
-"""The autocorrelation from which on chains are said not to have left the data."""
+"""The autocorrelation with the data above which there is a warning."""
 
 
 class Estimate(NamedTuple):
@@ -54,21 +51,21 @@ class Estimate(NamedTuple):
     effective_sample_size: float | None
     """Of the forward chains; None for an exact value."""
     reverse: dict[str, LogZ]
-    """By what the reverse run started from."""
+    """By the start of the reverse run."""
     warnings: list[str]
 
 
 class Ratio(NamedTuple):
-    """log Z_{l+1}/Z_l of two neighbours."""
+    """log Z_{l+1}/Z_l of two neighboring layers."""
 
     both: Bracket
     autocorrelation: tuple[float, float]
-    """What the forward and the reverse chains still have of the data when they start (`autocorrelation`)."""
+    """Of the forward and the reverse chains with the data, at their start."""
     warnings: list[str]
 
 
 def log_partitions(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool) -> list[Estimate]:
-    """log Z of every layer, each with the stack below it for its data."""
+    """log Z of every layer; its data are the training rows passed up through the layers below."""
     if config.exact:
         values = [exact.log_partition(rbm) for rbm in stack.layers]
         return [Estimate(value, (value, value), None, {}, []) for value in values]
@@ -81,7 +78,7 @@ def log_partitions(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, 
 def _annealed(
     stack: DBN, layer: int, data: EvaluationData, betas: Tensor, config: EvaluateConfig, progress: Progress
 ) -> Estimate:
-    """AIS of layer 0, 1, …, and reverse AIS from its data and from where AIS ended, neither of them exact samples."""
+    """AIS of layer 0, 1, …, and reverse AIS from its data and from the end points of AIS, neither exact samples."""
     rbm = stack.layers[layer]
 
     def noise(purpose: str) -> torch.Generator:
@@ -105,11 +102,11 @@ def _annealed(
 
 
 def log_ratios(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool) -> list[Ratio | None]:
-    """log Z_{l+1}/Z_l of every two neighbours, in nats, by annealing from the one to the other.
+    """log Z_{l+1}/Z_l of neighboring layers, in nats, by annealing from one to the other.
 
-    Chains begin at draws of q(h_l | x) for training rows, then take Gibbs steps of the lower and of the upper RBM, a
-    third as many as AIS has temperatures: close to samples of the two if they mix, but not exact. None where log Z
-    is exact, without reverse runs, and where no path leads from one layer to the other.
+    Chains start at draws of q(h_l | x) for training rows, then take Gibbs steps of the lower and of the upper RBM:
+    close to samples of the two if they mix, but not exact. None where log Z is exact, without reverse runs, and where
+    no path leads from one layer to the other.
     """
     pairs = list(pairwise(stack.layers))
     if config.exact or not config.reverse:
@@ -134,7 +131,7 @@ def _ratio(
     config: EvaluateConfig,
     progress: Progress,
 ) -> Ratio:
-    """Of layer 1, 2, … to the one below."""
+    """Of layer 1, 2, … and the one below."""
     lower, upper = stack.layers[layer - 1 : layer + 1]
     noise = stream(config.seed, "annealing between layers", layer, device=upper.weight.device)
     inputs = _inputs(stack, layer, data, noise)
@@ -150,10 +147,10 @@ def _ratio(
     if max(left) > REMEMBERED:
         warnings.append(
             f"After {gibbs_steps:,} Gibbs steps the chains still have an autocorrelation of {max(left):.2f} with the "
-            "data that they left, so what the layer brought by annealing may be off; use more temperatures."
+            "data that they started from, so the layer's gain by annealing may be wrong; use more temperatures."
         )
     if abs(both.difference) > 1:
-        warnings.append("The two layers lie too far apart for a path between them: compare their separate log Z.")
+        warnings.append("The two layers are too far apart for a path between them: compare their separate log Z.")
     return Ratio(both, left, warnings)
 
 
@@ -165,7 +162,7 @@ def _settled(rbm: RBM, v: Tensor, steps: int, generator: torch.Generator, progre
 
 
 def _inputs(stack: DBN, layer: int, data: EvaluationData, noise: torch.Generator) -> LayerData:
-    """What the layers below layer 0, 1, … make of training rows, some of them above the first layer."""
+    """Training rows passed up to layer 0, 1, …; at most `SOME` of them above the first layer."""
     rows = data.base if layer == 0 else subsample(data.base)
     inputs = LayerData(rows, data.scaling, stack.layers[:layer], features="sample", noise=lambda _: noise)
     inputs.prepare(1)
@@ -173,6 +170,6 @@ def _inputs(stack: DBN, layer: int, data: EvaluationData, noise: torch.Generator
 
 
 def subsample(x: Tensor, most: int | None = None) -> Tensor:
-    """At most so many rows, `SOME` where nothing is said, at random but always the same."""
+    """At most so many rows, `SOME` by default, at random but always the same."""
     most = SOME if most is None else most
     return x if len(x) <= most else x[fixed_subset(len(x), most).to(x.device)]

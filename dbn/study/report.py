@@ -11,7 +11,7 @@ from dbn.runs.folder import RunFolder
 from dbn.statistics import holm, mean_interval, paired_t_test
 from dbn.study.grid import CellArm
 from dbn.study.study import SIGNALS_FILE, STACKS, Study
-from dbn.text_tables import markdown
+from dbn.text_tables import markdown_table
 
 Results = Mapping[CellArm, Sequence[Mapping[str, Any]]]
 """By unit that is done: a record a seed."""
@@ -103,7 +103,7 @@ def error_table(table: Table, reference: str, found: Results) -> str:
                 else "to come"
             )
         lines.append(line)
-    return markdown(lines)
+    return markdown_table(lines[0], lines[1:])
 
 
 def _error(interval: Any, least: float, p: float | None, records: Sequence[Mapping[str, Any]]) -> str:
@@ -123,7 +123,7 @@ def rate_table(table: Table, found: Results) -> str:
         lines.append(
             [arm, *(f"{found[each][0]['learning_rate']:g}" if each in found else "to come" for each in cell_arms)]
         )
-    return markdown(lines)
+    return markdown_table(lines[0], lines[1:])
 
 
 def reference_arm(study: Study) -> str:

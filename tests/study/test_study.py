@@ -35,7 +35,7 @@ from dbn.finetuning import comparison as comparison_room
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import FitResult
-from dbn.finetuning.signal_propagation import LayerSignal, measure
+from dbn.finetuning.signal_propagation import LayerSignal, signal_propagation
 from dbn.finetuning.signal_tables import comparison_table
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
@@ -652,9 +652,9 @@ def test_signals_are_those_of_the_fit_that_was_kept(arm: str, finished: Study) -
         fit = Trainer(problem, parse_arm(arm), record["learning_rate"], seed)
         examples, _ = problem.labeled(seed)
         assert examples.y is not None
-        at = {0: measure(fit.network, problem.scaling(examples.x), examples.y)}
+        at = {0: signal_propagation(fit.network, problem.scaling(examples.x), examples.y)}
         for epoch in fit.epochs():
-            at[int(epoch["epoch"])] = measure(fit.network, problem.scaling(examples.x), examples.y)
+            at[int(epoch["epoch"])] = signal_propagation(fit.network, problem.scaling(examples.x), examples.y)
         steps_of = {"start": 0, "1": 1, "3": 3, "end": record["best_epoch"]}
         for moment, step in steps_of.items():
             for layer, expected in zip(found[moment][seed - 5], at[step], strict=True):
@@ -782,9 +782,9 @@ WITHOUT = "--dataset tiny.npz --hidden 7 --init he_normal --labels 24 --run runs
         (WITHOUT + "--labels 24 30 --valid-labels 4 13", "--valid-labels 13 is more than the 12"),
         (WITHOUT + "--epochs 0", "--epochs must be a whole number of at least 1"),
         (WITHOUT + "--tuning-seeds 0", "--tuning-seeds must be a whole number of at least 1"),
-        (WITHOUT + "--init batch_norm --batch-size 23", "cannot normalise a batch of one example"),
+        (WITHOUT + "--init batch_norm --batch-size 23", "cannot normalize a batch of one example"),
         (WITHOUT + "--hidden 7 5 --depths 1 3", "--depths 3 is more than the 2 layers of --hidden"),
-        (WITHOUT + "--layer-rates 1 2 --depths 1 2", "--layer-rates takes one value or one a layer (3"),
+        (WITHOUT + "--layer-rates 1 2 --depths 1 2", "--layer-rates takes one value or one per layer (3"),
         (WITHOUT + "--reference dbn", "--reference dbn is none of the arms: --init names he_normal"),
         (WITHOUT + "--init dbn", "--init dbn needs --pretrained or --recipe"),
         (WITHOUT + "--stacks 3", "--stacks needs --recipe"),
