@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -137,14 +137,6 @@ def _copied(model: Any) -> DBN:
     return (DBN([model], Scaling(1.0)) if isinstance(model, RBM) else model).eval()
 
 
-class Mean(NamedTuple):
-    """Mean over rows, nats."""
-
-    mean: float
-    standard_error: float | None
-    """None for a single row."""
-
-
 @torch.no_grad()
 def evaluate_stack(
     stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool = False
@@ -166,17 +158,15 @@ def evaluate_stack(
     for part, x in data.parts.items():
         rows = subsample(x) if part == "train" else x
         terms = _bounds_plus_log_z(stack, data, rows, config.seed, part)
-        parts[part] = {
-            "rows": len(rows),
-            "layers": [_figure(term, each.log_z, each.interval) for each, term in zip(estimates, terms, strict=True)],
-        }
+        figures = [_figure(term, each.log_z, each.interval) for each, term in zip(estimates, terms, strict=True)]
+        parts[part] = {"rows": len(rows), "layers": figures}
         if part == "test":
             gains = [
                 _gain(*ends, after - before) | {"annealed": ratio and _annealed_gain(after - before, ratio)}
                 for ends, (before, after), ratio in zip(pairwise(estimates), pairwise(terms), ratios, strict=True)
             ]
-    top, scored = estimates[-1], parts["test"]["layers"][-1]
-    single = len(stack.layers) == 1
+    top, scored, single = estimates[-1], parts["test"]["layers"][-1], len(stack.layers) == 1
+    units = [stack.layers[0].visible, *(rbm.hidden for rbm in stack.layers)]
     return {
         "log_z": top.log_z,
         "log_z_interval": list(top.interval),
@@ -184,10 +174,7 @@ def evaluate_stack(
         "test_log_likelihood_interval": scored["interval"] if single else None,
         "test_bound": None if single else scored["mean"],
         "test_bound_interval": None if single else scored["interval"],
-        "units": [
-            {"kind": units.kind, "size": units.size}
-            for units in (stack.layers[0].visible, *(rbm.hidden for rbm in stack.layers))
-        ],
+        "units": [{"kind": each.kind, "size": each.size} for each in units],
         "origin": list(data.origin),
         "seed": config.seed,
         "exact_possible": all(map(_has_exact_values, stack.layers)),
@@ -228,19 +215,17 @@ def _bounds_plus_log_z(stack: DBN, data: EvaluationData, rows: Tensor, seed: int
     return torch.cat(terms, 1).cpu().double() - data.log_abs_det_jacobian(part)
 
 
-def _mean(values: Tensor) -> Mean:
+def _mean(values: Tensor) -> dict[str, Any]:
+    """Mean over rows, and its standard error, None for a single row."""
     error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else None
-    return Mean(float(values.mean()), error)
+    return {"mean": float(values.mean()), "standard_error": error}
 
 
 def _figure(values: Tensor, log_z: float, interval: tuple[float, float]) -> dict[str, Any]:
     """Mean − log Z, and the same at both ends of log Z's interval: the greater log Z, the smaller the figure."""
     found, (lower, upper) = _mean(values), interval
-    return {
-        "mean": found.mean - log_z,
-        "standard_error": found.standard_error,
-        "interval": [found.mean - upper, found.mean - lower],
-    }
+    ends = [found["mean"] - upper, found["mean"] - lower]
+    return {**found, "mean": found["mean"] - log_z, "interval": ends}
 
 
 def _gain(before: Estimate, after: Estimate, difference: Tensor) -> dict[str, Any]:
@@ -283,7 +268,7 @@ def _pseudo_likelihood(stack: DBN, data: EvaluationData, *, progress: bool) -> d
         for x in rows.split(ROWS):
             values.append(pseudo_likelihood(rbm, data.scaling(x)))
             bar.update(len(x))
-    return {"rows": len(rows), **_mean(torch.cat(values).cpu().double())._asdict()}
+    return {"rows": len(rows), **_mean(torch.cat(values).cpu().double())}
 
 
 def _method(config: EvaluateConfig) -> dict[str, Any]:

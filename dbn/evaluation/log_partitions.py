@@ -69,36 +69,10 @@ def log_partitions(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, 
     if config.exact:
         values = [exact.log_partition(rbm) for rbm in stack.layers]
         return [Estimate(value, (value, value), None, {}, []) for value in values]
-    betas = temperature_schedule(config.resolved()["ais"])
-    steps = len(stack.layers) * (3 if config.reverse else 1) * (len(betas) - 1)
+    work = _Work(stack, data, config)
+    steps = len(stack.layers) * (3 if config.reverse else 1) * (len(work.betas) - 1)
     with progress_bar(steps, "annealing", shown=progress) as bar:
-        return [_annealed(stack, layer, data, betas, config, bar.update) for layer in range(len(stack.layers))]
-
-
-def _annealed(
-    stack: DBN, layer: int, data: EvaluationData, betas: Tensor, config: EvaluateConfig, progress: Progress
-) -> Estimate:
-    """AIS of layer 0, 1, …, and reverse AIS from its data and from the end points of AIS, neither exact samples."""
-    rbm = stack.layers[layer]
-
-    def noise(purpose: str) -> torch.Generator:
-        return stream(config.seed, purpose, layer, device=rbm.weight.device)
-
-    inputs = _inputs(stack, layer, data, noise("what AIS is based on"))
-    path = Path(independent_base(rbm, *inputs.moments(), len(inputs)), rbm)
-    chains = config.resolved()["chains"]
-    forward = ais(path, betas, chains, noise("AIS"), progress)
-    found = estimate_log_z(forward)
-    log_z, *interval, size = found
-    reverse, warnings = {}, ess_warnings("forward", forward, found)
-    if config.reverse:
-        drawn = permutation(len(inputs), stream(config.seed, "where reverse AIS starts", layer))[:chains]
-        starts = {"data": inputs.batch(drawn.to(rbm.weight.device)), "end points": forward.states}
-        for name, start in starts.items():
-            both = bracket(forward, reverse_ais(path, betas, start, noise(f"reverse AIS from {name}"), progress))
-            reverse[name] = both.reverse
-            warnings += [warning.replace("reverse", f"reverse (from {name})", 1) for warning in both.warnings]
-    return Estimate(log_z, (interval[0], interval[1]), size, reverse, list(dict.fromkeys(warnings)))
+        return [work.log_z(layer, bar.update) for layer in range(len(stack.layers))]
 
 
 def log_ratios(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool) -> list[Ratio | None]:
@@ -111,62 +85,84 @@ def log_ratios(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, prog
     pairs = list(pairwise(stack.layers))
     if config.exact or not config.reverse:
         return [None] * len(pairs)
-    temperatures = len(temperature_schedule(config.resolved()["ais"]))
-    count, gibbs_steps = max(2, temperatures // PART_OF_TEMPERATURES), temperatures // PART_OF_STEPS
-    betas = torch.linspace(0, 1, count, dtype=torch.float64)
-    steps = 2 * (gibbs_steps + count - 1) * sum(can_bridge(*pair) for pair in pairs)
+    work = _Work(stack, data, config)
+    steps = 2 * (work.gibbs_steps + len(work.ratio_betas) - 1) * sum(can_bridge(*pair) for pair in pairs)
     with progress_bar(steps, "annealing between layers", shown=progress and steps > 0) as bar:
         return [
-            _ratio(stack, layer, data, betas, gibbs_steps, config, bar.update) if can_bridge(*pair) else None
+            work.log_ratio(layer, bar.update) if can_bridge(*pair) else None
             for layer, pair in enumerate(pairs, start=1)
         ]
 
 
-def _ratio(
-    stack: DBN,
-    layer: int,
-    data: EvaluationData,
-    betas: Tensor,
-    gibbs_steps: int,
-    config: EvaluateConfig,
-    progress: Progress,
-) -> Ratio:
-    """Of layer 1, 2, … and the one below."""
-    lower, upper = stack.layers[layer - 1 : layer + 1]
-    noise = stream(config.seed, "annealing between layers", layer, device=upper.weight.device)
-    inputs = _inputs(stack, layer, data, noise)
-    chains = TIMES_CHAINS * config.resolved()["chains"]
-    h = inputs.batch(torch.randint(len(inputs), (chains,), generator=noise, device=noise.device))
-    starts = (
-        _settled(lower.transposed(), h, gibbs_steps, noise, progress),
-        _settled(upper, h, gibbs_steps, noise, progress),
-    )
-    both = layer_ratio(lower, upper, betas, starts, noise, progress)
-    left = float(autocorrelation(starts[0], h)), float(autocorrelation(starts[1], h))
-    warnings = list(both.warnings)
-    if max(left) > REMEMBERED:
-        warnings.append(
-            f"After {gibbs_steps:,} Gibbs steps the chains still have an autocorrelation of {max(left):.2f} with the "
-            "data that they started from, so the layer's gain by annealing may be wrong; use more temperatures."
+class _Work:
+    """The runs of one evaluation."""
+
+    def __init__(self, stack: DBN, data: EvaluationData, config: EvaluateConfig) -> None:
+        self.stack, self.data, self.seed, self.reverse = stack, data, config.seed, config.reverse
+        self.chains = config.resolved()["chains"]
+        self.betas = temperature_schedule(config.resolved()["ais"])
+        temperatures = len(self.betas)
+        self.ratio_betas = torch.linspace(0, 1, max(2, temperatures // PART_OF_TEMPERATURES), dtype=torch.float64)
+        self.gibbs_steps = temperatures // PART_OF_STEPS
+
+    def log_z(self, layer: int, progress: Progress) -> Estimate:
+        """AIS of layer 0, 1, …, and reverse AIS from its data and from the end points of AIS, neither exact samples."""
+        rbm = self.stack.layers[layer]
+        inputs = self._inputs(layer, self._noise("what AIS is based on", layer))
+        path = Path(independent_base(rbm, *inputs.moments(), len(inputs)), rbm)
+        forward = ais(path, self.betas, self.chains, self._noise("AIS", layer), progress)
+        found = estimate_log_z(forward)
+        log_z, *interval, size = found
+        reverse, warnings = {}, ess_warnings("forward", forward, found)
+        if self.reverse:
+            drawn = permutation(len(inputs), stream(self.seed, "where reverse AIS starts", layer))[: self.chains]
+            starts = {"data": inputs.batch(drawn.to(rbm.weight.device)), "end points": forward.states}
+            for name, start in starts.items():
+                noise = self._noise(f"reverse AIS from {name}", layer)
+                both = bracket(forward, reverse_ais(path, self.betas, start, noise, progress))
+                reverse[name] = both.reverse
+                warnings += [warning.replace("reverse", f"reverse (from {name})", 1) for warning in both.warnings]
+        return Estimate(log_z, (interval[0], interval[1]), size, reverse, list(dict.fromkeys(warnings)))
+
+    def log_ratio(self, layer: int, progress: Progress) -> Ratio:
+        """Of layer 1, 2, … and the one below."""
+        lower, upper = self.stack.layers[layer - 1 : layer + 1]
+        noise = self._noise("annealing between layers", layer)
+        inputs = self._inputs(layer, noise)
+        h = inputs.batch(
+            torch.randint(len(inputs), (TIMES_CHAINS * self.chains,), generator=noise, device=noise.device)
         )
-    if abs(both.difference) > 1:
-        warnings.append("The two layers are too far apart for a path between them: compare their separate log Z.")
-    return Ratio(both, left, warnings)
 
+        def settled(rbm: RBM) -> Tensor:
+            v = h
+            for _ in range(self.gibbs_steps):
+                v = rbm.gibbs(v, 1, noise)
+                progress(1)
+            return v
 
-def _settled(rbm: RBM, v: Tensor, steps: int, generator: torch.Generator, progress: Progress) -> Tensor:
-    for _ in range(steps):
-        v = rbm.gibbs(v, 1, generator)
-        progress(1)
-    return v
+        starts = settled(lower.transposed()), settled(upper)
+        both = layer_ratio(lower, upper, self.ratio_betas, starts, noise, progress)
+        left = float(autocorrelation(starts[0], h)), float(autocorrelation(starts[1], h))
+        warnings = list(both.warnings)
+        if max(left) > REMEMBERED:
+            warnings.append(
+                f"After {self.gibbs_steps:,} Gibbs steps the chains still have an autocorrelation of {max(left):.2f} "
+                "with the data that they started from, so the layer's gain by annealing may be wrong; use more "
+                "temperatures."
+            )
+        if abs(both.difference) > 1:
+            warnings.append("The two layers are too far apart for a path between them: compare their separate log Z.")
+        return Ratio(both, left, warnings)
 
+    def _noise(self, purpose: str, layer: int) -> torch.Generator:
+        return stream(self.seed, purpose, layer, device=self.stack.layers[layer].weight.device)
 
-def _inputs(stack: DBN, layer: int, data: EvaluationData, noise: torch.Generator) -> LayerData:
-    """Training rows passed up to layer 0, 1, …; at most `SOME` of them above the first layer."""
-    rows = data.base if layer == 0 else subsample(data.base)
-    inputs = LayerData(rows, data.scaling, stack.layers[:layer], features="sample", noise=lambda _: noise)
-    inputs.prepare(1)
-    return inputs
+    def _inputs(self, layer: int, noise: torch.Generator) -> LayerData:
+        """Training rows passed up to layer 0, 1, …; at most `SOME` of them above the first layer."""
+        rows = self.data.base if layer == 0 else subsample(self.data.base)
+        inputs = LayerData(rows, self.data.scaling, self.stack.layers[:layer], features="sample", noise=lambda _: noise)
+        inputs.prepare(1)
+        return inputs
 
 
 def subsample(x: Tensor, most: int | None = None) -> Tensor:
