@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from dbn.models.rbm import RBM
     from dbn.models.units import Bernoulli, Gaussian
     from dbn.pretraining.pretrain import pretrain
+    from dbn.runs.classifier import load_classifier
     from dbn.runs.weights import load
 
 __version__ = "0.1.0"
-__all__ = ["DBN", "RBM", "Bernoulli", "Gaussian", "InputError", "load", "pretrain"]
+__all__ = ["DBN", "RBM", "Bernoulli", "Gaussian", "InputError", "load", "load_classifier", "pretrain"]
 
 _ROOMS = {
     "DBN": "models.dbn",
@@ -26,6 +27,7 @@ _ROOMS = {
     "Gaussian": "models.units",
     "InputError": "errors",
     "load": "runs.weights",
+    "load_classifier": "runs.classifier",
     "pretrain": "pretraining.pretrain",
 }
 

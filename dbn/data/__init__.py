@@ -1,4 +1,4 @@
-"""From a name, a file or arrays to training, validation and test examples."""
+"""Data sets: training, validation and test examples from a name, a file or arrays."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from dbn.data.splits import Examples as Examples
     from dbn.data.splits import Splits as Splits
     from dbn.data.splits import splits_from_arrays as splits_from_arrays
-    from dbn.data.table import Table as Table
+    from dbn.data.splits import unsplit as unsplit
 
-DATASETS: "Registry[Callable[[str, Path | None], Table]]" = Registry(
+DATASETS: "Registry[Callable[[str, Path | None], Splits]]" = Registry(
     "data set",
     {
         "mnist-10k": "dbn.data.datasets:load_shipped",
@@ -30,6 +30,7 @@ DATASETS: "Registry[Callable[[str, Path | None], Table]]" = Registry(
         "mnist-lab-outputs": "dbn.data.mnist_lab:too_many_outputs",
     },
 )
-"""Every named data set: a function of the name and of the folder of `--data-dir`."""
+"""Every named data set: a function of the name and of the folder of `--data-dir`. It returns what `unsplit` does, from
+which validation and test rows are cut where there are none."""
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

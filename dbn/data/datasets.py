@@ -1,9 +1,10 @@
-"""From a name or a file to training, validation and test examples.
+"""Data sets by name, and files.
 
 Splits depend on the data alone, never on a run's seed: pre-training and fine-tuning cut the same rows. Bytes stay
 bytes until a batch of them is used.
 """
 
+from dataclasses import replace
 from importlib.resources import files
 from os.path import expanduser
 from pathlib import Path
@@ -11,21 +12,20 @@ from pathlib import Path
 from dbn.data import DATASETS
 from dbn.data.readers import SUFFIXES, read_table
 from dbn.data.readers.numpy_files import read_numpy
-from dbn.data.splits import Splits, split_table
-from dbn.data.table import Table
+from dbn.data.splits import Splits, cut
 from dbn.errors import InputError
 from dbn.registry import suggestion
 
 
 def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
-    """The splits of a named data set (`DATASETS`), or of a `.npz`, `.npy` or `.csv` file.
-
-    One tenth of the training rows, at most 5,000, is cut for validation, with equal numbers a class as far as half
-    of each class goes; those of `larochelle` have validation rows of their own. From a file without test rows, a fifth
-    of every class is cut for testing before that.
+    """The splits of a named data set (`DATASETS`), or of a `.npz`, `.npy` or `.csv` file; what it lacks is `cut`.
 
     Raises:
         InputError: nothing of that name, no way to fetch it, or a file that cannot be used.
+
+    >>> splits = load_splits("mnist-10k")
+    >>> len(splits.train), len(splits.valid), len(splits.test)
+    (9000, 1000, 2000)
     """
     suffix = Path(dataset).suffix.lower()
     if dataset not in DATASETS and suffix not in SUFFIXES:
@@ -33,13 +33,13 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str
     if label_column is not None and (dataset in DATASETS or suffix != ".csv"):
         raise InputError(f"--label-column is for .csv files only, leave it out with {dataset}")
     if dataset in DATASETS:
-        table = DATASETS[dataset](dataset, data_dir)
+        splits = DATASETS[dataset](dataset, data_dir)
     else:
-        table = read_table(Path(expanduser(dataset)), label_column)  # as it is, where there is no such user
-    return split_table(dataset, table, cut_test=True)
+        splits = read_table(Path(expanduser(dataset)), label_column)  # as it is, where there is no such user
+    return cut(replace(splits, name=dataset), test=True)
 
 
-def load_shipped(name: str, data_dir: Path | None = None) -> Table:
+def load_shipped(name: str, data_dir: Path | None = None) -> Splits:
     """A data set that is part of the package."""
     with files("dbn").joinpath("data", f"{name}.npz").open("rb") as file:
         return read_numpy(file, name)

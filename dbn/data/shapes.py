@@ -1,4 +1,4 @@
-"""White shapes on black that are drawn by rule: rectangles, and sets that are convex or not.
+"""White shapes on black: rectangles, and sets that are convex or not.
 
 Larochelle, Erhan, Courville, Bergstra & Bengio (2007), *An empirical evaluation of deep architectures on problems with
 many factors of variation*, and its online companion.
@@ -14,22 +14,12 @@ from numpy.typing import NDArray
 from dbn.data.portable_rng import Draws
 
 SIDE = 28
-
-
 WHITE = 255
-
-
 LEAST_DIFFERENCE = 3  # of a rectangle's sides
-
-
 ROUND = 4096  # candidates at once, where some are refused
 
-
-class LabeledImages(NamedTuple):
-    """`x` (n, 28, 28) uint8, `y` (n,) int64."""
-
-    x: NDArray
-    y: NDArray
+Labeled = tuple[NDArray, NDArray]
+"""Images (n, 28, 28) uint8, and classes (n,) int64."""
 
 
 class Family(NamedTuple):
@@ -40,13 +30,11 @@ class Family(NamedTuple):
 
 
 CONVEX = Family(0.195, 19)
-
-
 PIECE = Family(0.07, 10)  # a set that is not convex is the union of 2 to 4
 
 
-def rectangles(n: int, draws: Draws) -> LabeledImages:
-    """Outlines, one pixel thick, of `n` rectangles that lie anywhere in the picture; 0 is taller, 1 wider.
+def rectangles(n: int, draws: Draws) -> Labeled:
+    """Outlines, one pixel thick, of `n` rectangles anywhere in the image; 0 is taller, 1 wider.
 
     Height and width are uniform in 1 … 28, drawn again where they differ by less than 3; then the corner is uniform
     over where the rectangle fits.
@@ -59,7 +47,7 @@ def rectangles(n: int, draws: Draws) -> LabeledImages:
     border = (begins[..., None] == at) | (at == ends[..., None])
     rows, columns = within[:, 0, :, None], within[:, 1, None, :]
     outline = rows & columns & (border[:, 0, :, None] | border[:, 1, None, :])
-    return LabeledImages(outline * np.uint8(WHITE), (sides[:, 1] > sides[:, 0]).astype(np.int64))
+    return outline * np.uint8(WHITE), (sides[:, 1] > sides[:, 0]).astype(np.int64)
 
 
 def _unequal(sides: NDArray) -> NDArray:
@@ -67,21 +55,21 @@ def _unequal(sides: NDArray) -> NDArray:
     return unequal
 
 
-def convex_or_not(n: int, draws: Draws) -> LabeledImages:
+def convex_or_not(n: int, draws: Draws) -> Labeled:
     """White sets, half of them convex (class 0) and half not (class 1), in random order.
 
     Convex: the intersection of half-planes, geometric(0.195) in number, of at least 19 pixels. Not convex: the union
     of 2 to 4 intersections, geometric(0.07) and of at least 10 pixels, unless `is_convex`.
 
     Published is further that the classes have the same mean number of white pixels. Under the rates above that holds
-    (451 of 784) where the geometric distribution begins at 0, as in the MATLAB that the authors used: no half-plane at
-    all is a picture all white, about a third of the convex ones. Begun at 1 it would be 275 against 465.
+    (451 of 784) where the geometric distribution starts at 0, as in the MATLAB that the authors used: no half-plane at
+    all is an all-white image, about a third of the convex ones. From 1 it would be 275 against 465.
     """
     y = (np.arange(n) % 2)[draws.order(n)]
     white = np.empty((n, SIDE, SIDE), bool)
     white[y == 0] = _filled(intersections(int((y == 0).sum()), CONVEX, draws))
     white[y == 1] = _first(int((y == 1).sum()), lambda: _not_convex(draws))
-    return LabeledImages(white * np.uint8(WHITE), y)
+    return white * np.uint8(WHITE), y
 
 
 def _not_convex(draws: Draws) -> NDArray:
@@ -96,8 +84,8 @@ def _not_convex(draws: Draws) -> NDArray:
 def half_planes(points: NDArray, angles: NDArray) -> NDArray:
     """The pixels (x, y) with (x − points)·(cos angle, sin angle) ≥ 0, as first and last column of every row.
 
-    `points` (n, 2), in pixels from the picture's upper left corner; -> (n, 2, 28), empty rows with first > last.
-    A pixel is its centre.
+    `points` (n, 2), in pixels from the image's upper left corner; -> (n, 2, 28), empty rows with first > last.
+    A pixel is its center.
     """
     x, y = points[:, :1], points[:, 1:]
     cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
@@ -111,7 +99,7 @@ def intersections(n: int, family: Family, draws: Draws) -> NDArray:
     """`n` intersections of half-planes, (n, 2, 28) as from `half_planes`.
 
     The number of half-planes is geometric, from 0; each has an orientation uniform in 0 … 2π and a point of its border
-    uniform in the picture. What has too few pixels is drawn again, number and all.
+    uniform in the image. What has too few pixels is drawn again, number and all.
     """
     return _first(n, lambda: _candidates(family, draws))
 
@@ -146,10 +134,10 @@ def _first(n: int, draw: Callable[[], NDArray]) -> NDArray:
 
 
 def is_convex(white: NDArray) -> NDArray:
-    """(n, 28, 28) bool -> (n,): no black pixel's centre lies on the segment between two white ones' centres.
+    """(n, 28, 28) bool -> (n,): no black pixel's center lies on the segment between two white ones' centers.
 
     Holds for every intersection of half-planes. Along each of the directions in which three pixels can lie, a black
-    pixel with white ones on both sides is looked for; eight pictures share a byte.
+    pixel with white ones on both sides is looked for; eight images share a byte.
     """
     packed = np.packbits(white.transpose(1, 2, 0), axis=2)
     broken = np.zeros(packed.shape[2], np.uint8)
@@ -179,7 +167,7 @@ def _behind(packed: NDArray, step: tuple[int, int]) -> NDArray:
 
 
 def _moved(packed: NDArray, step: tuple[int, int], times: int) -> NDArray:
-    """The pictures moved by `times` steps, black coming in."""
+    """The images moved by `times` steps, black coming in."""
     moved = np.zeros_like(packed)
     (to_rows, from_rows), (to_columns, from_columns) = (_overlap(times * length) for length in step)
     moved[to_rows, to_columns] = packed[from_rows, from_columns]

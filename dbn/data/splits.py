@@ -1,7 +1,8 @@
 """Training, validation and test examples, cut from checked rows."""
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
@@ -9,16 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dbn.data.table import Table, checked_table
+from dbn.data.checks import Array, as_array, check_alike, checked_labels, checked_rows, image_shape_of, known_codes
 from dbn.errors import InputError
 from dbn.rng import permutation, stream
 
 LEAST_ROWS = 10
-
-
 MOST_VALIDATION = 5000
-
-
 SPLIT_SEED = 0
 
 
@@ -32,6 +29,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __getitem__(self, rows: Tensor | slice) -> "Examples":
+        """Some of the rows, by index or mask."""
+        return Examples(self.x[rows], None if self.y is None else self.y[rows])
+
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on `device`."""
         return Examples(self.x.to(device), None if self.y is None else self.y.to(device))
@@ -39,12 +40,11 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a data set gives: no row is in two of `train`, `valid` and `test`.
+    """The rows of a data set: none is in two of `train`, `valid` and `test`. `valid` is empty until it is cut.
 
     `classes` are names in the order of their indices, () without labels. `image_shape` is (C, H, W) where rows are
-    grey or colour pictures. Bytes are divided by `divisor` before use: 255, or 1 where all bytes outside the test
-    set are 0 or 1. `fingerprint` changes with any value, label or split. `test_is_cut` says that the data came
-    without a test set of its own.
+    grey or color images. Bytes are divided by `divisor` before use: 255, or 1 where all bytes outside the test
+    set are 0 or 1. `test_is_cut` says that the data came without a test set of its own.
     """
 
     name: str
@@ -55,10 +55,17 @@ class Splits:
     image_shape: tuple[int, int, int] | None
     divisor: float
     test_is_cut: bool = False
-    fingerprint: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fingerprint", _fingerprint(self))
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all values, labels and splits."""
+        digest = blake2b(repr(self.classes).encode(), digest_size=8)
+        for part in (self.train, self.valid, self.test):
+            for tensor in () if part is None else (part.x, part.y):
+                if tensor is not None:
+                    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                    digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     @property
     def n_classes(self) -> int:
@@ -79,64 +86,90 @@ class Splits:
         )
 
 
-def _fingerprint(splits: Splits) -> str:
-    digest = blake2b(repr(splits.classes).encode(), digest_size=8)
-    for part in (splits.train, splits.valid, splits.test):
-        for tensor in () if part is None else (part.x, part.y):
-            if tensor is not None:
-                digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(tensor.cpu().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
 def splits_from_arrays(
-    x: Tensor | NDArray,
-    y: Tensor | NDArray | None = None,
+    x: Array,
+    y: Array | None = None,
+    x_test: Array | None = None,
+    y_test: Array | None = None,
     *,
     name: str = "x",
     cut_test: bool = False,
 ) -> Splits:
-    """Arrays in memory, checked and split as a file of them would be; without a test set unless `cut_test`.
+    """Arrays in memory, checked and split as a file of them would be; without `x_test` test rows only if `cut_test`.
 
     Raises:
-        InputError: as for a file.
+        InputError: as `unsplit` and `cut`.
     """
-    table = checked_table(name, as_array(x), None if y is None else as_array(y))
-    return split_table(name, table, cut_test=cut_test)
+    return cut(unsplit(name, x, y, x_test, y_test), test=cut_test)
 
 
-def as_array(values: Tensor | NDArray) -> NDArray:
-    """Tensors as numpy arrays on the CPU."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+def unsplit(
+    name: str, x: Array, y: Array | None = None, x_test: Array | None = None, y_test: Array | None = None
+) -> Splits:
+    """The arrays, checked, all rows of `x` in `train`; `name` is what errors call their source.
+
+    `x` is (N, V), (N, H, W) or (N, C, H, W). Bytes and bool stay bytes, which are divided before use; all else becomes
+    float32. Labels are (N,) whole numbers or strings, and their sorted values the classes.
+
+    Raises:
+        InputError: no rows, another shape or type, values that are not finite, labels of another length, labels
+            that are not classes, or test rows unlike the others.
+    """
+    given = {"x": x, "y": y, "x_test": x_test, "y_test": y_test}
+    arrays = {key: as_array(values) for key, values in given.items() if values is not None}
+    rows = {key: checked_rows(name, key, arrays[key]) for key in ("x", "x_test") if key in arrays}
+    if "y_test" in arrays and "x_test" not in arrays:
+        raise InputError(f"{name}: y_test is there but x_test is not, give both or neither")
+    if "x_test" in arrays:
+        if ("y" in arrays) != ("y_test" in arrays):
+            there, missing = ("y", "y_test") if "y" in arrays else ("y_test", "y")
+            raise InputError(f"{name}: {there} is there but {missing} is not, label both x and x_test or neither")
+        check_alike(name, rows["x"], rows["x_test"])
+    image_shape = image_shape_of(name, arrays["x"])
+    classes: tuple[str, ...] = ()
+    codes: dict[str, NDArray] = {}
+    if "y" in arrays:
+        values, found = np.unique(checked_labels(name, "y", arrays["y"], len(rows["x"])), return_inverse=True)
+        classes, codes["x"] = tuple(map(str, values)), found.astype(np.int64)
+        if "y_test" in arrays:
+            labels = checked_labels(name, "y_test", arrays["y_test"], len(rows["x_test"]))
+            codes["x_test"] = known_codes(name, values, labels)
+    parts = {
+        key: Examples(torch.from_numpy(part), torch.from_numpy(codes[key]) if codes else None)
+        for key, part in rows.items()
+    }
+    train = parts["x"]
+    divisor = 255.0 if train.x.dtype == torch.uint8 and int(train.x.max()) > 1 else 1.0
+    return Splits(name, train, train[:0], parts.get("x_test"), classes, image_shape, divisor)
 
 
-def split_table(name: str, table: Table, *, cut_test: bool) -> Splits:
-    """Training, validation and test rows of a table; see `load_splits`."""
-    if len(table.x) < LEAST_ROWS:
-        raise InputError(f"{name}: {len(table.x)} rows are too few to split, at least {LEAST_ROWS} are needed")
-    if len(table.classes) == 1:
-        raise InputError(f"{name}: all labels are {table.classes[0]!r}, but at least two classes are needed")
-    rest = _examples(table.x, table.y)
-    binary = rest.x.dtype == torch.uint8 and int(rest.x.max()) <= 1
-    divisor = 255.0 if rest.x.dtype == torch.uint8 and not binary else 1.0
-    test = None if table.x_test is None else _examples(table.x_test, table.y_test)
-    test_is_cut = test is None and cut_test
-    if test_is_cut:
-        rest, test = _cut(name, rest, (_class_sizes(rest) + 2) // 5, "test")
-    if table.n_valid is not None:
-        train, valid = _parted(rest, torch.arange(len(rest)) >= len(rest) - table.n_valid)
-    else:
-        n_valid = min(max(len(rest) // 10, 1), MOST_VALIDATION)
-        train, valid = _cut(name, rest, _level_quotas(_class_sizes(rest) // 2, n_valid), "validation")
-    return Splits(name, train, valid, test, table.classes, table.image_shape, divisor, test_is_cut)
+def cut(splits: Splits, *, test: bool) -> Splits:
+    """The splits with validation rows cut from the training rows where there are none, and test rows if `test`.
 
+    One fifth of every class goes to the test rows, then one tenth of the rows, at most 5,000, to the validation rows,
+    with equal numbers of every class as far as half of each class goes.
 
-def _examples(x: NDArray, y: NDArray | None) -> Examples:
-    return Examples(torch.from_numpy(x), None if y is None else torch.from_numpy(y))
+    Raises:
+        InputError: too few rows, in all or of every class, or a single class.
+    """
+    name, train, valid, held_out = splits.name, splits.train, splits.valid, splits.test
+    if len(train) + len(valid) < LEAST_ROWS:
+        raise InputError(
+            f"{name}: {len(train) + len(valid)} rows are too few to split, at least {LEAST_ROWS} are needed"
+        )
+    if len(splits.classes) == 1:
+        raise InputError(f"{name}: all labels are {splits.classes[0]!r}, but at least two classes are needed")
+    test = test and held_out is None
+    if test:
+        train, held_out = _cut(name, train, (_class_sizes(train) + 2) // 5, "test")
+    if not len(valid):
+        n_valid = min(max(len(train) // 10, 1), MOST_VALIDATION)
+        train, valid = _cut(name, train, _level_quotas(_class_sizes(train) // 2, n_valid), "validation")
+    return replace(splits, train=train, valid=valid, test=held_out, test_is_cut=test)
 
 
 def _classes_of(examples: Examples) -> Tensor:
-    """Unlabelled rows are one class to the cuts."""
+    """Rows without labels are one class to the cuts."""
     return torch.zeros(len(examples), dtype=torch.int64) if examples.y is None else examples.y
 
 
@@ -159,18 +192,12 @@ def _level_quotas(limits: Tensor, n: int) -> Tensor:
 
 
 def _cut(name: str, examples: Examples, quotas: Tensor, purpose: str) -> tuple[Examples, Examples]:
+    """The rows that stay and those that go, both in their old order."""
     if int(quotas.sum()) == 0:
         raise InputError(f"{name}: every class has too few rows for a {purpose} split, give more rows or merge classes")
     goes = torch.zeros(len(examples), dtype=torch.bool)
     goes[_draw(_classes_of(examples), quotas, stream(SPLIT_SEED, "split", purpose))] = True
-    return _parted(examples, goes)
-
-
-def _parted(examples: Examples, goes: Tensor) -> tuple[Examples, Examples]:
-    """The rows that stay and those that go, (N,) bool, both in their old order."""
-    y = examples.y
-    stays, gone = ((examples.x[rows], None if y is None else y[rows]) for rows in (~goes, goes))
-    return Examples(*stays), Examples(*gone)
+    return examples[~goes], examples[goes]
 
 
 def _draw(y: Tensor, quotas: Tensor, generator: torch.Generator) -> Tensor:

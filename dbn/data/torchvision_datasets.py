@@ -16,7 +16,6 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from dbn.data.table import Table, checked_table
-from dbn.errors import InputError, is_out_of_memory
+from dbn.data.splits import Splits, unsplit
+from dbn.errors import InputError, parsing
 
 PROBE_SECONDS = 4.0
-
-
 STALL_SECONDS = 10.0
+OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
+"""Kept for the life of the process: what a library defines goes when it goes."""
 
 
 @dataclass(frozen=True)
@@ -54,34 +53,17 @@ def _idx(dataset: str, classes: tuple[str, ...]) -> Source:
 
 
 DIGITS = tuple("0123456789")
-
-
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-
-
 KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
-
-
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
 USPS_FILES = ("usps.bz2", "usps.t.bz2")
-
-
 CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
-
-
 SOURCES = {
     "mnist": _idx("MNIST", DIGITS),
     "fashion-mnist": _idx("FashionMNIST", CLOTHES),
     "kmnist": _idx("KMNIST", KANA),
     "usps": Source(
-        "USPS",
-        "",
-        USPS_FILES,
-        USPS_FILES,
-        lambda known: [address for address, *_ in known.split_list.values()],
-        DIGITS,
+        "USPS", "", USPS_FILES, USPS_FILES, lambda known: [first for first, *_ in known.split_list.values()], DIGITS
     ),
     # CIFAR-10 is published as pickles. torchvision reads them, after comparing each with the published checksum.
     "cifar10": Source(
@@ -95,7 +77,7 @@ SOURCES = {
 }
 
 
-def load_named(name: str, data_dir: Path | None = None) -> Table:
+def load_named(name: str, data_dir: Path | None = None) -> Splits:
     """A data set of `SOURCES`, from `data_dir`, to which it is downloaded if it is not there.
 
     Raises:
@@ -107,21 +89,18 @@ def load_named(name: str, data_dir: Path | None = None) -> Table:
     known = getattr(import_torchvision().datasets, source.dataset)
     if not all((folder / file).is_file() for file in source.files):
         _fetch(name, source, known, root)
-    try:
+    damaged = InputError(
+        f"{name}: the files in {folder} are damaged or cannot be read, remove {', '.join(source.files)} "
+        "to have them fetched again"
+    )
+    with parsing(damaged):  # torchvision asserts, indexes and unpacks: a damaged file ends in many types
         with _quiet():
             parts = [known(root, train=train, download=False) for train in (True, False)]
         (x, y), (x_test, y_test) = ((np.asarray(part.data), np.asarray(part.targets)) for part in parts)
         if x.ndim == 4:  # torchvision has the channels last
             x, x_test = x.transpose(0, 3, 1, 2), x_test.transpose(0, 3, 1, 2)
-        table = checked_table(name, x, y, x_test, y_test)
-        return replace(table, classes=tuple(source.classes[int(label)] for label in table.classes))
-    except Exception as error:  # torchvision asserts, indexes and unpacks: a damaged file ends in many types
-        if is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"{name}: the files in {folder} are damaged or cannot be read, remove {', '.join(source.files)} "
-            "to have them fetched again"
-        ) from error
+        splits = unsplit(name, x, y, x_test, y_test)
+        return replace(splits, classes=tuple(source.classes[int(label)] for label in splits.classes))
 
 
 def data_folder(data_dir: Path | None = None) -> Path:
@@ -194,20 +173,14 @@ def _stall_timeout() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-@cache
-def _stand_ins() -> torch.library.Library:
-    """Kept for as long as the process lives: what a library defines goes when it goes."""
-    return torch.library.Library("torchvision", "FRAGMENT")
-
-
 def import_torchvision() -> ModuleType:
-    """torchvision, even where its compiled operators do not load beside the installed torch.
+    """torchvision, also where its compiled operators do not load beside the installed torch.
 
-    Its data sets and image grids are plain Python and need none of them, but the import fails on the first that
-    is missing; so each is declared, without a kernel, until the import goes through.
+    Its data sets and image grids are plain Python, but its import asks for some of these operators: each is declared,
+    without a kernel. PyPI's torchvision beside a CPU-only torch is such a pair.
 
     Raises:
-        InputError: torchvision is not installed, or does not match torch in another way.
+        InputError: torchvision is missing, or does not match torch in another way.
     """
     for _ in range(20):
         try:
@@ -216,7 +189,7 @@ def import_torchvision() -> ModuleType:
             missing = re.search(r"operator torchvision::(\w+) does not exist", str(error))
             if missing is None:
                 break
-            _stand_ins().define(f"{missing[1]}() -> ()")
+            OPERATORS.define(f"{missing[1]}() -> ()")
         except (ImportError, OSError, AttributeError):
             break
     raise InputError(

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
+from dbn.data.checks import Array
 from dbn.errors import InputError, naming_arguments
 from dbn.evaluation.examples import EvaluationData, evaluation_data
 from dbn.evaluation.external_rbm import read_model
@@ -82,8 +82,8 @@ class Evaluation:
 
 def evaluate(
     model: RBM | DBN | Path | str,
-    test: Tensor | NDArray,
-    train: Tensor | NDArray | None = None,
+    test: Array,
+    train: Array | None = None,
     exact: bool = False,
     binarize: Literal["threshold", "sample", "fixed"] | None = None,
     seed: int = 0,

@@ -1,10 +1,10 @@
-"""A model to be measured: a stack of ours, or an RBM in a file of other software, three plain arrays by name.
+"""Models to evaluate: a stack of ours, or an RBM in a file of other software, three plain arrays by name.
 
 Nothing is unpickled, and no other array in such a file is looked at.
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +12,20 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from dbn.errors import InputError, is_out_of_memory
+from dbn.errors import InputError, parsing
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.runs.weights import load
-from dbn.storage import npz as arrays
+from dbn.storage import npz
 from dbn.storage.files import read_file
-from dbn.storage.npz import HoldsObjects
 
 KEYS = ("weight", "visible_bias", "hidden_bias")
 
 
 def read_model(path: Path) -> DBN:
-    """What `dbn.runs.weights.load` reads, or `read_rbm` does, on the CPU and in eval mode.
+    """What `dbn.load` reads, or `read_rbm` does, on the CPU and in eval mode.
 
     InputError as for these, and for a path that is not there.
     """
@@ -40,7 +39,7 @@ def _is_ours(path: Path) -> bool:
         with safetensors.safe_open(path, "pt") as file:
             return "dbn" in (file.metadata() or {})
     except (OSError, ValueError, safetensors.SafetensorError):
-        return False  # what is wrong with it is said where it is read
+        return False  # the reader says what is wrong with it
 
 
 def read_rbm(path: Path) -> DBN:
@@ -91,38 +90,15 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray]:
 
     InputError when the file cannot be read, is damaged or of another kind.
     """
-    suffix = path.suffix.lower()
-    if suffix not in READERS:
-        raise InputError(f"{path}: a file of named arrays ends in {' or '.join(READERS)}, so save it as one of these")
-    data = read_file(path)
-    try:
-        return READERS[suffix](data, names)
-    except HoldsObjects as error:
-        raise InputError(
-            f"{path} holds Python objects, which are never unpickled: save plain arrays of numbers"
-        ) from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except Exception as error:  # a stranger's bytes can fail a parser in any way
-        if is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"{path} is damaged or no {suffix} file of arrays: take another copy or save it anew"
-        ) from error
-
-
-def _from_npz(data: bytes, names: Sequence[str]) -> dict[str, NDArray]:
-    return arrays.read_arrays(io.BytesIO(data), names)[0]
-
-
-def _from_safetensors(data: bytes, names: Sequence[str]) -> dict[str, NDArray]:
-    loaded = safetensors.torch.load(data)
-    found = {name: loaded[name] for name in names if name in loaded}
-    # numpy has no bfloat16 and nothing shorter.
-    return {name: (t.float() if t.is_floating_point() and t.itemsize < 4 else t).numpy() for name, t in found.items()}
-
-
-READERS: dict[str, Callable[[bytes, Sequence[str]], dict[str, NDArray]]] = {
-    ".npz": _from_npz,
-    ".safetensors": _from_safetensors,
-}
+    match path.suffix.lower():
+        case ".npz":
+            return npz.read_arrays(io.BytesIO(read_file(path)), names, str(path))[0]
+        case ".safetensors":
+            data = read_file(path)
+            with parsing(InputError(f"{path} is damaged or no safetensors file: take another copy or save it again")):
+                loaded = safetensors.torch.load(data)
+                found = {name: loaded[name] for name in names if name in loaded}
+                # numpy has no bfloat16 and nothing shorter.
+                is_short = {name: t.is_floating_point() and t.itemsize < 4 for name, t in found.items()}
+                return {name: (t.float() if is_short[name] else t).numpy() for name, t in found.items()}
+    raise InputError(f"{path}: a file of named arrays ends in .npz or .safetensors, so save it as one of these")

@@ -9,24 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, final
 
-from numpy.typing import NDArray
-from torch import Tensor
-
 from dbn.config.common import to_dict
 from dbn.config.finetuning import FinetuneConfig, Finetuning
-from dbn.data.splits import as_array, split_table
-from dbn.data.table import checked_table
+from dbn.data.checks import Array
+from dbn.data.splits import splits_from_arrays
 from dbn.errors import InputError, naming_arguments
-from dbn.finetuning.comparison import RESULT, Comparison, best_classifier
+from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem, make_problem
 from dbn.finetuning.report import comparison_text, finished, result
 from dbn.finetuning.results import TunedArm
-from dbn.models.classifier import Classifier
 from dbn.models.dbn import DBN
-from dbn.models.scaling import Scaling
-from dbn.runs.folder import RunFolder
+from dbn.runs.classifier import Classifier, load_classifier
+from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.resume import begin
-from dbn.runs.weights import load, load_classifier
+from dbn.runs.weights import load
 from dbn.training import distributed
 from dbn.training.device import pick_device
 
@@ -90,16 +86,16 @@ class ComparisonResult:
 
 
 def compare(
-    x: Tensor | NDArray,
-    y: Tensor | NDArray,
+    x: Array,
+    y: Array,
     init: Sequence[str] = ("dbn", "xavier_uniform", "he_normal"),
     *,
     hidden: Sequence[int] | None = None,
     pretrained: DBN | Path | str | Sequence[DBN | Path | str] = (),
     labels: int | None = None,
     seeds: int = 5,
-    x_test: Tensor | NDArray | None = None,
-    y_test: Tensor | NDArray | None = None,
+    x_test: Array | None = None,
+    y_test: Array | None = None,
     run: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -153,8 +149,7 @@ def compare(
             pretrained=tuple(Path(f"stack {n}") if isinstance(s, DBN) else Path(s) for n, s in enumerate(stacks)),
             training=_training(init, labels, seeds, options),
         )
-        arrays = [None if each is None else as_array(each) for each in (x, y, x_test, y_test)]
-        splits = split_table("x", checked_table("x", *arrays), cut_test=True)  # type: ignore[arg-type]
+        splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True)
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
         problem = make_problem(splits, loaded, config.hidden, config.training, pick_device(device))
         _ = problem.test
@@ -166,7 +161,7 @@ def compare(
             begun = begin(path, about, resume=resume, overwrite=overwrite, data=problem.fingerprint)
             folder = until_done.enter_context(_CallingFolder(begun.path, callback))
             if distributed.any_rank(finished(folder) is not None):
-                return _of_folder(folder)
+                return ComparisonResult(folder.read_json(RESULT), load_classifier(folder.path))
             comparison = Comparison(problem, folder)
             chosen = comparison.train(progress=progress)
             test_errors = comparison.test(chosen)
@@ -198,10 +193,4 @@ def _best(problem: Problem, chosen: Sequence[TunedArm]) -> Classifier:
     arm = min(chosen, key=lambda each: math.fsum(fit.valid_error for fit in each.tuned))
     errors = [fit.valid_error for fit in arm.tuned]
     network = problem.network_with(arm.arm, arm.final[errors.index(min(errors))].weights)
-    return Classifier(network, problem.scaling, problem.splits.classes).eval()
-
-
-def _of_folder(run: RunFolder) -> ComparisonResult:
-    network, description = load_classifier(best_classifier(run)[1])
-    classifier = Classifier(network, Scaling.from_description(description), description["classes"]).eval()
-    return ComparisonResult(run.read_json(RESULT), classifier)
+    return Classifier(network, problem.description(arm.arm)).to(problem.device).eval()

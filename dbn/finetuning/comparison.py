@@ -1,7 +1,6 @@
 """The comparison of starts: every arm under every learning rate and seed, then one look at the test set."""
 
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,9 +17,12 @@ from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import Arm, parse_arm
 from dbn.interrupts import Stopped, deferred_interrupts
 from dbn.models.mlp import meta_mlp
+from dbn.runs.classifier import folder_name as folder_name
+from dbn.runs.classifier import has_classifier as has_classifier
+from dbn.runs.classifier import save_classifier
+from dbn.runs.folder import RESULT as RESULT
 from dbn.runs.folder import RunFolder
 from dbn.runs.tensorboard import EventLog
-from dbn.runs.weights import load_classifier, save_classifier
 from dbn.storage.files import corrupt_file
 from dbn.storage.tensors import load_state, save_state
 from dbn.training import distributed
@@ -29,10 +31,6 @@ from dbn.training.loop import progress_bar
 CHECKPOINT_SECONDS = 30.0
 """At most, between two steps. After an epoch there is one as soon as it costs little: with few labels an epoch takes
 milliseconds, and a checkpoint as long."""
-
-
-RESULT = "result.json"
-"""What tells that a comparison is complete: it is written last."""
 
 
 class FitKey(NamedTuple):
@@ -211,39 +209,3 @@ class Comparison:
             file = self.folder(name, self.problem.seeds[best]) / "classifier.safetensors"
             save_classifier(file, network, self.problem.description(each.arm))
         return signals
-
-
-def best_classifier(run: RunFolder) -> tuple[str, Path]:
-    """The arm with the least mean validation error of a finished comparison, and its classifier's file."""
-    if not (run.path / RESULT).is_file():
-        raise InputError(f"{run.path} is no finished run of finetune.py: name one, or end it with --resume")
-    found = run.read_json(RESULT)
-    if "arms" not in found:
-        raise InputError(f"{run.path} is no run of finetune.py, which compares arms: name one")
-    try:
-        errors = {parse_arm(name).name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
-        best = min(errors, key=lambda name: errors[name])
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise corrupt_file(run.path / RESULT, "it is not that of a comparison") from error
-    file = _classifier(run, best)
-    if file is None:
-        raise InputError(f"{run.path} holds no classifier of the arm {best}: have it written again with --resume")
-    return best, file
-
-
-def has_classifier(run: RunFolder, arm: str) -> bool:
-    """Whether the best classifier of that arm is there and sound."""
-    try:
-        file = _classifier(run, parse_arm(arm).name)
-        return file is not None and bool(load_classifier(file))
-    except InputError:  # it is written again
-        return False
-
-
-def _classifier(run: RunFolder, arm: str) -> Path | None:
-    return min((run.path / folder_name(arm)).glob("seed-*/classifier.safetensors"), default=None)
-
-
-def folder_name(arm: str) -> str:
-    """The folder of an arm: its name, without the colon where the file system forbids it."""
-    return arm.replace(":", "-") if os.name == "nt" else arm

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbn.errors import InputError
-from dbn.finetuning.comparison import RESULT, has_classifier
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import TunedArm
-from dbn.runs.folder import RunFolder
+from dbn.runs.classifier import has_classifier
+from dbn.runs.folder import RESULT, RunFolder
 from dbn.statistics import mean_interval, paired_t_test
 from dbn.storage.files import corrupt_file
 from dbn.text_tables import plain_table

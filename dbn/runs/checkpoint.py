@@ -15,7 +15,6 @@ from dbn.storage.tensors import load_state, state_bytes
 SHARE = 0.02
 """Of a training's time: what checkpoints may take where they can be made at any moment."""
 
-
 UNKNOWN = 0.1
 """Seconds that one is taken to cost before there was any."""
 

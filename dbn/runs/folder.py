@@ -22,9 +22,9 @@ from dbn.storage.yaml_limits import check_plain
 
 CONFIG = "config.yaml"
 
-
 VERSIONS = "versions.json"
-
+RESULT = "result.json"
+"""Written last: a run that has it is complete."""
 
 RUN_FORMAT = 2
 """Raised when a run that was begun before could no longer be gone on with. Format 1 had no number."""

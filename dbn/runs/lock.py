@@ -16,7 +16,6 @@ from dbn.storage.files import io_error
 
 LOCK = ".lock"
 
-
 LOGGER = logging.getLogger(__name__)
 
 

@@ -23,9 +23,7 @@ from dbn.storage.files import atomic_write, io_error, read_file
 BINS = [1e-12 * 1.1**n for n in range(774)]
 """Of histograms, to 1e20 either side of 0: those of torch's SummaryWriter."""
 
-
 FILES = "events.out.tfevents.*"
-
 
 _numbers = count()
 

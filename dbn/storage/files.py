@@ -1,9 +1,4 @@
-"""Files that appear whole or not at all, and tensors in them without pickle.
-
-A file of tensors is a safetensors file with one metadata key, `dbn`, of sorted JSON with the number of the format and
-a checksum of all else in it: the same content gives the same bytes, and other bytes are noticed. Nothing in a file is
-executed, no path in it is followed.
-"""
+"""Files: written atomically, read whole, and what is said when the file system refuses."""
 
 import contextlib
 import errno
@@ -15,11 +10,16 @@ from pathlib import Path
 from dbn.errors import InputError
 
 WRITING = ".writing-"
-"""How the name of a file begins that is not whole yet."""
-
-
+"""What the name of an unfinished file starts with."""
 NO_FLUSHING = (errno.EINVAL, errno.ENOTSUP)
-"""What a file system answers that flushes no folders."""
+"""The errors of a file system that cannot flush folders."""
+ADVICE = {
+    errno.ENOENT: "make its folder first, or choose another place",
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "choose another name"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room or choose another place"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "permit it or choose another place"),
+}
+"""What to do when the file system refuses to write."""
 
 
 def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
@@ -27,8 +27,7 @@ def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
 
     `write` is the content, or is called with the path of the file to fill. InputError when the file system refuses.
     """
-    # The name carries nothing of the target's: TensorBoard reads whatever has "tfevents" in its name.
-    beside = path.with_name(f"{WRITING}{secrets.token_hex(8)}")
+    beside = _beside(path)
     try:
         try:
             if isinstance(write, bytes):
@@ -37,7 +36,7 @@ def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
                 write(beside)
             flush(beside)
             os.replace(beside, path)
-            flush_folder(path.parent)
+            _flush_folder(path.parent)
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink()
@@ -45,14 +44,19 @@ def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
         raise io_error(path, "written", error) from error
 
 
+def _beside(path: Path) -> Path:
+    """A new name in the same folder, without the target's: TensorBoard reads whatever has "tfevents" in its name."""
+    return path.with_name(f"{WRITING}{secrets.token_hex(8)}")
+
+
 def flush(path: Path) -> None:
-    """What was written to the file reaches the disk. OSError as from the system."""
+    """Bring what was written to the file to the disk. OSError as from the system."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def flush_folder(path: Path) -> None:
-    """The names in the folder reach the disk, where that can be asked for. OSError as from the system."""
+def _flush_folder(path: Path) -> None:
+    """Bring the names in the folder to the disk, where the system can."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -65,19 +69,6 @@ def flush_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-ADVICE = {
-    errno.ENOENT: "make its folder first, or choose another place",
-    errno.ENOTDIR: "choose another name",
-    errno.EISDIR: "choose another name",
-    errno.EEXIST: "choose another name",
-    errno.ENOSPC: "make room or choose another place",
-    errno.EDQUOT: "make room or choose another place",
-    errno.EACCES: "permit it or choose another place",
-    errno.EPERM: "permit it or choose another place",
-}
-"""What to do when the file system refuses to write."""
-
-
 def read_file(path: Path) -> bytes:
     """The content of a file. InputError when it cannot be read, or is a device or pipe, which may never end."""
     try:
@@ -88,27 +79,33 @@ def read_file(path: Path) -> bytes:
         raise io_error(path, "read", error) from error
 
 
+def make_folder(path: Path) -> Path:
+    """The folder, made if need be; InputError when the file system refuses."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise io_error(path, "made", error) from error
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """InputError unless a file can be written there, before work that would be lost; its folder is made if need be."""
+    if path.is_dir():
+        raise InputError(f"{path} cannot be written (it is a folder): name a file in it")
+    make_folder(path.parent)
+    try:
+        beside = _beside(path)
+        beside.touch(exist_ok=False)
+        beside.unlink()
+    except OSError as error:
+        raise io_error(path, "written", error) from error
+
+
 def io_error(path: Path, what: str, error: OSError) -> InputError:
     """The sentence for a file system that does not let `path` be `what`."""
     reason = error.strerror or str(error) or type(error).__name__
     advice = "check the name" if what == "read" else ADVICE.get(error.errno or 0, "choose another place")
     return InputError(f"{path} cannot be {what} ({reason}): {advice}")
-
-
-def check_writable(path: Path) -> None:
-    """Make its folder if need be; InputError unless a file can be written there. For before work that would be lost."""
-    if path.is_dir():
-        raise InputError(f"{path} cannot be written (it is a folder): name a file in it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise io_error(path.parent, "made", error) from error
-    beside = path.with_name(f"{WRITING}{secrets.token_hex(8)}")
-    try:
-        beside.touch(exist_ok=False)
-        beside.unlink()
-    except OSError as error:
-        raise io_error(path, "written", error) from error
 
 
 def corrupt_file(path: Path, why: str) -> InputError:

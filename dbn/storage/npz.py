@@ -1,6 +1,6 @@
-"""Plain arrays in `.npz` and `.npy` files: what a header declares is compared with the file before memory is taken.
+"""Arrays in `.npz` and `.npy` files: what a header declares is compared with the file before memory is taken.
 
-numpy's own reader is not used: nothing is unpickled here, because there is nothing that could.
+numpy's own reader is not used, and nothing here can unpickle.
 """
 
 import math
@@ -12,36 +12,39 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from dbn.errors import InputError
+from dbn.errors import InputError, is_out_of_memory
 
 PIECE = 1 << 20
-
-
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Those that numpy writes. Others may declare gigabytes for their own use."""
-
-
 GROWTH_OF_DEFLATE = 1032
 """How many times its packed size data can have at most: two bits for 258 bytes."""
-
-
 LARGEST_GROWTH, HARMLESS = 100, 1 << 26
 """How many times its size in the file an array may take unpacked, if it is of more than so many bytes."""
-
-
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
-class HoldsObjects(ValueError):
-    """An array of Python objects, which would have to be unpickled."""
-
-
-def read_arrays(file: IO[bytes], names: Collection[str]) -> tuple[dict[str, NDArray], list[str]]:
+def read_arrays(
+    file: IO[bytes], names: Collection[str], source: str = "the file"
+) -> tuple[dict[str, NDArray], list[str]]:
     """The named arrays of an open file, as far as they are there, and the names of all; a `.npy` file holds `x`.
 
-    ValueError or another error of the parsers for what is damaged, HoldsObjects, and InputError for an array that
-    unpacks to many times its size.
+    `source` is what errors call the file. InputError for what is damaged, an array of Python objects, two arrays of
+    one name, and an array that unpacks to many times its size.
     """
+    try:
+        return _read(file, names)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    except Exception as error:  # a damaged byte ends in zipfile, zlib, ast, a wrong length, …: many types
+        if is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"{source} is damaged or not a NumPy file, save it again with numpy.save or numpy.savez"
+        ) from error
+
+
+def _read(file: IO[bytes], names: Collection[str]) -> tuple[dict[str, NDArray], list[str]]:
     size = file.seek(0, 2)
     file.seek(0)
     if file.read(6) == npy.MAGIC_PREFIX:
@@ -99,7 +102,10 @@ def _read_array(file: IO[bytes], size: int) -> NDArray:
     except MemoryError as error:  # of the parser, for what is nested too deep
         raise ValueError("the header is no description of an array") from error
     if dtype.hasobject:
-        raise HoldsObjects(dtype)
+        raise InputError(
+            "an array holds Python objects, which are never unpickled: save plain arrays of numbers (for labels, also "
+            "of strings)"
+        )
     needed = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or dtype.itemsize == 0 or needed > size - file.tell():
         raise ValueError(f"{shape} of {dtype} is more than the file holds")

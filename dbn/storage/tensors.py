@@ -1,4 +1,8 @@
-"""Tensors in safetensors files, without pickle."""
+"""Tensors in safetensors files, without pickle.
+
+A file has one metadata key, `dbn`, of sorted JSON with the number of the format and a checksum of all else in it: the
+same content gives the same bytes, and other bytes are noticed. Nothing in a file is executed, and no path is followed.
+"""
 
 import json
 import math
@@ -11,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dbn.errors import InputError, is_out_of_memory
+from dbn.errors import InputError, parsing
 from dbn.storage.files import atomic_write, corrupt_file, read_file
 
 FORMAT = 2
@@ -19,7 +23,7 @@ FORMAT = 2
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    """One safetensors file, written whole; `description` is anything that JSON holds."""
+    """Write one safetensors file atomically; `description` is anything that JSON holds."""
     atomic_write(path, tensor_bytes(tensors, description))
 
 
@@ -46,7 +50,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     InputError when the file cannot be read, is damaged, is not dbn's, or comes from a newer dbn.
     """
     data = read_file(path)
-    try:
+    with parsing(corrupt_file(path, "it is no safetensors file of dbn")):
         # Compares sizes in the header with the file's length before it allocates anything.
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -55,10 +59,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         expected = description.pop("sum", None)
         del data
         is_whole = version == 1 or expected == _checksum(tensors, description)
-    except Exception as error:  # a stranger's bytes can fail a parser in any way, and all mean the same
-        if is_out_of_memory(error):
-            raise
-        raise corrupt_file(path, "it is no safetensors file of dbn") from error
     if version not in (1, FORMAT):
         raise InputError(f"{path} has format {version!r}, and this dbn reads formats 1 to {FORMAT}: update dbn")
     if not is_whole:

@@ -4,10 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dbn.finetuning.comparison import RESULT
 from dbn.finetuning.signal_propagation import LayerSignal
 from dbn.finetuning.signal_tables import comparison_table
-from dbn.runs.folder import RunFolder
+from dbn.runs.folder import RESULT, RunFolder
 from dbn.statistics import holm, mean_interval, paired_t_test
 from dbn.study.grid import CellArm
 from dbn.study.study import SIGNALS_FILE, STACKS, Study

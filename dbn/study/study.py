@@ -18,7 +18,7 @@ from dbn.config.study import StudyConfig
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError
-from dbn.finetuning.comparison import RESULT, Comparison, folder_name
+from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem, fingerprint, on_device
 from dbn.finetuning.recorder import SignalsByTime
 from dbn.finetuning.report import result
@@ -27,7 +27,8 @@ from dbn.initializers.arms import parse_arm
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
 from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
-from dbn.runs.folder import CONFIG, RunFolder
+from dbn.runs.classifier import folder_name
+from dbn.runs.folder import CONFIG, RESULT, RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.training_data import splits_of
 from dbn.runs.weights import load

@@ -125,6 +125,15 @@ def test_sizes_of_splits_per_class(class_sizes, test, valid):
     assert min(counts(splits.train)) > 0
 
 
+def test_arrays_with_test_rows_of_their_own(tmp_path):
+    x, y = numbered(60), np.arange(60) % 3
+    splits = splits_from_arrays(x[:40], y[:40], x[40:], torch.from_numpy(y[40:]), cut_test=True)
+    assert (numbers_of(splits.test), splits.test.y.tolist()) == (list(range(40, 60)), y[40:].tolist())
+    assert not splits.test_is_cut
+    path = saved(tmp_path, x=x[:40], y=y[:40], x_test=x[40:], y_test=y[40:])
+    assert splits.fingerprint == load_splits(path).fingerprint
+
+
 def test_validation_has_at_most_5000_rows():
     splits = splits_from_arrays(np.zeros((60_000, 1), np.uint8), np.arange(60_000) % 7)
     assert (len(splits.train), len(splits.valid), splits.test) == (55_000, 5_000, None)

@@ -6,23 +6,21 @@ import torch
 
 from dbn.data import DATASETS, mnist_lab
 from dbn.data.datasets import load_splits
-from dbn.data.splits import Splits
-from dbn.data.table import Table
-from dbn.data.torchvision_datasets import DIGITS
+from dbn.data.splits import Splits, unsplit
 
 N, N_TEST = 200, 50
 
 
 @pytest.fixture(autouse=True)
-def mnist(monkeypatch: pytest.MonkeyPatch) -> Table:
+def mnist(monkeypatch: pytest.MonkeyPatch) -> Splits:
     rng = np.random.default_rng(0)
-    x, x_test = (rng.integers(0, 256, (n, 784)).astype(np.uint8) for n in (N, N_TEST))
+    x, x_test = (rng.integers(0, 256, (n, 28, 28)).astype(np.uint8) for n in (N, N_TEST))
     y, y_test = (np.arange(n) % 10 for n in (N, N_TEST))
-    table = Table(x, y, x_test, y_test, DIGITS, (1, 28, 28))
-    load = lambda name, data_dir: {"mnist": table}[name]  # noqa: E731
+    digits = unsplit("mnist", x, y, x_test, y_test)
+    load = lambda name, data_dir: {"mnist": digits}[name]  # noqa: E731
     monkeypatch.setattr(mnist_lab, "load_named", load)
     monkeypatch.setitem(DATASETS, "mnist", load)
-    return table
+    return digits
 
 
 def same_labels(a: Splits, b: Splits) -> bool:
@@ -32,13 +30,15 @@ def same_labels(a: Splits, b: Splits) -> bool:
     return all(one is not None and other is not None and torch.equal(one, other) for one, other in pairs)
 
 
-def test_only_test_pixels_are_not_scaled(mnist: Table) -> None:
+def test_only_test_pixels_are_not_scaled(mnist: Splits) -> None:
     right, wrong = load_splits("mnist"), load_splits("mnist-lab-pixels")
     assert (right.divisor, wrong.divisor) == (255.0, 1.0)
+    assert (right.name, wrong.name) == ("mnist", "mnist-lab-pixels")
     for part in ("train", "valid"):
-        torch.testing.assert_close(getattr(wrong, part).x, getattr(right, part).x / 255)
+        assert torch.equal(getattr(wrong, part).x, torch.from_numpy(getattr(right, part).x.numpy() / np.float32(255)))
     assert wrong.test is not None
-    assert np.array_equal(wrong.test.x.numpy(), mnist.x_test)
+    assert mnist.test is not None
+    assert torch.equal(wrong.test.x, mnist.test.x.float())
     assert same_labels(right, wrong)
 
 

@@ -21,11 +21,11 @@ from dbn.config.pretraining import PretrainConfig
 from dbn.data.readers import read_table
 from dbn.errors import InputError
 from dbn.evaluation.external_rbm import read_model
-from dbn.finetuning.comparison import best_classifier
 from dbn.models.mlp import mlp
+from dbn.runs.classifier import best_classifier, read_classifier, save_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.tensorboard import EventLog
-from dbn.runs.weights import load, load_classifier, save_classifier, save_stack
+from dbn.runs.weights import load, save_stack
 from dbn.storage.tensors import load_state, save_state
 
 SECONDS = 20
@@ -132,7 +132,7 @@ FORMATS = {
     "model npz": Format(lambda folder: rbm(folder, ".npz"), lambda path: weights(path, read_model), checked=True),
     "model safetensors": Format(lambda folder: rbm(folder, ".safetensors"), lambda path: weights(path, read_model)),
     "stack": Format(saved_stack, lambda path: weights(path, load), checked=True),
-    "classifier": Format(saved_classifier, lambda path: weights(path, load_classifier), checked=True),
+    "classifier": Format(saved_classifier, lambda path: weights(path, read_classifier), checked=True),
     "state": Format(saved_state, lambda path: repr(load_state(path)), checked=True),
     "options": Format(run_file("a.yaml", CONFIG), lambda path: read_config_file(path, options_of(PretrainConfig))),
     "config.yaml": Format(run_file("config.yaml", CONFIG), lambda path: RunFolder.open(path.parent).read_config()),

@@ -22,11 +22,11 @@ from dbn.config.pretraining import PretrainConfig
 from dbn.data.readers import read_table
 from dbn.errors import InputError
 from dbn.evaluation.external_rbm import read_model
-from dbn.finetuning.comparison import best_classifier
+from dbn.runs.classifier import best_classifier, read_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.training_data import splits_of
-from dbn.runs.weights import load, load_classifier, save_stack
+from dbn.runs.weights import load, save_stack
 from dbn.storage.tensors import load_state, pack, tensor_bytes
 
 MARK = "executed"
@@ -147,7 +147,7 @@ def test_a_model_that_is_a_pickle(suffix: str, tmp_path: Path, monkeypatch: pyte
     for data in contents:
         path = tmp_path / f"model{suffix}"
         path.write_bytes(data)
-        for read in (read_model, load, load_state, load_classifier):
+        for read in (read_model, load, load_state, read_classifier):
             with pytest.raises(InputError):
                 read(path)
     assert not (tmp_path / MARK).exists()
@@ -180,13 +180,13 @@ LIES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any], Callable[[d
     "a picture of another size": (saved_stack, load, lambda about: about.update(image_shape=[1, 1000000, 1000000])),
     "no units": (saved_stack, load, lambda about: about.pop("units")),
     "a path": (saved_stack, load, lambda about: about.update(scaling="../../secret")),
-    "a network beyond memory": (saved_classifier, load_classifier, lambda about: about.update(sizes=[10**12, 7, 3])),
-    "thousands of sizes": (saved_classifier, load_classifier, lambda about: about.update(sizes=[36] * 20_000)),
-    "an activation by path": (saved_classifier, load_classifier, lambda about: about.update(activation="os.system")),
-    "too few classes": (saved_classifier, load_classifier, lambda about: about.update(classes=["a"])),
+    "a network beyond memory": (saved_classifier, read_classifier, lambda about: about.update(sizes=[10**12, 7, 3])),
+    "thousands of sizes": (saved_classifier, read_classifier, lambda about: about.update(sizes=[36] * 20_000)),
+    "an activation by path": (saved_classifier, read_classifier, lambda about: about.update(activation="os.system")),
+    "too few classes": (saved_classifier, read_classifier, lambda about: about.update(classes=["a"])),
     "a shift of another length": (
         saved_classifier,
-        load_classifier,
+        read_classifier,
         lambda about: about.update(shift=[0.0] * 7, spread=[1.0] * 7),
     ),
     "a tensor that is not there": (saved_state, load_state, lambda about: about.update(state={"tensor": "99"})),
@@ -217,7 +217,7 @@ def test_weights_that_are_not_finite_are_no_model(value: float, tmp_path: Path) 
 
 def test_one_changed_bit_is_noticed(tmp_path: Path) -> None:
     """At the end, where the tensors are: nothing but the checksum can tell."""
-    for make, read in ((saved_stack, load), (saved_classifier, load_classifier), (saved_state, load_state)):
+    for make, read in ((saved_stack, load), (saved_classifier, read_classifier), (saved_state, load_state)):
         file = make(tmp_path)
         data = bytearray(file.read_bytes())
         data[-3] ^= 1

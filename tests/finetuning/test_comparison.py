@@ -21,7 +21,7 @@ from dbn.config.finetuning import Finetuning
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
 from dbn.finetuning import comparison as module
-from dbn.finetuning.comparison import Comparison, best_classifier
+from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.metrics import error_rate
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import heading, result, sentence, table
@@ -31,9 +31,9 @@ from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.models.scaling import Scaling
 from dbn.runs.checkpoint import SHARE, Checkpoint
+from dbn.runs.classifier import best_classifier, read_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
-from dbn.runs.weights import load_classifier
 from dbn.statistics import mean_interval, paired_t_test
 
 CONFIG = Finetuning(
@@ -110,7 +110,7 @@ def test_the_classifier_is_the_one_that_was_tested(finished: Path) -> None:
         best = min(range(3), key=lambda n: arm["valid_error"][n])
         (file,) = (finished / name).glob("seed-*/classifier.safetensors")
         assert file.parent.name == f"seed-{5 + best}"
-        network, description = load_classifier(file)
+        network, description = read_classifier(file)
         scaling = Scaling.from_description(description)
         assert description["classes"] == ["0", "1", "2"]
         assert error_rate(network, scaling, test.x, labels_of(test)) == arm["test_error"][best]
@@ -204,7 +204,7 @@ def test_refitting_keeps_the_best_epochs_and_tests_the_new_weights(tmp_path: Pat
         assert [r["epoch"] for r in refits if r["seed"] == seed] == list(range(1, tuned.best_epoch + 1))
         assert (final.weights["0.weight"] != tuned.weights["0.weight"]).any()
     best = min(range(3), key=lambda n: chosen.tuned[n].valid_error)
-    network, _ = load_classifier(tmp_path / "run" / "he_normal" / f"seed-{5 + best}" / "classifier.safetensors")
+    network, _ = read_classifier(tmp_path / "run" / "he_normal" / f"seed-{5 + best}" / "classifier.safetensors")
     assert torch.equal(network.state_dict()["0.weight"], chosen.final[best].weights["0.weight"])
 
 

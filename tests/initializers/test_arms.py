@@ -18,7 +18,7 @@ from dbn.config.common import to_dict
 from dbn.config.finetuning import Finetuning
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
-from dbn.finetuning.comparison import Comparison, best_classifier, folder_name
+from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.metrics import error_rate
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import result, table
@@ -34,8 +34,8 @@ from dbn.models.mlp import (
     mlp,
 )
 from dbn.models.scaling import Scaling
+from dbn.runs.classifier import best_classifier, folder_name, read_classifier
 from dbn.runs.resume import begin
-from dbn.runs.weights import load_classifier
 
 SPLITS, STACK = splits(), stack()
 CONFIG = Finetuning(
@@ -351,7 +351,7 @@ def test_arms_with_brackets_and_normalized_ones_run_from_end_to_end(tmp_path: Pa
     assert list(found["arms"]) == names
     for name in names:
         (file,) = (run.path / folder_name(name)).glob("seed-*/classifier.safetensors")
-        network, about = load_classifier(file)
+        network, about = read_classifier(file)
         assert about["normalise"] == (name == "batch_norm")
         seed = int(file.parent.name.removeprefix("seed-"))
         assert error_rate(network, Scaling(), made.test.x, labels_of(made.test)) == errors[name][seed]

@@ -17,7 +17,8 @@ from dbn.models.mlp import mlp
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units import UNITS
-from dbn.runs.weights import load, load_classifier, save_classifier, save_stack
+from dbn.runs.classifier import read_classifier, save_classifier
+from dbn.runs.weights import load, save_stack
 from dbn.storage.tensors import read_tensors, write_tensors
 
 Bernoulli, Gaussian = UNITS["bernoulli"], UNITS["gaussian"]
@@ -181,7 +182,7 @@ def test_a_classifier_comes_back(activation: Any, tmp_path: Path) -> None:
     network = mlp([6, 5, 4, 3], activation)
     about = {**ABOUT, "sizes": [6, 5, 4, 3], "activation": activation, "shift": [0.1] * 6, "spread": [2.0] * 6}
     save_classifier(tmp_path / "classifier.safetensors", network, about)
-    again, description = load_classifier(tmp_path / "classifier.safetensors")
+    again, description = read_classifier(tmp_path / "classifier.safetensors")
     assert description == about
     x = torch.rand(3, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(again(x), network(x))
@@ -196,13 +197,13 @@ def test_a_classifier_with_normalized_units_comes_back(tmp_path: Path) -> None:
         network(x)  # running means and variances go their way
     about = {**ABOUT, "sizes": [6, 5, 4, 3], "activation": "tanh", "normalise": True}
     save_classifier(tmp_path / "a", network, about)
-    again, description = load_classifier(tmp_path / "a")
+    again, description = read_classifier(tmp_path / "a")
     assert description == about
     assert str(again) == str(network)
     assert torch.equal(again(x), network.eval()(x))
     write_tensors(tmp_path / "b", network.state_dict(), about | {"normalise": False})
     with pytest.raises(InputError, match="is damaged"):
-        load_classifier(tmp_path / "b")
+        read_classifier(tmp_path / "b")
     with pytest.raises(ValueError, match="do not give this network"):
         save_classifier(tmp_path / "c", network, about | {"normalise": False})
 
@@ -211,7 +212,7 @@ def test_a_stack_seeded_classifier_can_be_saved(tmp_path: Path) -> None:
     network = random_stack("bbg").to_mlp(3)
     about = {**ABOUT, "sizes": [6, 5, 4, 3], "activation": ["sigmoid", "identity"]}
     save_classifier(tmp_path / "a", network, about)
-    assert torch.equal(load_classifier(tmp_path / "a")[0][-1].weight, network[-1].weight)
+    assert torch.equal(read_classifier(tmp_path / "a")[0][-1].weight, network[-1].weight)
 
 
 def test_a_classifier_must_be_as_described(tmp_path: Path) -> None:
@@ -236,6 +237,6 @@ def test_a_classifier_must_be_as_described(tmp_path: Path) -> None:
     for about in (*(sound | lie for lie in lies), *left_out):
         write_tensors(path, mlp([6, 5, 3], "relu").state_dict(), about)
         with pytest.raises(InputError, match="is damaged"):
-            load_classifier(path)
+            read_classifier(path)
     with pytest.raises(InputError, match="nowhere cannot be read"):
-        load_classifier(tmp_path / "nowhere")
+        read_classifier(tmp_path / "nowhere")

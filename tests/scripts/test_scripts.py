@@ -28,11 +28,11 @@ from dbn.cli.command_line import run_script
 from dbn.config.finetuning import FinetuneConfig
 from dbn.config.inference import PredictConfig, SampleConfig
 from dbn.config.pretraining import PretrainConfig
-from dbn.finetuning.comparison import best_classifier
 from dbn.finetuning.metrics import predict
 from dbn.models.scaling import Scaling
+from dbn.runs.classifier import best_classifier, load_classifier, read_classifier
 from dbn.runs.folder import RunFolder
-from dbn.runs.weights import load, load_classifier
+from dbn.runs.weights import load
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "sample": SampleConfig, "predict": PredictConfig}
@@ -153,13 +153,16 @@ def test_predictions_are_those_of_the_best_classifier(folder: Path, tmp_path: Pa
     call("predict", words, folder)
     arm, file = best_classifier(RunFolder(folder / "runs" / "fine"))
     assert out == f"150 examples classified by the arm {arm}: {tmp_path / 'npz.csv'}\n"
-    network, description = load_classifier(file)
+    network, description = read_classifier(file)
     x = torch.from_numpy(pictures(side=8)[0]).flatten(1)
     wanted = predict(network, Scaling.from_description(description), x).softmax(1).numpy()
     header, found = probabilities(tmp_path / "npz.csv")
     assert header == ["0", "1", "2"]
     np.testing.assert_allclose(found.sum(1), 1, atol=2e-6)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+    classifier = load_classifier(folder / "runs" / "fine")
+    assert np.array_equal(classifier.predict_proba(pictures(side=8)[0]), wanted)
+    assert classifier.predict(x) == [header[place] for place in wanted.argmax(1)]
     np.testing.assert_allclose(probabilities(tmp_path / "csv.csv")[1], wanted[:5], atol=2e-6)
 
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 from dbn.data.readers.csv import read_csv
 from dbn.data.readers.numpy_files import read_numpy
-from dbn.data.table import Table
+from dbn.data.splits import Splits
 from dbn.errors import InputError
 
 SUFFIXES = (".npz", ".npy", ".csv")
 
 
-def read_table(path: Path, label_column: str | None = None) -> Table:
-    """The rows in a `.npz` (`x`, and `y`, `x_test`, `y_test` where there are), `.npy` or `.csv` file.
+def read_table(path: Path, label_column: str | None = None) -> Splits:
+    """The rows in a `.npz` (`x`, and `y`, `x_test`, `y_test` where there are), `.npy` or `.csv` file, not cut.
 
     Raises:
-        InputError: the file is not there, cannot be read, is damaged, or holds what `checked_table` refuses.
+        InputError: the file is not there, cannot be read, is damaged, or holds what `unsplit` refuses.
     """
     name = str(path)
     if path.exists() and not path.is_file():  # a pipe may never end

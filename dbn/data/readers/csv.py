@@ -1,7 +1,4 @@
-"""The user's own files: `.npz`, `.npy` and `.csv`, read into a `Table`.
-
-A cell that is missing or not a number is an error that says where it is. Nothing is unpickled.
-"""
+"""CSV files: a cell that is missing or not a number is an error that says where it is."""
 
 import csv
 from array import array
@@ -12,14 +9,12 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from dbn.data.table import Table, check_finite, checked_table
-from dbn.errors import InputError
-
-LONGEST = 60
-"""Characters of a name in an error."""
+from dbn.data.checks import check_finite
+from dbn.data.splits import Splits, unsplit
+from dbn.errors import InputError, listed, shortened
 
 
-def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Table:
+def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Splits:
     """The columns of an open CSV file with a header; all but `label_column` hold numbers."""
     try:
         text = (line.decode() for line in _without_mark(file))
@@ -28,11 +23,13 @@ def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Table:
         label_index = _check_header(name, header, label_column)
         numbers, lines = array("f"), array("q")
         classes: dict[str, int] = {}
-        labels = array("q")  # places in `classes`: numpy would give every label the room of the longest
+        labels = array("q")  # places in `classes`: an array of text would give every label the size of the longest
         for line, cells in _full_lines(name, reader, len(header)):
             lines.append(line)
             if label_index is not None:
-                label = _label(name, line, header[label_index], cells.pop(label_index))
+                label = cells.pop(label_index)
+                if not label.strip():
+                    raise InputError(f"{name}, line {line}, column {label_column!r}: the label is missing")
                 labels.append(classes.setdefault(label, len(classes)))
             try:
                 numbers.extend(map(_number, cells) if "_" in "".join(cells) else map(float, cells))
@@ -50,7 +47,7 @@ def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Table:
     x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(names))
     check_finite(x, lambda row, column: f"{name}, line {lines[row]}, column {names[column]!r}")
     if label_index is None:
-        return checked_table(name, x)
+        return unsplit(name, x)
     return _labeled(name, x, np.frombuffer(labels, np.int64), list(classes))
 
 
@@ -70,7 +67,7 @@ def _check_header(name: str, header: list[str], label_column: str | None) -> int
             raise InputError(f"{name}: column {index + 1} has no name in the header line, name it or remove it")
         if first[column] != index:
             raise InputError(
-                f"{name}: two columns of the header line are called {column[:LONGEST]!r} (is the header line missing?)"
+                f"{name}: two columns of the header line are called {shortened(column)} (is the header line missing?)"
             )
     counted = [str(number) for number in range(len(header) + 1)]
     if all(map(_is_number, header)) and header not in (counted[:-1], counted[1:]):
@@ -114,19 +111,12 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _label(name: str, line: int, column: str, cell: str) -> str:
-    if not cell.strip():
-        raise InputError(f"{name}, line {line}, column {column!r}: the label is missing")
-    return cell
-
-
-def _labeled(name: str, x: NDArray, labels: NDArray, classes: list[str]) -> Table:
+def _labeled(name: str, x: NDArray, labels: NDArray, classes: list[str]) -> Splits:
     """Rows with labels, which are places in `classes`: numbers where all of these are such, else text."""
     if all(map(_is_number, classes)):
-        return checked_table(name, x, np.array(list(map(float, classes)))[labels])
-    order = sorted(range(len(classes)), key=classes.__getitem__)
-    rank = np.argsort(order)
-    return replace(checked_table(name, x, rank[labels]), classes=tuple(classes[place] for place in order))
+        return unsplit(name, x, np.array(list(map(float, classes)))[labels])
+    rank = np.argsort(sorted(range(len(classes)), key=classes.__getitem__))
+    return replace(unsplit(name, x, rank[labels]), classes=tuple(sorted(classes)))
 
 
 def _bad_cell(name: str, line: int, header: list[str], label_index: int | None, cells: list[str]) -> InputError:
@@ -136,9 +126,3 @@ def _bad_cell(name: str, line: int, header: list[str], label_index: int | None, 
     what = f"{cell[:40]!r} is not a number" if cell.strip() else "the cell is empty"
     hint = "" if label_index is not None else " (if these are the labels, name the column with --label-column)"
     return InputError(f"{name}, line {line}, column {column!r}: {what}{hint}")
-
-
-def listed(names: list[str], most: int = 20) -> str:
-    """The first names, quoted, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(name[:LONGEST]) for name in names[:most]) + more

@@ -1,73 +1,26 @@
-"""Rows of numbers, checked: what every source of data is turned into before it is split.
+"""Checks of arrays: rows of numbers, and their labels.
 
-Arrays saved as bytes (uint8, or bool) stay bytes, which are divided before use; everything else becomes float32.
 Nothing is repaired: what is not a finite number is an error that says where it is.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dbn.errors import InputError
 
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """`x` (N, V) uint8 or float32, `y` (N,) int64 indices into `classes`; test rows alike, where there are any.
-
-    The last `n_valid` rows of `x` are for validation, where the source says which are.
-    """
-
-    x: NDArray
-    y: NDArray | None
-    x_test: NDArray | None
-    y_test: NDArray | None
-    classes: tuple[str, ...]
-    image_shape: tuple[int, int, int] | None
-    n_valid: int | None = None
+Array = Tensor | NDArray
 
 
-def checked_table(
-    name: str,
-    x: NDArray,
-    y: NDArray | None = None,
-    x_test: NDArray | None = None,
-    y_test: NDArray | None = None,
-) -> Table:
-    """The arrays as a `Table`; `name` is what errors call their source.
-
-    `x` is (N, V), (N, H, W) or (N, C, H, W); labels are (N,) whole numbers or strings, their sorted values the
-    classes.
-
-    Raises:
-        InputError: no rows, another shape or type, values that are not finite, labels of another length, labels
-            that are not classes, or test rows unlike the others.
-    """
-    rows = _rows(name, "x", x)
-    test_rows = None if x_test is None else _rows(name, "x_test", x_test)
-    if test_rows is None and y_test is not None:
-        raise InputError(f"{name}: y_test is there but x_test is not, give both or neither")
-    if test_rows is not None and (y is None) != (y_test is None):
-        there, missing = ("y_test", "y") if y is None else ("y", "y_test")
-        raise InputError(f"{name}: {there} is there but {missing} is not, label both x and x_test or neither")
-    if test_rows is not None:
-        _check_alike(name, rows, test_rows)
-    image_shape = _image_shape(name, x)
-    if y is None:
-        return Table(rows, None, test_rows, None, (), image_shape)
-
-    values, codes = np.unique(_labels(name, "y", y, len(rows)), return_inverse=True)
-    test_codes = None
-    if test_rows is not None and y_test is not None:
-        test_codes = _known_codes(name, values, _labels(name, "y_test", y_test, len(test_rows)))
-    classes = tuple(str(value) for value in values)
-    return Table(rows, codes.astype(np.int64), test_rows, test_codes, classes, image_shape)
+def as_array(values: Array) -> NDArray:
+    """The values in numpy, on the CPU."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
-def _rows(name: str, key: str, x: NDArray) -> NDArray:
-    """`x` as (N, V) uint8 or float32, finite."""
+def checked_rows(name: str, key: str, x: NDArray) -> NDArray:
+    """`x` (N, V), (N, H, W) or (N, C, H, W) as (N, V): bytes and bool as uint8, all else as finite float32."""
     if x.dtype.kind not in "biuf":
         raise InputError(f"{name}: {key} holds {x.dtype}, but numbers are needed (bytes, integers or floats)")
     if x.ndim not in (2, 3, 4):
@@ -97,7 +50,8 @@ def check_finite(x: NDArray, where: Callable[[int, int], str]) -> None:
         )
 
 
-def _check_alike(name: str, rows: NDArray, test_rows: NDArray) -> None:
+def check_alike(name: str, rows: NDArray, test_rows: NDArray) -> None:
+    """InputError unless both have the same columns and the same type."""
     if test_rows.shape[1] != rows.shape[1]:
         raise InputError(f"{name}: x_test has {test_rows.shape[1]} columns but x has {rows.shape[1]}")
     if test_rows.dtype != rows.dtype:
@@ -107,8 +61,8 @@ def _check_alike(name: str, rows: NDArray, test_rows: NDArray) -> None:
         )
 
 
-def _image_shape(name: str, x: NDArray) -> tuple[int, int, int] | None:
-    """(C, H, W) of grey or colour pictures; other numbers of channels cannot be drawn and count as columns."""
+def image_shape_of(name: str, x: NDArray) -> tuple[int, int, int] | None:
+    """(C, H, W) of grey or color images; other numbers of channels cannot be drawn and count as columns."""
     if x.ndim == 2:
         return None
     channels, height, width = x.shape[1:] if x.ndim == 4 else (1, *x.shape[1:])
@@ -122,8 +76,8 @@ def _image_shape(name: str, x: NDArray) -> tuple[int, int, int] | None:
     return None
 
 
-def _labels(name: str, key: str, y: NDArray, n_rows: int) -> NDArray:
-    """`y` as integers or strings, one a row."""
+def checked_labels(name: str, key: str, y: NDArray, n_rows: int) -> NDArray:
+    """`y` (N,) as whole numbers or strings."""
     if y.shape != (n_rows,):
         raise InputError(f"{name}: {key} has shape {y.shape}, but one label a row is needed, which is ({n_rows},)")
     if y.dtype.kind == "f":
@@ -137,17 +91,13 @@ def _labels(name: str, key: str, y: NDArray, n_rows: int) -> NDArray:
         return y.astype(np.int64)
     if y.dtype.kind not in "biuU":
         raise InputError(f"{name}: {key} holds {y.dtype}, but labels are whole numbers or strings")
-    if y.dtype.kind == "U" and not all(map(_is_text, np.unique(y).tolist())):
+    # numpy takes halves of surrogate pairs, which UTF-8 does not.
+    if y.dtype.kind == "U" and any("\ud800" <= letter <= "\udfff" for label in np.unique(y) for letter in str(label)):
         raise InputError(f"{name}: {key} holds half a character, which no file takes: save the labels as plain text")
     return y
 
 
-def _is_text(label: str) -> bool:
-    """Whether UTF-8 has all its characters: numpy takes halves of pairs."""
-    return not any("\ud800" <= character <= "\udfff" for character in label)
-
-
-def _known_codes(name: str, values: NDArray, labels: NDArray) -> NDArray:
+def known_codes(name: str, values: NDArray, labels: NDArray) -> NDArray:
     """The index of every label in the sorted `values`."""
     if (labels.dtype.kind == "U") != (values.dtype.kind == "U"):
         raise InputError(f"{name}: y holds {values.dtype} but y_test {labels.dtype}, save both as the same type")
