@@ -180,7 +180,7 @@ BAD: list[tuple[str, str]] = [
     ("--data bits.npz", "--run is required"),
     ("--run missing --data bits.npz", "there is no run folder or model file missing"),
     ("--run missing.npz --data bits.npz", "there is no run folder or model file missing.npz"),
-    ("--run text.npz --data bits.npz", "text.npz is damaged or no .npz file of arrays"),
+    ("--run text.npz --data bits.npz", "text.npz is damaged or not a NumPy file"),
     ("--run afolder", "afolder holds no stack"),
     ("--run damaged", "damaged/dbn.safetensors is damaged"),
     ("--run broken", "rbms.0.hidden.bias holds values that are not finite"),
