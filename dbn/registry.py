@@ -54,6 +54,10 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The entry, or the default where there is none."""
+        return self[name] if name in self._entries else default
+
     def build(self, name: str, **settings: Any) -> Any:
         """The entry called with those of the settings that it takes."""
         taken = self.parameters(name)
@@ -102,6 +106,8 @@ def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if homes[name] == package:  # a package within
+            return import_module(f"{package}.{name}")
         return getattr(import_module(homes[name]), name)
 
     return get, lambda: names, names

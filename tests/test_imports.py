@@ -34,7 +34,10 @@ PACKAGES = {
     "cli": "config training storage",
 }
 """The packages, and those that each may import beside the modules at the top."""
-TOP = {"__init__": "models pretraining runs", **dict.fromkeys(ANY_MAY.split(), "")}
+TOP = {
+    "__init__": "models sampling likelihood initializers pretraining finetuning evaluation runs",
+    **dict.fromkeys(ANY_MAY.split(), ""),
+}
 
 LIBRARIES = {
     "cli": "tqdm tyro yaml",

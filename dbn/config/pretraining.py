@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -60,6 +61,9 @@ class Pretraining:
     """sgd and rmsprop: one value or schedule; sgd's default is 0.5,0.9@6."""
     weight_decay: float = 2e-4
     """L2 penalty on weights; biases have none."""
+    penalty: tuple[str, ...] = ()
+    """Penalties by name, such as l1(strength=0.001); --l1, --sparsity-target and --max-norm are short for the first
+    three."""
     l1: float = 0.0
     """L1 penalty on weights."""
     sparsity_target: float | None = None
@@ -139,7 +143,7 @@ class Pretraining:
     def resolved(self) -> dict[str, Any]:
         """The values that stand for those left out."""
         rate = 0.1 if self.optimizer == "sgd" else ADAPTIVE_RATE
-        rates = [min(rate, GAUSSIAN_RATE) if kind == "gaussian" else rate for kind in self.unit_kinds[:-1]]
+        rates = [min(rate, GAUSSIAN_RATE) if "gaussian" in kinds else rate for kinds in pairwise(self.unit_kinds)]
         momentum = "0.5,0.9@6" if self.optimizer == "sgd" else None
         takes, sparse = self.estimator_parameters, self.sparsity_target is not None
         return {

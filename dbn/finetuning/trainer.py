@@ -1,6 +1,6 @@
-"""One supervised loop for every arm of a comparison: same network, labels, order, output layer and budget.
+"""Supervised training of one network, alike for every arm: network, labels, order, output layer and budget.
 
-Arms differ in the weights they start from and, where asked, in their activation.
+Arms differ in their initial weights, and in their activation where asked.
 """
 
 import copy
@@ -32,11 +32,11 @@ from dbn.training.loop import batch_length, run_epochs, shuffled_batches
 from dbn.training.optimizers import make_optimizer, restore_optimizer
 
 ROWS_AT_ONCE = 2000
-"""Examples at once, where the statistics of an averaged network are taken."""
+"""Examples per batch of the statistics of an averaged network."""
 
 
 def parameters_by_layer(network: nn.Sequential) -> list[list[nn.Parameter]]:
-    """From the input up: those of each Linear and of what follows it before the next."""
+    """From the input up: of each Linear and of what follows it before the next."""
     layers: list[list[nn.Parameter]] = []
     for module in network:
         if isinstance(module, nn.Linear):
@@ -46,11 +46,10 @@ def parameters_by_layer(network: nn.Sequential) -> list[list[nn.Parameter]]:
 
 
 class Trainer:
-    """One network trained: an arm, a learning rate, a seed. Under several ranks each takes its share of every batch.
+    """Trains one network: an arm, a learning rate, a seed. Each of several ranks has its share of every batch.
 
-    The weights kept are those of the epoch with the least validation error (ties: the least validation loss).
-    With `refit_epochs` it trains on training and validation examples together for that many epochs instead, and
-    keeps the last.
+    Keeps the weights of the epoch with the least validation error (ties: the least validation loss). With
+    `refit_epochs` it trains on training and validation examples for that many epochs and keeps the last.
     """
 
     def __init__(
@@ -61,16 +60,17 @@ class Trainer:
         train, valid = problem.labeled(seed)
         self.valid: Examples | None = valid
         if refit_epochs is not None:
-            train, self.valid = _together(train, valid), None
+            y = torch.cat([labels_of(train), labels_of(valid)])
+            train, self.valid = Examples(torch.cat([train.x, valid.x]), y), None
         self.train_set = train
         self.last_epoch = config.epochs if refit_epochs is None else refit_epochs
         self.network = problem.network(arm, seed)
         self.precision = matmul_dtype(config.precision, problem.device)
         self.noise = torch.Generator(problem.device)
         self.learner = with_dropout(self.network, config.input_dropout, config.hidden_dropout, self.noise)
-        """The network as it is trained."""
+        """The network with dropout."""
         self.shared: nn.Module = self.learner
-        """`learner`, with gradients that are averages over ranks."""
+        """`learner` with gradients averaged over ranks."""
         self.averaged = RunningAverage(self.network, config.average) if config.average else None
         layers = parameters_by_layer(self.network)
         factors = config.layer_rates if len(config.layer_rates) > 1 else config.layer_rates * len(layers)
@@ -82,7 +82,7 @@ class Trainer:
             weight_decay=config.weight_decay,
         )
         self.full_rates = [group["lr"] for group in self.optimizer.param_groups]
-        """Of the optimiser's groups, before the schedule."""
+        """Of the optimizer's groups, before the schedule."""
         self.steps = -(-len(train) // config.batch_size)
         self.loss = torch.zeros((), device=problem.device)
         self.epoch = 0
@@ -90,24 +90,24 @@ class Trainer:
         self.position = 0
         """Steps done of the next epoch."""
         self.after_step: Callable[[], None] = lambda: None
-        """Called between two steps: what it raises ends the fit there, and `state` tells where."""
+        """Called between two steps; may raise to end training there."""
         self.history: list[dict[str, float]] = []
-        """The record of every epoch done."""
+        """One record per epoch."""
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
         self.signals: Signals = {}
         """Measured so far."""
         self.diverged = False
-        """Whether the loss is no longer finite: a result of that start and learning rate, and the end of the fit."""
+        """Whether the loss is no longer finite, which ends training and is a result of the arm and learning rate."""
 
     @property
     def kept(self) -> nn.Sequential:
-        """The network that is measured and kept: the running average where there is one."""
+        """The network that is measured and kept: the running average if there is one."""
         return self.averaged.module if self.averaged else self.network
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are done, patience has run out, or the fit has diverged."""
+        """Whether all epochs are done, patience has run out, or the loss has diverged."""
         if self.diverged:
             return True
         patience = self.problem.config.patience if self.valid is not None else None
@@ -115,7 +115,7 @@ class Trainer:
         return self.epoch >= self.last_epoch or (patience is not None and waited >= patience)
 
     def epochs(self) -> Iterator[dict[str, float]]:
-        """Train an epoch, yield its record, until done."""
+        """Train until done, and yield the record of each epoch."""
         while not self.done:
             run_epochs(
                 [self.epoch + 1],
@@ -134,14 +134,8 @@ class Trainer:
             self.loss = torch.zeros((), device=self.problem.device)
         self.learner.train()
         self.shared = distributed.averaging(self.learner)
-        return shuffled_batches(
-            len(self.train_set),
-            self.problem.config.batch_size,
-            self.seed,
-            "finetune",
-            epoch,
-            device=self.problem.device,
-        )
+        n, size = len(self.train_set), self.problem.config.batch_size
+        return shuffled_batches(n, size, self.seed, "finetune", epoch, device=self.problem.device)
 
     def _counted_step(self, indices: Tensor, epoch: int, number: int) -> None:
         self._step(indices, epoch, number)
@@ -171,7 +165,7 @@ class Trainer:
         self.loss += loss.detach() * (n / examples / distributed.size())
 
     def _products(self) -> AbstractContextManager:
-        """Faster or less precise products in the forward pass, and so in the backward pass."""
+        """The products of the forward pass, and so of the backward pass."""
         if self.precision == torch.float32:
             return LinearByProduct() if self.problem.device.type == "cpu" else nullcontext()
         # No cache: the weights change every step.
@@ -191,7 +185,7 @@ class Trainer:
     def _after_epoch(self, epoch: int, seconds: float) -> bool:
         begin = time.perf_counter()
         self.epoch, self.position = epoch, 0
-        if self.averaged:  # batch normalisation has met the last weights alone, and knows little of their average
+        if self.averaged:  # the statistics of batch normalization are of the last weights, not of their average
             parts = self.train_set.x.tensor_split(-(-len(self.train_set) // ROWS_AT_ONCE))
             update_bn(map(self.problem.scaling, parts), self.kept)
         self.kept.eval()
@@ -202,7 +196,7 @@ class Trainer:
             y = labels_of(self.valid)
             record["valid_error"] = share_wrong(logits, y)
             record["valid_loss"] = F.cross_entropy(logits, y).item()
-        record = distributed.broadcast_state(record)  # all stop together
+        record = distributed.broadcast_state(record)  # so that all stop together
         self.diverged = not math.isfinite(record["train_loss"])
         if self.valid is None or self.best_epoch == 0 or _score(record) < _score(self.history[self.best_epoch - 1]):
             self.best_epoch = epoch
@@ -213,7 +207,7 @@ class Trainer:
         return False
 
     def result(self) -> FitResult:
-        """What remains when all is done."""
+        """After the last epoch."""
         return FitResult(self.best_weights, self.best_epoch, self.history, self.diverged, self.signals)
 
     def state(self) -> dict[str, Any]:
@@ -225,7 +219,7 @@ class Trainer:
             "position": self.position,
             "loss": loss,
             "network": self.network.state_dict(),
-            # Its options are the configuration's, but for the rate, which is set anew for every step.
+            # Without its options, which are the configuration's; the rate is set in every step.
             "optimizer": self.optimizer.state_dict()["state"],
             "averaged": self.averaged.state() if self.averaged else None,
             "best_epoch": self.best_epoch,
@@ -236,8 +230,13 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken; ValueError for one that cannot be of this fit."""
-        self._check_state(state)
+        """Restore what `state` returned; ValueError for a state that is not of this fit."""
+        elsewhere = {name: state[name] for name in ("optimizer", "history", "best_weights", "signals")}
+        check_structure(state, self.state() | elsewhere)
+        if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
+            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this fit")
+        kept = (state[name] for name in ("best_weights", "best_epoch", "history", "signals", "epoch"))
+        check_fit_result(self.network, *kept)
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.position = state["position"]
         self.loss = state["loss"] if distributed.is_main() else torch.zeros_like(state["loss"])
@@ -248,21 +247,6 @@ class Trainer:
         if self.averaged:
             self.averaged.load_state(state["averaged"])
 
-    def _check_state(self, state: dict[str, Any]) -> None:
-        batch = next(self._batches(1))
-        self.network.requires_grad_(True)  # frozen layers too have a state, once they learn
-        self._step(batch, 1, 0)  # brings about everything that a state holds, all of which is replaced then
-        elsewhere = {name: state[name] for name in ("optimizer", "history", "best_weights", "signals")}
-        check_structure(state, self.state() | elsewhere)
-        if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
-            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this fit")
-        kept = (state[name] for name in ("best_weights", "best_epoch", "history", "signals", "epoch"))
-        check_fit_result(self.network, *kept)
-
 
 def _score(record: dict[str, float]) -> tuple[float, float]:
     return record["valid_error"], record["valid_loss"]
-
-
-def _together(a: Examples, b: Examples) -> Examples:
-    return Examples(torch.cat([a.x, b.x]), torch.cat([labels_of(a), labels_of(b)]))

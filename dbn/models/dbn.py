@@ -35,6 +35,8 @@ class DBN(nn.Module):
         if not self.rbms:
             raise InputError("a stack needs at least one layer: give one RBM or more")
         self.scaling = Scaling() if scaling is None else scaling
+        self.history: list[dict[str, Any]] = []
+        """Of training: the lines of metrics.jsonl; not saved with the weights."""
         self.image_shape = image_shape
         """(channels, height, width) where the visible units are the pixels of a picture."""
         for lower, upper in pairwise(self.layers):

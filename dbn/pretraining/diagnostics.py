@@ -1,33 +1,23 @@
-"""What goes wrong while an RBM learns, said in a sentence when it begins.
+"""Training diagnostics: warnings for common failure modes of RBMs.
 
-The signs are those of Hinton (2010), "A practical guide to training restricted Boltzmann machines", sections 6, 7
-and 15, and of chains that no longer mix. A rule reads the records of a layer so far, oldest first; a new one is a
-function and a line in `RULES`.
+Hinton (2010), "A practical guide to training restricted Boltzmann machines", sections 6, 7 and 15; and chains that no
+longer mix. A rule reads the records of a layer so far, oldest first; a new one is a function and a line in `RULES`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 Record = Mapping[str, float]
 
-
 GROWTH, MEASUREMENTS = 1.0, 5
-"""Nats by which each of so many free-energy gaps, the last ones, must lie above the lowest there was."""
-
-
+"""Nats by which each of the last free-energy gaps, and how many, must exceed the lowest."""
 LOST = 0.5
-"""Share of hidden units that do nothing."""
-
-
+"""Share of hidden units that are always off, or always on."""
 LARGEST_UPDATE, SMALLEST_UPDATE, IN_A_ROW = 0.03, 1e-6, 3
-"""Of an update over the size of the weights, about 0.001 as a rule; large ones are usual while weights are new."""
-
-
+"""Update over weight size, about 0.001 as a rule, and for how many records; large ones are usual at the start."""
 HARDLY_MOVED = 0.95
 """Autocorrelation of the chains since the last measurement."""
-
-
 FEWEST_SWAPS = 0.1
-"""Accepted exchanges between two neighbouring temperatures."""
+"""Acceptance rate of swaps between two neighboring temperatures."""
 
 
 def gap_grows(records: Sequence[Record]) -> str | None:
@@ -37,7 +27,7 @@ def gap_grows(records: Sequence[Record]) -> str | None:
     if len(gaps) <= MEASUREMENTS or min(gaps[-MEASUREMENTS:]) - lowest < GROWTH:
         return None
     return (
-        f"the free-energy gap has grown from {lowest:.2f} to {gaps[-1]:.2f} nats: the RBM begins to overfit; train for "
+        f"the free-energy gap has grown from {lowest:.2f} to {gaps[-1]:.2f} nats: the RBM starts to overfit; train for "
         "fewer epochs, or raise --weight-decay"
     )
 
@@ -69,7 +59,7 @@ def updates_too_large(records: Sequence[Record]) -> str | None:
 
 
 def updates_too_small(records: Sequence[Record]) -> str | None:
-    """Weights that do not change, though the schedule has not brought the rate down."""
+    """Weights that do not change, though the schedule has not lowered the rate."""
     last, highest = records[-1], max(record.get("learning_rate", 0.0) for record in records)
     ratio = last.get("update_ratio", 1.0)
     if ratio >= SMALLEST_UPDATE or last.get("learning_rate", 0.0) < highest / 10:
@@ -78,7 +68,7 @@ def updates_too_small(records: Sequence[Record]) -> str | None:
 
 
 def chains_stand_still(records: Sequence[Record]) -> str | None:
-    """Persistent chains that have not left where they were at the last measurement."""
+    """Persistent chains that have hardly moved since the last measurement."""
     left = records[-1].get("chain_autocorrelation", 0.0)
     if left <= HARDLY_MOVED:
         return None
@@ -89,11 +79,11 @@ def chains_stand_still(records: Sequence[Record]) -> str | None:
 
 
 def temperatures_apart(records: Sequence[Record]) -> str | None:
-    """Neighbouring temperatures that exchange too seldom for the chains to travel."""
+    """Neighboring temperatures that swap too rarely for states to travel."""
     rate = records[-1].get("swap_rate_lowest", 1.0)
     if rate >= FEWEST_SWAPS:
         return None
-    return f"two neighbouring temperatures exchange only {rate:.1%} of the time: raise --temperatures"
+    return f"two neighboring temperatures swap only {rate:.1%} of the time: raise --temperatures"
 
 
 RULES: tuple[Callable[[Sequence[Record]], str | None], ...] = (
@@ -108,17 +98,17 @@ RULES: tuple[Callable[[Sequence[Record]], str | None], ...] = (
 
 
 class Diagnostics:
-    """Reads the records of one layer as they come; what went wrong before is not said again while it lasts."""
+    """Reads the records of one layer in order; a warning is not repeated while its cause lasts."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
         self._lasting: set[str] = set()
 
     def warnings(self, record: Mapping[str, float | None]) -> list[str]:
-        """What this record, after all those before, shows for the first time; nothing without a measurement."""
+        """New warnings after this record; none without a measurement."""
         # A file of records holds null for a number that was not finite.
         self.records.append({name: value for name, value in record.items() if value is not None})
-        if "hidden_off" not in record:
+        if "update_ratio" not in record:
             return []
         found = {rule.__name__: rule(self.records) for rule in RULES}
         new = [sentence for name, sentence in found.items() if sentence and name not in self._lasting]

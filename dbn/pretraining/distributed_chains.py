@@ -1,4 +1,4 @@
-"""Persistent chains of which each rank moves a share; their state and what they tell are those of all of them."""
+"""Persistent chains divided among ranks; state and metrics are those of all chains."""
 
 from collections.abc import Callable
 from typing import final
@@ -11,19 +11,17 @@ from dbn.sampling.chains import Chains, NegativeSamples
 from dbn.training import distributed
 
 COUNTS = "swaps"
-"""In a state of chains, what is counted over all of them."""
-
-
+"""The entry of a state that counts over all chains."""
 ONE_EACH = "reference"
-"""In a state of chains, the matrix with a row a chain; other matrices have so many rows, or groups of so many."""
+"""The entry of a state with a row per chain; other matrices have as many rows, or groups of as many."""
 
 
 @final
 class SharedChains:
-    """`chains` chains over the ranks: the same `Chains` to whoever asks, so that a state fits any number of ranks."""
+    """`chains` chains divided among the ranks, with the interface of one `Chains`: a state fits any number of ranks."""
 
     def __init__(self, make: Callable[[int], Chains], chains: int) -> None:
-        """make: chains of that number, at least 1 on every rank."""
+        """make: creates so many chains, at least 1 on every rank."""
         self.chains = chains
         self.make = make
         own = distributed.shard(chains)
@@ -31,7 +29,7 @@ class SharedChains:
 
     @property
     def steps(self) -> int:
-        """Gibbs steps a gradient."""
+        """Gibbs steps per gradient."""
         return self.own.steps
 
     @steps.setter
@@ -39,23 +37,23 @@ class SharedChains:
         self.own.steps = steps
 
     def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
-        """Those of this rank."""
+        """Negative samples of this rank."""
         return self.own.negatives(rbm, data, hidden_field, generator)
 
     def metrics(self) -> dict[str, float]:
         """Of all chains; collective."""
         everywhere = self.make(self.chains)
         everywhere.load_state(self.state())
-        self.own.metrics()  # since when they count is a matter of each rank
+        self.own.metrics()  # resets its counts
         return everywhere.metrics()
 
     def state(self) -> dict[str, Tensor]:
-        """Of all chains, as one process would have it; collective."""
+        """Of all chains, as in one process; collective."""
         own = self.own.state()
         return {name: _gathered(name, value, own, self.chains) for name, value in own.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take this rank's share of the state of all chains."""
+        """Restore this rank's share of a state of all chains."""
         self.own.load_state({name: _share(name, value, state) for name, value in state.items()})
 
 

@@ -1,4 +1,4 @@
-"""The data of one layer of a stack: raw examples for the first, what the layers below make of them for the rest."""
+"""The data of one layer of a stack: raw examples for the first, features of the layers below for the others."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,22 +14,21 @@ ROWS_AT_ONCE = 10_000
 
 
 class Unlabeled(NamedTuple):
-    """What a stack is pre-trained on, all of it on the device that trains."""
+    """The data of pre-training, on the training device."""
 
     train: Tensor
     """(N, V): bytes or floats, as stored."""
     valid: Tensor | None
-    """(M, V) likewise; None where nothing is to be measured on unseen data."""
+    """(M, V), or None to measure nothing on unseen data."""
     scaling: Scaling
     image_shape: tuple[int, int, int] | None = None
 
 
 class LayerData:
-    """Examples as the next RBM sees them, in the cheapest form that loses nothing.
+    """Examples as the next RBM sees them, in the cheapest lossless form.
 
-    The first layer keeps the raw values (bytes stay bytes, on the device they are on) and converts a batch when
-    it is used; binarised pixels are kept as bytes too. Features are computed once, or once an epoch when
-    anything in them is drawn anew.
+    The first layer keeps raw values and converts a batch when it is used; binarized pixels are kept as bytes. Features
+    are computed once, or in every epoch where anything in them is drawn.
     """
 
     def __init__(
@@ -42,34 +41,33 @@ class LayerData:
         features: str = "mean",
         noise: Callable[[int], torch.Generator],
     ) -> None:
-        """raw: (N, V_data). how: see `binarize`. noise: the generator that belongs to an epoch."""
+        """raw: (N, V_data). how: see `binarize`. noise: the generator of an epoch."""
         self.raw, self.scaling, self.below = raw, scaling, below
         self.how, self.features, self.noise = how, features, noise
-        self.drawn_anew = how == "sample" or (features == "sample" and len(below) > 0)
+        self.redrawn = how == "sample" or (features == "sample" and len(below) > 0)
         self.prepared: Tensor | None = raw if how == "none" and not below else None
 
     def __len__(self) -> int:
         return len(self.raw)
 
     def prepare(self, epoch: int) -> None:
-        """Make ready what belongs to an epoch, 1 or later."""
-        if self.prepared is None or self.drawn_anew:
-            generator = self.noise(epoch if self.drawn_anew else 0)
-            self.prepared = None  # let go of the last epoch's before the next takes its room
+        """Compute the examples of an epoch; before `batch`."""
+        if self.prepared is None or self.redrawn:
+            generator = self.noise(epoch if self.redrawn else 0)
+            self.prepared = None  # frees the memory of the last epoch's first
             self.prepared = torch.cat([self._make(part, generator) for part in self.raw.split(ROWS_AT_ONCE)])
 
     def batch(self, indices: Tensor) -> Tensor:
-        """The visible states of those examples, (B, V) float32."""
+        """The visible states of these examples, (B, V) float32."""
         if self.prepared is None:
             raise RuntimeError("prepare() comes before batch()")
         rows = self.prepared.index_select(0, indices)  # a sixth of the time of prepared[indices]
         if self.prepared is self.raw:
-            scaled: Tensor = self.scaling(rows)
-            return scaled
+            rows = self.scaling(rows)
         return rows.to(torch.float32)
 
     def all(self) -> Tensor:
-        """Every example, (N, V) float32."""
+        """All examples, (N, V) float32."""
         return self.batch(torch.arange(len(self), device=self.raw.device))
 
     def moments(self) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What is measured: of an RBM while it learns, of a classifier, of a comparison over seeds."""
+"""Metrics of an RBM during training."""
 
 import torch
 from torch import Tensor
@@ -8,28 +8,25 @@ from dbn.models.rbm import RBM
 
 @torch.no_grad()
 def layer_metrics(rbm: RBM, train: Tensor, valid: Tensor | None, generator: torch.Generator) -> dict[str, float]:
-    """How well an RBM stands on a fixed subset of its training data and on validation data.
+    """Metrics on a subset of the training data and on validation data.
 
     reconstruction_error: |x − x̂|², squared error summed over visible units, mean over examples.
-    kl: KL of actual from recreation, `visible.divergence(x, x̂)`, nats, mean over examples.
-    hidden_activity: mean of E[h | x]; hidden_off, hidden_on: share of units whose mean is below 0.01, above 0.99.
-    With validation data also valid_reconstruction_error, valid_kl and
-    free_energy_gap: mean F(valid) − mean F(train), nats; it grows when the RBM overfits (Hinton 2010, section 6).
+    kl: `visible.divergence(x, x̂)`, nats, mean over examples.
+    hidden_activity: mean of E[h | x]; hidden_off, hidden_on: share of units whose mean is below 0.01, above 0.99 of the
+    way from the least state to the greatest, of units with a list of states.
+    With validation data also valid_reconstruction_error, valid_kl and free_energy_gap: mean F(valid) − mean F(train),
+    nats; it grows when the RBM overfits (Hinton 2010, section 6).
 
-    train: (N, V); valid: (M, V). The sums stay on the device; one transfer brings all values.
+    train: (N, V); valid: (M, V). All values take one transfer to the host.
     """
     error, divergence, energy, activity = _reconstruction(rbm, train, generator)
-    values = {
-        "reconstruction_error": error,
-        "kl": divergence,
-        "hidden_activity": activity.mean(),
-        "hidden_off": (activity < 0.01).float().mean(),
-        "hidden_on": (activity > 0.99).float().mean(),
-    }
+    values = {"reconstruction_error": error, "kl": divergence, "hidden_activity": activity.mean()}
+    if (support := rbm.hidden.support()) is not None:
+        place = (activity - support.min()) / (support.max() - support.min())
+        values |= {"hidden_off": (place < 0.01).float().mean(), "hidden_on": (place > 0.99).float().mean()}
     if valid is not None:
         valid_error, valid_divergence, valid_energy, _ = _reconstruction(rbm, valid, generator)
-        values["valid_reconstruction_error"] = valid_error
-        values["valid_kl"] = valid_divergence
+        values |= {"valid_reconstruction_error": valid_error, "valid_kl": valid_divergence}
         values["free_energy_gap"] = valid_energy - energy
     return dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
 

@@ -1,6 +1,6 @@
-"""What is watched while a layer learns: measured on fixed examples, drawn from streams of its own.
+"""Measurements and images during training, on fixed examples and from random streams of their own.
 
-Nothing here touches training: measuring more often, or never, leaves every weight as it is.
+Measuring more often, or never, does not change the weights.
 """
 
 from collections.abc import Sequence
@@ -18,20 +18,10 @@ from dbn.pretraining.metrics import layer_metrics
 from dbn.pretraining.recorder import LayerRecorder
 from dbn.rng import fixed_subset, stream
 
-MEASURED = 2000
-"""Training examples that an epoch's metrics are taken on."""
-
-
+MEASURED, FLIPPED, PICTURED = 2000, 500, 10
+"""Training examples for metrics; for the pseudo-likelihood, where each costs as much as V others; and in images."""
 AIS_CHAINS = 100
 """Of a quick estimate of log Z."""
-
-
-FLIPPED = 500
-"""Examples whose pseudo-likelihood is taken: each costs as much as V others."""
-
-
-PICTURED = 10
-"""Examples shown beside their reconstructions."""
 
 
 class LayerMonitor:
@@ -67,21 +57,19 @@ class LayerMonitor:
 
     @torch.no_grad()
     def likelihood(self, epoch: int) -> dict[str, float]:
-        """A quick look at the log-likelihood of the measured sets, in nats, mean over examples.
+        """Quick estimates of the log-likelihood, nats, mean over examples; of densities, those of the data as stored.
 
-        Densities are of the data as they are stored, not of standardised values, as scripts/evaluate.py has them.
-
-        log_z: by annealed importance sampling, with log_z_sample_size chains that carry the weight (of `AIS_CHAINS`);
-        log_likelihood and, of their first 500 examples, pseudo_likelihood of the training subset, valid_… of
-        validation data. Optimistic where the sample size is small. Nothing for data that are no states of the
-        visible units, such as grey levels.
+        log_z: by annealed importance sampling; log_z_sample_size: its effective number of the `AIS_CHAINS` chains,
+        optimistic where small. log_likelihood and pseudo_likelihood (of `FLIPPED` examples) of the training subset,
+        valid_… of validation data. Nothing for data that are not states of the visible units, such as gray levels, and
+        where Z is not finite.
         """
         rbm = self.stack[-1]
         sets = dict(zip(("", "valid_"), self.sets, strict=False))
         for examples in sets.values():
             examples.prepare(0)
         data = {prefix: examples.all() for prefix, examples in sets.items()}
-        if not all(map(rbm.visible.in_support, data.values())):
+        if not (all(map(rbm.visible.in_support, data.values())) and rbm.has_partition()):
             return {}
         base = independent_base(rbm, *self.sets[0].moments(), len(self.sets[0]))
         found = estimate_log_z(
@@ -97,18 +85,15 @@ class LayerMonitor:
         return values
 
     @torch.no_grad()
-    def draw(self, recorder: "LayerRecorder", epoch: int) -> None:
-        """Pictures and histograms of this epoch."""
+    def draw(self, recorder: LayerRecorder, epoch: int) -> None:
+        """Images and histograms of this epoch."""
         rbm, shape = self.stack[-1], self.data.image_shape
         if shape is not None:
             shown = self.data.train if self.data.valid is None else self.data.valid
             x = self.data.scaling(shown[:PICTURED])
             generator = self._stream("pictures", epoch)
-            recorder.image(
-                "reconstructions",
-                originals_and_reconstructions(self.stack, x, shape, self.data.scaling, generator),
-                epoch,
-            )
+            both = originals_and_reconstructions(self.stack, x, shape, self.data.scaling, generator)
+            recorder.image("reconstructions", both, epoch)
             recorder.image("filters", filters(self.stack, shape), epoch)
         self.sets[0].prepare(0)
         recorder.histograms(

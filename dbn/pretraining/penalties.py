@@ -1,26 +1,30 @@
-"""What is asked of an RBM besides the likelihood: penalties and bounds on its weights and activities.
+"""Penalties and bounds on the weights and activities of an RBM. L2 is the optimizers' own weight decay."""
 
-L2 is the optimisers' own weight decay. A new one is a class and a line in `PENALTIES`.
-"""
-
+import inspect
+import math
+import re
 from typing import final
 
 import torch
 from torch import Tensor
 
+from dbn.config.pretraining import Pretraining
 from dbn.errors import InputError
 from dbn.likelihood.gradient import Means, gradient_of
 from dbn.models.rbm import RBM
+from dbn.pretraining import PENALTIES
+from dbn.registry import suggestion
 
 
 class Penalty:
-    """Acts on the gradient before an optimiser's step, or on the parameters after it; each does what it needs to.
+    """Adds to the gradient before a step of the optimizer, or corrects the parameters after it, or both.
 
-    A gradient is added to what `.grad` holds, in the ordinary parameters: after centring, if there is any.
+    The gradient is that of the ordinary parameters, after centering. A new one is a class and a line in `PENALTIES`,
+    which a user names with values of its parameters: `--penalty "l1(strength=0.001)"`.
     """
 
     def before_step(self, rbm: RBM, means: Means) -> None:
-        """Add to `.grad`; `means` is what `set_gradient` gave."""
+        """Add to `.grad`; `means` is what `set_gradient` returned."""
 
     def after_step(self, rbm: RBM) -> None:
         """Correct the parameters."""
@@ -30,12 +34,12 @@ class Penalty:
         return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave."""
+        """Restore a `state`."""
 
 
 @final
 class L1(Penalty):
-    """strength·Σ|W|: adds strength·sign(W), nothing where a weight is 0. InputError for a negative strength.
+    """strength·Σ|W|: adds strength·sign(W), 0 where a weight is 0. InputError for a negative strength.
 
     Tibshirani (1996), "Regression shrinkage and selection via the lasso"; Hinton (2010), section 10.
     """
@@ -53,21 +57,21 @@ class L1(Penalty):
 
 @final
 class SparsityTarget(Penalty):
-    """Draws the mean activity q (H,) of every hidden unit towards `target` p, with cost·(−p log q − (1−p) log(1−q)).
+    """cost·(−p log q − (1−p) log(1−q)) of the mean activity q (H,) of every hidden unit and the target p.
 
-    By a unit's field its gradient is cost·(q − p), which goes alike to the bias and, times the mean of v, to the
-    incoming weights; to the bias alone, it would drive weights up against it. q is the moving average
-    decay·q + (1−decay)·⟨E[h|v]⟩ over batches and begins with the first of them.
+    Its gradient by a unit's field, cost·(q − p), goes to the bias and, times the mean of v, to the incoming weights; to
+    the bias alone, it would drive weights up against it. q is the moving average decay·q + (1−decay)·⟨E[h|v]⟩ over
+    batches, starting from the first.
 
     Exact for Bernoulli units on a batch of equal rows, otherwise Hinton's simplification: σ and v are averaged apart.
-    For any other units whose mean may be wanted at p, it is the same step on −cost·log p(h = p | field), whose
-    gradient by the field is cost·(E[h] − p); parameters besides bias and weight are left alone.
+    For other units it is the same step on −cost·log p(h = p | field), whose gradient by the field is cost·(E[h] − p);
+    parameters besides bias and weight are left alone.
 
     InputError unless 0 < target < 1, cost ≥ 0 and 0 ≤ decay < 1.
     Hinton (2010), "A practical guide to training restricted Boltzmann machines", section 11.
     """
 
-    def __init__(self, target: float, cost: float, decay: float = 0.9) -> None:
+    def __init__(self, target: float, cost: float = 0.01, decay: float = 0.9) -> None:
         if not 0 < target < 1:
             raise InputError(f"a sparsity target is a mean activity between 0 and 1, not {target}")
         if not cost >= 0:
@@ -79,7 +83,7 @@ class SparsityTarget(Penalty):
 
     @torch.no_grad()
     def before_step(self, rbm: RBM, means: Means) -> None:
-        """Move q, then cost·(q − p) to the hidden bias and cost·(q − p)·⟨v⟩ᵀ to the weight."""
+        """Update q, then add cost·(q − p) to the hidden bias and cost·(q − p)·⟨v⟩ᵀ to the weight."""
         # Never in place: a state taken earlier stays what it was.
         old = means.hidden if self.activity is None else self.activity
         self.activity = torch.lerp(old, means.hidden, 1 - self.decay)
@@ -88,19 +92,19 @@ class SparsityTarget(Penalty):
         gradient_of(rbm.weight).addr_(by_field, means.visible)
 
     def state(self) -> dict[str, Tensor]:
-        """q, once there was a batch."""
+        """q, after the first batch."""
         return {} if self.activity is None else {"activity": self.activity}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back q."""
+        """Restore q."""
         self.activity = state.get("activity")
 
 
 @final
 class MaxNorm(Penalty):
-    """No hidden unit's incoming weights, a row of W, are longer than `bound`: a longer row is scaled back to it.
+    """Bounds the norm of a hidden unit's incoming weights, a row of W. InputError unless the bound is above 0.
 
-    InputError unless the bound is above 0. Srivastava et al. (2014), "Dropout", section 5.1.
+    Srivastava et al. (2014), "Dropout", section 5.1.
     """
 
     def __init__(self, bound: float) -> None:
@@ -112,3 +116,50 @@ class MaxNorm(Penalty):
     def after_step(self, rbm: RBM) -> None:
         """W_j ← W_j·min(1, bound/‖W_j‖₂)."""
         rbm.weight.renorm_(2, 0, self.bound)
+
+
+def penalties(config: Pretraining) -> dict[str, Penalty]:
+    """The penalties of a configuration by name: --l1, --sparsity-target and --max-norm, then those of --penalty.
+
+    InputError for one named twice, an unknown parameter, a missing one, and a value that cannot be used.
+    """
+    short = {
+        "l1": (config.l1,) if config.l1 else None,
+        "sparsity": (config.sparsity_target, config.resolved()["sparsity_cost"]) if config.sparsity_target else None,
+        "max_norm": (config.max_norm,) if config.max_norm else None,
+    }
+    made: dict[str, Penalty] = {name: PENALTIES[name](*values) for name, values in short.items() if values}
+    for text in config.penalty:
+        name, parameters = parse_penalty(text)
+        if name in made:
+            raise InputError(f"--penalty {text}: the penalty {name} is given twice: keep one")
+        try:
+            made[name] = PENALTIES[name](**parameters)
+        except InputError as error:
+            raise InputError(f"--penalty {text}: {error}") from error
+    return made
+
+
+def parse_penalty(text: str) -> tuple[str, dict[str, float]]:
+    """The name and the parameters of "NAME(PARAMETER=VALUE, ...)"; InputError for what `PENALTIES` does not know."""
+    match = re.fullmatch(r"([\w-]+)(?:\(([^()]*)\))?", "".join(text.split()))
+    if match is None:
+        raise InputError(f"--penalty: invalid penalty {text!r}: expected NAME or NAME(PARAMETER=VALUE, ...)")
+    name, inside = match[1], match[2] or ""
+    if name not in PENALTIES:
+        raise InputError(f"--penalty: there is no penalty {name!r}{suggestion(name, PENALTIES)}")
+    known, found = PENALTIES.parameters(name), dict[str, float]()
+    for part in filter(None, inside.split(",")):
+        key, _, value = part.partition("=")
+        if key not in known:
+            raise InputError(f"--penalty {text}: {name} has no parameter {key!r}{suggestion(key, known)}")
+        if key in found:
+            raise InputError(f"--penalty {text}: {key} is given twice: keep one")
+        number = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+        if not re.fullmatch(number, value) or not math.isfinite(float(value)):
+            raise InputError(f"--penalty {text}: {key} must be a number, not {value!r}")
+        found[key] = float(value)
+    missing = [key for key, each in known.items() if each.default is inspect.Parameter.empty and key not in found]
+    if missing:
+        raise InputError(f"--penalty {text}: {name} needs {' and '.join(missing)}: write {name}({missing[0]}=VALUE)")
+    return name, found

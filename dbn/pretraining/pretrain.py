@@ -1,15 +1,17 @@
-"""Greedy layer-by-layer training of a stack: a trained RBM is frozen, and its activity is the next one's data.
+"""Greedy layer-by-layer training of a stack: each RBM learns the features of the trained ones below.
 
 Hinton, Osindero & Teh (2006); Bengio et al. (2006), "Greedy layer-wise training of deep networks".
 """
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from numpy.typing import NDArray
@@ -26,8 +28,11 @@ from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, as_float, standardization
 from dbn.models.units import UNITS, Units
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
+from dbn.pretraining.options import PretrainingOptions
+from dbn.pretraining.penalties import penalties
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.trainer import Diverged, LayerTrainer
+from dbn.registry import suggestion
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
@@ -35,6 +40,7 @@ from dbn.runs.weights import ENCODER, load, save_stack
 from dbn.storage.files import corrupt_file
 from dbn.storage.tensors import read_tensors
 from dbn.training import distributed
+from dbn.training.checkpoint_control import Callback
 from dbn.training.device import matmul_dtype, pick_device
 
 LOGGER = logging.getLogger(__name__)
@@ -42,63 +48,111 @@ LOGGER = logging.getLogger(__name__)
 
 def pretrain(
     x: Tensor | NDArray,
-    hidden: Sequence[int] = (500, 500, 2000),
+    hidden: int | Sequence[int] = (500, 500, 2000),
     *,
     run: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = False,
-    **options: Any,
+    callback: Callback | None = None,
+    **options: Unpack[PretrainingOptions],
 ) -> DBN:
-    """Learn a stack of RBMs from unlabelled rows.
+    """Train a stack of RBMs on unlabeled rows, layer by layer.
 
-    x: (N, V), or pictures (N, H, W) or (N, C, H, W); floats in [0, 1] or bytes, or any real values with
-    visible="gaussian". One tenth, at most 5,000 rows, is held out to be measured on.
+    x: (N, V), or images (N, H, W) or (N, C, H, W); bytes or floats in [0, 1], or any real values with
+    visible="gaussian". One tenth, at most 5,000 rows, is for validation.
     hidden: units of each layer, from the data upwards.
-    run: a new folder for metrics, pictures, checkpoints and weights; without it nothing is written.
-    resume: go on with the run in that folder, which was begun with the same rows and options; overwrite: replace it.
-    options: the fields of `dbn.config.Pretraining`, such as epochs=10, learning_rate=0.1, seed=0.
+    run: a new folder for metrics, images, checkpoints and weights; without it nothing is written. resume: resume the
+    run in that folder, with the same rows and options. overwrite: replace it.
+    callback: called with each line of metrics.jsonl as a dict, after an epoch; an exception ends the run, which
+    `resume` continues after that epoch.
+    options: the fields of `dbn.config.Pretraining`.
 
-    InputError for data or options that cannot be used, for a folder that holds something already, and when a layer
-    diverges. KeyboardInterrupt after Ctrl-C; with a run folder, once the step under way is done and a checkpoint
-    written.
+    The `history` of the result is the list of those dicts. InputError for data or options that cannot be used, for a
+    folder that is not empty, and when a layer diverges. KeyboardInterrupt after Ctrl-C; with a run folder, after the
+    step in progress and a checkpoint.
+
+    >>> import torch
+    >>> stack = pretrain(torch.rand(100, 20), hidden=[10, 5], epochs=2, batch_size=10)
+    >>> stack.sizes, stack.history[-1]["layer"], stack.history[-1]["epoch"]
+    ([20, 10, 5], 2, 2)
     """
     if resume and overwrite:
         raise InputError("resume=True does not go with overwrite=True: one keeps the run, the other replaces it")
     if run is None and (resume or overwrite):
         raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
-    options = {ALIASES.get(name, name): value for name, value in options.items()}
-    unknown = sorted(set(options) - {field.name for field in fields(Pretraining)})
-    if unknown:
-        raise InputError(f"pretrain has no option {unknown[0]!r}: see the fields of dbn.config.Pretraining")
+    given: dict[str, Any] = {ALIASES.get(name, name): value for name, value in options.items()}
+    known = [each.name for each in fields(Pretraining)]
+    for name in given:
+        if name not in known:
+            raise InputError(f"pretrain has no option {name!r}{suggestion(name, known)}")
     with naming_arguments():
-        config = Pretraining(hidden=tuple(hidden), **options)
+        config = Pretraining(hidden=(hidden,) if isinstance(hidden, Integral) else tuple(hidden), **given)  # type: ignore[arg-type]
         splits = splits_from_arrays(x)
         distributed.check_alike([to_dict(config), splits.fingerprint])
         data = unlabeled(splits, config, pick_device(device))
-        if run is None or not distributed.is_main():
-            return pretrain_stack(data, config, progress=progress)
-        with begin_pretraining(
-            Path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
+        with (
+            nullcontext()
+            if run is None or not distributed.is_main()
+            else begin_pretraining(
+                Path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
+            )
         ) as folder:
-            return pretrain_stack(data, config, folder, progress=progress)
+            return pretrain_stack(data, config, folder, progress=progress, callback=callback)
+
+
+def train_rbm(
+    x: Tensor | NDArray,
+    hidden: int = 500,
+    *,
+    run: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = False,
+    callback: Callback | None = None,
+    **options: Unpack[PretrainingOptions],
+) -> RBM:
+    """Train one RBM on unlabeled rows: the layer of `pretrain` with one layer, and the same arguments.
+
+    The RBM takes scaled values, without the scaling that a `DBN` keeps: bytes divided by 255, columns standardized with
+    visible="gaussian".
+
+    >>> import torch
+    >>> rbm = train_rbm(torch.rand(100, 20), hidden=10, estimator="pcd", epochs=2, batch_size=10)
+    >>> rbm.up(torch.rand(5, 20)).shape
+    torch.Size([5, 10])
+    """
+    stack = pretrain(
+        x,
+        hidden,
+        run=run,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        progress=progress,
+        callback=callback,
+        **options,
+    )
+    return stack.layers[0]
 
 
 def begin_pretraining(
     path: Path, config: Pretraining, options: Mapping[str, Any], data: str, *, resume: bool, overwrite: bool
 ) -> RunFolder:
-    """As `begin`: the run of `options`, of which `config` is a part; its last layer may learn for longer by now."""
+    """As `begin`, for the run of `options`, which include `config`; the last layer may train for more epochs."""
     harmless = partial(train_longer, config)
     return begin(path, options, resume=resume, overwrite=overwrite, data=data, harmless=harmless)
 
 
 def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unlabeled:
-    """The rows of training and validation on the device, and the scaling that the visible units ask for.
+    """The rows of training and validation on the device, and the scaling of the visible units.
 
-    InputError for values that the visible units cannot take, for layers that cannot be tied, for a precision that the
-    device does not have, and for a batch or chains that are fewer than the processes among which they are shared.
+    InputError for values that the visible units cannot take, for layers that cannot be tied, for penalties that cannot
+    be made, for a precision that the device does not have, and for fewer examples per batch or chains than processes.
     """
+    penalties(config)
     matmul_dtype(config.precision, device)
     distributed.check_shares("batch-size", config.batch_size)
     distributed.check_shares("chains", config.resolved()["chains"])
@@ -108,13 +162,13 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     _check_tied(splits.train.x.shape[1], config)
     parts = {"train": splits.train.x, "valid": splits.valid.x}
     if config.binarize == "fixed":
-        # Here, once: every layer, and whatever is measured, sees the same pixels.
+        # Once, so that every layer and measurement sees the same pixels.
         parts = {part: _fixed_pixels(x, scaling, stream(config.seed, "pixels", part)) for part, x in parts.items()}
     return Unlabeled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
 
 
 def check_range(splits: Splits, units: type[Units]) -> None:
-    """InputError unless the units can take all values after dividing."""
+    """InputError unless the units can take all values, after division."""
     for purpose, part in (("training", splits.train), ("validation", splits.valid), ("test", splits.test)):
         if part is not None:
             least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())
@@ -129,7 +183,7 @@ def _fixed_pixels(x: Tensor, scaling: Scaling, generator: torch.Generator) -> Te
 
 
 def summary(records: Sequence[Mapping[str, float]]) -> str:
-    """A line a layer: its last measurements, and the seconds it took; – for what was not finite, or is lost."""
+    """One line per layer: its last measurements and its seconds; – for what is not finite or missing."""
     lines = ["layer  epochs  reconstruction error  KL (nats)  validation KL  free-energy gap  seconds"]
     for layer in sorted({record["layer"] for record in records}):
         of_layer = [record for record in records if record["layer"] == layer]
@@ -146,13 +200,18 @@ def _cell(value: Any, width: int) -> str:
 
 
 def pretrain_stack(
-    data: Unlabeled, config: Pretraining, run: RunFolder | None = None, *, progress: bool = False
+    data: Unlabeled,
+    config: Pretraining,
+    run: RunFolder | None = None,
+    *,
+    progress: bool = False,
+    callback: Callback | None = None,
 ) -> DBN:
-    """Train a DBN from the data upwards; with a run folder, write down all that happens and go on where it stopped.
+    """Train a DBN, or resume the run in a folder; a complete run is left as it is.
 
-    Under several ranks rank 0 alone has the folder. InputError when a layer diverges, and for a checkpoint that is of
-    another run, or gone. `Stopped` when a signal asked for the end, which the checkpoint then tells of; without a run
-    folder, KeyboardInterrupt. A run that is complete is left as it is.
+    Of several ranks rank 0 alone has the folder, calls back and gives the result a `history`. InputError when a layer
+    diverges, and for a checkpoint that is missing or of another run. A signal raises `Stopped` after a checkpoint, or
+    KeyboardInterrupt without a run folder.
     """
     if distributed.any_rank(run is not None and is_complete(run, config)):
         return _ended(data, run, config)
@@ -161,6 +220,13 @@ def pretrain_stack(
         _check_state(run, state, config)
         rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
     stack: list[RBM] = []
+    history: list[dict[str, Any]] = []
+
+    def report(record: dict[str, Any]) -> None:
+        history.append(record)
+        if callback:
+            callback(dict(record))
+
     for layer in range(1, len(config.hidden) + 1):
         rbm = new_rbm(data.train.shape[1], layer, config).to(data.train.device)
         try:
@@ -177,20 +243,21 @@ def pretrain_stack(
             raise corrupt_file(file, "it is not of this run") from error
         if state is None or layer >= state["layer"]:
             try:
-                trainer.train(run, progress=progress)
+                trainer.train(run, progress=progress, callback=report)
             except Diverged as error:
                 kept = _keep_last_good(data, config, run)
-                distributed.barrier()  # a rank that ends would take the others with it
+                distributed.barrier()  # a rank that ends would end the others
                 raise InputError(f"{error}{kept}") from error
         stack.append(rbm.requires_grad_(False))
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
+    dbn.history = run.metrics() if run else history
     if run:
         save_stack(run.path, dbn)
     return dbn
 
 
 def is_complete(run: RunFolder, config: Pretraining) -> bool:
-    """Whether all epochs are learnt and the stack is written, so that there is nothing to go on with."""
+    """Whether all epochs are done and the stack is written."""
     last = len(config.hidden), config.for_layer(len(config.hidden) - 1).epochs
     try:
         if max(((each["layer"], each["epoch"]) for each in run.metrics()), default=None) != last:
@@ -202,52 +269,53 @@ def is_complete(run: RunFolder, config: Pretraining) -> bool:
         state = run.load_checkpoint()
         if state is None:
             return True
-        learnt = [*state["rbms"][:-1], (state["averaged"] or {"module": state["rbms"][-1]})["module"]]
+        trained = [*state["rbms"][:-1], (state["averaged"] or {"module": state["rbms"][-1]})["module"]]
         is_last = (state["layer"], state["epoch"], state["position"]) == (*last, 0)
         return is_last and all(
             value.equal(written[f"rbms.{number}.{name}"])
-            for number, rbm in enumerate(learnt)
+            for number, rbm in enumerate(trained)
             for name, value in rbm.items()
         )
-    except (LookupError, TypeError, ValueError, AttributeError):  # what is wrong is said by those who go on with it
+    except (LookupError, TypeError, ValueError, AttributeError):  # resuming says what is wrong
         return False
 
 
 def _ended(data: Unlabeled, run: RunFolder | None, config: Pretraining) -> DBN:
     """The stack of a complete run, on every rank."""
     weights = distributed.broadcast_state(load(run.path).to(data.train.device).state_dict() if run else None)
-    sizes = enumerate([data.train.shape[1], *config.hidden[:-1]], start=1)
-    stack = DBN([new_rbm(n, layer, config) for layer, n in sizes], data.scaling, data.image_shape)
+    rbms = [new_rbm(data.train.shape[1], layer, config) for layer in range(1, len(config.hidden) + 1)]
+    stack = DBN(rbms, data.scaling, data.image_shape)
     stack.load_state_dict(weights)
+    stack.history = run.metrics() if run else []
     return stack.to(data.train.device).requires_grad_(False).eval()
 
 
 def _check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraining) -> None:
-    """InputError for a checkpoint that is none of the run's, or gone; a warning for epochs that metrics.jsonl lacks."""
+    """InputError for a checkpoint of another run or missing; a warning for epochs missing from metrics.jsonl."""
     try:
         logged = {(record["layer"], record["epoch"]) for record in run.metrics()}
         latest = max(logged, default=(0, 0))
     except (LookupError, TypeError) as error:
         raise corrupt_file(run.path / "metrics.jsonl", "a line is no record of an epoch") from error
     if state is None:
-        if latest > (1, 2):  # a checkpoint is on its way to the disk while the next epoch is learnt
+        if latest > (1, 2):  # a checkpoint is written while the next epoch trains
             raise InputError(
-                f"{run.path} has come to layer {latest[0]}, epoch {latest[1]}, but {run.checkpoint.path} is gone: put "
-                "it back, or begin anew with --overwrite"
+                f"{run.path} has reached layer {latest[0]}, epoch {latest[1]}, but {run.checkpoint.path} is missing: "
+                "put it back, or start again with --overwrite"
             )
         return
     layer, epoch = state.get("layer"), state.get("epoch")
     if type(layer) is not int or type(epoch) is not int or not 1 <= layer <= len(config.hidden):
-        raise corrupt_file(run.checkpoint.path, "it tells of no layer of this run")
+        raise corrupt_file(run.checkpoint.path, "it is not of a layer of this run")
     if epoch and (layer, epoch) not in logged:
-        LOGGER.warning("%s lacks what was measured in layer %d, epoch %d", run.path / "metrics.jsonl", layer, epoch)
+        LOGGER.warning("%s has no record of layer %d, epoch %d", run.path / "metrics.jsonl", layer, epoch)
 
 
 def train_longer(config: Pretraining, before: Mapping[str, Any]) -> tuple[str, ...]:
-    """`epochs`, where a run that was begun with the options `before` may take those of `config` instead, else nothing.
+    """("epochs",) if a run with the options `before` may be resumed with the epochs of `config`, else nothing.
 
-    The last layer may learn for more of them, unless a schedule of its draws a line over all epochs: then those that
-    are done would have been others. What it learns is what it had learnt, had it been told so at once.
+    The last layer may train for more of them, unless one of its schedules is a line over all epochs, of which the first
+    would then have been different. The result is that of as many epochs from the start.
     """
     layers = len(config.hidden)
     now = (config.epochs * layers)[:layers]
@@ -261,7 +329,7 @@ def train_longer(config: Pretraining, before: Mapping[str, Any]) -> tuple[str, .
 
 
 def _check_tied(n_visible: int, config: Pretraining) -> None:
-    """Before a lower layer is trained for nothing."""
+    """Before a lower layer is trained in vain."""
     with torch.device("meta"):
         rbms = [new_rbm(n_visible, layer, config) for layer in range(1, len(config.hidden) + 1)]
     for lower, upper in pairwise(rbms) if config.tied else ():
@@ -269,7 +337,7 @@ def _check_tied(n_visible: int, config: Pretraining) -> None:
 
 
 def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None) -> str:
-    """Save the stack as it was after the last epoch that was sound, if there was one; say so."""
+    """Save the stack of the last checkpoint, if there is one; an addition to the error message."""
     state = run.load_checkpoint(data.train.device) if run else None
     if run is None or state is None:
         return ""
@@ -286,7 +354,7 @@ def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None)
 
 
 def new_rbm(n_visible: int, layer: int, config: Pretraining) -> RBM:
-    """The RBM of layer 1, 2, … with its parameters at zero, and visible units of the kind of the hidden ones below."""
+    """The RBM of layer 1, 2, … with parameters 0; its visible units are of the type of the hidden ones below."""
     sizes = [n_visible, *config.hidden]
     visible, hidden = (UNITS[kind] for kind in config.unit_kinds[layer - 1 : layer + 1])
     return RBM(visible(sizes[layer - 1]), hidden(sizes[layer]))

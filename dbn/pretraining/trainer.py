@@ -1,10 +1,10 @@
-"""One RBM of a stack, with its data, its optimiser and its chains, from its first update to its last."""
+"""Training of one layer of a stack."""
 
+import copy
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from signal import SIGTERM
 from typing import Any
 
 import torch
@@ -12,15 +12,13 @@ from torch import Tensor
 
 from dbn.config.pretraining import Pretraining
 from dbn.errors import InputError
-from dbn.interrupts import Stopped, deferred_interrupts
-from dbn.likelihood.gradient import GlobalBatch, Offsets, set_gradient
+from dbn.likelihood.gradient import GlobalBatch, Means, Offsets, set_gradient
 from dbn.models.rbm import RBM
-from dbn.pretraining import PENALTIES
 from dbn.pretraining.diagnostics import Diagnostics
 from dbn.pretraining.distributed_chains import SharedChains
 from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.monitor import LayerMonitor
-from dbn.pretraining.penalties import Penalty
+from dbn.pretraining.penalties import penalties
 from dbn.pretraining.recorder import LayerRecorder, shown_in_bar
 from dbn.rng import stream, stream_seed
 from dbn.runs.folder import RunFolder
@@ -29,53 +27,40 @@ from dbn.sampling.chains import Chains
 from dbn.storage.tensors import check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
+from dbn.training.checkpoint_control import Callback, checkpoint_control
 from dbn.training.device import matmul_dtype, tf32_products
 from dbn.training.loop import batch_length, progress_bar, run_epochs, shuffled_batches
 from dbn.training.optimizers import make_optimizer, restore_optimizer, set_option
 
 LOGGER = logging.getLogger(__name__)
 
-
 CHECKPOINT_SECONDS = 60.0
-"""Within an epoch; at its end a checkpoint is written in any case."""
-
-
+"""Between checkpoints within an epoch; every epoch ends with one."""
 LARGEST = 1e9
-"""Of any parameter or mean: beyond it nothing is learnt any more, and squares come near the end of float32."""
+"""Of any parameter or mean: beyond it squares are near the end of float32."""
 
 
 class Diverged(InputError):
-    """The parameters are not finite any more, or beyond all use."""
-
-
-def penalties(config: Pretraining) -> dict[str, Penalty]:
-    """Those that the configuration asks for, by the names in `PENALTIES`."""
-    cost = config.resolved()["sparsity_cost"]
-    arguments = {
-        "l1": (config.l1,) if config.l1 else None,
-        "sparsity": (config.sparsity_target, cost) if config.sparsity_target else None,
-        "max_norm": (config.max_norm,) if config.max_norm else None,
-    }
-    return {name: PENALTIES[name](*given) for name, given in arguments.items() if given}
+    """The parameters are non-finite or too large, or Z is infinite."""
 
 
 def make_chains(config: Pretraining, steps: int) -> Chains:
-    """The source of negatives that the configuration asks for; of persistent chains each rank has its share."""
+    """The negative samples of a configuration; persistent chains are divided among ranks."""
     resolved = config.resolved()
 
-    def of(chains: int) -> Chains:
+    def make(chains: int) -> Chains:
         made: Chains = CHAINS.build(config.estimator, steps=steps, chains=chains, temperatures=resolved["temperatures"])
         return made
 
     chains = resolved["chains"]
-    return SharedChains(of, chains) if chains is not None and distributed.size() > 1 else of(chains)
+    return SharedChains(make, chains) if chains is not None and distributed.size() > 1 else make(chains)
 
 
 class LayerTrainer:
-    """One RBM of the stack with its data, its optimiser and its chains.
+    """One RBM of the stack with its data, optimizer and chains.
 
-    Under several ranks each has the same RBM and takes its share of every batch and of persistent chains; gradients,
-    and all that follows from a batch's means, are those of the whole. What is called here is then collective.
+    Each of several ranks has the same RBM and its share of every batch and of persistent chains; gradients and means
+    are those of the whole batch. Methods are then collective.
     """
 
     def __init__(self, rbm: RBM, below: list[RBM], data: Unlabeled, config: Pretraining) -> None:
@@ -87,7 +72,7 @@ class LayerTrainer:
         self.position = 0
         """Steps done of the next epoch."""
         self.seconds = 0.0
-        """That they took, as of the last checkpoint among them."""
+        """Duration of those steps, as of the last checkpoint."""
         self.setting = config.for_layer(self.layer - 1)
         self.device = data.train.device
         self.precision = matmul_dtype(config.precision, self.device)
@@ -126,54 +111,46 @@ class LayerTrainer:
 
     @property
     def kept(self) -> RBM:
-        """The RBM that is measured and handed on: the running average where there is one."""
+        """The RBM that is measured and kept: the running average if there is one."""
         return self.averaged.module if self.averaged else self.rbm
 
     @property
     def has_momentum(self) -> bool:
-        """Whether the optimiser takes the schedule's momentum."""
+        """Whether the optimizer takes momentum."""
         return self.config.resolved()["momentum"] is not None
 
     def _gibbs_steps(self, epoch: int) -> int:
         return round(self.setting.gibbs_steps.at(epoch, self.setting.epochs))
 
-    def train(self, run: RunFolder | None, *, progress: bool) -> None:
-        """All epochs that are left."""
+    def train(self, run: RunFolder | None, *, progress: bool, callback: Callback | None = None) -> None:
+        """All remaining epochs; rank 0 calls back after each with its line of metrics.jsonl."""
         epochs = self.setting.epochs
         for record in run.metrics() if run else []:
             if record["layer"] == self.layer:
                 self.watch.warnings(record)
+        carried = self.seconds
+        began = time.monotonic() - carried
+
+        def save() -> None:
+            if self.position:
+                self._check_sound(self.epoch + 1)
+                self.seconds = time.monotonic() - began
+            state = self.state()
+            if run and recorder:
+                run.save_checkpoint(state, *recorder.files)
+
         is_kept = distributed.any_rank(run is not None)
         with (
             run.checkpoint if run else nullcontext(),
             LayerRecorder(run, self.layer) if run else nullcontext() as recorder,
             progress_bar(epochs, f"layer {self.layer}", shown=progress, initial=self.epoch) as bar,
-            deferred_interrupts(wanted=is_kept) as asked,
+            checkpoint_control(save if is_kept else None, CHECKPOINT_SECONDS) as control,
         ):
-            saved, carried = time.monotonic(), self.seconds
-            began = saved - carried
-
-            def save() -> None:
-                nonlocal saved
-                state = self.state()
-                if run and recorder:
-                    run.save_checkpoint(state, *recorder.files)
-                saved = time.monotonic()
-                if is_kept and distributed.any_rank(bool(asked())):
-                    raise Stopped(asked() or SIGTERM)
 
             def step(indices: Tensor, epoch: int, number: int) -> None:
                 self.step(indices, epoch, number)
                 self.position = number + 1
-                is_due = bool(asked()) or time.monotonic() - saved > CHECKPOINT_SECONDS
-                if (
-                    is_kept
-                    and not (self.position % distributed.SYNC_EVERY and distributed.size() > 1)
-                    and distributed.any_rank(is_due)
-                ):
-                    self._check_sound(epoch)
-                    self.seconds = time.monotonic() - began
-                    save()
+                control.after_step(self.position)
 
             def after_epoch(epoch: int, seconds: float) -> bool:
                 nonlocal began, carried
@@ -182,7 +159,7 @@ class LayerTrainer:
                 record = self._record(carried + seconds, recorder, last=epoch == epochs)
                 bar.set_postfix(shown_in_bar(record))
                 bar.update()
-                save()
+                control.after_epoch(record, callback)
                 began, carried = time.monotonic(), 0.0
                 return False
 
@@ -192,7 +169,7 @@ class LayerTrainer:
         distributed.broadcast_tensors(self.rbm.parameters())
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
-        """The indices of an epoch's examples, a batch at a time; whatever is drawn anew an epoch is drawn here."""
+        """Batches of the indices of an epoch's examples; what is drawn once per epoch is drawn here."""
         distributed.broadcast_tensors(self.rbm.parameters())
         self.data.prepare(epoch)
         self.chains.steps = self._gibbs_steps(epoch)
@@ -203,14 +180,14 @@ class LayerTrainer:
         )
 
     def _learning_rate(self, epoch: int, number: int) -> float:
-        """The schedule's at this update, as far as the warm-up has risen."""
+        """Of this update, by schedule and warm-up."""
         warmup = self.config.warmup_epochs
         risen = (epoch - 1 + (number + 1) / self.steps) / warmup if epoch <= warmup else 1.0
         return risen * self.setting.learning_rate.at(epoch + number / self.steps, self.setting.epochs)
 
     @torch.no_grad()
     def step(self, indices: Tensor, epoch: int, number: int) -> None:
-        """One update of the RBM by batch `number` of the epoch."""
+        """One update by batch `number` of the epoch."""
         set_option(self.optimizer, lr=self._learning_rate(epoch, number))
         self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, distributed.rank()))
         x = self.data.batch(indices)
@@ -230,14 +207,14 @@ class LayerTrainer:
             self.averaged.update(self.rbm)
 
     def _whole(self, number: int) -> GlobalBatch | None:
-        """The batch of that number, of which each rank has a share; None where there is one rank."""
+        """The batch of all ranks; None if there is one."""
         if self.flat is None:
             return None
         n = batch_length(number, len(self.data), self.config.batch_size)
         return GlobalBatch(n, self.config.resolved()["chains"] or n, self.flat.all_reduce_sum)
 
     def _record(self, seconds: float, recorder: LayerRecorder | None, *, last: bool) -> dict[str, float]:
-        """Measure what is due, write it down, and return it; rank 0 alone, but for what all chains tell."""
+        """Measure what is due, log and return it: rank 0 alone, but for the metrics of chains."""
         begin = time.perf_counter()
         rate = self._learning_rate(self.epoch, self.steps - 1)
         record: dict[str, float] = {"layer": self.layer, "epoch": self.epoch, "learning_rate": rate}
@@ -257,24 +234,29 @@ class LayerTrainer:
             "measuring_seconds": time.perf_counter() - begin,
             "examples_per_second": len(self.data) / seconds,
         }
-        for sentence in self.watch.warnings(record):
-            LOGGER.warning("layer %d, epoch %d: %s", self.layer, self.epoch, sentence)
+        for warning in self.watch.warnings(record):
+            LOGGER.warning("layer %d, epoch %d: %s", self.layer, self.epoch, warning)
             if recorder:
-                recorder.text("warnings", sentence, self.epoch)
+                recorder.text("warnings", warning, self.epoch)
         if recorder:
             recorder.log(record)
         return record
 
     @torch.no_grad()
     def _check_sound(self, epoch: int) -> None:
-        """Raises `Diverged` when the parameters, or what they make of a batch, are not finite or beyond all use."""
+        """Raises `Diverged` when parameters or reconstructions are non-finite or too large, or Z is infinite."""
         x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.device))
-        values = (*self.rbm.parameters(), *self.rbm.visible.natural().values(), self.rbm.down(self.rbm.up(x)))
+        rbm = self.rbm
+        natural = (*rbm.visible.natural().values(), *rbm.hidden.natural().values())
+        values = (*rbm.parameters(), *natural, rbm.down(rbm.up(x)))
         sound = torch.stack([(value.abs() < LARGEST).all() for value in values]).all()  # NaN is not less either
-        if distributed.any_rank(not sound):
+        why = "" if sound else f"its values are infinite or beyond {LARGEST:g}"
+        if sound and not (self.rbm.has_partition() and self.kept.has_partition()):
+            why = f"its {rbm.visible.kind} and {rbm.hidden.kind} units are coupled so strongly that Z is infinite"
+        if distributed.any_rank(bool(why)):
             raise Diverged(
-                f"layer {self.layer} diverged in epoch {epoch}, its values are infinite or beyond {LARGEST:g}: "
-                f"lower --learning-rate, which is {self._learning_rate(epoch, self.steps - 1):g} there"
+                f"layer {self.layer} diverged in epoch {epoch}, {why or 'as another rank found'}: lower "
+                f"--learning-rate, which is {self._learning_rate(epoch, self.steps - 1):g} there"
             )
 
     def _stream(self, *purpose: str | int) -> torch.Generator:
@@ -282,7 +264,7 @@ class LayerTrainer:
         return stream(self.config.seed, name, self.layer, *rest, device=self.device)
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, for any number of ranks: stack, optimiser, chains, place in the epoch."""
+        """All that the next step depends on, for any number of ranks."""
         return {
             "layer": self.layer,
             "epoch": self.epoch,
@@ -290,7 +272,7 @@ class LayerTrainer:
             "seconds": self.seconds,
             "update_ratio": self.update_ratio,
             "rbms": [rbm.state_dict() for rbm in (*self.below, self.rbm)],
-            # Its options are the configuration's, and set anew for every step.
+            # Without its options, which are the configuration's and set in every step.
             "optimizer": self.optimizer.state_dict()["state"],
             "chains": self.chains.state(),
             "penalties": {name: penalty.state() for name, penalty in self.penalties.items()},
@@ -299,12 +281,10 @@ class LayerTrainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken; ValueError for one that cannot be of this layer."""
-        # Brings about everything that a state holds, all of which is replaced below.
-        self.step(next(self.batches(1)), 1, 0)
-        check_structure(state, self.state() | {"optimizer": state["optimizer"]})
+        """Restore what `state` returned; ValueError for a state that is not of this layer."""
+        check_structure(state, self._state_structure() | {"optimizer": state["optimizer"]})
         if not (0 <= state["epoch"] <= self.setting.epochs and 0 <= state["position"] <= self.steps):
-            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is none of this layer")
+            raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this layer")
         self.epoch, self.position, self.seconds = state["epoch"], state["position"], state["seconds"]
         self.update_ratio = state["update_ratio"]
         self.rbm.load_state_dict(state["rbms"][-1])
@@ -316,3 +296,20 @@ class LayerTrainer:
             self.offsets.load_state(state["offsets"])
         if self.averaged:
             self.averaged.load_state(state["averaged"])
+
+    @torch.no_grad()
+    def _state_structure(self) -> dict[str, Any]:
+        """The structure of a state after some steps, but for the optimizer's; from other chains and penalties."""
+        rbm, x = copy.deepcopy(self.rbm), self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.device))
+        field = rbm.hidden_field(x)
+        for parameter in rbm.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        chains, used = make_chains(self.config, 1), penalties(self.config)
+        chains.negatives(rbm, x, field, torch.Generator(self.device))
+        for penalty in used.values():
+            penalty.before_step(rbm, Means(x[0], rbm.hidden.mean(field)[0]))
+            penalty.after_step(rbm)
+        return self.state() | {
+            "chains": chains.state(),
+            "penalties": {name: penalty.state() for name, penalty in used.items()},
+        }

@@ -11,10 +11,9 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @final
 class RunningAverage(Generic[Model]):
-    """θ̄ ← decay·θ̄ + (1 − decay)·θ for every parameter of a model, beginning with the first θ; buffers are the model's.
+    """θ̄ ← decay·θ̄ + (1 − decay)·θ for every parameter of a model, starting from the first θ; buffers are copied."""
 
-    torch's AveragedModel moves a count to the device with every update, for which the host waits.
-    """
+    # torch's AveragedModel moves a count to the device with every update, for which the host waits.
 
     def __init__(self, model: Model, decay: float) -> None:
         self.module = copy.deepcopy(model)
@@ -23,7 +22,7 @@ class RunningAverage(Generic[Model]):
 
     @torch.no_grad()
     def update(self, model: Model) -> None:
-        """Take in the parameters as they are now."""
+        """Include the current parameters."""
         weight = 1 - self.decay if self.updates else 1.0
         for average, value in zip(self.module.parameters(), model.parameters(), strict=True):
             average.lerp_(value, weight)
@@ -32,10 +31,10 @@ class RunningAverage(Generic[Model]):
         self.updates += 1
 
     def state(self) -> dict[str, Any]:
-        """What must be kept between updates."""
+        """The average and its count."""
         return {"updates": self.updates, "module": self.module.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore a `state`."""
         self.updates = state["updates"]
         self.module.load_state_dict(state["module"])

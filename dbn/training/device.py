@@ -11,12 +11,21 @@ from dbn.training import distributed
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` takes CUDA, then MPS, then the CPU. InputError if it is not there.
+    """The device of that name; `auto` is CUDA, else MPS, else the CPU. InputError if it is not available.
 
-    Of several processes on a host each takes a GPU of its own, or all the CPU.
+    Of several processes on a host each takes a GPU of its own, or all take the CPU.
     """
     if distributed.started() > 1:
-        return _pick_of_several(name)
+        gpus, processes = torch.cuda.device_count(), distributed.started_here()
+        if name == "cpu" or (name == "auto" and not gpus):
+            return torch.device("cpu")
+        if name not in ("auto", "cuda"):
+            raise InputError(f"--device {name} serves one process, not {processes}: use --device auto, cuda or cpu")
+        if processes > gpus:
+            raise InputError(
+                f"{processes} processes cannot share {gpus} GPUs: start as many as there are, or --device cpu"
+            )
+        return torch.device("cuda", distributed.local_rank())
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -29,22 +38,10 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _pick_of_several(name: str) -> torch.device:
-    """cuda:LOCAL_RANK, or the CPU where there is no CUDA or it is asked for."""
-    gpus, processes = torch.cuda.device_count(), distributed.started_here()
-    if name == "cpu" or (name == "auto" and not gpus):
-        return torch.device("cpu")
-    if name not in ("auto", "cuda"):
-        raise InputError(f"--device {name} serves one process, not {processes}: use --device auto, cuda or cpu")
-    if processes > gpus:
-        raise InputError(f"{processes} processes cannot share {gpus} GPUs: start as many as there are, or --device cpu")
-    return torch.device("cuda", distributed.local_rank())
-
-
 def matmul_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type of matrix products: float32, or bfloat16; InputError where the device has no such products.
+    """float32 or bfloat16, the type of matrix products; tf32 is float32 within `tf32_products`.
 
-    tf32 is float32 too, whose products are rounded within `tf32_products`.
+    InputError where the device has no such products.
     """
     if name == "float32":
         return torch.float32
@@ -68,7 +65,7 @@ def matmul_dtype(name: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def tf32_products(wanted: bool) -> Iterator[None]:
-    """Within, if wanted, float32 products on a GPU take numbers rounded to TF32's 10 bits, and add up in float32."""
+    """In this context, if wanted, float32 products on a GPU round factors to TF32's 10 bits and sum in float32."""
     if not wanted:
         yield
         return
@@ -81,7 +78,7 @@ def tf32_products(wanted: bool) -> Iterator[None]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what was asked of it, before a clock is read."""
+    """Wait for the device, before a clock is read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,14 +1,13 @@
-"""Several processes, on one host or many, that train one model together: what torchrun starts, each a rank.
+"""Data-parallel training by several processes, the ranks, on one host or many, started by torchrun.
 
-The only module that knows torch.distributed. Within `process_group` the ranks act as one; everywhere else, and under a
-single process, there is one rank, number 0, and nothing here does or costs anything. What the docstrings call
-collective is called by all ranks alike, in the same order, or they wait for each other until `TIMEOUT`.
+The only module that uses torch.distributed. Outside `process_group`, and in a single process, there is one rank, number
+0, and nothing here has a cost. Collective calls are made by all ranks in the same order; others wait until `TIMEOUT`.
 """
 
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, final
 
@@ -19,21 +18,13 @@ from dbn.errors import InputError
 from dbn.storage.tensors import pack, unpack
 
 TIMEOUT: Final = timedelta(minutes=10)
-"""Longest wait for another rank; rank 0 measures meanwhile. One that ends is noticed at once."""
-
-
+"""Longest wait for another rank, such as rank 0 while it measures. One that ends is noticed at once."""
 PATIENCE: Final = timedelta(seconds=2)
-"""For what rank 0 may have to say."""
-
-
+"""Wait for an error message of rank 0."""
 SYNC_EVERY: Final = 16
-"""Steps from one question that all ranks must answer alike to the next, where one would cost too much."""
-
-
+"""Steps between questions to all ranks, where one per step would cost too much."""
 _device: torch.device | None = None
-"""Where tensors are exchanged; None outside `process_group` and for a process alone."""
-
-
+"""Of exchanged tensors; None outside `process_group` and in a single process."""
 _connection: Any = None
 """The store at which the processes meet."""
 
@@ -43,27 +34,25 @@ class RankLost(InputError):
 
 
 def started() -> int:
-    """The processes that torchrun started, 1 without it."""
+    """Processes started by torchrun, 1 without it."""
     return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else 1
 
 
 def started_here() -> int:
-    """Those of them on this host."""
+    """Processes started on this host."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if started() > 1 else 1
 
 
 def local_rank() -> int:
-    """The number of this process among those on its host."""
+    """The number of this process on its host."""
     return int(os.environ.get("LOCAL_RANK", "0")) if started() > 1 else 0
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Within, the processes that torchrun started are the ranks of one run, each on its device.
+    """In this context the processes started by torchrun are the ranks of one run, each on its device.
 
-    On CPUs they speak gloo and share the cores of their host, since torchrun gives each a single thread unless
-    OMP_NUM_THREADS says otherwise. On GPUs they speak NCCL.
-
+    They use NCCL on GPUs and gloo on CPUs, where they share the cores of their host unless OMP_NUM_THREADS is above 1.
     device: the CPU, or a GPU of this rank's own. RankLost if they do not find each other.
     """
     global _device
@@ -89,7 +78,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     _device = device
     try:
         yield
-        barrier()  # whoever ends first would be missed by the others
+        barrier()  # the others would miss a rank that ends first
     finally:
         _device = None
     distributed.destroy_process_group()
@@ -101,24 +90,24 @@ def rank() -> int:
 
 
 def size() -> int:
-    """How many train together."""
+    """The number of ranks."""
     return 1 if _device is None else distributed.get_world_size()
 
 
 def is_main() -> bool:
-    """Whether this is rank 0, which alone writes and measures."""
+    """Whether this is rank 0, the only one that writes and measures."""
     return rank() == 0
 
 
 def shard(n: int) -> slice:
-    """The places of this rank among 0 … n−1: shares follow each other and differ in size by at most one."""
+    """The contiguous share of this rank in 0 … n−1; sizes differ by at most one."""
     whole, more = divmod(n, size())
     start = rank() * whole + min(rank(), more)
     return slice(start, start + whole + (rank() < more))
 
 
 def check_shares(name: str, n: int | None) -> None:
-    """InputError where an option gives fewer than there are processes to share it."""
+    """InputError for an option of fewer than one per rank."""
     if n is not None and n < size():
         raise InputError(f"--{name} {n} cannot be shared by {size()} processes: raise it, or start fewer")
 
@@ -127,7 +116,7 @@ def check_shares(name: str, n: int | None) -> None:
 
 
 def check_alike(state: Any) -> None:
-    """InputError on every rank unless all hold the same options and data, in a state as `broadcast_state` takes it."""
+    """InputError on every rank unless `state`, options and data as for `broadcast_state`, is the same on all."""
     if any_rank(broadcast_state(state) != state):
         raise InputError(
             "the processes have different options or data: give all the same command and files, and with --resume a "
@@ -136,12 +125,12 @@ def check_alike(state: Any) -> None:
 
 
 def barrier() -> None:
-    """For all ranks to come here."""
+    """Wait for all ranks."""
     any_rank(False)
 
 
 def any_rank(found: bool) -> bool:
-    """Whether any rank found it: a decision that all take alike."""
+    """Whether it is true on any rank."""
     if size() == 1:
         return found
     flag = torch.tensor(int(found), device=_device)
@@ -157,7 +146,7 @@ def all_reduce_sum(tensor: Tensor) -> None:
 
 
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
-    """Overwrite them by those of rank 0: machines of different makes may round differently."""
+    """Overwrite them by those of rank 0, as different machines may round differently."""
     if size() > 1:
         with naming_lost_ranks():
             for tensor in tensors:
@@ -165,7 +154,7 @@ def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
 
 
 def broadcast_state(state: Any) -> Any:
-    """What rank 0 gave, on every rank: a state as `storage.pack` takes it; tensors arrive on the ranks' devices."""
+    """The state of rank 0, as `pack` takes it, on every rank, with tensors on the rank's device."""
     if size() == 1:
         return state
     tensors, skeleton = pack(state) if is_main() else ({}, None)
@@ -186,16 +175,15 @@ def _text_from_first(text: str) -> str:
     letters = torch.tensor(list(text.encode()), dtype=torch.uint8, device=_device)
     length = torch.tensor(len(letters), device=_device)
     broadcast_tensors([length])
-    if not is_main():
-        letters = letters.new_empty(int(length))
+    letters = letters if is_main() else letters.new_empty(int(length))
     broadcast_tensors([letters])
     return bytes(letters.tolist()).decode()
 
 
 def averaging(network: nn.Module) -> nn.Module:
-    """The network itself, but backward passes average the gradients of what learns now over ranks.
+    """The network as DistributedDataParallel: backward passes average the gradients of trainable parameters over ranks.
 
-    torch's DistributedDataParallel, made anew when other parameters learn; they all become those of rank 0. Collective.
+    Called again when other parameters are trainable; all become those of rank 0. Collective.
     """
     if size() == 1:
         return network
@@ -207,7 +195,7 @@ def averaging(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def host_by_host() -> Iterator[None]:
-    """One process of each host goes first, as long as there may be files to fetch; collective."""
+    """One process of each host runs the context first, where files may be fetched; collective."""
     if local_rank() != 0:
         barrier()
     yield
@@ -217,10 +205,10 @@ def host_by_host() -> Iterator[None]:
 
 @final
 class FlatGradient:
-    """The `.grad` of parameters as views of one buffer with room behind them, for one sum over ranks a step."""
+    """The `.grad` of parameters as views of one buffer with extra room, for one sum over ranks per step."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], room: int) -> None:
-        """room: further numbers that `all_reduce_sum` can take."""
+        """room: further numbers that `all_reduce_sum` takes."""
         learned = list(parameters)
         self.buffer = learned[0].new_zeros(sum(p.numel() for p in learned) + room)
         *gradients, self.room = self.buffer.split([*(p.numel() for p in learned), room])
@@ -228,7 +216,7 @@ class FlatGradient:
             parameter.grad = gradient.view_as(parameter)
 
     def all_reduce_sum(self, *more: Tensor) -> None:
-        """Replace the gradients, and `more`, by their sums over ranks; collective."""
+        """Replace the gradients and `more` by their sums over ranks; collective."""
         places = self.room.split([each.numel() for each in more])
         for place, each in zip(places, more, strict=True):
             place.copy_(each.view(-1))
@@ -237,12 +225,9 @@ class FlatGradient:
             each.copy_(place.view_as(each))
 
 
-# When it goes wrong
-
-
 @contextmanager
 def naming_lost_ranks() -> Iterator[None]:
-    """Within, what torch says when another rank has ended becomes a `RankLost`."""
+    """In this context torch's error for a rank that has ended becomes a `RankLost`."""
     try:
         yield
     except RuntimeError as error:
@@ -251,29 +236,23 @@ def naming_lost_ranks() -> Iterator[None]:
         number = os.environ.get("RANK", "0")
         raise RankLost(
             f"rank {number} of {started()} has lost another, which ended or did not answer within "
-            f"{TIMEOUT.total_seconds():g} seconds: see what it said before, then go on with --resume"
+            f"{TIMEOUT.total_seconds():g} seconds: see its error message, then resume with --resume"
         ) from error
 
 
 def speaks(error: BaseException | None = None) -> bool:
-    """Whether this process is to say why all end: of several the first that asks, rank 0 rather than another."""
+    """Whether this process prints the error that ends all: the first of several that asks, preferably rank 0."""
     if started() == 1:
         return True
     try:
         store = _store(5 * PATIENCE)
-        # Whoever was lost has spoken before it ended, if it could.
+        # A rank that was lost has printed its error before it ended, if it could.
         if os.environ["RANK"] != "0" and not isinstance(error, RankLost):
-            _wait_for_another(store)
+            with suppress(RuntimeError):
+                store.wait(["spoken"], PATIENCE)
         return bool(store.add("spoken", 1) == 1)
     except RuntimeError:
         return True  # twice is better than never
-
-
-def _wait_for_another(store: Any) -> None:
-    try:
-        store.wait(["spoken"], PATIENCE)
-    except RuntimeError:
-        return
 
 
 def _store(timeout: timedelta) -> Any:
@@ -286,7 +265,6 @@ def _store(timeout: timedelta) -> Any:
 
 
 def threads_each(workers: int) -> int:
-    """The cores that this process may use, shared among workers."""
-    # Not os.cpu_count: a process may be bound to some of them.
+    """The cores of this process, of which it may be bound to some, per worker."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // workers)

@@ -1,4 +1,4 @@
-"""The loop, which knows no model, and what every training shares: device, optimisers, order of examples."""
+"""The training loop of any model, and its order of examples."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,17 +15,16 @@ from dbn.training.device import synchronize
 
 
 def shuffled_batches(n: int, batch_size: int, seed: int, *purpose: str | int, device: torch.device) -> Iterator[Tensor]:
-    """The indices 0 … n−1 in the order that belongs to the seed and purpose, `batch_size` at a time.
+    """Batches of the indices 0 … n−1 in the order of the seed and purpose, the same on every device and rank.
 
-    Of every batch a rank gets its share, which may be empty. The order is made on the CPU, so that it is the same on
-    every device and rank.
+    Of every batch a rank gets its share, which may be empty.
     """
     order = permutation(n, stream(seed, "order", *purpose)).to(device)
     return (batch[distributed.shard(len(batch))] for batch in order.split(batch_size))
 
 
 def batch_length(number: int, n: int, batch_size: int) -> int:
-    """Examples in that batch of `shuffled_batches`, counted from 0, over all ranks."""
+    """Examples of all ranks in batch `number`, from 0, of `shuffled_batches`."""
     return min(batch_size, n - number * batch_size)
 
 
@@ -40,8 +39,8 @@ def run_epochs(
 ) -> None:
     """Call `step(batch, epoch, number)` for every batch of every epoch, then `after_epoch(epoch, seconds)`.
 
-    `seconds` is the time of the steps alone. Training ends early when `after_epoch` returns True. `done` batches of
-    the first epoch are left out: an interrupted run has made them.
+    `seconds` is the time of the steps alone. Training ends early when `after_epoch` returns True. The first `done`
+    batches of the first epoch are skipped.
     """
     for epoch in epochs:
         begin = time.perf_counter()
@@ -54,5 +53,5 @@ def run_epochs(
 
 
 def progress_bar(total: int, description: str, *, shown: bool, initial: int = 0) -> "tqdm[Any]":
-    """A bar on standard error; not shown where that is no terminal, or where nobody asked for one."""
+    """A bar on standard error if `shown` and that is a terminal."""
     return tqdm(total=total, desc=description, initial=initial, disable=None if shown else True, dynamic_ncols=True)

@@ -1,5 +1,6 @@
 """Optimizers by name, with weight decay on matrices alone."""
 
+import inspect
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -17,7 +18,7 @@ def make_optimizer(
     momentum: float | None = None,
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
-    """An optimiser of torch's, with weight decay on matrices only: biases and precisions are left alone.
+    """A torch optimizer with weight decay on matrices only: biases and precisions have none.
 
     `learning_rate` is one for all layers, or one for each. A layer has groups of its own, so that it may take its first
     step later than another: torch's fused SGD, one pass over the weights in place of four, fails on a mixed group.
@@ -43,18 +44,28 @@ def set_option(optimizer: torch.optim.Optimizer, **options: float) -> None:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
-    """Take back `optimizer.state_dict()["state"]`; the options stay.
+    """Restore `optimizer.state_dict()["state"]`; the options stay.
 
-    The optimiser must have made a step. ValueError for a state of another form, or another error of such a form.
+    ValueError for a state of another optimizer or of other parameters, or another error for one of another structure.
     """
-    now = optimizer.state_dict()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    names = _state_names(optimizer)
     free = {"momentum_buffer"}  # there only once a schedule has brought momentum above 0
+    parameters = dict(enumerate(p for group in optimizer.param_groups for p in group["params"]))
     for number, kept in state.items():
-        names = set(now["state"].get(number, ()))
         if not names - free <= set(kept) <= names | free:
-            raise ValueError(f"the state of parameter {number} is of another optimiser")
+            raise ValueError(f"the state of parameter {number} is of another optimizer")
         for value in kept.values():
             if value is not None and value.shape not in ((), parameters[number].shape):
                 raise ValueError(f"the state of parameter {number} has shape {tuple(value.shape)}")
-    optimizer.load_state_dict({"state": state, "param_groups": now["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _state_names(optimizer: torch.optim.Optimizer) -> set[str]:
+    """What such an optimizer keeps for a parameter: that of one number, after a step of another like it."""
+    group = optimizer.param_groups[0]
+    number = nn.Parameter(torch.zeros_like(group["params"][0].flatten()[:1]))
+    number.grad = torch.zeros_like(number)
+    options = {name: group[name] for name in list(inspect.signature(type(optimizer)).parameters)[1:] if name in group}
+    other = type(optimizer)([number], **options)
+    other.step()
+    return set(other.state[number])

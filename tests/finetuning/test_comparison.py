@@ -35,6 +35,7 @@ from dbn.runs.classifier import best_classifier, read_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.statistics import mean_interval, paired_t_test
+from dbn.training import checkpoint_control
 
 CONFIG = Finetuning(
     init=("dbn", "he_normal", "xavier_uniform:tanh"),
@@ -181,7 +182,7 @@ def test_the_test_set_is_touched_at_the_end_only(monkeypatch: pytest.MonkeyPatch
 def test_an_arm_keeps_the_rate_of_least_mean_validation_error(
     errors: dict[float, list[float]], kept: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def made_up(self: Any, key: module.FitKey, *_: Any, **__: Any) -> FitResult:
+    def made_up(self: Any, key: module.FitKey, *_: Any) -> FitResult:
         record = {"valid_error": errors[key.learning_rate][key.seed - 5], "seconds": 1.0}
         return FitResult({}, 1, [record], diverged=False)
 
@@ -317,7 +318,7 @@ def test_checkpoints_take_no_more_than_their_share(
     def log(*_: object) -> None:
         clock[0] += 1.001
 
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(checkpoint_control, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(RunFolder, "log", log)
     monkeypatch.setattr(RunFolder, "save_checkpoint", save)
     monkeypatch.setattr(Checkpoint, "seconds_apart", property(lambda checkpoint: cost / SHARE))

@@ -22,7 +22,7 @@ TROUBLE: dict[str, tuple[dict[str, float], str]] = {
     "updates_too_large": ({"update_ratio": 0.05}, "5.0% of their size, and 0.1% is usual: lower --learning-rate"),
     "updates_too_small": ({"update_ratio": 2e-7}, "2e-07 of their size, and 0.001 is usual: raise --learning-rate"),
     "chains_stand_still": ({"chain_autocorrelation": 0.97}, "hardly move .autocorrelation 0.97.* --estimator pt"),
-    "temperatures_apart": ({"swap_rate_lowest": 0.03}, "exchange only 3.0% of the time: raise --temperatures"),
+    "temperatures_apart": ({"swap_rate_lowest": 0.03}, "swap only 3.0% of the time: raise --temperatures"),
 }
 
 

@@ -63,7 +63,7 @@ def test_binary_pixels_are_kept_as_bytes(how: Any) -> None:
 
 def test_the_threshold_is_one_half() -> None:
     raw = torch.tensor([[0, 127, 128], [255, 127, 0]], dtype=torch.uint8)
-    assert layer_data(raw, how="threshold").drawn_anew is False
+    assert layer_data(raw, how="threshold").redrawn is False
     assert shown(layer_data(raw, how="threshold"), 1).tolist() == [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
 
 

@@ -269,15 +269,15 @@ def with_state(**changes: object) -> Callable[[Path], None]:
     ("spoil", "said"),
     [
         (other_run, "is damaged or of another kind, it is not of this run"),
-        (with_state(layer=3), "tells of no layer of this run"),
-        (with_state(layer="1"), "tells of no layer of this run"),
+        (with_state(layer=3), "not of a layer of this run"),
+        (with_state(layer="1"), "not of a layer of this run"),
         (with_state(epoch=77), "not of this run"),
         (with_state(position=-1), "not of this run"),
         (with_state(optimizer={0: {"momentum_buffer": torch.zeros(3)}}), "not of this run"),
         (with_state(optimizer={"a": 1}), "not of this run"),
         (with_state(rbms=[]), "not of this run"),
         (with_state(chains={"v": torch.zeros(2)}), "not of this run"),
-        (lambda path: (path / "checkpoint" / "state.safetensors").unlink(), "has come to layer 2, .* is gone"),
+        (lambda path: (path / "checkpoint" / "state.safetensors").unlink(), "has reached layer 2, .* is missing"),
         (lambda path: (path / "metrics.jsonl").write_text('{"layer": 1}\n{"layer": 1}\n'), "no record of an epoch"),
     ],
 )
@@ -293,7 +293,7 @@ def test_lost_metrics_are_said(run: Path, caplog: pytest.LogCaptureFixture) -> N
     (run / "metrics.jsonl").unlink()
     with caplog.at_level(logging.WARNING):
         train(run, resume=True)
-    assert "lacks what was measured in layer 2, epoch 2" in caplog.text
+    assert "has no record of layer 2, epoch 2" in caplog.text
 
 
 def test_what_diverges_within_an_epoch_leaves_the_last_sound_steps(

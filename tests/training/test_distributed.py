@@ -346,7 +346,7 @@ def test_a_killed_rank_ends_the_other_with_a_sentence_and_one_process_goes_on(
     assert killed == -signal.SIGKILL
     assert status == 2
     assert re.findall("^pretrain.py: error: .*", said, re.MULTILINE) == [said.splitlines()[-1]]
-    assert re.search("rank 0 of 2 has lost another, which ended .* then go on with --resume\n$", said)
+    assert re.search("rank 0 of 2 has lost another, which ended .* then resume with --resume\n$", said)
     done = [(record["layer"], record["epoch"]) for record in metrics(tmp_path / "run")]
     assert done == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2)]
     monkeypatch.chdir(tmp_path)

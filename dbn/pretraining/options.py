@@ -1,0 +1,39 @@
+"""Types of the keyword options of `dbn.pretrain` and `dbn.train_rbm`."""
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+Schedule = float | str
+
+
+class PretrainingOptions(TypedDict, total=False):
+    """The fields of `dbn.config.Pretraining` but `hidden`, documented there; a sequence has one value per layer."""
+
+    epochs: int | Sequence[int]
+    batch_size: int
+    learning_rate: Schedule | Sequence[Schedule] | None
+    warmup_epochs: int
+    estimator: str
+    gibbs_steps: int | str | Sequence[int | str]
+    chains: int | None
+    temperatures: int | None
+    centered: bool
+    optimizer: str
+    momentum: Schedule | None
+    weight_decay: float
+    penalty: str | Sequence[str]
+    l1: float
+    sparsity_target: float | None
+    sparsity_cost: float | None
+    max_norm: float | None
+    average: float | None
+    precision: Literal["float32", "tf32", "bf16"]
+    visible: str
+    hidden_units: str | Sequence[str]
+    binarize: Literal["none", "threshold", "sample", "fixed"]
+    tied: bool
+    features: Literal["mean", "sample"]
+    measure_every: int
+    likelihood_every: int
+    picture_every: int
+    seed: int

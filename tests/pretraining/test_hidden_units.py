@@ -1,0 +1,223 @@
+"""Gaussian hidden units and mixed stacks: trained, measured, resumed, saved, fine-tuned and evaluated."""
+
+import math
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import events, metrics, pictures, save_pictures, splits
+from torch import Tensor
+
+import dbn
+from dbn.config.common import to_dict
+from dbn.config.finetuning import Finetuning
+from dbn.config.pretraining import Pretraining
+from dbn.data.splits import splits_from_arrays
+from dbn.errors import InputError
+from dbn.finetuning.comparison import Comparison
+from dbn.finetuning.problem import Problem
+from dbn.models.dbn import DBN
+from dbn.models.rbm import RBM
+from dbn.models.units import Gaussian
+from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
+from dbn.pretraining.trainer import Diverged, LayerTrainer
+from dbn.runs.folder import RunFolder
+from dbn.runs.resume import begin
+
+CPU = torch.device("cpu")
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+MIXED = Pretraining(hidden=(7, 6, 5), hidden_units=("gaussian", "gaussian", "bernoulli"), epochs=(2,), batch_size=40)
+REAL = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32) @ np.diag(
+    np.arange(1.0, 9.0, dtype=np.float32)
+)
+
+
+def stack_of(config: Pretraining, run: RunFolder | None = None, x: Any = None) -> DBN:
+    data = splits_from_arrays(pictures()[0] if x is None else x)
+    return pretrain_stack(unlabeled(data, config, CPU), config, run)
+
+
+def trainer(**options: Any) -> LayerTrainer:
+    config = Pretraining(**({"hidden": (9,), "hidden_units": ("gaussian",), "epochs": (2,), "seed": 3} | options))
+    x = REAL if config.visible == "gaussian" else pictures()[0]
+    data = unlabeled(splits_from_arrays(x), config, CPU)
+    return LayerTrainer(new_rbm(data.train.shape[1], 1, config), [], data, config)
+
+
+def test_a_step_is_that_of_gaussian_hidden_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CD-1 with all units at their means: h = W v + b at λ = 1, and for log λ the difference of E[−h²/2]."""
+    made = trainer(batch_size=200, momentum=0.0, weight_decay=0.0, warmup_epochs=0, learning_rate=0.01)
+    before = {name: value.double() for name, value in made.rbm.state_dict().items()}
+    for units in (type(made.rbm.visible), type(made.rbm.hidden)):
+        monkeypatch.setattr(units, "sample", lambda self, field, generator=None: self.mean(field))
+    w, c = before["weight"], before["visible.bias"]
+    v = made.data.all().double()
+    made.step(torch.arange(len(v)), 1, 0)
+    h = v @ w.T
+    v1 = torch.sigmoid(h @ w + c)
+    h1 = v1 @ w.T
+    rate, n = 0.01, len(v)
+    found = {name: value.double() - before[name] for name, value in made.rbm.state_dict().items()}
+    torch.testing.assert_close(found["weight"], rate * (h.T @ v - h1.T @ v1) / n, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(found["hidden.bias"], rate * (h - h1).mean(0), rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(
+        found["hidden.log_precision"], rate * (h1.square() - h.square()).mean(0) / 2, rtol=1e-3, atol=1e-7
+    )
+    assert found["weight"].abs().max() > 1e-5
+
+
+def test_default_rates_are_lower_beside_gaussian_units() -> None:
+    kinds: tuple[str, ...] = ("bernoulli", "bernoulli", "gaussian")
+    config = Pretraining(hidden=(5, 5, 5), hidden_units=kinds)
+    assert config.resolved()["learning_rate"] == (0.1, 0.1, 0.01)
+    assert replace(config, hidden_units=("gaussian",)).resolved()["learning_rate"] == (0.01,)
+
+
+def test_a_mixed_stack_is_trained_measured_saved_and_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with begin(tmp_path / "run", to_dict(MIXED), resume=False, overwrite=False) as run:
+        stack = stack_of(MIXED, run)
+    assert [rbm.hidden.kind for rbm in stack.layers] == ["gaussian", "gaussian", "bernoulli"]
+    assert [rbm.visible.kind for rbm in stack.layers] == ["bernoulli", "gaussian", "gaussian"]
+    for record in metrics(tmp_path / "run"):
+        assert all(math.isfinite(value) for value in record.values())
+        assert ("hidden_off" in record) is (record["layer"] == 3)  # a mean of 0 is no unit that is off
+    assert "hidden units are" not in caplog.text
+    again = dbn.load(tmp_path / "run")
+    assert again.description() == stack.description()
+    assert all(value.equal(again.state_dict()[name]) for name, value in stack.state_dict().items())
+    x = torch.rand(4, 36)
+    torch.testing.assert_close(again.encoder()(x), again.up(x))
+    shown = events(tmp_path / "run").Tags()["images"]
+    assert {f"layer{layer}/{name}" for layer in (1, 2, 3) for name in ("filters", "reconstructions")} <= set(shown)
+
+
+@pytest.mark.parametrize("estimator", ["cd", "pcd", "pt"])
+def test_an_interrupted_mixed_stack_is_resumed(estimator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(MIXED, estimator=estimator, centered=True, average=0.9, sparsity_target=0.1)
+    save = RunFolder.save_checkpoint
+
+    def stop(self: RunFolder, state: dict[str, Any], *logs: Path) -> None:
+        save(self, state, *logs)
+        if (state["layer"], state["epoch"]) == (2, 1):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_checkpoint", stop)
+        with (
+            pytest.raises(KeyboardInterrupt),
+            begin(tmp_path / "run", to_dict(config), resume=False, overwrite=False) as run,
+        ):
+            stack_of(config, run)
+    with begin(tmp_path / "run", to_dict(config), resume=True, overwrite=False) as run:
+        resumed = stack_of(config, run)
+    whole = stack_of(config)
+    assert all(value.equal(resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_a_tied_layer_takes_the_precision_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, Tensor]] = []
+
+    def start(self: LayerTrainer, *_: Any, **__: Any) -> None:
+        with torch.no_grad():
+            for number, parameter in enumerate(self.rbm.parameters()):
+                parameter.add_(0.1 * (number + 1)) if self.layer == 1 else None
+        started.append({name: value.clone() for name, value in self.rbm.state_dict().items()})
+
+    monkeypatch.setattr(LayerTrainer, "train", start)
+    config = Pretraining(hidden=(5, 10), visible="gaussian", hidden_units=("bernoulli", "gaussian"), tied=True)
+    stack_of(config, x=REAL)
+    lower, upper = started
+    assert upper["weight"][:8].equal(lower["weight"].T)
+    for name in ("bias", "log_precision"):
+        assert upper[f"hidden.{name}"][:8].equal(lower[f"visible.{name}"])
+    assert upper["hidden.log_precision"][8:].tolist() == [0.0, 0.0]
+    assert upper["visible.bias"].equal(lower["hidden.bias"])
+    with pytest.raises(InputError, match="10 bernoulli hidden units cannot start as the 8 gaussian units"):
+        stack_of(replace(config, hidden_units=("bernoulli",)), x=REAL)
+
+
+# No finite Z
+
+
+@pytest.mark.parametrize(("norm", "is_sound"), [(0.99, True), (1.01, False)])
+@pytest.mark.parametrize("averaged", [False, True])
+def test_an_infinite_z_is_divergence(norm: float, is_sound: bool, averaged: bool) -> None:
+    """‖Λ_h^−½ W Λ_v^−½‖₂ < 1, here of Λ_v = 4 and Λ_h = 9: of the RBM that learns, and of the average that is kept."""
+    made = trainer(visible="gaussian", average=0.9 if averaged else None)
+    rbm = made.kept
+    with torch.no_grad():
+        assert isinstance(rbm.visible, Gaussian)
+        assert isinstance(rbm.hidden, Gaussian)
+        rbm.visible.log_precision.fill_(math.log(4.0))
+        rbm.hidden.log_precision.fill_(math.log(9.0))
+        rbm.weight.mul_(6 * norm / torch.linalg.matrix_norm(rbm.weight, 2))
+    if is_sound:
+        made._check_sound(1)
+    else:
+        with pytest.raises(
+            Diverged, match=r"^layer 1 diverged in epoch 1, its gaussian and gaussian units .* Z is inf"
+        ):
+            made._check_sound(1)
+
+
+def test_a_run_without_a_finite_z_ends_in_one_sentence() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(1000, 30)) @ rng.normal(size=(30, 30))).astype(np.float32)
+    with pytest.raises(InputError, match=r"coupled so strongly that Z is infinite: lower learning_rate, .* there$"):
+        dbn.pretrain(x, hidden=10, visible="gaussian", hidden_units="gaussian", learning_rate=0.3, epochs=1)
+
+
+# What follows
+
+
+def test_a_mixed_stack_is_fine_tuned(tmp_path: Path) -> None:
+    stack = stack_of(MIXED)
+    config = Finetuning(init=("dbn", "dbn:tanh", "he_normal"), labels=24, seeds=1, epochs=2, batch_size=10)
+    problem = Problem(splits(), stack.scaling, (7, 6, 5), (stack,), config)
+    comparison = Comparison(problem, None)
+    start = problem.network(comparison.arms[0], 0)
+    first = stack.layers[0]
+    weight, bias, _ = first.hidden.as_linear(first.weight)
+    assert start[0].weight.equal(weight)
+    assert start[0].bias.equal(bias)
+    errors = comparison.test(comparison.train())
+    assert all(0 <= error[0] <= 100 for error in errors.values())
+    assert list(errors) == ["dbn", "dbn:tanh", "he_normal"]
+
+
+def test_log_z_of_gaussian_hidden_units_is_measured() -> None:
+    """By annealing, beside the exact sum over the states of the visible units: 2^9 of them."""
+    config = Pretraining(hidden=(4,), hidden_units=("gaussian",), epochs=(5,), batch_size=10, binarize="fixed",
+                         likelihood_every=5)  # fmt: skip
+    x = pictures(n=300, side=3)[0]
+    stack = stack_of(config, x=x)
+    rbm: RBM = stack.layers[0]
+    v = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 9)
+    log_z = torch.logsumexp(-rbm.free_energy(v).double(), 0).item()
+    assert stack.history[-1]["log_z"] == pytest.approx(log_z, abs=0.05)
+
+
+# The command line
+
+
+def test_the_option_of_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    words = ["--dataset", str(save_pictures(tmp_path / "a.npz")), "--run", str(tmp_path / "run"), "--hidden", "7", "5",
+             "--epochs", "2", "--hidden-units"]  # fmt: skip
+
+    def run(*kinds: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["pretrain.py", *words, *kinds])
+        runpy.run_path(str(SCRIPTS / "pretrain.py"), run_name="__main__")
+
+    run("gaussian")
+    assert [rbm.hidden.kind for rbm in dbn.load(tmp_path / "run").layers] == ["gaussian", "gaussian"]
+    assert RunFolder(tmp_path / "run").read_config()["hidden_units"] == ["gaussian"]
+    assert "layer  epochs" in capsys.readouterr().out
+    for kinds, said in ((["gaussian"] * 3, "takes one value or one"), (["gausian"], "not 'gausian'")):
+        with pytest.raises(SystemExit):
+            run(*kinds)
+        assert said in capsys.readouterr().err
