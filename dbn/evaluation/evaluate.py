@@ -24,7 +24,7 @@ from dbn.likelihood import exact
 from dbn.likelihood.ais import temperature_schedule
 from dbn.likelihood.dbn_bound import layer_bounds
 from dbn.likelihood.layer_ratio import gain
-from dbn.likelihood.pseudo_likelihood import pseudo_likelihood
+from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
@@ -149,7 +149,7 @@ def evaluate_stack(
     difference of two log Z and, under `annealed`, by annealing between the two layers; None where log Z is exact,
     without reverse runs, and where no path leads from one to the other.
 
-    Stack and data on one device. InputError as for `dbn.likelihood.exact.log_partition` and `dbn.likelihood.ais.ais`.
+    Stack and data on one device. InputError as for `dbn.likelihood.log_partition` and `dbn.likelihood.ais`.
     """
     estimates = log_partitions(stack, data, config, progress=progress)
     ratios = log_ratios(stack, data, config, progress=progress)
@@ -266,7 +266,7 @@ def _pseudo_likelihood(stack: DBN, data: EvaluationData, *, progress: bool) -> d
     values = []
     with progress_bar(len(rows), "pseudo-likelihood", shown=progress) as bar:
         for x in rows.split(ROWS):
-            values.append(pseudo_likelihood(rbm, data.scaling(x)))
+            values.append(pseudo_log_likelihood(rbm, data.scaling(x)))
             bar.update(len(x))
     return {"rows": len(rows), **_mean(torch.cat(values).cpu().double())}
 

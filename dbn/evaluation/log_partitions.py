@@ -16,11 +16,11 @@ from dbn.likelihood.ais import (
     Bracket,
     LogZ,
     Progress,
-    ais,
-    bracket,
+    anneal,
+    anneal_back,
+    combine,
     ess_warnings,
     estimate_log_z,
-    reverse_ais,
     temperature_schedule,
 )
 from dbn.likelihood.layer_ratio import can_bridge, layer_ratio
@@ -110,7 +110,7 @@ class _Work:
         rbm = self.stack.layers[layer]
         inputs = self._inputs(layer, self._noise("what AIS is based on", layer))
         path = Path(independent_base(rbm, *inputs.moments(), len(inputs)), rbm)
-        forward = ais(path, self.betas, self.chains, self._noise("AIS", layer), progress)
+        forward = anneal(path, self.betas, self.chains, self._noise("AIS", layer), progress)
         found = estimate_log_z(forward)
         log_z, *interval, size = found
         reverse, warnings = {}, ess_warnings("forward", forward, found)
@@ -119,7 +119,7 @@ class _Work:
             starts = {"data": inputs.batch(drawn.to(rbm.weight.device)), "end points": forward.states}
             for name, start in starts.items():
                 noise = self._noise(f"reverse AIS from {name}", layer)
-                both = bracket(forward, reverse_ais(path, self.betas, start, noise, progress))
+                both = combine(forward, anneal_back(path, self.betas, start, noise, progress))
                 reverse[name] = both.reverse
                 warnings += [warning.replace("reverse", f"reverse (from {name})", 1) for warning in both.warnings]
         return Estimate(log_z, (interval[0], interval[1]), size, reverse, list(dict.fromkeys(warnings)))

@@ -1,11 +1,15 @@
-"""The starts of a network, each a function of its parameters that gives an `Initializer`, pre-training among them.
+"""Initialization schemes: functions of their parameters that return an `Initializer`, pre-training among them.
 
-n_in and n_out are a layer's inputs and outputs, W its weights, (n_out, n_in). Hidden biases are `bias`, 0 unless given.
+W are a layer's weights, n_in and n_out its fan-in and fan-out as torch counts them: inputs and outputs, times the
+kernel size of a convolution. Biases are `bias`, 0 by default; layers without biases have none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,64 +19,72 @@ from dbn.errors import InputError
 from dbn.models.dbn import DBN, copy_layers
 from dbn.models.mlp import activation_module
 
-Fill = Callable[[Sequence[nn.Linear], str, torch.Generator, Tensor], None]
-"""Fills layers that are each followed by the named activation, with numbers from the CPU generator.
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
-The last argument is one batch of what the first layer will see, scaled training data (B, V) on the layers' device.
+Fill = Callable[[Sequence[Layer], str, torch.Generator, Tensor], None]
+"""Initializes layers that are each followed by the named activation, with random numbers from a CPU generator.
+
+The last argument is one batch of inputs of the first layer, scaled training data (B, V) on the layers' device.
 """
+
+FillNetwork = Callable[[nn.Module, Sequence[Layer], torch.Generator, Tensor], None]
+"""Initializes the layers of a network of any architecture, given one batch of its inputs."""
 
 
 @dataclass(frozen=True)
 class Initializer:
-    """A start and what goes with it."""
+    """A scheme with its parameters."""
 
     fill: Fill
     activation: str
-    """Unless the arm names another."""
+    """The default of an arm."""
     every_layer: bool = False
-    """Whether it fills the output layer too."""
+    """Whether it initializes the output layer too."""
     normalize: bool = False
-    """Whether it is one for networks with normalised layers."""
+    """Whether it is for networks with batch normalization."""
     from_data: bool = False
-    """Whether it is measured on data, and may find them unfit."""
+    """Whether it needs data, and may reject them."""
+    fill_network: FillNetwork | None = None
+    """In place of `fill` where the layers are not a chain, for a scheme that needs data."""
 
 
 def from_dbn(stack: DBN) -> Initializer:
-    """The weights and hidden biases of a pre-trained stack (Hinton, Osindero & Teh 2006)."""
+    """The weights and hidden biases of a pre-trained stack (Hinton, Osindero & Teh 2006).
 
-    def fill(layers: Sequence[nn.Linear], activation: str, generator: torch.Generator, x: Tensor) -> None:
-        copy_layers(stack, layers)
-
-    return Initializer(fill, "sigmoid")
+    >>> from dbn.models import RBM, Bernoulli
+    >>> from dbn.initializers import initialize
+    >>> stack = DBN([RBM(Bernoulli(4), Bernoulli(3))])
+    >>> network = initialize(nn.Sequential(nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 2)), from_dbn(stack))
+    >>> bool((network[0].weight == stack.layers[0].weight).all())
+    True
+    """
+    return Initializer(lambda layers, *_: copy_layers(stack, layers), "sigmoid")
 
 
 def zeros() -> Initializer:
-    """W = 0 and b = 0 in every layer, the output too: the units of a layer stay identical, whatever they learn."""
-    return _drawn(lambda weight, _, generator: init.zeros_(weight), "sigmoid", every_layer=True)
+    """W = 0 and b = 0 in every layer, the output too: the units of a layer stay identical in training."""
+    return _drawn(lambda weight, *_: init.zeros_(weight), "sigmoid", every_layer=True)
 
 
 def constant(value: float = 0.1, bias: float = 0.0) -> Initializer:
-    """W = value and b = bias in every layer, the output too: the units of a layer stay identical."""
-    return _drawn(lambda weight, _, generator: init.constant_(weight, value), "sigmoid", bias, every_layer=True)
+    """W = value and b = bias in every layer, the output too: the units of a layer stay identical in training."""
+    return _drawn(lambda weight, *_: init.constant_(weight, value), "sigmoid", bias, every_layer=True)
 
 
 def normal(std: float = 0.01, bias: float = 0.0) -> Initializer:
-    """W ~ N(0, std²), whatever the sizes: too small, signals vanish with depth; too large, units saturate."""
-    return _drawn(lambda weight, _, generator: init.normal_(weight, 0.0, std, generator), "sigmoid", bias)
+    """W ~ N(0, std²) for any size: if std is too small, signals vanish with depth; if too large, units saturate."""
+    return _drawn(lambda weight, _, random: init.normal_(weight, 0.0, std, random), "sigmoid", bias)
 
 
 def uniform(bound: float = 0.05, bias: float = 0.0) -> Initializer:
-    """W ~ U(−bound, bound), whatever the sizes."""
-    return _drawn(lambda weight, _, generator: init.uniform_(weight, -bound, bound, generator), "sigmoid", bias)
+    """W ~ U(−bound, bound) for any size."""
+    return _drawn(lambda weight, _, random: init.uniform_(weight, -bound, bound, random), "sigmoid", bias)
 
 
 def truncated_normal(std: float = 0.01, bias: float = 0.0) -> Initializer:
-    """W ~ N(0, std²) on condition that |W| ≤ 2·std, which leaves a variance of 0.774·std²."""
-    return _drawn(
-        lambda weight, _, generator: init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator),
-        "sigmoid",
-        bias,
-    )
+    """W ~ N(0, std²) given |W| ≤ 2·std, with a variance of 0.774·std²."""
+    low, high = -2 * std, 2 * std
+    return _drawn(lambda weight, _, random: init.trunc_normal_(weight, 0.0, std, low, high, random), "sigmoid", bias)
 
 
 def sparse(sparsity: float = 0.9, std: float = 0.01, bias: float = 0.0) -> Initializer:
@@ -81,71 +93,47 @@ def sparse(sparsity: float = 0.9, std: float = 0.01, bias: float = 0.0) -> Initi
     def draw(weight: Tensor, activation: str, generator: torch.Generator) -> None:
         with _global_numbers(generator):  # its choice of weights takes no generator
             # torch counts the zeros of a column, Martens those of a unit, which is a row here.
-            init.sparse_(weight.t(), sparsity, std)
+            init.sparse_(weight.flatten(1).t(), sparsity, std)
 
     return _drawn(draw, "sigmoid", bias)
 
 
 def lecun_normal(bias: float = 0.0) -> Initializer:
     """W ~ N(0, 1/n_in) (LeCun, Bottou, Orr & Müller 1998)."""
-    return _drawn(
-        lambda weight, _, generator: init.kaiming_normal_(weight, nonlinearity="linear", generator=generator),
-        "tanh",
-        bias,
-    )
+    return _drawn(_kaiming(init.kaiming_normal_, "linear"), "tanh", bias)
 
 
 def lecun_uniform(bias: float = 0.0) -> Initializer:
     """W ~ U(−a, a), a = √(3/n_in) (LeCun, Bottou, Orr & Müller 1998)."""
-    return _drawn(
-        lambda weight, _, generator: init.kaiming_uniform_(weight, nonlinearity="linear", generator=generator),
-        "tanh",
-        bias,
-    )
+    return _drawn(_kaiming(init.kaiming_uniform_, "linear"), "tanh", bias)
 
 
 def xavier_normal(bias: float = 0.0, gain: float | None = None) -> Initializer:
-    """W ~ N(0, gain²·2/(n_in + n_out)) (Glorot & Bengio 2010, whose gain is 1); left out, `gain_of` the activation."""
-    return _drawn(
-        lambda weight, following, generator: init.xavier_normal_(weight, gain or gain_of(following), generator),
-        "sigmoid",
-        bias,
-    )
+    """W ~ N(0, gain²·2/(n_in + n_out)) (Glorot & Bengio 2010, with gain 1); by default `gain_of` the activation."""
+    return _drawn(_scaled(init.xavier_normal_, gain), "sigmoid", bias)
 
 
 def xavier_uniform(bias: float = 0.0, gain: float | None = None) -> Initializer:
     """W ~ U(−a, a), a = gain·√(6/(n_in + n_out)) (Glorot & Bengio 2010); the gain is that of `xavier_normal`."""
-    return _drawn(
-        lambda weight, following, generator: init.xavier_uniform_(weight, gain or gain_of(following), generator),
-        "sigmoid",
-        bias,
-    )
+    return _drawn(_scaled(init.xavier_uniform_, gain), "sigmoid", bias)
 
 
 def he_normal(bias: float = 0.0) -> Initializer:
-    """W ~ N(0, 2/n_in), whatever the activation (He, Zhang, Ren & Sun 2015)."""
-    return _drawn(_he_normal, "relu", bias)
+    """W ~ N(0, 2/n_in) for any activation (He, Zhang, Ren & Sun 2015)."""
+    return _drawn(_kaiming(init.kaiming_normal_, "relu"), "relu", bias)
 
 
 def he_uniform(bias: float = 0.0) -> Initializer:
-    """W ~ U(−a, a), a = √(6/n_in), whatever the activation (He, Zhang, Ren & Sun 2015)."""
-    return _drawn(
-        lambda weight, _, generator: init.kaiming_uniform_(weight, nonlinearity="relu", generator=generator),
-        "relu",
-        bias,
-    )
+    """W ~ U(−a, a), a = √(6/n_in) for any activation (He, Zhang, Ren & Sun 2015)."""
+    return _drawn(_kaiming(init.kaiming_uniform_, "relu"), "relu", bias)
 
 
 def orthogonal(bias: float = 0.0, gain: float | None = None) -> Initializer:
-    """W = gain·Q, the rows or, where they are fewer, the columns of Q orthonormal (Saxe, McClelland & Ganguli 2014).
+    """W = gain·Q with orthonormal rows or, where they are fewer, columns of Q (Saxe, McClelland & Ganguli 2014).
 
-    The gain is that of `xavier_normal`.
+    A convolution's W is (n_out, the rest). The gain is that of `xavier_normal`.
     """
-    return _drawn(
-        lambda weight, following, generator: init.orthogonal_(weight, gain or gain_of(following), generator),
-        "relu",
-        bias,
-    )
+    return _drawn(_scaled(init.orthogonal_, gain), "relu", bias)
 
 
 TOLERANCE, ROUNDS = 0.02, 20
@@ -155,63 +143,83 @@ TOLERANCE, ROUNDS = 0.02, 20
 def lsuv(bias: float = 0.0) -> Initializer:
     """Orthonormal W, then layer after layer W ← W/√Var(W·x + b), until |Var − 1| ≤ 0.02 (Mishkin & Matas 2016).
 
-    Var is the variance over all examples of the batch and all units of the layer, before the activation. InputError
-    when no scale brings it to 1, as on data that are all 0.
+    Var is the variance over the batch and all units of the layer, before the activation. InputError where no scale
+    brings it to 1, as on data that are all 0.
     """
 
     @torch.no_grad()
-    def fill(layers: Sequence[nn.Linear], activation: str, generator: torch.Generator, x: Tensor) -> None:
+    def scale(layer: Layer, depth: int, generator: torch.Generator, output: Callable[[], Tensor]) -> None:
+        _set(layer, lambda weight: init.orthogonal_(weight, generator=generator), bias)
+        for _ in range(ROUNDS + 1):
+            variance = output().var(correction=0)
+            if (variance - 1).abs() <= TOLERANCE:
+                return
+            layer.weight.div_(variance.sqrt())
+        raise InputError(
+            f"lsuv: no scale brings the outputs of hidden layer {depth} on the data to a variance of 1, as where they "
+            "are all 0: choose another initializer"
+        )
+
+    @torch.no_grad()
+    def fill(layers: Sequence[Layer], activation: str, generator: torch.Generator, x: Tensor) -> None:
         follow = nn.Identity() if activation == "identity" else activation_module(activation)
         for depth, layer in enumerate(layers, start=1):
-            _set(layer, lambda weight: init.orthogonal_(weight, generator=generator), bias)
-            for _ in range(ROUNDS + 1):
-                variance = layer(x).var(correction=0)
-                if (variance - 1).abs() <= TOLERANCE:
-                    break
-                layer.weight.div_(variance.sqrt())
-            else:
-                raise InputError(
-                    f"--init lsuv: no scale brings the outputs of hidden layer {depth} on training data to a variance "
-                    "of 1, as where they are all 0: choose another start"
-                )
+            scale(layer, depth, generator, partial(layer, x))
             x = follow(layer(x))
 
-    return Initializer(fill, "relu", from_data=True)
+    @torch.no_grad()
+    def fill_network(network: nn.Module, layers: Sequence[Layer], generator: torch.Generator, x: Tensor) -> None:
+        order = list(_outputs(network, layers, x))
+        if len(order) < len(layers):
+            raise InputError("lsuv: a forward pass leaves out some of the network's layers: choose another initializer")
+        for depth, layer in enumerate(order, start=1):
+            scale(layer, depth, generator, lambda: _outputs(network, [layer], x)[layer])  # noqa: B023
+
+    return Initializer(fill, "relu", from_data=True, fill_network=fill_network)
 
 
 def batch_norm() -> Initializer:
-    """He normal in a network whose layers are normalised over the batch (Ioffe & Szegedy 2015): not a start alone."""
-    return _drawn(_he_normal, "relu", normalize=True)
+    """He normal in a network with batch normalization (Ioffe & Szegedy 2015)."""
+    return _drawn(_kaiming(init.kaiming_normal_, "relu"), "relu", normalize=True)
 
 
 def torch_default() -> Initializer:
-    """What `nn.Linear` does by itself: W and b ~ U(−a, a), a = 1/√n_in."""
+    """torch's own: W and b ~ U(−a, a), a = 1/√n_in."""
 
     @torch.no_grad()
-    def fill(layers: Sequence[nn.Linear], activation: str, generator: torch.Generator, x: Tensor) -> None:
+    def fill(layers: Sequence[Layer], activation: str, generator: torch.Generator, x: Tensor) -> None:
         for layer in layers:
+            fresh = deepcopy(layer).to("cpu", torch.get_default_dtype())
             with _global_numbers(generator):
-                fresh = nn.Linear(layer.in_features, layer.out_features, device="cpu")
-            layer.weight.copy_(fresh.weight)
-            layer.bias.copy_(fresh.bias)
+                fresh.reset_parameters()
+            for parameter, value in zip(layer.parameters(), fresh.parameters(), strict=True):
+                parameter.copy_(value)
 
     return Initializer(fill, "relu")
 
 
 def gain_of(activation: str) -> float:
-    """torch's factor for the spread of weights before an activation: sigmoid 1, tanh 5/3, relu √2, identity 1."""
+    """torch's gain before an activation: sigmoid 1, tanh 5/3, relu √2, identity 1."""
     return 1.0 if activation == "identity" else init.calculate_gain(activation)  # type: ignore[arg-type]
 
 
 Draw = Callable[[Tensor, str, torch.Generator], object]
 
 
+def _kaiming(draw: Callable[..., object], nonlinearity: str) -> Draw:
+    return lambda weight, _, generator: draw(weight, nonlinearity=nonlinearity, generator=generator)
+
+
+def _scaled(draw: Callable[..., object], gain: float | None) -> Draw:
+    return lambda weight, activation, generator: draw(weight, gain or gain_of(activation), generator)
+
+
 def _drawn(
     draw: Draw, activation: str, bias: float = 0.0, *, every_layer: bool = False, normalize: bool = False
 ) -> Initializer:
-    """Each layer's weights drawn alone, its biases constant."""
+    """Weights drawn layer by layer, biases constant."""
 
-    def fill(layers: Sequence[nn.Linear], following: str, generator: torch.Generator, x: Tensor) -> None:
+    def fill(layers: Sequence[Layer], following: str, generator: torch.Generator, x: Tensor) -> None:
         for layer in layers:
             _set(layer, lambda weight: draw(weight, following, generator), bias)
 
@@ -219,22 +227,38 @@ def _drawn(
 
 
 @torch.no_grad()
-def _set(layer: nn.Linear, draw: Callable[[Tensor], object], bias: float) -> None:
-    # Drawn on the CPU, so that a seed gives the same start on every device.
+def _set(layer: Layer, draw: Callable[[Tensor], object], bias: float) -> None:
+    # Drawn on the CPU, so that a seed gives the same weights on every device.
     weight = torch.empty(layer.weight.shape, device="cpu")
     draw(weight)
     layer.weight.copy_(weight)
-    layer.bias.fill_(bias)
+    if layer.bias is not None:
+        layer.bias.fill_(bias)
 
 
-def _he_normal(weight: Tensor, activation: str, generator: torch.Generator) -> None:
-    init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+def _outputs(network: nn.Module, layers: Sequence[Layer], x: Tensor) -> dict[Layer, Tensor]:
+    """The first output of each layer in a forward pass in evaluation mode, in the order of their calls."""
+    found: dict[Layer, Tensor] = {}
+
+    def hook(layer: nn.Module, _: object, output: Tensor) -> None:
+        found.setdefault(cast(Layer, layer), output.clone())  # the next module may change it in place
+
+    hooks = [layer.register_forward_hook(hook) for layer in layers]
+    training = {module: module.training for module in network.modules()}
+    try:
+        network.eval()(x)
+    finally:
+        for handle in hooks:
+            handle.remove()
+        for module, mode in training.items():
+            module.training = mode
+    return found
 
 
 @contextmanager
 def _global_numbers(generator: torch.Generator) -> Iterator[None]:
-    """The CPU's global random numbers follow from the generator, and go on afterwards as if nothing had been."""
+    """The CPU's global random numbers follow from the generator here, and their state is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which seeds every device, and the fork brings back the CPU alone.
+        # Not torch.manual_seed, which seeds every device, as only the CPU's state is restored.
         torch.default_generator.manual_seed(int(torch.randint(2**32, (), generator=generator)))
         yield

@@ -1,1 +1,25 @@
-"""log Z, log-likelihoods, their bounds and their gradient."""
+"""log p, log Z and their gradient: exact for small RBMs, by annealed importance sampling, and lower bounds of a DBN."""
+
+from dbn.likelihood.ais import Bracket, LogZ, ais, bracket, reverse_ais
+from dbn.likelihood.dbn_bound import dbn_bound
+from dbn.likelihood.exact import divergence, log_likelihood, log_partition, sample, set_exact_gradient
+from dbn.likelihood.gradient import Offsets, set_gradient
+from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
+
+# `ais` and `dbn_bound` here are the functions; the modules of those names are imported from as `dbn.likelihood.ais`.
+__all__ = [
+    "Bracket",
+    "LogZ",
+    "Offsets",
+    "ais",
+    "bracket",
+    "dbn_bound",
+    "divergence",
+    "log_likelihood",
+    "log_partition",
+    "pseudo_log_likelihood",
+    "reverse_ais",
+    "sample",
+    "set_exact_gradient",
+    "set_gradient",
+]

@@ -1,13 +1,13 @@
-"""Annealed importance sampling: an estimate of log Z with an interval one can check.
+"""Annealed importance sampling: estimates of log Z with confidence intervals.
 
 Chains move along a path from a base of known Z to the model, or back. At each new β
 
     log w += log f_new(v) − log f_old(v),    f = exp(−F),
 
-and then one Gibbs step that leaves the new model invariant. Forward from exact draws of the base, E[w] = Z/Z_base:
-Jensen's inequality makes it a stochastic lower bound on log Z. Back from exact draws of the model, E[w] = Z_base/Z:
-a stochastic upper bound. Where chains do not mix, the first is too low, which flatters the model, and the second too
-high, which wrongs it: a model is measured both ways.
+and then one Gibbs step leaves the new model invariant. Forward from exact samples of the base E[w] = Z/Z_base: by
+Jensen's inequality log w is a stochastic lower bound on log Z. In reverse from exact samples of the model E[w] =
+Z_base/Z, which gives a stochastic upper bound. Where chains do not mix, the first is too low, which flatters the model,
+and the second too high: estimate both.
 
 Neal (2001), "Annealed importance sampling"; Salakhutdinov & Murray (2008), "On the quantitative analysis of deep
 belief networks"; Burda, Grosse & Salakhutdinov (2015), "Accurate and conservative estimates of MRF log-likelihood
@@ -23,39 +23,37 @@ import torch
 from torch import Tensor
 
 from dbn.errors import InputError
-from dbn.models.annealing import Path
+from dbn.models.annealing import Path, independent_base
+from dbn.models.rbm import RBM
+from dbn.rng import permutation, stream
 
 PUBLISHED = ((0.0, 0.0), (500 / 14_500, 0.5), (4_500 / 14_500, 0.9), (1.0, 1.0))
-"""How far along each β is reached: Salakhutdinov & Murray's 500 steps to 0.5, 4,000 to 0.9 and 10,000 to 1."""
-
+"""(fraction of the steps, β): Salakhutdinov & Murray's 500 steps to 0.5, 4,000 to 0.9 and 10,000 to 1."""
 
 SHORT = ((0.0, 0.0), (0.3, 0.5), (0.6, 0.9), (1.0, 1.0))
-"""The same for fewer steps: theirs scaled down to 1,000 would leave 35 below β = 0.5, and most of the error there."""
-
+"""For fewer steps: theirs scaled down to 1,000 would leave 35 below β = 0.5, where most of the error arises."""
 
 TEMPERATURE_SCHEDULES = {"published": (14_501, PUBLISHED), "quick": (1_001, SHORT)}
-"""The number of temperatures and where they lie, by name."""
+"""The number of temperatures and their distribution, by name."""
 
-
-TOGETHER = 500
-"""Steps whose terms are added up at once, on the CPU: not every device has float64, and no single step waits for it."""
-
+SUMMED_STEPS = 500
+"""Steps whose terms are summed at once in float64 on the CPU, without a transfer at every step."""
 
 Progress = Callable[[int], object]
-"""Told how many more steps are done, as the `update` of a bar is."""
+"""Called with the number of steps done since the last call."""
 
 
 class Annealing(NamedTuple):
-    """What a run measured, a chain a row."""
+    """The result of a run, one row per chain."""
 
     log_weights: Tensor
-    """(N,), float64, on the CPU: each an estimate in nats of log Z, that of the base added, or of a ratio of two Z."""
+    """(N,), float64, on the CPU: each an estimate in nats of log Z (with that of the base added), or of a log ratio."""
     states: Tensor
-    """(N, V): where the chains ended."""
+    """(N, V): the final states."""
 
 
 class LogZ(NamedTuple):
-    """log Ẑ in nats, ln(Ẑ ± 3 standard errors), and (Σw)²/Σw², how many equal weights tell as much."""
+    """log Ẑ in nats, ln(Ẑ ± 3 standard errors), and the effective sample size (Σw)²/Σw²."""
 
     log_z: float
     lower: float
@@ -64,27 +62,101 @@ class LogZ(NamedTuple):
 
 
 class Bracket(NamedTuple):
-    """What a forward and a reverse run say together, in nats."""
+    """A forward and a reverse estimate, in nats."""
 
     forward: LogZ
     reverse: LogZ
     bounds: tuple[float, float] | None
-    """[forward's lower end, reverse's upper end]; None if the reverse run is a diagnostic and bounds nothing."""
+    """[forward's lower end, reverse's upper end]; None where the reverse run did not start from exact samples."""
     difference: float
-    """Reverse log Ẑ − forward log Ẑ: near 0 if both are right, and not only if."""
+    """Reverse log Ẑ − forward log Ẑ: near 0 if both are right, but not only then."""
     warnings: list[str]
-    """Sentences about what makes the figures doubtful."""
+    """Reasons to doubt the estimates, a sentence each."""
+
+
+@torch.no_grad()
+def ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int = 100, seed: int = 0) -> LogZ:
+    """log Z by annealing `chains` chains from independent units with the marginals of `data` to the RBM.
+
+    data: (N, V), scaled as in training. temperatures: see `temperature_schedule`. InputError for a model without a
+    finite Z, rows of another width and no chain. Salakhutdinov & Murray (2008).
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> rbm = RBM(Bernoulli(4), Bernoulli(3))
+    >>> found = ais(rbm, torch.eye(4), temperatures=10)
+    >>> found.lower < 7 * math.log(2) < found.upper  # the exact value
+    True
+    """
+    return estimate_log_z(_forward(rbm, data, temperatures, chains, seed))
+
+
+@torch.no_grad()
+def reverse_ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int = 100, seed: int = 0) -> LogZ:
+    """log Z by annealing from `chains` random rows of `data`, at most all of them, back to independent units.
+
+    An upper bound only as far as the data are samples of the RBM, else a diagnostic. Arguments and InputError as for
+    `ais`, and InputError for values outside the support of the visible units. Burda et al. (2015).
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> rbm = RBM(Bernoulli(4), Bernoulli(3))
+    >>> data = torch.rand(200, 4, generator=torch.Generator().manual_seed(0)).round()  # exact samples
+    >>> found = reverse_ais(rbm, data, temperatures=10)
+    >>> found.lower < 7 * math.log(2) < found.upper
+    True
+    """
+    return estimate_log_z(_reverse(rbm, data, temperatures, chains, seed), reverse=True)
+
+
+@torch.no_grad()
+def bracket(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int = 100, seed: int = 0) -> Bracket:
+    """`ais` and `reverse_ais` with their difference and warnings: estimates that disagree cannot be relied on.
+
+    `bounds` is None, as data are not exact samples of the model.
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> rbm = RBM(Bernoulli(4), Bernoulli(3))
+    >>> both = bracket(rbm, torch.eye(4).repeat(25, 1), temperatures=50)
+    >>> abs(both.difference) < 0.1, both.warnings
+    (True, [])
+    """
+    arguments = rbm, data, temperatures, chains, seed
+    return combine(_forward(*arguments), _reverse(*arguments))
+
+
+def _forward(rbm: RBM, data: Tensor, temperatures: str | int, chains: int, seed: int) -> Annealing:
+    path = path_from_data(rbm, data)
+    return anneal(path, temperature_schedule(temperatures), chains, stream(seed, "AIS", device=rbm.weight.device))
+
+
+def _reverse(rbm: RBM, data: Tensor, temperatures: str | int, chains: int, seed: int) -> Annealing:
+    path, betas = path_from_data(rbm, data), temperature_schedule(temperatures)
+    rows = permutation(len(data), stream(seed, "where reverse AIS starts"))[: check_chains(chains)]
+    generator = stream(seed, "reverse AIS", device=rbm.weight.device)
+    return anneal_back(path, betas, data[rows.to(data.device)], generator)
+
+
+def path_from_data(rbm: RBM, data: Tensor) -> Path:
+    """The path to `rbm` from independent units with the marginals of `data` (N, V)."""
+    rbm.visible.check_rows(data)
+    if not len(data):
+        raise InputError("the base of annealing needs the marginals of at least one example, and none is given")
+    # In float64, which not every device has.
+    variance, mean = torch.var_mean(data.cpu().double(), 0, correction=0)
+    base = independent_base(rbm, mean.to(rbm.weight), variance.to(rbm.weight), len(data))
+    if not all(parameter.isfinite().all() for parameter in base.visible.parameters()):
+        raise InputError(f"{rbm.visible.kind} units cannot have the marginals of the data: scale them as in training")
+    return Path(base, rbm)
 
 
 def temperature_schedule(name_or_count: str | int) -> Tensor:
-    """Increasing β from 0 to 1, float64: by name (`TEMPERATURE_SCHEDULES`), or so many in the proportions of `SHORT`.
+    """β increasing from 0 to 1, float64: by name (`TEMPERATURE_SCHEDULES`), or a number of them distributed as `SHORT`.
 
-    Salakhutdinov & Murray (2008), section 6.1. Raises InputError for an unknown name and for fewer than two.
+    Salakhutdinov & Murray (2008), section 6.1. InputError for an unknown name and for fewer than two.
     """
-    unknown = (0, SHORT)
-    count, knots = (
-        TEMPERATURE_SCHEDULES.get(name_or_count, unknown) if isinstance(name_or_count, str) else (name_or_count, SHORT)
-    )
+    if isinstance(name_or_count, str):
+        count, knots = TEMPERATURE_SCHEDULES.get(name_or_count, (0, SHORT))
+    else:
+        count, knots = name_or_count, SHORT
     if count < 2:
         names = ", ".join(TEMPERATURE_SCHEDULES)
         raise InputError(f"no annealing schedule {name_or_count!r}: give one of {names}, or 2 or more temperatures")
@@ -97,41 +169,38 @@ def temperature_schedule(name_or_count: str | int) -> Tensor:
 
 
 @torch.no_grad()
-def ais(
+def anneal(
     path: Path, betas: Tensor, chains: int, generator: torch.Generator, progress: Progress | None = None
 ) -> Annealing:
-    """Forward, from exact draws of the base: the mean of exp(log_weights) is unbiased for Z.
+    """Forward, from exact samples of the base: the mean of exp(log_weights) is unbiased for Z.
 
-    betas: (K,) from 0 to 1, increasing. The states end near the model, one Gibbs step at β = 1 included. A step
-    costs two matrix products. Raises InputError for other betas, for no chains, for parameters that are not
-    finite, for a base that is coupled and for a model without a finite Z.
+    betas: (K,), increasing from 0 to 1. The last Gibbs step is at β = 1. A step costs two matrix products. InputError
+    for other betas, no chain, a coupled base, and a model with parameters or Z not finite.
     """
     positions, log_z = _positions(path, betas), path.base_log_partition()
-    if chains < 1:
-        raise InputError(f"annealed importance sampling needs at least one chain, not {chains}")
     base = path.base.visible
-    start = base.sample(base.bias.new_zeros(chains, base.size), generator)
+    start = base.sample(base.bias.new_zeros(check_chains(chains), base.size), generator)
     log_ratios, states = _anneal(path, positions, start, generator, progress)
     return Annealing(log_z + log_ratios, states)
 
 
 @torch.no_grad()
-def reverse_ais(
+def anneal_back(
     path: Path, betas: Tensor, start: Tensor, generator: torch.Generator, progress: Progress | None = None
 ) -> Annealing:
     """Back to the base, from `start` (N, V), states of the full model.
 
     From exact samples the mean of exp(−log_weights) is unbiased for 1/Z, so that −log of it is a stochastic upper
-    bound on log Z. From anything else (data, the end points of `ais`) it is a diagnostic that bounds nothing.
-    betas as for `ais`, increasing. Raises InputError as `ais` does, and for a start of another shape.
+    bound on log Z. From anything else (data, the final states of `anneal`) it is a diagnostic. betas and InputError as
+    for `anneal`, and InputError for starts of another shape or outside the support.
     """
     log_z = path.base_log_partition()
-    back = ratio_ais(path, betas, start, generator, progress, reverse=True)
+    back = anneal_between(path, betas, start, generator, progress, reverse=True)
     return back._replace(log_weights=log_z + back.log_weights)
 
 
 @torch.no_grad()
-def ratio_ais(
+def anneal_between(
     path: Path,
     betas: Tensor,
     start: Tensor,
@@ -142,33 +211,24 @@ def ratio_ais(
 ) -> Annealing:
     """log Z/Z_base along a path whose base may be coupled, from `start` (N, V): states of the base, or of the model.
 
-    From exact samples of the base the mean of exp(log_weights) is unbiased for Z/Z_base. With `reverse`, from those of
-    the model, the mean of exp(−log_weights) is for Z_base/Z. From anything else neither is. betas and InputError
-    as for `reverse_ais`.
+    From exact samples of the base the mean of exp(log_weights) is unbiased for Z/Z_base; with `reverse`, from those of
+    the model, the mean of exp(−log_weights) is for Z_base/Z. betas and InputError as for `anneal_back`.
     """
     positions = _positions(path, betas)
-    if start.ndim != 2 or not len(start) or start.shape[1] != path.rbm.visible.size:
-        raise InputError(
-            f"annealing needs states of {path.rbm.visible.size} visible units, one a row, to start from, "
-            f"not a tensor of shape {tuple(start.shape)}"
-        )
+    visible = path.rbm.visible
+    visible.check_states(start)
     start = start.to(path.rbm.weight)
-    if not start.isfinite().all():
-        raise InputError("annealing was given states that are not finite to start from: leave those rows out")
-    support = path.rbm.visible.support()
-    if support is not None and not path.rbm.visible.in_support(start):
-        raise InputError(
-            f"annealing must start from states that the visible units take, {support.tolist()}: binarise them"
-        )
+    if not len(start) or not start.isfinite().all():
+        raise InputError("annealing needs at least one state to start from, and finite ones only")
     log_ratios, states = _anneal(path, positions[::-1] if reverse else positions, start, generator, progress)
     return Annealing(-log_ratios if reverse else log_ratios, states)
 
 
 def estimate_log_z(annealing: Annealing, reverse: bool = False) -> LogZ:
-    """log of the mean weight Ẑ over chains and ln(Ẑ ± 3 standard errors), −∞ for what lies below zero.
+    """log of the mean weight Ẑ over chains and ln(Ẑ ± 3 standard errors), −∞ for an end below zero.
 
-    With `reverse` the mean and its interval are those of 1/Z, turned: the upper end may be +∞. One chain has no
-    standard error, so its interval is the whole line. Raises InputError for log-weights that are not finite.
+    With `reverse`, minus those of 1/Z: the upper end may be +∞. One chain has no standard error: its interval is the
+    whole line. InputError for log-weights that are not finite.
     """
     sign = -1 if reverse else 1
     log_weights = sign * annealing.log_weights
@@ -179,7 +239,7 @@ def estimate_log_z(annealing: Annealing, reverse: bool = False) -> LogZ:
             f"{n - int(finite.sum())} of {n} annealed chains have a log-weight that is not finite: check the model "
             "and the states that the chains started from"
         )
-    # Relative to the greatest, so that nothing overflows.
+    # Relative to the maximum, so that nothing overflows.
     shift = float(log_weights.max())
     weights = (log_weights - shift).exp()
     mean = float(weights.mean())
@@ -189,11 +249,11 @@ def estimate_log_z(annealing: Annealing, reverse: bool = False) -> LogZ:
     return LogZ(sign * (shift + _log(mean)), lower, upper, size)
 
 
-def bracket(forward: Annealing, reverse: Annealing, exact_start: bool = False, of: str = "log Z") -> Bracket:
-    """Both runs side by side; a bracket `of` what they estimate only if they started from exact samples.
+def combine(forward: Annealing, reverse: Annealing, exact_start: bool = False, of: str = "log Z") -> Bracket:
+    """Both estimates `of` a quantity; with `exact_start`, where both runs started from exact samples, its bounds.
 
-    Warns of an effective sample size below 10 or a tenth of the chains, and of a difference above 1 nat. Raises
-    InputError as `estimate_log_z` does.
+    Warns of an effective sample size below 10 or a tenth of the chains, and of a difference above 1 nat. InputError as
+    for `estimate_log_z`.
     """
     up, down = estimate_log_z(forward), estimate_log_z(reverse, reverse=True)
     difference = down.log_z - up.log_z
@@ -207,9 +267,9 @@ def bracket(forward: Annealing, reverse: Annealing, exact_start: bool = False, o
 
 
 def ess_warnings(name: str, run: Annealing, found: LogZ) -> list[str]:
-    """A sentence if few of a run's chains carry the weight: below 10, or below a tenth of them.
+    """A sentence if the effective sample size of a run is below 10, or below a tenth of its chains.
 
-    More temperatures help where the weights are uneven; where half of the chains or more carry them, more chains do.
+    Uneven weights need more temperatures; where half of the chains or more carry the weight, more chains help.
     """
     chains = len(run.log_weights)
     if found.effective_sample_size >= max(10, chains / 10):
@@ -225,7 +285,7 @@ def ess_warnings(name: str, run: Annealing, found: LogZ) -> list[str]:
 def _anneal(
     path: Path, positions: list[float], v: Tensor, generator: torch.Generator, progress: Progress | None
 ) -> tuple[Tensor, Tensor]:
-    """Σ log f_new(v) − log f_old(v) over the steps, (N,) in float64, and the last states."""
+    """Σ log f_new(v) − log f_old(v) over the steps, (N,) in float64, and the final states."""
     total = torch.zeros(len(v), dtype=torch.float64)
     terms: list[Tensor] = []
     steps = len(positions) - 1
@@ -237,7 +297,7 @@ def _anneal(
         product = path.product(v)
         terms.append(path.log_ratio(v, product, before, model))
         v = model.sample_visible(model.hidden.sample(path.field(product, position), generator), generator)
-        if len(terms) == TOGETHER or step == steps:
+        if len(terms) == SUMMED_STEPS or step == steps:
             total += torch.stack(terms).cpu().double().sum(0)
             terms.clear()
         if progress is not None and (step % every == 0 or step == steps):
@@ -246,20 +306,21 @@ def _anneal(
 
 
 def _positions(path: Path, betas: Tensor) -> list[float]:
-    """The betas as numbers, the model and they found fit for use."""
+    """The betas as numbers; InputError for them and for models as for `anneal`."""
     positions: list[float] = betas.cpu().double().tolist() if betas.ndim == 1 else []
-    rising = all(low < high for low, high in pairwise(positions))  # and no nan
-    if not rising or (positions[:1], positions[-1:]) != ([0], [1]):
-        raise InputError("the temperatures of annealed importance sampling must increase from 0 to 1: see schedule()")
-    for name, model in (("model", path.rbm), ("base", path.base)):
-        for parameter, value in model.named_parameters():
-            if not value.isfinite().all():
-                raise InputError(f"the {name}'s {parameter} is not finite: no log Z can be estimated")
-    if not (path.base.has_partition() and path.rbm.has_partition()):
-        raise InputError(
-            "the model has no finite Z: its two unbounded layers are coupled too strongly; make the weights smaller"
-        )
+    increasing = all(low < high for low, high in pairwise(positions))  # and no nan
+    if not increasing or (positions[:1], positions[-1:]) != ([0], [1]):
+        raise InputError("the temperatures of annealing must increase from 0 to 1: see temperature_schedule")
+    path.rbm.check_partition("model")
+    path.base.check_partition("base")
     return positions
+
+
+def check_chains(chains: int) -> int:
+    """The number of chains; InputError below 1."""
+    if chains < 1:
+        raise InputError(f"annealed importance sampling needs at least one chain, not {chains}")
+    return chains
 
 
 def _log(x: float) -> float:

@@ -1,4 +1,4 @@
-"""The lower bound on the log-likelihood of a stack, in nats an example."""
+"""The variational lower bound on the log-likelihood of a DBN, in nats per example."""
 
 from itertools import pairwise
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dbn.errors import InputError
 from dbn.models.dbn import DBN
+from dbn.rng import stream
 
 
 @torch.no_grad()
@@ -17,13 +18,12 @@ def layer_bounds(stack: DBN, x: Tensor, generator: torch.Generator, samples: int
 
         log p(x) ≥ −F_1(x) + Σ_{l<L} E_q[F^h_l(h_l) − F_{l+1}(h_l)] − log Z_L
 
-    which is E_q[log p*(h_{L−1}) + Σ log p(h_{l−1} | h_l) − Σ log q(h_l | h_{l−1})] − log Z_L: the energy of the pair
-    (h_{l−1}, h_l) stands in both conditionals and falls out. Where q is sampled anyway, keeping log q of the samples
-    in place of its entropy lets the errors of the two cancel: for an upper RBM that mirrors the lower nothing is
-    left of them. A single layer has no q, and its value is exactly −F(x).
+    which is E_q[log p*(h_{L−1}) + Σ log p(h_{l−1} | h_l) − Σ log q(h_l | h_{l−1})] − log Z_L. With log q of the samples
+    in place of its entropy errors cancel: none is left for an upper RBM that mirrors the lower. One layer has no q, and
+    its value is exactly −F(x).
 
-    x: (B, V), scaled; generator: on its device; samples: draws from q for each example. InputError for no samples and
-    for rows of another width. Hinton, Osindero & Teh (2006); Salakhutdinov & Murray (2008), "On the quantitative
+    x: (B, V), scaled; generator: on its device; samples: draws from q per example. InputError for no samples and for
+    rows of another width. Hinton, Osindero & Teh (2006); Salakhutdinov & Murray (2008), "On the quantitative
     analysis of deep belief networks", section 4.
     """
     if samples < 1:
@@ -40,10 +40,16 @@ def layer_bounds(stack: DBN, x: Tensor, generator: torch.Generator, samples: int
     return bounds + gains.cumsum(0)
 
 
-def dbn_bound(stack: DBN, x: Tensor, log_z_top: float, generator: torch.Generator, samples: int = 10) -> Tensor:
-    """A lower bound on log p(x) under the stack, its expectation over q from `samples` draws, (B,).
+def dbn_bound(stack: DBN, x: Tensor, log_z_top: float, samples: int = 10, seed: int = 0) -> Tensor:
+    """A lower bound on log p(x) under the stack, estimated from `samples` draws of its hidden layers, (B,), nats.
 
-    It is as optimistic as log_z_top, the log Z of the top RBM: give it at both ends of that estimate's interval.
-    See `layer_bounds`. With one layer it is the log-likelihood itself.
+    log_z_top: log Z of the top RBM. An estimate that is too low makes the bound too high: try both ends of its
+    interval. With one layer it is the log-likelihood. x, sources and InputError as for `layer_bounds`.
+
+    >>> from dbn.models import DBN, RBM, Bernoulli
+    >>> stack = DBN([RBM(Bernoulli(4), Bernoulli(3)), RBM(Bernoulli(3), Bernoulli(2))])
+    >>> dbn_bound(stack, torch.ones(1, 4), log_z_top=5 * 0.693147)  # 4 log ½
+    tensor([-2.7726])
     """
+    generator = stream(seed, "DBN bound", device=x.device)
     return layer_bounds(stack, x, generator, samples)[-1] - log_z_top

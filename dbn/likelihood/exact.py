@@ -1,17 +1,17 @@
-"""Exact values of an RBM that has a side short enough to list state by state, or two Gaussian sides.
+"""Exact log Z, likelihoods, gradients and samples of an RBM with few states on one side, or with two Gaussian sides.
 
     log Z = log Σ_x exp(−F(x))
 
-where x runs over the states of the discrete side that has the fewer, in chunks of bounded memory, and F is the free
-energy seen from that side: the other one is summed out by its `log_partition`. Two Gaussian sides are one Gaussian.
-Everything is computed from a copy of the parameters in double precision, on the CPU where the device has none (MPS).
+over the states x of the discrete side with the fewer, in chunks of bounded memory, where F is the free energy of that
+side. Two Gaussian sides are one Gaussian. Everything is computed in double precision, on the CPU for a device without
+it (MPS).
 """
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -21,16 +21,21 @@ from dbn.likelihood.gradient import gradient_of
 from dbn.models.rbm import RBM
 
 MOST_STATES = 2**25
-"""The longest list of states."""
+"""The most states that are enumerated."""
 
 
 MAX_ELEMENTS = 2**20
-"""The most numbers that a matrix of states or fields holds at a time."""
+"""The most elements of a matrix of states or fields."""
 
 
 @torch.no_grad()
 def log_partition(rbm: RBM) -> float:
-    """log Z, nats. InputError if neither side can be listed, Z is infinite, or a parameter is not finite."""
+    """log Z, nats. InputError if both sides have over 2²⁵ states, Z is infinite, or a parameter is not finite.
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> print(f"{log_partition(RBM(Bernoulli(4), Bernoulli(3))):.3f} = 7 log 2")
+    4.852 = 7 log 2
+    """
     return _log_z(_precise(rbm))
 
 
@@ -38,7 +43,12 @@ def log_partition(rbm: RBM) -> float:
 def log_likelihood(rbm: RBM, v: Tensor, log_z: float) -> Tensor:
     """log p(v) = −F(v) − log Z of the rows of v, (B,), nats; a log-density for continuous visible units.
 
-    InputError for rows of another width and values that discrete units do not take: −F of grey is no log-probability.
+    InputError for rows of another width and values outside the support: −F of gray levels is not a log-probability.
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> rbm = RBM(Bernoulli(4), Bernoulli(3))
+    >>> log_likelihood(rbm, torch.ones(1, 4), log_partition(rbm))  # 4 log ½
+    tensor([-2.7726])
     """
     return _log_likelihood(_precise(rbm), v, log_z).to(rbm.weight)
 
@@ -48,6 +58,10 @@ def divergence(rbm: RBM, data: Tensor) -> float:
     """KL(data ‖ model) = Σ_v q(v) log(q(v)/p(v)), nats, where q is the empirical distribution of the rows, (N, V).
 
     InputError as for `log_partition` and `log_likelihood`, and for continuous visible units, where it is infinite.
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> print(f"{divergence(RBM(Bernoulli(4), Bernoulli(3)), torch.ones(5, 4)):.3f} = 4 log 2")
+    2.773 = 4 log 2
     """
     if rbm.visible.support() is None:
         raise InputError(
@@ -62,31 +76,44 @@ def divergence(rbm: RBM, data: Tensor) -> float:
 
 @torch.no_grad()
 def set_exact_gradient(rbm: RBM, data: Tensor) -> None:
-    """Write into `.grad` of every parameter the gradient of −mean log p(data), which an optimiser descends.
+    """Write the gradient of −mean log p(data) into `.grad` of every parameter, for an optimizer to descend.
 
-    ∂/∂θ [mean_data F + log Z]: for the weight −⟨E[h|v] vᵀ⟩_data + ⟨h vᵀ⟩_model. data: (B, V).
-    InputError as for `log_partition`, and for rows of another width.
+    ∂/∂θ [mean_data F + log Z]: for the weight −⟨E[h|v] vᵀ⟩_data + ⟨h vᵀ⟩_model. data: (B, V). InputError as for
+    `log_partition`, and for rows of another width.
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> rbm = RBM(Bernoulli(4), Bernoulli(3))
+    >>> set_exact_gradient(rbm, torch.ones(5, 4))
+    >>> rbm.visible.bias.grad  # ½ − 1
+    tensor([-0.5000, -0.5000, -0.5000, -0.5000])
     """
     _check_data(rbm, data)
-    machine = _precise(rbm)
+    machine = _precise(rbm).requires_grad_()
     listing = _listing(machine)
-    model = _expected(machine, [_cubature(machine)]) if listing is None else listing.expected()
-    seen = _expected(machine, ((v, v.new_zeros(len(v))) for v in _parts(machine, data)))
-    gradient_of(rbm.weight).copy_(model.product - seen.product)
-    for side, units, expected, data_mean in (
-        ("visible", machine.visible, model.visible, seen.visible),
-        ("hidden", machine.hidden, model.hidden, seen.hidden),
-    ):
-        difference = {name: expected[name] - mean for name, mean in data_mean.items()}
-        for name, gradient in units.parameter_gradient(difference).items():
-            gradient_of(rbm.get_parameter(f"{side}.{name}")).copy_(gradient)
+    with torch.enable_grad():
+        for v in _parts(machine, data):
+            (machine.free_energy(v).sum() / len(data)).backward()
+        if listing is None:
+            log_z = _gaussian_log_z(machine)
+            _finite(log_z.detach())
+            log_z.backward()
+        else:
+            _add_gradient_of_log_z(listing)
+    if listing is not None and listing.transposed:
+        gradient_of(machine.weight).add_(gradient_of(listing.machine.weight).T)
+    for name, parameter in rbm.named_parameters():
+        gradient_of(parameter).copy_(gradient_of(machine.get_parameter(name)))
 
 
 @torch.no_grad()
 def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor:
-    """n independent v ~ p(v), (n, V): no Markov chain. InputError as for `log_partition`.
+    """n independent v ~ p(v), (n, V), without a Markov chain. InputError as for `log_partition`.
 
-    generator: on the device of the RBM, but on the CPU for one on MPS, which has no float64.
+    generator: on the device of the RBM, but on the CPU for one on MPS.
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> sample(RBM(Bernoulli(4), Bernoulli(3)), 5).shape
+    torch.Size([5, 4])
     """
     machine = _precise(rbm)
     listing = _listing(machine)
@@ -100,18 +127,10 @@ def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor
     return v.to(rbm.weight)
 
 
-class _Expected(NamedTuple):
-    """⟨T(v)⟩ and ⟨E[T(h) | v]⟩ by name, each (size,), and ⟨E[h | v] vᵀ⟩, (H, V)."""
-
-    visible: dict[str, Tensor]
-    hidden: dict[str, Tensor]
-    product: Tensor
-
-
 @final
 @dataclass(frozen=True)
 class _Listing:
-    """The states of one side, the visible one of `machine`; `transposed` says that it is the hidden one of the RBM."""
+    """The states of the visible side of `machine`; `transposed`: that is the hidden side of the RBM."""
 
     machine: RBM
     support: Tensor
@@ -119,7 +138,7 @@ class _Listing:
 
     @property
     def length(self) -> int:
-        """K^size."""
+        """The number of states, K^size."""
         return int(len(self.support) ** self.machine.visible.size)
 
     def __str__(self) -> str:
@@ -127,17 +146,17 @@ class _Listing:
         return f"{size} {side} units with {len(self.support)}^{size}"
 
     def states(self, index: Tensor) -> Tensor:
-        """The states of these places in the list, (B, V): the digits of a number to the base K."""
+        """The states with these numbers, (B, V): their digits to the base K."""
         places = len(self.support) ** torch.arange(self.machine.visible.size - 1, -1, -1, device=index.device)
         return self.support[index[:, None] // places % len(self.support)]
 
     def chunk(self, places: range) -> tuple[Tensor, Tensor]:
-        """The states at these places, and −F of each, which is log p up to a constant."""
+        """States, and −F of each, which is log p up to a constant."""
         x = self.states(torch.arange(places.start, places.stop, device=self.support.device))
         return x, -self.machine.free_energy(x)
 
     def chunks(self) -> list[range]:
-        """The whole list in parts that memory holds."""
+        """All states in parts of at most `MAX_ELEMENTS`."""
         rows = _rows(self.machine)
         return [range(first, min(first + rows, self.length)) for first in range(0, self.length, rows)]
 
@@ -145,19 +164,14 @@ class _Listing:
         """log Σ_x exp(−F(x)) over each chunk, (C,)."""
         return torch.stack([self.chunk(places)[1].logsumexp(0) for places in self.chunks()])
 
-    def expected(self) -> _Expected:
-        """Under the model, by the sides of the RBM."""
-        visible, hidden, product = _expected(self.machine, map(self.chunk, self.chunks()))
-        return _Expected(hidden, visible, product.T) if self.transposed else _Expected(visible, hidden, product)
-
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """Places of n independent draws, (n,): first the chunk, then the state within it."""
+        """The numbers of n independent samples, (n,): first the chunk, then the state in it."""
         log_sums = self.log_sums()
         _finite(log_sums.logsumexp(0))
         uniform = log_sums.new_empty(2, n).uniform_(generator=generator)
         chunk = _pick(log_sums, uniform[0])
         index = torch.empty_like(chunk)
-        # One transfer tells how many draws fall into each chunk: most chunks of a peaked model are not listed again.
+        # One transfer of the counts spares listing chunks again that no draw falls into.
         counts = torch.bincount(chunk, minlength=len(log_sums)).tolist()
         for places, drawn in zip(self.chunks(), chunk.argsort().split(counts), strict=True):
             if len(drawn):
@@ -167,9 +181,7 @@ class _Listing:
 
 def _listing(machine: RBM) -> _Listing | None:
     """The side with the fewer states, or None for two Gaussian sides."""
-    if not machine.has_partition():
-        sizes = f"{machine.visible.size} visible and {machine.hidden.size} hidden units"
-        raise InputError(f"this RBM has no partition function: scale the weights of its {sizes} down")
+    machine.check_partition()
     listings = [
         _Listing(side, support, transposed)
         for side, transposed in ((machine, False), (machine.transposed(), True))
@@ -191,16 +203,18 @@ def _log_z(machine: RBM) -> float:
     listing = _listing(machine)
     if listing is not None:
         return _finite(listing.log_sums().logsumexp(0))
+    return _finite(_gaussian_log_z(machine))
+
+
+def _gaussian_log_z(machine: RBM) -> Tensor:
     mean, factor = _gaussian(machine)
     log_integral = 0.5 * len(mean) * math.log(2 * math.pi) - factor.diagonal().log().sum()
-    return _finite(log_integral - machine.free_energy(mean[None])[0])
+    return log_integral - machine.free_energy(mean[None])[0]
 
 
 def _precise(rbm: RBM) -> RBM:
     """A copy in double precision, on the CPU where the device has none."""
-    broken = [name for name, parameter in rbm.named_parameters() if not parameter.isfinite().all()]
-    if broken:
-        raise InputError(f"the RBM's {' and '.join(broken)} is not finite: take the model from before it broke down")
+    rbm.check_finite()
     machine = copy.deepcopy(rbm)
     return (machine.cpu() if rbm.weight.device.type == "mps" else machine).double()
 
@@ -212,59 +226,50 @@ def _rows(machine: RBM) -> int:
 def _finite(log_z: Tensor) -> float:
     value = float(log_z)
     if not math.isfinite(value):
-        raise InputError(f"log Z is {value}: a parameter of the RBM is too large to compute with, so scale it down")
+        raise InputError(f"log Z is {value}: a parameter of the RBM is too large to compute with, scale it down")
     return value
 
 
 def _pick(log_p: Tensor, uniform: Tensor) -> Tensor:
-    """A place drawn from ∝ exp(log_p) for every uniform number, by inversion of the cumulative sum."""
+    """An index drawn from ∝ exp(log_p) for every uniform number, by inversion of the cumulative sum."""
     total = log_p.softmax(0).cumsum(0)
     return torch.searchsorted(total, uniform * total[-1], right=True).clamp_(max=len(total) - 1)
 
 
 def _log_likelihood(machine: RBM, v: Tensor, log_z: float) -> Tensor:
     machine.visible.check_rows(v)
-    support = machine.visible.support()
-    if support is not None and not all(map(machine.visible.in_support, _parts(machine, v))):
-        values = ", ".join(f"{value:g}" for value in support.tolist())
-        raise InputError(f"{machine.visible.kind} visible units have a likelihood of {values} alone: binarise the data")
+    for part in _parts(machine, v):
+        machine.visible.check_states(part)
     return -torch.cat([machine.free_energy(part) for part in _parts(machine, v)]) - log_z
 
 
 def _parts(machine: RBM, v: Tensor) -> Iterator[Tensor]:
-    # Moved before its type changes: to where there is float64.
+    # Moved first, to a device that has float64.
     return (part.to(machine.weight.device).to(machine.weight.dtype) for part in v.split(_rows(machine)))
 
 
-def _expected(machine: RBM, chunks: Iterable[tuple[Tensor, Tensor]]) -> _Expected:
-    """Averages over states v, (B, V) a chunk, of weights known up to a factor by their logarithms, (B,)."""
-    log_total, sums = machine.weight.new_tensor(-math.inf), _Expected({}, {}, torch.zeros_like(machine.weight))
-    for v, log_p in chunks:
-        log_sum = torch.logaddexp(log_total, log_p.logsumexp(0))
-        kept, p = (log_total - log_sum).exp(), (log_p - log_sum).exp()
-        visible, hidden = machine.visible.statistics(v), machine.hidden.expected_statistics(machine.hidden_field(v))
-        sums = _Expected(
-            {name: kept * sums.visible.get(name, 0.0) + p @ value for name, value in visible.items()},
-            {name: kept * sums.hidden.get(name, 0.0) + p @ value for name, value in hidden.items()},
-            kept * sums.product + hidden["bias"].T @ (p[:, None] * v),
-        )
-        log_total = log_sum
-    _finite(log_total)
-    return sums
+def _add_gradient_of_log_z(listing: _Listing) -> None:
+    """One chunk after another: ∂log Z is the mean of each ∂log Σ_chunk exp(−F), weighted by its probability."""
+    listing.machine.weight.requires_grad_()
+    with torch.no_grad():
+        log_sums = listing.log_sums()
+        _finite(log_sums.logsumexp(0))
+    for places, p in zip(listing.chunks(), log_sums.softmax(0), strict=True):
+        (p * listing.chunk(places)[1].logsumexp(0)).backward()
 
 
 def _check_data(rbm: RBM, data: Tensor) -> None:
     rbm.visible.check_rows(data)
-    if len(data) == 0:
+    if not len(data):
         raise InputError("an average over the data needs at least one example, and none is given")
 
 
 def _check_gaussian(machine: RBM) -> None:
-    """Refuse continuous units that are no Gaussian on the whole line: such a one has the mean (field + bias)/λ."""
+    """InputError unless each continuous side has the mean (field + bias)/λ of a Gaussian on the whole line."""
     for units in (machine.visible, machine.hidden):
         precision, bias = units.quadratic_precision(), units.natural()["bias"]
         if precision is not None:
-            # Where this mean is ± one deviation, any bound on the line within some deviations of 0 would show.
+            # At a mean of ± one deviation, a bound within some deviations of 0 would show.
             mean = precision.rsqrt() * precision.new_tensor([[1.0], [-1.0]])
             if torch.allclose(units.mean(mean * precision - bias), mean, rtol=1e-4):
                 continue
@@ -280,14 +285,3 @@ def _gaussian(machine: RBM) -> tuple[Tensor, Tensor]:
     bias, hidden_bias = machine.visible.natural()["bias"], machine.hidden.natural()["bias"]
     field = bias + machine.visible_field(hidden_bias / hidden_precision)
     return torch.cholesky_solve(field[:, None], factor)[:, 0], factor
-
-
-def _cubature(machine: RBM) -> tuple[Tensor, Tensor]:
-    """Points mean ± √V·columns of a root of the covariance, (2V, V), and log-weights 0.
-
-    Their average gives any quadratic function its exact mean. Arasaratnam & Haykin (2009), "Cubature Kalman filters".
-    """
-    mean, factor = _gaussian(machine)
-    root = math.sqrt(len(mean)) * torch.linalg.cholesky(torch.cholesky_inverse(factor))
-    points = torch.cat([mean + root.T, mean - root.T])
-    return points, points.new_zeros(len(points))

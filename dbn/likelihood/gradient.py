@@ -1,11 +1,11 @@
-"""The gradient of the log-likelihood, in closed form.
+"""The log-likelihood gradient in closed form, plain or centered.
 
-For any parameter it is the mean of its statistic under data minus under the model, the hidden side in
-expectation. With negative samples in place of the model it equals, up to sign, the gradient of
-F(data).mean() − F(negatives).mean() at given negatives. That difference is no loss: its value says nothing.
+For any parameter it is the mean of its statistic under data minus under the model, with the hidden side in
+expectation. With negative samples in place of the model it is, up to sign, the gradient of F(data).mean() −
+F(negatives).mean() at given negatives; the value of that difference is not a loss.
 
-Centred, it is that of the same model written with offsets, −(h − λ)·W·(v − μ) − b·v − c·h − …, and carried back: with
-M the linear map from those parameters to the ordinary ones, M·Mᵀ times the plain gradient.
+Centered, it is the gradient of the same model with offsets, −(h − λ)·W·(v − μ) − b·v − c·h − …, mapped back: M·Mᵀ times
+the plain gradient, where M is the linear map from those parameters to the ordinary ones.
 
 Montavon & Müller (2012), "Deep Boltzmann machines and the centering trick"; Melchior, Fischer & Wiskott (2016), "How
 to center deep Boltzmann machines".
@@ -24,32 +24,37 @@ from dbn.models.units.base import Units
 
 
 class Means(NamedTuple):
-    """Of a batch of data: v (V,), and E[h | v] (H,)."""
+    """Means over a batch of data: of v, (V,), and of E[h | v], (H,)."""
 
     visible: Tensor
     hidden: Tensor
 
 
 class GlobalBatch(NamedTuple):
-    """What the examples and negatives of one process are a share of."""
+    """The whole batch, of which a process has a share."""
 
     data: int
-    """Examples in the whole batch."""
+    """Examples of all processes."""
     negatives: int
     all_reduce_sum: Callable[[Tensor, Tensor], None]
-    """Replaces every `.grad`, and the two tensors that it is given, by their sums over all processes."""
+    """Replaces every `.grad` and its two arguments by their sums over all processes."""
 
 
 @final
 class Offsets:
-    """μ (V,) and λ (H,) of the centered gradient: moving averages of the means of the data's batches.
+    """μ (V,) and λ (H,) of the centered gradient: moving averages of batch means. InputError unless 0 ≤ slide ≤ 1.
 
-    InputError unless 0 ≤ slide ≤ 1; with 0 they stay where they are.
+    >>> from dbn.models import RBM, Bernoulli
+    >>> rbm, data = RBM(Bernoulli(4), Bernoulli(3)), torch.ones(5, 4)
+    >>> offsets = Offsets.start(rbm, data.mean(0))
+    >>> _ = set_gradient(rbm, data, torch.zeros(5, 4), offsets=offsets)
+    >>> offsets.hidden
+    tensor([0.5000, 0.5000, 0.5000])
     """
 
     def __init__(self, visible: Tensor, hidden: Tensor, slide: float = 0.01) -> None:
         if not 0 <= slide <= 1:
-            raise InputError(f"offsets slide by a fraction of the way to the batch's means, from 0 to 1, not {slide}")
+            raise InputError(f"the slide of the offsets is a fraction from 0 to 1, not {slide}")
         self.visible, self.hidden = visible, hidden
         self.slide = slide
 
@@ -67,11 +72,11 @@ class Offsets:
         self.hidden = torch.lerp(self.hidden, means.hidden, self.slide)
 
     def state(self) -> dict[str, Tensor]:
-        """What must be kept between steps."""
+        """The offsets by name."""
         return {"visible": self.visible, "hidden": self.hidden}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave."""
+        """Restore a `state`."""
         self.visible, self.hidden = state["visible"], state["hidden"]
 
 
@@ -85,15 +90,21 @@ def set_gradient(
     negative_field: Tensor | None = None,
     whole: GlobalBatch | None = None,
 ) -> Means:
-    """Write into `.grad` of every parameter the direction that an optimiser descends; give the means of the data.
+    """Write ∂/∂θ [mean_data F − mean_negatives F] into `.grad` of every parameter; return the means of the data.
 
-    ∂/∂θ [mean_data F − mean_negatives F]: for the weight −⟨E[h|v] vᵀ⟩_data + ⟨E[h|v] vᵀ⟩_negatives.
-    With offsets, which slide to the data first, G = −⟨(E[h|v] − λ)(v − μ)ᵀ⟩_data + ⟨…⟩_negatives for the weight; Gᵀλ is
-    taken off the visible bias' gradient and Gμ off the hidden one's; other parameters have theirs.
+    An optimizer descends it. For the weight it is −⟨E[h|v] vᵀ⟩_data + ⟨E[h|v] vᵀ⟩_negatives. With offsets, updated
+    first, it is G = −⟨(E[h|v] − λ)(v − μ)ᵀ⟩_data + ⟨…⟩_negatives, and Gᵀλ and Gμ are subtracted from the gradients of
+    the visible and the hidden bias.
 
-    data: (B, V); negatives: (N, V); hidden_field, negative_field: W v of the data and of the negatives if the caller
-    has them, (B, H) and (N, H). whole: where these are a share, which may be empty, the gradient and the means are
-    those of the whole.
+    data: (B, V); negatives: (N, V); hidden_field, negative_field: their W v, (B, H) and (N, H), if known. whole: the
+    batch of all processes, of which these are a share, possibly empty; gradient and means are those of the whole.
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> rbm = RBM(Bernoulli(4), Bernoulli(3))
+    >>> set_gradient(rbm, torch.ones(5, 4), negatives=torch.zeros(5, 4)).visible
+    tensor([1., 1., 1., 1.])
+    >>> rbm.weight.grad[0]  # −½
+    tensor([-0.5000, -0.5000, -0.5000, -0.5000])
     """
     n, n_negatives = (len(data), len(negatives)) if whole is None else (whole.data, whole.negatives)
     data_field = rbm.hidden_field(data) if hidden_field is None else hidden_field
@@ -115,9 +126,9 @@ def set_gradient(
 
 
 def _set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, int], negatives: tuple[Tensor, Tensor, int]) -> None:
-    """Both products of a batch's size. Each side: E[h | v], v, and the number to divide by."""
+    """Each side: E[h | v], v, and the number to divide by."""
     (h_data, v_data, n_data), (h_negatives, v_negatives, n_negatives) = data, negatives
-    # One product of both: where it is rounded, that is their small difference, not each of two large numbers.
+    # One product of both, so that rounding is of their small difference, not of two large numbers.
     dtype = rbm.product_dtype
     h = torch.cat([(h_negatives / n_negatives).to(dtype), (h_data / -n_data).to(dtype)])
     v = torch.cat([v_negatives.to(dtype), v_data.to(dtype)])
@@ -127,7 +138,7 @@ def _set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, int], negatives: 
 def _set_unit_gradient(
     units: Units, data: tuple[dict[str, Tensor], int], negatives: tuple[dict[str, Tensor], int]
 ) -> Tensor:
-    """Gives the mean of x under data. Each side: its statistics, and the number to divide by."""
+    """Returns the mean of x under data. Each side: its statistics, and the number to divide by."""
     means = {name: statistic.sum(0) / data[1] for name, statistic in data[0].items()}
     difference = {name: negatives[0][name].sum(0) / negatives[1] - mean for name, mean in means.items()}
     for name, gradient in units.parameter_gradient(difference).items():
@@ -136,10 +147,7 @@ def _set_unit_gradient(
 
 
 def _center(rbm: RBM, mu: Tensor, lam: Tensor) -> None:
-    """M·Mᵀ times the gradient that is there, without centered copies of the batches.
-
-    The offsets' own product λμᵀ is the same under data and negatives: two products of rank one remain.
-    """
+    """Replace the gradient by M·Mᵀ times it. The product λμᵀ of the offsets cancels; two of rank one remain."""
     weight, visible, hidden = gradient_of(rbm.weight), gradient_of(rbm.visible.bias), gradient_of(rbm.hidden.bias)
     weight.addmm_(torch.stack([lam, hidden], 1), torch.stack([visible, mu]), alpha=-1)
     visible.addmv_(weight.T, lam, alpha=-1)
@@ -147,7 +155,7 @@ def _center(rbm: RBM, mu: Tensor, lam: Tensor) -> None:
 
 
 def gradient_of(parameter: nn.Parameter) -> Tensor:
-    """`.grad`, made of zeros where there is none."""
+    """`.grad`, created as zeros if missing."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad

@@ -1,13 +1,13 @@
-"""What a further layer brings to the bound of a stack, by annealing from the layer below to it.
+"""The gain in the bound of a stack from one more layer, by annealing from the layer below to it.
 
 The bound of l + 1 layers less that of l is
 
     E_q[F^h_l(h) − F_{l+1}(h)] − log Z_{l+1}/Z_l,    h ~ q(h | x)
 
-where F^h_l is the free energy of the lower RBM seen from its hidden side: that of the same RBM turned round, which has
-the upper one's visible units. Annealing from the one to the other estimates the ratio of the Z at once, so that the
-errors of two estimates of log Z do not add up. Where the upper RBM started as the lower turned round and has not gone
-far, the path is short and the weights are even. Elsewhere, forward and reverse disagree: then the two log Z tell more.
+where F^h_l is the free energy of the transposed lower RBM, which has the upper one's visible units. Annealing from the
+one to the other estimates the ratio of the Z directly: the errors of two estimates of log Z do not add up. The weights
+are even where the upper RBM is still near the transposed lower one. Elsewhere forward and reverse disagree: then the
+two log Z tell more.
 
 Neal (2001), "Annealed importance sampling"; Salakhutdinov & Murray (2008), "On the quantitative analysis of deep
 belief networks".
@@ -21,29 +21,29 @@ import torch
 from torch import Tensor
 
 from dbn.errors import InputError
-from dbn.likelihood.ais import Bracket, Progress, bracket, ratio_ais
+from dbn.likelihood.ais import Bracket, Progress, anneal_between, combine
 from dbn.models.annealing import Path
 from dbn.models.rbm import RBM
 from dbn.models.units.base import Units
 
 
 class Bridge(NamedTuple):
-    """The way from a lower RBM, turned round, to the one on top of it."""
+    """The path from a transposed lower RBM to the one above it."""
 
     path: Path
-    """Both ends have as many hidden units: the fewer are filled up with uncoupled ones like those of the other."""
+    """Both ends have the same number of hidden units: uncoupled ones like the other's are added to the fewer."""
     padding: float
-    """log Z of the units added at the upper end less that of those added at the lower, nats."""
+    """log Z of the units added at the upper end minus that of those added at the lower, nats."""
 
 
 def can_bridge(lower: RBM, upper: RBM) -> bool:
-    """Whether the lower one's visible units are of the kind of the upper one's hidden units."""
+    """Whether the lower visible and the upper hidden units are of one kind."""
     return lower.visible.kind == upper.hidden.kind
 
 
 @torch.no_grad()
 def bridge(lower: RBM, upper: RBM) -> Bridge:
-    """InputError for a lower RBM whose visible units are of another kind than the upper one's hidden units."""
+    """InputError where the lower visible and the upper hidden units are of different kinds."""
     if not can_bridge(lower, upper):
         raise InputError(
             f"no path leads from {lower.visible.kind} visible units to {upper.hidden.kind} hidden units two layers up: "
@@ -65,30 +65,29 @@ def layer_ratio(
     *,
     exact_starts: bool = False,
 ) -> Bracket:
-    """log Z_{l+1}/Z_l, nats, there from `starts[0]`, states of the lower RBM's hidden units, and back from `starts[1]`,
-    states of the upper RBM's visible units, each (N, H_l).
+    """log Z_{l+1}/Z_l, nats: forward from `starts[0]`, states of the lower RBM's hidden units, in reverse from
+    `starts[1]`, states of the upper RBM's visible units, each (N, H_l).
 
-    From exact samples of the two the ends bound it, as those of log Z do, and forward errs in favour of the upper RBM;
-    from anything else this is a diagnostic. betas: (K,) from 0 to 1, increasing. A step costs four matrix products.
-    InputError as for `bridge` and `dbn.likelihood.ais.ratio_ais`.
+    From exact samples the ends bound it, and forward errs in favor of the upper RBM; from anything else it is a
+    diagnostic. betas: (K,), increasing from 0 to 1. A step costs four matrix products. InputError as for `bridge` and
+    `anneal_between`.
     """
     path, padding = bridge(lower, upper)
-    there = ratio_ais(path, betas, starts[0], generator, progress)
-    back = ratio_ais(path, betas, starts[1], generator, progress, reverse=True)
+    there = anneal_between(path, betas, starts[0], generator, progress)
+    back = anneal_between(path, betas, starts[1], generator, progress, reverse=True)
     there, back = (run._replace(log_weights=run.log_weights - padding) for run in (there, back))
-    return bracket(there, back, exact_starts, of="the ratio of two Z")
+    return combine(there, back, exact_starts, of="the ratio of two Z")
 
 
 class Gain(NamedTuple):
-    """What an upper RBM adds to the mean bound over some rows, nats a row."""
+    """The gain in the mean bound over some rows, nats per row."""
 
     mean: float
     """With log Z_{l+1}/Z_l midway between forward and reverse."""
     standard_error: float
-    """Over the rows alone; infinite for a single one."""
+    """Over rows alone; infinite for one row."""
     interval: tuple[float, float]
-    """From the lowest to the highest end of both intervals of the ratio, and 3 standard errors over rows, the distances
-    from the mean added in quadrature."""
+    """The outermost ends of both intervals of the ratio, and 3 standard errors over rows, added in quadrature."""
     forward: float
     reverse: float
 
@@ -107,7 +106,7 @@ def gain(differences: Tensor, ratio: Bracket) -> Gain:
 
 
 def _filled_up(rbm: RBM, model: Units) -> tuple[RBM, float]:
-    """A copy with hidden units of weight 0 like the last of `model`, if those are more, and log Z of what was added."""
+    """A copy with more hidden units, of weight 0 and θ as in `model`, up to their number, and log Z of those added."""
     n = rbm.hidden.size
     more = model.with_natural({name: theta[n:] for name, theta in model.natural().items()})
     theta = {name: torch.cat([value, more.natural()[name]]) for name, value in rbm.hidden.natural().items()}

@@ -1,4 +1,4 @@
-"""The deep belief network: RBMs stacked, each one's hidden units the next one's visible units.
+"""The deep belief network: a stack of RBMs, the hidden units of each the visible units of the next.
 
 Hinton, Osindero & Teh (2006), "A fast learning algorithm for deep belief nets".
 """
@@ -19,9 +19,14 @@ from dbn.rng import stream
 
 
 class DBN(nn.Module):
-    """An ordered stack of RBMs. It is not trained here: see `dbn.pretrain`.
+    """A stack of RBMs, trained by `dbn.pretrain`. `up`, `down` and `sample` take and give scaled values: see `scale`.
 
-    `up`, `down` and `sample` speak of scaled values; `scale` brings raw ones there.
+    >>> from dbn.models import RBM, Bernoulli, Gaussian
+    >>> stack = DBN([RBM(Bernoulli(784), Bernoulli(100)), RBM(Bernoulli(100), Gaussian(20))])
+    >>> stack.up(torch.zeros(5, 784)).shape, stack.sample(3, steps=2).shape
+    (torch.Size([5, 20]), torch.Size([3, 784]))
+    >>> stack.to_mlp(n_classes=10)[-1]
+    Linear(in_features=20, out_features=10, bias=True)
     """
 
     def __init__(
@@ -38,12 +43,14 @@ class DBN(nn.Module):
         self.history: list[dict[str, Any]] = []
         """Of training: the lines of metrics.jsonl; not saved with the weights."""
         self.image_shape = image_shape
-        """(channels, height, width) where the visible units are the pixels of a picture."""
+        """(channels, height, width) where the visible units are the pixels of an image."""
         for lower, upper in pairwise(self.layers):
             below, above = lower.hidden, upper.visible
             if (below.kind, below.size) != (above.kind, above.size):
-                lower_units, upper_units = f"{below.size} {below.kind}", f"{above.size} {above.kind}"
-                raise InputError(f"{lower_units} hidden units cannot feed {upper_units} visible units: make them alike")
+                raise InputError(
+                    f"{below.size} {below.kind} hidden units cannot feed {above.size} {above.kind} visible units: "
+                    "make them alike"
+                )
 
     @property
     def layers(self) -> list[RBM]:
@@ -56,15 +63,12 @@ class DBN(nn.Module):
         return [self.layers[0].visible.size, *(rbm.hidden.size for rbm in self.layers)]
 
     def scale(self, x: Tensor) -> Tensor:
-        """Raw data as the stack saw them in training, (B, V) float32: bytes divided, columns standardised."""
+        """Raw data as in training, (B, V) float32: bytes divided, columns standardized."""
         scaled: Tensor = self.scaling(x)
         return scaled
 
     def up(self, x: Tensor, layers: int | None = None) -> Tensor:
-        """Features: the mean of each layer given the mean of the one below, (B, V) -> (B, H_top).
-
-        `layers` stops after that many.
-        """
+        """Features: the mean of each layer given the mean of the one below, (B, V) -> (B, H_top), or of `layers`."""
         for rbm in self.layers[:layers]:
             x = rbm.up(x)
         return x
@@ -72,7 +76,7 @@ class DBN(nn.Module):
     def down(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The mean of the visible units given a state of the top, (B, H_top) -> (B, V).
 
-        The layers between are sampled with `generator`, or pass their means on without one.
+        Layers between are sampled with `generator`, or replaced by their means without one.
         """
         for depth in range(len(self.layers) - 1, 0, -1):
             rbm = self.layers[depth]
@@ -90,12 +94,14 @@ class DBN(nn.Module):
     ) -> Tensor:
         """`n` draws from the model: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
 
-        start: scaled data (n, V) that the chains begin at; left out, they begin at the top RBM's own
-        visible biases. generator: on the stack's device; left out, seed 0.
+        start: scaled data (n, V) that the chains start from; by default the visible biases of the top RBM. generator:
+        on the stack's device; by default of seed 0. InputError for no step, another number of starting points, and a
+        top RBM without a finite Z, whose chains would diverge.
         """
         if steps < 1:
             raise InputError(f"sampling needs at least one Gibbs step, not {steps}")
         top = self.layers[-1]
+        top.check_partition("top RBM")
         generator = stream(0, "sample", device=top.weight.device) if generator is None else generator
         if start is None:
             v = top.visible.sample(top.weight.new_zeros(n, top.visible.size), generator)
@@ -112,7 +118,7 @@ class DBN(nn.Module):
     def encoder(self) -> nn.Sequential:
         """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights."""
         layers = [rbm.hidden.as_linear(rbm.weight) for rbm in self.layers]
-        # Built without memory first: torch's own start would move the global random state.
+        # On "meta" first, as torch's initialization would advance the global random state.
         with torch.device("meta"):
             network = mlp([*self.sizes, 1], [activation for _, _, activation in layers])
         network.pop(-1)
@@ -121,10 +127,7 @@ class DBN(nn.Module):
         return network
 
     def to_mlp(self, n_classes: int, seed: int = 0) -> nn.Sequential:
-        """The encoder under a new output layer of `n_classes` units (Xavier uniform), trainable anywhere.
-
-        It takes scaled data and gives logits.
-        """
+        """The encoder and a new output layer of `n_classes` units (Xavier uniform): scaled data to logits."""
         if n_classes < 2:
             raise InputError(f"a classifier needs at least 2 classes, not {n_classes}")
         output = nn.Linear(self.sizes[-1], n_classes, device="meta", dtype=self.layers[0].weight.dtype)
@@ -133,7 +136,7 @@ class DBN(nn.Module):
         return self.encoder().append(output)
 
     def description(self) -> dict[str, Any]:
-        """All but the weights, as plain data: see `from_description`."""
+        """Everything but the weights, as JSON data."""
         units = [self.layers[0].visible, *(rbm.hidden for rbm in self.layers)]
         return {
             "units": [{"kind": layer.kind, "size": layer.size} for layer in units],
@@ -144,7 +147,7 @@ class DBN(nn.Module):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "DBN":
-        """A stack with its weights at zero, to be filled by `load_state_dict`."""
+        """A stack with zero weights, for `load_state_dict`; the inverse of `description`."""
         units = [(UNITS[layer["kind"]], int(layer["size"])) for layer in description["units"]]
         rbms = [RBM(visible(size), hidden(hidden_size)) for (visible, size), (hidden, hidden_size) in pairwise(units)]
         standard = (torch.zeros(units[0][1]), torch.ones(units[0][1])) if description["standardised"] else ()
@@ -153,17 +156,16 @@ class DBN(nn.Module):
 
 
 @torch.no_grad()
-def copy_layers(stack: DBN, layers: Sequence[nn.Linear]) -> None:
-    """Copy every layer of the stack, the top one included, into the first layers of a network.
-
-    InputError where a shape does not fit.
-    """
+def copy_layers(stack: DBN, layers: Sequence[nn.Module]) -> None:
+    """Copy the layers of a stack, the top included, to the first of a network; InputError where one does not fit."""
     if len(layers) < len(stack.layers):
         raise InputError(
             f"a stack of {len(stack.layers)} layers does not fit into a network of {len(layers)} hidden layers"
         )
     for depth, (rbm, layer) in enumerate(zip(stack.layers, layers, strict=False), start=1):
         weight, bias, _ = rbm.hidden.as_linear(rbm.weight)
+        if not isinstance(layer, nn.Linear) or layer.bias is None:
+            raise InputError(f"layer {depth} of the network must be linear with a bias, as the stack's is, not {layer}")
         if layer.weight.shape != weight.shape:
             raise InputError(
                 f"layer {depth} of the stack is {tuple(weight.shape)}, of the network "

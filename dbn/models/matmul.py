@@ -1,7 +1,7 @@
-"""The matrix product of float32 on a CPU, by the faster of the two libraries that torch carries.
+"""float32 matrix products on a CPU by oneDNN, where it is faster than the MKL of `torch.mm`.
 
-`torch.mm` takes MKL for it; on an AMD processor with AVX-512 oneDNN was measured to be about twice as fast (see
-docs/speed.md). Both compute in float32 throughout, and differ by rounding.
+On an AMD processor with AVX-512 it is about twice as fast (docs/speed.md). Both compute in float32 and differ by
+rounding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 LEAST = 2**22
-"""Multiplications from which on oneDNN pays for its dearer call, some ten microseconds."""
+"""The fewest multiplications that pay for oneDNN's more expensive call, some ten microseconds."""
 
 
 _is_transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
-"""Whether torch.func is at work; where torch does not tell, it may be."""
+"""Whether a torch.func transform is active; assumed where torch does not say."""
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -33,10 +33,7 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _is_followed(*tensors: Tensor) -> bool:
-    """Whether the product is differentiated, mapped or compiled by what does not know oneDNN's operator.
-
-    Forward derivatives would be left out without a word.
-    """
+    """Whether autograd, torch.func, forward derivatives or a compiler follow the product: they do not know oneDNN's."""
     return (
         torch.compiler.is_compiling()
         or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
@@ -47,7 +44,7 @@ def _is_followed(*tensors: Tensor) -> bool:
 
 @final
 class LinearByProduct(TorchFunctionMode):
-    """Within, linear layers with a bias, on inputs (B, V), and their gradients are computed by `product`."""
+    """A context in which linear layers with a bias, on inputs (B, V), and their gradients use `product`."""
 
     def __torch_function__(
         self,
@@ -56,7 +53,7 @@ class LinearByProduct(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Every function but one as it is."""
+        """Replace `F.linear` alone."""
         return (_Linear.apply if func is F.linear else func)(*args, **(kwargs or {}))
 
 
@@ -82,10 +79,7 @@ class _Linear(torch.autograd.Function):
 
 @cache
 def _onednn_linear() -> Callable[[Tensor, Tensor], Tensor] | None:
-    """None where torch has no such operator, or the processor no AVX-512: MKL is as good there.
-
-    It is one of those that torch.compile calls, and no promise: hence a trial of what it computes.
-    """
+    """None without the operator, or without AVX-512, where MKL is as fast. It is not public: its result is tested."""
     try:
         operator = torch.ops.mkldnn._linear_pointwise.default
         if torch.backends.cpu.get_cpu_capability() != "AVX512":
@@ -95,7 +89,7 @@ def _onednn_linear() -> Callable[[Tensor, Tensor], Tensor] | None:
             result: Tensor = operator(x, weight, None, "none", [], None)
             return result
 
-        # Whatever the caller has made the default, as the answer is kept.
+        # On the CPU in float32 whatever the caller's defaults, as the answer is cached.
         x, weight = (torch.arange(n, dtype=torch.float32, device="cpu") for n in (6, 12))
         x, weight = x.view(2, 3), weight.view(3, 4).T
         return linear if torch.equal(linear(x, weight), x @ weight.T) else None

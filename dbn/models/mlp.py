@@ -1,4 +1,4 @@
-"""The plain classifier that every start fills with weights."""
+"""The multilayer perceptron that initializers fill with weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +8,17 @@ from torch import nn
 from torch.nn import init
 
 from dbn.errors import InputError
+from dbn.registry import suggestion
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
-"""Activations by name; "identity" stands for none and adds no module."""
+"""Activations by name; "identity" adds no module."""
 
 
 def mlp(sizes: Sequence[int], activation: str | Sequence[str], *, normalize: bool = False) -> nn.Sequential:
     """`Linear, activation, …, Linear`: sizes (V, H_1, …, C), no activation after the last layer.
 
-    `activation` is one name for all hidden layers or one a hidden layer. `normalize` puts a BatchNorm1d before each
-    activation (Ioffe & Szegedy 2015).
+    activation: one name, or one per hidden layer. normalize: a BatchNorm1d before each activation (Ioffe & Szegedy
+    2015).
     """
     names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else list(activation)
     if len(names) != len(sizes) - 2:
@@ -34,29 +35,25 @@ def mlp(sizes: Sequence[int], activation: str | Sequence[str], *, normalize: boo
 
 
 def meta_mlp(description: Mapping[str, Any]) -> nn.Sequential:
-    """The network on the device "meta", without memory for its weights.
-
-    A description holds the `sizes` and the `activation` of `mlp`, and `normalize` where it is not False.
-    """
+    """`mlp` of the description's "sizes", "activation" and "normalise" on the device "meta", without memory."""
     with torch.device("meta"):
         return mlp(description["sizes"], description["activation"], normalize=description.get("normalise", False))
 
 
 def activation_module(name: str) -> nn.Module:
-    """A new module for an activation; InputError for a name that is not in the table."""
+    """A new module of `ACTIVATIONS`; InputError for another name."""
     if name not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        raise InputError(f"there is no activation {name!r}: choose one of {known}")
+        raise InputError(f"there is no activation {name!r}{suggestion(name, ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 
 
 def linear_layers(network: nn.Module) -> list[nn.Linear]:
-    """The layers with weights, from input to output."""
+    """The linear layers, from input to output."""
     return [module for module in network.modules() if isinstance(module, nn.Linear)]
 
 
 def initialize_normalizing(network: nn.Module) -> None:
-    """Factors 1, shifts 0, running means 0 and variances 1 in every normalised layer: no random numbers."""
+    """Reset every batch normalization, without random numbers."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.reset_parameters()
@@ -64,6 +61,6 @@ def initialize_normalizing(network: nn.Module) -> None:
 
 @torch.no_grad()
 def initialize_output(layer: nn.Linear, generator: torch.Generator) -> None:
-    """Xavier uniform with bias 0, with numbers from a CPU generator: the output layer that all arms share."""
+    """Xavier uniform with bias 0, drawn from a CPU generator."""
     layer.weight.copy_(init.xavier_uniform_(torch.empty(layer.weight.shape), generator=generator))
     layer.bias.zero_()

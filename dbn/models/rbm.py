@@ -20,21 +20,18 @@ from dbn.models.units.base import Units
 
 
 class Harmonium(ABC):
-    """What follows for any two layers of units once the fields between them are given.
-
-    Visible states are (B, V), hidden states (B, H).
-    """
+    """Two layers of units and the fields between them. Visible states are (B, V), hidden states (B, H)."""
 
     visible: Units
     hidden: Units
 
     @abstractmethod
     def hidden_field(self, v: Tensor) -> Tensor:
-        """What the visible units tell the hidden ones, (B, H)."""
+        """The input of the hidden units, (B, H)."""
 
     @abstractmethod
     def visible_field(self, h: Tensor) -> Tensor:
-        """What the hidden units tell the visible ones, (B, V)."""
+        """The input of the visible units, (B, V)."""
 
     def up(self, v: Tensor) -> Tensor:
         """E[h | v]."""
@@ -58,10 +55,6 @@ class Harmonium(ABC):
             v = self.sample_visible(self.sample_hidden(v, generator), generator)
         return v
 
-    def reconstruct(self, v: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """E[v | h] for one h ~ p(h | v)."""
-        return self.down(self.sample_hidden(v, generator))
-
     def energy(self, v: Tensor, h: Tensor) -> Tensor:
         """E(v, h), (B,)."""
         return self.visible.energy(v) + self.hidden.energy(h) - (self.hidden_field(v) * h).sum(-1)
@@ -73,9 +66,12 @@ class Harmonium(ABC):
 
 @final
 class RBM(Harmonium, nn.Module):
-    """Two layers of units joined by `weight` (H, V), the shape that `nn.Linear` has.
+    """Two layers of units coupled by `weight` (H, V), as in `nn.Linear`. Parameters are 0 until `initialize`.
 
-    The parameters start at zero; see `initialize`.
+    >>> from dbn.models import Bernoulli, Gaussian
+    >>> rbm = RBM(Bernoulli(784), Gaussian(20))
+    >>> rbm.up(torch.zeros(5, 784)).shape, rbm.free_energy(torch.zeros(5, 784)).shape
+    (torch.Size([5, 20]), torch.Size([5]))
     """
 
     def __init__(self, visible: Units, hidden: Units) -> None:
@@ -102,18 +98,18 @@ class RBM(Harmonium, nn.Module):
         return alone
 
     def transposed(self) -> "RBM":
-        """The sides exchanged: the hidden units here are the visible ones there. Units and weight are shared."""
+        """The RBM with its sides exchanged; units and weight are shared with this one."""
         transposed = RBM(self.hidden, self.visible)
         transposed.weight = nn.Parameter(self.weight.T, requires_grad=False)
         return transposed
 
     @torch.no_grad()
     def init_from_transpose(self, below: "RBM") -> None:
-        """Take over `below` upside down: its hidden units as the visible ones, its visible units as the first hidden.
+        """Initialize as the transpose of `below`; hidden units beyond its visible ones keep their parameters.
 
-        The marginal of the visible units is then that of the hidden ones of `below`, up to what further hidden units
-        add to it, so that a stack of both has the likelihood of the lower one. Raises InputError if a side does not
-        fit. Hinton, Osindero & Teh (2006), "A fast learning algorithm for deep belief nets", section 4.
+        Without such units the marginal of the visible side is that of `below`'s hidden side, so that a stack of both
+        has the likelihood of `below`. Raises InputError if a side does not fit. Hinton, Osindero & Teh (2006), "A fast
+        learning algorithm for deep belief nets", section 4.
         """
         kinds = (self.visible.kind, self.visible.size, self.hidden.kind)
         if kinds != (below.hidden.kind, below.hidden.size, below.visible.kind) or self.hidden.size < below.visible.size:
@@ -128,23 +124,27 @@ class RBM(Harmonium, nn.Module):
         self.visible.load_state_dict(below.hidden.state_dict())
 
     def hidden_field(self, v: Tensor) -> Tensor:
-        """W v: what the visible units tell the hidden ones, (B, H)."""
-        weight = self.weight if self._rounded is None else self._rounded
+        """W v, (B, H)."""
+        weight = self._product_weight
         return product(v.to(weight.dtype), weight).to(v.dtype)
 
     def visible_field(self, h: Tensor) -> Tensor:
-        """Wᵀ h: what the hidden units tell the visible ones, (B, V)."""
-        weight = self.weight if self._rounded is None else self._rounded
+        """Wᵀ h, (B, V)."""
+        weight = self._product_weight
         return product(h.to(weight.dtype), weight.T).to(h.dtype)
+
+    @property
+    def _product_weight(self) -> Tensor:
+        return self.weight if self._rounded is None else self._rounded
 
     @property
     def product_dtype(self) -> torch.dtype:
         """The type that products are computed in."""
-        return self.weight.dtype if self._rounded is None else self._rounded.dtype
+        return self._product_weight.dtype
 
     @contextmanager
     def products_in(self, dtype: torch.dtype) -> Iterator[None]:
-        """Within, fields are computed from W and states rounded to `dtype`; W must not change meanwhile."""
+        """In this context fields are computed from W and states rounded to `dtype`; W must not change in it."""
         self._rounded = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
         try:
             yield
@@ -152,13 +152,26 @@ class RBM(Harmonium, nn.Module):
             self._rounded = None
 
     def has_partition(self) -> bool:
-        """Whether Z is finite: always, unless both sides are unbounded and coupled too strongly.
-
-        Two layers of precisions Λ need ‖Λ_h^−½ W Λ_v^−½‖₂ < 1.
-        """
+        """Whether Z is finite: always, unless both sides are unbounded and ‖Λ_h^−½ W Λ_v^−½‖₂ ≥ 1."""
         visible, hidden = self.visible.quadratic_precision(), self.hidden.quadratic_precision()
         if visible is None or hidden is None:
             return True
         coupling = self.weight / hidden.sqrt()[:, None] / visible.sqrt()
         # The singular values on the CPU, since not every torch has them on MPS.
         return bool(torch.linalg.matrix_norm(coupling.cpu(), 2) < 1)
+
+    def check_finite(self, name: str = "RBM") -> None:
+        """InputError naming the parameters that are not finite."""
+        broken = [key for key, parameter in self.named_parameters() if not parameter.isfinite().all()]
+        if broken:
+            raise InputError(f"the {name}'s {' and '.join(broken)} is not finite: use a model saved before it diverged")
+
+    def check_partition(self, name: str = "RBM") -> None:
+        """InputError unless every parameter and Z are finite."""
+        self.check_finite(name)
+        if not self.has_partition():
+            visible, hidden = self.visible, self.hidden
+            raise InputError(
+                f"the {name} has no finite Z, as its {visible.size} {visible.kind} visible and {hidden.size} "
+                f"{hidden.kind} hidden units are coupled too strongly: make the weights smaller"
+            )

@@ -1,4 +1,4 @@
-"""From stored values to what a model sees: bytes to [0, 1], and standardised columns."""
+"""Scaling of stored values for a model: bytes to [0, 1], and standardized columns."""
 
 import math
 from collections.abc import Mapping
@@ -20,10 +20,7 @@ def as_float(x: Tensor, divisor: float) -> Tensor:
 def standardization(x: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
     """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
 
-    (x − shift) / scale has mean 0 and variance 1 in every column. Sums run in float64, a slice of rows at a time.
-
-    Raises:
-        InputError: a column that is constant, naming the first of them.
+    Sums run in float64, a slice of rows at a time. InputError for constant columns, naming the first of them.
     """
     slices = x.split(4096)
     shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), torch.tensor(0.0)) / len(x)
@@ -35,16 +32,17 @@ def standardization(x: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
         columns = "column" if len(constant) == 1 else "columns"
         more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
         raise InputError(
-            f"cannot standardise {columns} {', '.join(map(str, constant[:5]))}{more} (counted from 0), constant in "
+            f"cannot standardize {columns} {', '.join(map(str, constant[:5]))}{more} (counted from 0), constant in "
             "the training data: remove what is constant, or use --visible bernoulli for values in [0, 1]"
         )
     return shift.float(), scale
 
 
 class Scaling(nn.Module):
-    """x ↦ (as_float(x) − shift)/spread, stored with a model so that later data are treated alike.
+    """x ↦ (as_float(x) − shift)/spread, stored with a model. Without `shift` and `spread` (V,) only bytes are divided.
 
-    Without `shift` and `spread`, each (V,), only bytes are divided.
+    >>> Scaling()(torch.tensor([[0, 255]], dtype=torch.uint8))
+    tensor([[0., 1.]])
     """
 
     shift: Tensor | None
@@ -64,7 +62,7 @@ class Scaling(nn.Module):
         return (scaled - self.shift) / self.spread
 
     def description(self) -> dict[str, Any]:
-        """The numbers as plain data, for a file's metadata."""
+        """The numbers, for a file's metadata."""
         return {
             "divisor": self.divisor,
             "shift": None if self.shift is None else self.shift.tolist(),
@@ -73,7 +71,7 @@ class Scaling(nn.Module):
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Scaling":
-        """What `description` gave; other keys are left alone."""
+        """The inverse of `description`; other keys are ignored."""
         shift, spread = (
             None if description[name] is None else torch.tensor(description[name]) for name in ("shift", "spread")
         )
@@ -84,15 +82,15 @@ class Scaling(nn.Module):
         return x.dtype == torch.uint8 and self.divisor != 1.0
 
     def log_abs_det_jacobian(self, x: Tensor) -> float:
-        """log |∂x/∂v|: what a log-density loses on the way back to the units in which `x` (N, V) is stored, nats.
+        """log |∂x/∂v|, nats: subtracted from a log-density of scaled v, it gives that of the stored `x` (N, V).
 
-        Σ_i log spread_i of the standardising, and V·log(divisor) for bytes.
+        Σ_i log spread_i, and V·log(divisor) for bytes.
         """
         divided = x.shape[1] * math.log(self.divisor) if self.is_divided(x) else 0.0
         return divided + (0.0 if self.spread is None else float(self.spread.cpu().double().log().sum()))
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Back to the scale of the floats before standardising, for pictures."""
+        """Undo the standardization, not the division, for images."""
         if self.shift is None or self.spread is None:
             return x
         return x * self.spread + self.shift

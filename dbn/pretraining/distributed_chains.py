@@ -17,7 +17,7 @@ ONE_EACH = "reference"
 
 
 @final
-class SharedChains:
+class SharedChains(Chains):
     """`chains` chains divided among the ranks, with the interface of one `Chains`: a state fits any number of ranks."""
 
     def __init__(self, make: Callable[[int], Chains], chains: int) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from dbn.config.pretraining import Pretraining
-from dbn.likelihood.ais import ais, estimate_log_z, temperature_schedule
-from dbn.likelihood.pseudo_likelihood import pseudo_likelihood
+from dbn.likelihood.ais import anneal, estimate_log_z, temperature_schedule
+from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
 from dbn.plotting.images import filters, originals_and_reconstructions
@@ -73,7 +73,7 @@ class LayerMonitor:
             return {}
         base = independent_base(rbm, *self.sets[0].moments(), len(self.sets[0]))
         found = estimate_log_z(
-            ais(Path(base, rbm), temperature_schedule("quick"), AIS_CHAINS, self._stream("annealing", epoch))
+            anneal(Path(base, rbm), temperature_schedule("quick"), AIS_CHAINS, self._stream("annealing", epoch))
         )
         is_density = self.layer == 1 and rbm.visible.support() is None
         volume = self.data.scaling.log_abs_det_jacobian(self.data.train) if is_density else 0.0
@@ -81,7 +81,7 @@ class LayerMonitor:
         for prefix, x in data.items():
             values[f"{prefix}log_likelihood"] = -float(rbm.free_energy(x).mean()) - found.log_z - volume
             if rbm.visible.support() is not None:
-                values[f"{prefix}pseudo_likelihood"] = float(pseudo_likelihood(rbm, x[:FLIPPED]).mean())
+                values[f"{prefix}pseudo_likelihood"] = float(pseudo_log_likelihood(rbm, x[:FLIPPED]).mean())
         return values
 
     @torch.no_grad()

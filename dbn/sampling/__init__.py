@@ -21,7 +21,6 @@ CHAINS: "Registry[Callable[..., Chains]]" = Registry(
         "pt": "dbn.sampling.parallel_tempering:TemperedChains",
     },
 )
-"""Every estimator by its name on the command line; each is given those of `steps`, `chains` and `temperatures` that it
-takes."""
+"""Estimators by name; each is built with those of `steps`, `chains` and `temperatures` that it takes."""
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

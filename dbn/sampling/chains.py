@@ -1,14 +1,11 @@
-"""Where the negative samples of the likelihood gradient come from.
+"""Markov chains that give the negative samples of the likelihood gradient.
 
-A source of negatives has `negatives(rbm, data, hidden_field, generator)`, which gives visible states after `steps`
-Gibbs steps; `steps` may be changed at any time. `metrics()` is what it can tell of itself, and
-`state()`/`load_state()` the tensors that must survive an interruption. A new one is a class and a line in `CHAINS`.
-
-Chains that persist follow the model while it is learned, so they must move faster than it changes. Their states are
-samples, never means.
+Chains that persist follow the model while it learns, so they must mix faster than it changes. Their states are samples,
+never means.
 """
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,43 +15,61 @@ from dbn.models.rbm import RBM
 
 
 class NegativeSamples(NamedTuple):
-    """What chains have come to."""
+    """Visible states of the chains."""
 
     states: Tensor
     """v, (N, V)."""
     field: Tensor | None = None
-    """W v, (N, H), of chains that need it themselves."""
+    """W v, (N, H), where the chains have computed it."""
 
 
-class Chains(Protocol):
-    """A source of negative samples."""
+class Chains(ABC):
+    """A source of negative samples; a new one is a subclass and a line in `CHAINS`. InputError for no step or chain."""
 
-    steps: int
+    method = "sampling"
+    """In error messages."""
 
+    def __init__(self, steps: int = 1, chains: int = 1) -> None:
+        for what, number in (("Gibbs step", steps), ("chain", chains)):
+            if number < 1:
+                raise InputError(f"{self.method} needs at least one {what}, not {number}")
+        self.steps = steps
+        """Gibbs steps per gradient; may be changed at any time."""
+        self.chains = chains
+        self._kept: dict[str, Tensor] = {}
+
+    @abstractmethod
     def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
-        """`hidden_field` is W v of the data, which the caller has computed already."""
-        ...
+        """States after `steps` Gibbs steps. data: (B, V); hidden_field: their W v, (B, H)."""
 
     def metrics(self) -> dict[str, float]:
-        """What happened since the last call; only here do numbers leave the device."""
-        ...
+        """`chain_autocorrelation` of persistent chains with those at the last call, at first their start.
+
+        Only here do numbers leave the device.
+        """
+        if "reference" not in self._kept:
+            return {}
+        then = self._kept["reference"]
+        now = self._kept["reference"] = self._kept["v"][-len(then) :]
+        return {"chain_autocorrelation": float(autocorrelation(now, then.to(now)))}
 
     def state(self) -> dict[str, Tensor]:
-        """What must be kept between steps."""
-        ...
+        """What is kept between steps: of persistent chains `v` and `reference`, their states now and at the last
+        `metrics`, and more."""
+        return dict(self._kept)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave."""
-        ...
+        """Restore a `state`."""
+        self._kept = dict(state)
 
 
 def autocorrelation(now: Tensor, then: Tensor) -> Tensor:
-    """How much of the states y = `then` is left in x = `now`, both (N, V): a scalar in −1 … 1.
+    """The concordance correlation of states x = `now` with y = `then`, both (N, V): a scalar in −1 … 1.
 
         1 − Σ_n |x_n − y_n|² / (1/N) Σ_n Σ_m |x_n − y_m|² = 2 cov(x, y) / (var x + var y + |x̄ − ȳ|²)
 
-    summed over units, so that each counts by its variance. 1 if no chain has moved; 0 on average if the chains are
-    independent of what they were, since a chain is then as far from its own past as from that of any other.
+    summed over units, each weighted by its variance. 1 if no chain has moved; 0 on average if the chains are
+    independent of their past: a chain is then as far from its own past as from that of any other.
 
     Lin (1989), "A concordance correlation coefficient to evaluate reproducibility".
     """
@@ -64,17 +79,5 @@ def autocorrelation(now: Tensor, then: Tensor) -> Tensor:
 
 
 def at_field_zero(rbm: RBM, n: int, generator: torch.Generator) -> Tensor:
-    """States of the visible units that no hidden unit acts on, (n, V)."""
+    """Samples of the visible units at field 0, (n, V)."""
     return rbm.visible.sample(rbm.weight.new_zeros(n, rbm.visible.size), generator)
-
-
-def check_steps(what: str, steps: int) -> None:
-    """InputError for no Gibbs step."""
-    if steps < 1:
-        raise InputError(f"{what} needs at least one Gibbs step, not {steps}")
-
-
-def check_chains(what: str, chains: int) -> None:
-    """InputError for no chain."""
-    if chains < 1:
-        raise InputError(f"{what} needs at least one chain, not {chains}")

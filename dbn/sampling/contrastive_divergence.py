@@ -1,4 +1,4 @@
-"""Contrastive divergence: chains that start at the data."""
+"""Contrastive divergence: chains started at the data."""
 
 from typing import final
 
@@ -6,21 +6,26 @@ import torch
 from torch import Tensor
 
 from dbn.models.rbm import RBM
-from dbn.sampling.chains import NegativeSamples, check_steps
+from dbn.sampling.chains import Chains, NegativeSamples
 
 
 @final
-class DataChains:
+class DataChains(Chains):
     """CD-k: chains that start at the data and take `steps` Gibbs steps. Hinton (2002).
 
-    With `mean_last` the last visible step gives probabilities in place of a sample (Hinton 2010, section 3.2).
-    Left out, that is done where every learned visible statistic is linear, so that a mean loses none of them. A
-    learned precision would lose its variance and run away.
+    mean_last: whether the last visible step gives means in place of a sample (Hinton 2010, section 3.2); by default
+    where every learned visible statistic is linear. A learned precision would lose its variance and diverge.
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> rbm, v, generator = RBM(Bernoulli(4), Bernoulli(3)), torch.ones(2, 4), torch.Generator()
+    >>> DataChains(steps=1).negatives(rbm, v, rbm.hidden_field(v), generator).states[0]
+    tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
 
-    def __init__(self, steps: int, mean_last: bool | None = None) -> None:
-        check_steps("contrastive divergence", steps)
-        self.steps = steps
+    method = "contrastive divergence"
+
+    def __init__(self, steps: int = 1, mean_last: bool | None = None) -> None:
+        super().__init__(steps)
         self.mean_last = mean_last
 
     @torch.no_grad()
@@ -31,14 +36,3 @@ class DataChains:
             h = rbm.sample_hidden(rbm.sample_visible(h, generator), generator)
         mean_last = rbm.visible.linear_statistics if self.mean_last is None else self.mean_last
         return NegativeSamples(rbm.down(h) if mean_last else rbm.sample_visible(h, generator))
-
-    def metrics(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing: every step starts from data."""
-        return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Nothing to take back."""

@@ -8,38 +8,44 @@ import torch
 from torch import Tensor
 
 from dbn.errors import InputError
-from dbn.models.annealing import Path
+from dbn.models.annealing import Annealed, Path
 from dbn.models.rbm import RBM
-from dbn.sampling.chains import NegativeSamples, at_field_zero, autocorrelation, check_chains, check_steps
+from dbn.sampling.chains import Chains, NegativeSamples, at_field_zero
 
 
 @final
-class TemperedChains:
-    """PT: persistent chains at every position 0 = β_0 < … < β_T−1 = 1 of a path, which change places with neighbours.
+class TemperedChains(Chains):
+    """PT: persistent chains at every position 0 = β_0 < … < β_T−1 = 1 of a path, which swap states with neighbors.
 
-    The path leads to the RBM from a base with W = 0, hidden biases 0 and the other θ of the RBM at the first call: in
-    training, the visible units as the data's marginals set them; the base stays while the RBM learns. A step is an
-    attempt to swap and a Gibbs step. A swap of x_a and x_b between neighbours a, b is accepted with probability
+    The base of the path has W = 0, hidden biases 0 and the other θ of the RBM at the first call; it stays while the
+    RBM learns. All chains start as samples of it. A step is an attempt to swap and a Gibbs step. States x_a and x_b of
+    neighbors a, b are swapped with probability
 
         min(1, exp(F_a(x_a) + F_b(x_b) − F_a(x_b) − F_b(x_a)))
 
-    for even a in one step and odd a in the next. Negative samples are the states at β = 1; all chains start as draws of
-    the base.
+    for even a in one step and odd a in the next. Negative samples are the states at β = 1.
 
-    temperatures: their number T, evenly spaced, or the list of β. `chains` is the number at each. Raises InputError
-    for no chain, no step, fewer than two temperatures, and a list that does not rise from 0 to 1.
+    temperatures: their number T, evenly spaced, or the list of β; `chains` is the number of chains at each. InputError
+    for no chain, no step, fewer than two temperatures, and a list that does not increase from 0 to 1.
+
+    The state holds `v` (T·chains, V), ordered by β, `base.…`, the θ of the base, `rounds`, the steps so far, and
+    `swaps` (2, T − 1), those accepted and tried by each pair since the last `metrics`.
 
     Desjardins et al. (2010), "Tempered Markov chain Monte Carlo for training of restricted Boltzmann machines"; Cho,
     Raiko & Ilin (2010), "Parallel tempering is efficient for learning restricted Boltzmann machines".
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> rbm, v, generator = RBM(Bernoulli(4), Bernoulli(3)), torch.ones(2, 4), torch.Generator()
+    >>> chains = TemperedChains(steps=1, chains=100, temperatures=10)
+    >>> chains.negatives(rbm, v, rbm.hidden_field(v), generator).states.shape
+    torch.Size([100, 4])
     """
 
-    def __init__(self, steps: int, chains: int, temperatures: int | Sequence[float]) -> None:
-        check_steps("parallel tempering", steps)
-        check_chains("parallel tempering", chains)
-        self.steps = steps
-        self.chains = chains
+    method = "parallel tempering"
+
+    def __init__(self, steps: int = 1, chains: int = 100, temperatures: int | Sequence[float] = 10) -> None:
+        super().__init__(steps, chains)
         self.betas = _positions(temperatures)
-        self._kept: dict[str, Tensor] = {}
         self._path: Path | None = None
         self._beta = torch.empty(0)
         """The position of each row, (T·chains, 1)."""
@@ -48,34 +54,33 @@ class TemperedChains:
     def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
         """The chains at β = 1 after k steps at all temperatures, (chains, V); data and their field are not used."""
         path = self._path_to(rbm, generator)
-        v, beta = self._kept["v"].to(rbm.weight), self._beta
-        annealed = path.at(beta)
+        v, annealed = self._kept["v"].to(rbm.weight), path.at(self._beta)
         for _ in range(self.steps):
             product = rbm.hidden_field(v)
-            # Once swapped, all that a state says to its next hidden state is in its product.
-            product = product[self._swaps(path, beta, v, product, generator)]
-            v = annealed.sample_visible(annealed.hidden.sample(beta * product, generator), generator)
+            # The next hidden state depends on v through its product alone, so only that is swapped.
+            product = product[self._swaps(annealed, v, product, generator)]
+            v = annealed.sample_visible(annealed.hidden.sample(self._beta * product, generator), generator)
         self._kept["v"] = v
         return NegativeSamples(v[-self.chains :])
 
-    def _swaps(self, path: Path, beta: Tensor, v: Tensor, product: Tensor, generator: torch.Generator) -> Tensor:
-        """The row whose state each row takes over, (T·N,); without a transfer to the host, as are the counts."""
+    def _swaps(self, annealed: Annealed, v: Tensor, product: Tensor, generator: torch.Generator) -> Tensor:
+        """The row whose state each row takes over, (T·N,), without a transfer to the host."""
         t = torch.arange(len(self.betas), device=v.device)
-        neighbour = t + 1 - 2 * ((t + self._kept["rounds"].to(t)) % 2)
-        neighbour = torch.where((neighbour < 0) | (neighbour == len(t)), t, neighbour)
+        neighbor = t + 1 - 2 * ((t + self._kept["rounds"].to(t)) % 2)
+        neighbor = torch.where((neighbor < 0) | (neighbor == len(t)), t, neighbor)
         rows = torch.arange(len(v), device=v.device).view(len(t), -1)
 
-        there = beta[rows[neighbour].flatten()]
-        gain = path.log_ratio(v, product, beta, there).view_as(rows)
+        there = annealed.path.at(self._beta[rows[neighbor].flatten()])
+        gain = annealed.path.log_ratio(v, product, annealed, there).view_as(rows)
         # Both of a pair must decide alike: by the same uniform number.
-        uniform = torch.empty_like(gain).uniform_(generator=generator)[torch.minimum(t, neighbour)]
-        accepted = uniform.log() < gain + gain[neighbour]
+        uniform = torch.empty_like(gain).uniform_(generator=generator)[torch.minimum(t, neighbor)]
+        accepted = uniform.log() < gain + gain[neighbor]
 
-        first = (neighbour > t)[:-1]
+        first = (neighbor > t)[:-1]
         counts = torch.stack([first * accepted[:-1].sum(1), first * self.chains])
         self._kept["swaps"] = self._kept["swaps"].to(t) + counts
         self._kept["rounds"] = self._kept["rounds"] + 1
-        return torch.where(accepted, rows[neighbour], rows).flatten()
+        return torch.where(accepted, rows[neighbor], rows).flatten()
 
     def _path_to(self, rbm: RBM, generator: torch.Generator) -> Path:
         place = rbm.weight.device, rbm.weight.dtype
@@ -96,31 +101,19 @@ class TemperedChains:
         return self._path
 
     def metrics(self) -> dict[str, float]:
-        """`chain_autocorrelation` at β = 1 as of `PersistentChains`; `swap_rate` and `swap_rate_lowest`.
-
-        A rate is the part of a pair's swaps since the last call that were accepted; the mean and the lowest over
-        pairs of neighbours. States cannot travel from β = 0 to 1 over a pair whose rate is 0.
-        """
-        if not self._kept:
-            return {}
-        then, now = self._kept["reference"], self._kept["v"][-self.chains :]
-        metrics = {"chain_autocorrelation": float(autocorrelation(now, then.to(now)))}
-        rates = [accepted / tried for accepted, tried in self._kept["swaps"].T.tolist() if tried]
-        if rates:
-            metrics |= {"swap_rate": sum(rates) / len(rates), "swap_rate_lowest": min(rates)}
-        self._kept |= {"reference": now, "swaps": torch.zeros_like(self._kept["swaps"])}
+        """`chain_autocorrelation` at β = 1; `swap_rate` and `swap_rate_lowest`, mean and minimum over neighboring pairs
+        of the fraction of swaps accepted since the last call. Across a pair of rate 0 no state moves."""
+        metrics = super().metrics()
+        if self._kept:
+            rates = [accepted / tried for accepted, tried in self._kept["swaps"].T.tolist() if tried]
+            if rates:
+                metrics |= {"swap_rate": sum(rates) / len(rates), "swap_rate_lowest": min(rates)}
+            self._kept["swaps"] = torch.zeros_like(self._kept["swaps"])
         return metrics
 
-    def state(self) -> dict[str, Tensor]:
-        """`v` (T·chains, V), β after β; `reference` (chains, V); the base; the counts.
-
-        `rounds`: steps so far; `swaps` (2, T − 1): accepted and tried, a column a pair, since the last `metrics`.
-        """
-        return dict(self._kept)
-
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from there."""
-        self._kept = dict(state)
+        """Restore a `state`."""
+        super().load_state(state)
         self._path = None
 
 
@@ -135,5 +128,5 @@ def _positions(temperatures: int | Sequence[float]) -> tuple[float, ...]:
         return tuple(i / (temperatures - 1) for i in range(temperatures))
     betas = tuple(temperatures)
     if len(betas) < 2 or (betas[0], betas[-1]) != (0, 1) or any(not a < b for a, b in pairwise(betas)):
-        raise InputError(f"parallel tempering needs temperatures that rise from 0 to 1, not {betas}")
+        raise InputError(f"parallel tempering needs temperatures that increase from 0 to 1, not {betas}")
     return betas

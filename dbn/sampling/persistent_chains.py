@@ -6,31 +6,35 @@ import torch
 from torch import Tensor
 
 from dbn.models.rbm import RBM
-from dbn.sampling.chains import NegativeSamples, at_field_zero, autocorrelation, check_chains, check_steps
+from dbn.sampling.chains import Chains, NegativeSamples, at_field_zero
 
 
 @final
-class PersistentChains:
-    """PCD-k: `chains` chains that never go back to the data and take `steps` Gibbs steps a gradient.
+class PersistentChains(Chains):
+    """PCD-k: `chains` chains that take `steps` Gibbs steps per gradient, started as samples at field 0.
 
-    They start as draws of the visible units at field 0. Raises InputError for no chain or no step.
+    Their state includes `field`, W v of their states.
 
     Tieleman (2008), "Training restricted Boltzmann machines using approximations to the likelihood gradient".
+
+    >>> from dbn.models import RBM, Bernoulli
+    >>> rbm, v, generator = RBM(Bernoulli(4), Bernoulli(3)), torch.ones(2, 4), torch.Generator()
+    >>> chains = PersistentChains(steps=1, chains=100)
+    >>> chains.negatives(rbm, v, rbm.hidden_field(v), generator).states.shape
+    torch.Size([100, 4])
     """
 
-    def __init__(self, steps: int, chains: int) -> None:
-        check_steps("persistent contrastive divergence", steps)
-        check_chains("persistent contrastive divergence", chains)
-        self.steps = steps
-        self.chains = chains
-        self._kept: dict[str, Tensor] = {}
+    method = "persistent contrastive divergence"
+
+    def __init__(self, steps: int = 1, chains: int = 100) -> None:
+        super().__init__(steps, chains)
 
     @torch.no_grad()
     def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
-        """The chains k steps on, (chains, V); data and their field are not used.
+        """The chains after k steps, (chains, V); data and their field are not used.
 
-        Hidden units begin with the field that the last call gave, of the weights before the last update, and with the
-        biases of now: the gradient has needed it meanwhile, and a step costs as many products as one of CD.
+        The first hidden states have the biases of now and the field of the last call, before the last update of W: it
+        was computed for the gradient, so that a step costs no more products than one of CD.
         """
         if not self._kept:
             v = at_field_zero(rbm, self.chains, generator)
@@ -41,19 +45,3 @@ class PersistentChains:
             field = rbm.hidden_field(v)
         self._kept |= {"v": v, "field": field}
         return NegativeSamples(v, field)
-
-    def metrics(self) -> dict[str, float]:
-        """`chain_autocorrelation`: of the chains now and at the last call, at first their start."""
-        if not self._kept:
-            return {}
-        then, now = self._kept["reference"], self._kept["v"]
-        self._kept["reference"] = now
-        return {"chain_autocorrelation": float(autocorrelation(now, then.to(now)))}
-
-    def state(self) -> dict[str, Tensor]:
-        """`v`, its `field`, and `reference`, the chains at the last call of `metrics`: (chains, V) or (chains, H)."""
-        return dict(self._kept)
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from there."""
-        self._kept = dict(state)

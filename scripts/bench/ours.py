@@ -13,7 +13,7 @@ from dbn.data.splits import Examples, Splits
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
-from dbn.likelihood.ais import ais, temperature_schedule
+from dbn.likelihood.ais import anneal, temperature_schedule
 from dbn.models.annealing import Path, independent_base
 from dbn.models.scaling import Scaling
 from dbn.pretraining.layer_data import Unlabeled
@@ -123,6 +123,6 @@ def annealing(setting: Setting) -> Runner:
     state: dict[str, Any] = {"path": path}
 
     def run() -> None:
-        state["found"] = ais(path, betas, CHAINS, generator)
+        state["found"] = anneal(path, betas, CHAINS, generator)
 
     return Runner(clocked(run), steps, state)

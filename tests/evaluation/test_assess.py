@@ -20,7 +20,7 @@ from dbn.evaluation.examples import EvaluationData
 from dbn.evaluation.log_partitions import Estimate
 from dbn.evaluation.report import evaluation_text
 from dbn.likelihood import exact
-from dbn.likelihood.pseudo_likelihood import pseudo_likelihood
+from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
@@ -215,7 +215,7 @@ def test_bytes_are_scored_as_bytes() -> None:
 
 def test_the_pseudo_likelihood_is_that_of_the_test_part() -> None:
     stack, data = single(), load_evaluation_data()
-    values = pseudo_likelihood(stack.layers[0], data.parts["test"].float())
+    values = pseudo_log_likelihood(stack.layers[0], data.parts["test"].float())
     found = evaluate_stack(stack, data, config())["pseudo_likelihood"]
     assert (found["rows"], found["mean"]) == (40, pytest.approx(values.mean().item()))
     assert found["standard_error"] == pytest.approx(stats.sem(values.numpy()))

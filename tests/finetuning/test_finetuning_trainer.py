@@ -174,7 +174,7 @@ def rare() -> Splits:
         (lambda: problem(data=rare(), labels=12, valid_labels=60), "--valid-labels 60 needs 20 examples of class 2"),
         (lambda: problem(layer_rates=(0.1, 1)), r"--layer-rates takes one value or one a layer \(3, .*\), not 2"),
         (lambda: problem(()), "'dbn' starts from a stack: name one with --pretrained"),
-        (lambda: problem(init=("he_norm",)), "no initialiser 'he_norm': did you mean 'he_normal'"),
+        (lambda: problem(init=("he_norm",)), "no initializer 'he_norm', did you mean 'he_normal'"),
     ],
 )
 def test_a_problem_that_cannot_be_solved_is_refused_at_once(make: Any, sentence: str) -> None:

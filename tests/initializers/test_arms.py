@@ -1,4 +1,4 @@
-"""The table of initialisers, the arms that name them, and the networks that arms become."""
+"""The table of initializers, the arms that name them, and the networks that arms become."""
 
 import re
 from dataclasses import replace
@@ -25,6 +25,7 @@ from dbn.finetuning.report import result, table
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers import INITIALIZERS
 from dbn.initializers.arms import PARAMETER_RULES, Arm, parse_arm
+from dbn.initializers.schemes import Initializer, constant
 from dbn.models.mlp import (
     activation_module,
     initialize_normalizing,
@@ -59,6 +60,8 @@ def problem(*arms: str, **options: Any) -> Problem:
         ("xavier_uniform:relu", Arm("xavier_uniform:relu", "xavier_uniform", "relu")),
         ("he_normal", Arm("he_normal", "he_normal", "relu")),
         ("he_normal:sigmoid", Arm("he_normal:sigmoid", "he_normal", "sigmoid")),
+        ("kaiming_normal", Arm("kaiming_normal", "he_normal", "relu")),
+        ("glorot_uniform(gain=2)", Arm("glorot_uniform(gain=2)", "xavier_uniform", "sigmoid", (("gain", 2.0),))),
         ("lecun_uniform", Arm("lecun_uniform", "lecun_uniform", "tanh")),
         ("normal(std=1.0)", Arm("normal(std=1.0)", "normal", "sigmoid", (("std", 1.0),))),
         ("normal(std=1.0):relu", Arm("normal(std=1.0):relu", "normal", "relu", (("std", 1.0),))),
@@ -83,31 +86,31 @@ def test_an_arm_is_a_start_its_parameters_and_an_activation(text: str, arm: Arm)
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("xavier_unifrom", "there is no initialiser 'xavier_unifrom': did you mean 'xavier_uniform'"),
-        ("kaiming", "there is no initialiser 'kaiming': choose from dbn, zeros, constant, normal, "),
-        ("he", "there is no initialiser 'he': choose from "),
-        ("nromal(std=1)", "there is no initialiser 'nromal': did you mean 'normal'"),
-        ("", "there is no initialiser ''"),
-        (":relu", "there is no initialiser ''"),
-        ("(std=1)", "there is no initialiser ''"),
-        ("DBN", "there is no initialiser 'DBN'"),
-        ("dbn:", "'dbn:' names no known activation: choose from sigmoid, tanh, relu after the colon"),
-        ("he_normal:gelu", "'he_normal:gelu' names no known activation"),
-        ("he_normal:relu:relu", "'he_normal:relu:relu' names no known activation"),
-        ("he_normal:identity", "'he_normal:identity' names no known activation"),
-        ("normal(std=1", "'normal(std=1' is no arm: write NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE, ...)"),
-        ("normal std=1)", "there is no initialiser 'normalstd=1)'"),
-        ("normal(std=1)relu", "is no arm"),
-        ("normal(std=(1))", "is no arm"),
-        ("normal:relu(std=1)", "'normal:relu(std=1)' names no known activation"),
-        ("normal()", "'' is no parameter of normal: write NAME=VALUE, with std and bias"),
-        ("normal(1.0)", "'1.0' is no parameter of normal: write NAME=VALUE, with std and bias"),
-        ("normal(std=1,)", "'' is no parameter of normal"),
+        ("xavier_unifrom", "there is no initializer 'xavier_unifrom', did you mean 'xavier_uniform'?"),
+        ("kaiming", "there is no initializer 'kaiming', did you mean 'kaiming_normal'?"),
+        ("he", "there is no initializer 'he': choose from dbn, zeros, constant, normal, "),
+        ("nromal(std=1)", "there is no initializer 'nromal', did you mean 'normal'?"),
+        ("", "there is no initializer ''"),
+        (":relu", "there is no initializer ''"),
+        ("(std=1)", "there is no initializer ''"),
+        ("DBN", "there is no initializer 'DBN', did you mean 'dbn'?"),
+        ("dbn:", "'dbn:' has no known activation after the colon: choose from sigmoid, tanh, relu"),
+        ("he_normal:gelu", "'he_normal:gelu' has no known activation after the colon, did you mean 'relu'?"),
+        ("he_normal:relu:relu", "'he_normal:relu:relu' has no known activation"),
+        ("he_normal:identity", "'he_normal:identity' has no known activation"),
+        ("normal(std=1", "invalid arm 'normal(std=1': expected NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE, ...)"),
+        ("normal std=1)", "invalid arm 'normalstd=1)': expected NAME"),
+        ("normal(std=1)relu", "invalid arm"),
+        ("normal(std=(1))", "invalid arm"),
+        ("normal:relu(std=1)", "'normal:relu(std=1)' has no known activation"),
+        ("normal()", "'' is not a parameter of normal: write NAME=VALUE, with std and bias"),
+        ("normal(1.0)", "'1.0' is not a parameter of normal: write NAME=VALUE, with std and bias"),
+        ("normal(std=1,)", "'' is not a parameter of normal"),
         ("normal(sdt=1)", "normal has no parameter 'sdt': it has std and bias"),
         ("he_normal(std=1)", "he_normal has no parameter 'std': it has bias"),
         ("sparse(value=1)", "sparse has no parameter 'value': it has sparsity, std and bias"),
-        ("normal(std=1,std=2)", "normal is given std twice: keep one"),
-        ("zeros(value=1)", "zeros has no parameters: leave the brackets out"),
+        ("normal(std=1,std=2)", "normal has std twice: keep one"),
+        ("zeros(value=1)", "zeros has no parameters: leave the parentheses out"),
         ("zeros()", "zeros has no parameters"),
         ("batch_norm(bias=1)", "batch_norm has no parameters"),
         ("torch_default(bias=1)", "torch_default has no parameters"),
@@ -152,6 +155,20 @@ def test_every_parameter_can_be_written_and_has_a_rule(name: str) -> None:
         for each, which in ((layers, written), (plain, arm)):
             which.initializer(None).fill(each, "relu", rng(), torch.randn(5, 40, generator=rng(1)))
         assert any((a != b).any() for a, b in zip(layers[0].parameters(), plain[0].parameters(), strict=True))
+
+
+def test_a_parameter_without_a_rule_is_any_finite_number_and_one_without_a_default_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def mine(level: float, bias: float = 0.0) -> Initializer:
+        return constant(level, bias)
+
+    monkeypatch.setitem(INITIALIZERS._entries, "mine", mine)
+    assert parse_arm("mine(level=-1e30)").parameters == (("level", -1e30),)
+    with pytest.raises(InputError, match="level of mine must be a finite number, not '1e999'"):
+        parse_arm("mine(level=1e999)")
+    with pytest.raises(InputError, match=r"mine needs level: write mine\(level=VALUE\)"):
+        parse_arm("mine")
 
 
 def test_an_arm_finds_its_start() -> None:
@@ -238,6 +255,8 @@ def test_a_batch_of_one_cannot_be_normalized(options: dict[str, Any], n: int) ->
         ("normal(std=1)", "normal(std=1.0):sigmoid"),
         ("xavier_uniform", "xavier_uniform:sigmoid"),
         ("xavier_uniform", "xavier_uniform(bias=0)"),
+        ("he_normal", "kaiming_normal"),
+        ("glorot_uniform", "xavier_uniform(bias=0):sigmoid"),
     ],
 )
 def test_one_arm_in_two_spellings_is_refused(one: str, other: str) -> None:

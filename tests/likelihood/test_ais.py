@@ -17,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dbn.errors import InputError
 from dbn.likelihood.ais import (
     Annealing,
-    ais,
-    bracket,
+    anneal,
+    anneal_back,
+    anneal_between,
+    combine,
     ess_warnings,
     estimate_log_z,
-    ratio_ais,
-    reverse_ais,
     temperature_schedule,
 )
 from dbn.models.annealing import Path, independent_base
@@ -52,13 +52,13 @@ def exact(pair: tuple[str, str]) -> tuple[Path, Tensor, Tensor, float]:
         return path, states, p, float(joint(path.rbm)[2].logsumexp((0, 1)))
 
 
-def anneal(pair: tuple[str, str], reverse: bool, betas: Tensor, chains: int, seed: int) -> tuple[Annealing, float]:
+def exact_run(pair: tuple[str, str], reverse: bool, betas: Tensor, chains: int, seed: int) -> tuple[Annealing, float]:
     """A run from exact draws of the base or of the model, and log Z."""
     path, states, p, log_z = exact(pair)
     generator = rng(seed)
     if not reverse:
-        return ais(path, betas, chains, generator), log_z
-    return reverse_ais(path, betas, draw(states, p, chains, generator), generator), log_z
+        return anneal(path, betas, chains, generator), log_z
+    return anneal_back(path, betas, draw(states, p, chains, generator), generator), log_z
 
 
 def annealing(*log_weights: float) -> Annealing:
@@ -102,7 +102,7 @@ def test_a_schedule_that_does_not_exist_is_refused(wrong: str | int) -> None:
 @both_ways
 @pytest.mark.parametrize("count", [2, 12])
 def test_the_weights_are_unbiased(pair: tuple[str, str], reverse: bool, count: int) -> None:
-    run, log_z = anneal(pair, reverse, temperature_schedule(count), 20_000, seed=1)
+    run, log_z = exact_run(pair, reverse, temperature_schedule(count), 20_000, seed=1)
     weights = ((-1 if reverse else 1) * (run.log_weights - log_z)).exp()
     error = float(weights.std()) / len(weights) ** 0.5
     assert error < 0.05
@@ -113,7 +113,7 @@ def test_the_weights_are_unbiased(pair: tuple[str, str], reverse: bool, count: i
 @both_ways
 def test_intervals_hold_the_truth_as_often_as_they_say(pair: tuple[str, str], reverse: bool) -> None:
     trials, chains, sign = 100, 200, -1 if reverse else 1
-    run, truth = anneal(pair, reverse, temperature_schedule(40), trials * chains, seed=2)
+    run, truth = exact_run(pair, reverse, temperature_schedule(40), trials * chains, seed=2)
     held, scores = 0, []
     for log_weights in run.log_weights.split(chains):
         found = estimate_log_z(Annealing(log_weights, run.states), reverse)
@@ -129,8 +129,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(pair: tuple[str, str], re
 def test_forward_chains_end_near_the_model_and_back_ones_at_the_base(pair: tuple[str, str]) -> None:
     """A slow path keeps the chains in equilibrium: the weights vary little, the states have the model's mean."""
     path = exact(pair)[0]
-    there = ais(path, torch.linspace(0, 1, 60), 4000, rng(3))
-    back = reverse_ais(path, torch.linspace(0, 1, 60), there.states, rng(4))
+    there = anneal(path, torch.linspace(0, 1, 60), 4000, rng(3))
+    back = anneal_back(path, torch.linspace(0, 1, 60), there.states, rng(4))
     for run, end in ((there, path.rbm), (back, path.base)):
         states, p = marginals(end)[0]
         mean = p @ states
@@ -149,8 +149,8 @@ def test_chains_that_do_not_mix_put_log_z_too_low_forward_and_too_high_back() ->
     states, p = marginals(rbm)[0]
     log_z, chains = float(joint(rbm)[2].logsumexp((0, 1))), 4000
     runs = (
-        ais(path, temperature_schedule(4), chains, rng(1)),
-        reverse_ais(path, temperature_schedule(4), draw(states, p, chains, rng(2)), rng(3)),
+        anneal(path, temperature_schedule(4), chains, rng(1)),
+        anneal_back(path, temperature_schedule(4), draw(states, p, chains, rng(2)), rng(3)),
     )
     for run, sign in zip(runs, (-1, 1), strict=True):
         estimates = torch.tensor([estimate_log_z(Annealing(w, w), sign > 0).log_z for w in run.log_weights.split(4)])
@@ -179,9 +179,9 @@ def test_a_step_costs_two_matrix_products(hidden: Bernoulli | Gaussian, reverse:
     path = Path(independent_base(rbm, torch.full((7,), 0.5), torch.full((7,), 0.25), 10), rbm)
     with Products(7 * 5) as products:
         if reverse:
-            reverse_ais(path, temperature_schedule(21), torch.zeros(3, 7), rng())
+            anneal_back(path, temperature_schedule(21), torch.zeros(3, 7), rng())
         else:
-            ais(path, temperature_schedule(21), 3, rng())
+            anneal(path, temperature_schedule(21), 3, rng())
     assert products.count == 2 * 20
 
 
@@ -190,7 +190,7 @@ def test_the_sum_of_many_small_terms_is_exact_in_single_precision(monkeypatch: p
     path = Path(path.base.float(), path.rbm.float())
     term = torch.tensor([0.1, 1e-6, -3.3])
     monkeypatch.setattr(Path, "log_ratio", lambda *_: term)
-    run = ais(path, torch.linspace(0, 1, 2101), 3, rng())
+    run = anneal(path, torch.linspace(0, 1, 2101), 3, rng())
     assert_close(run.log_weights, path.base_log_partition() + 2100 * term.double(), rtol=0, atol=1e-7)
 
 
@@ -198,27 +198,27 @@ def test_single_precision_gives_the_log_weights_of_double() -> None:
     """Along the same states: a one-step path visits none but the start."""
     path = make_path()
     start = draw(*marginals(path.rbm)[0], 50, rng(5))
-    double = reverse_ais(path, temperature_schedule(2), start, rng()).log_weights
-    single = reverse_ais(Path(path.base.float(), path.rbm.float()), temperature_schedule(2), start, rng()).log_weights
+    double = anneal_back(path, temperature_schedule(2), start, rng()).log_weights
+    single = anneal_back(Path(path.base.float(), path.rbm.float()), temperature_schedule(2), start, rng()).log_weights
     assert single.dtype == torch.float64
     assert_close(single, double, rtol=0, atol=1e-5)
 
 
 def test_a_run_repeats_with_its_generator_and_leaves_its_start_alone() -> None:
     path = make_path()
-    one, same, other = (ais(path, temperature_schedule(10), 50, rng(seed)) for seed in (1, 1, 2))
+    one, same, other = (anneal(path, temperature_schedule(10), 50, rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(one.log_weights, same.log_weights)
     assert torch.equal(one.states, same.states)
     assert not torch.equal(one.log_weights, other.log_weights)
     before = one.states.clone()
-    reverse_ais(path, temperature_schedule(10), one.states, rng())
+    anneal_back(path, temperature_schedule(10), one.states, rng())
     assert torch.equal(one.states, before)
 
 
 @pytest.mark.parametrize("count", [2, 7, 1001, 1203])
 def test_progress_adds_up_to_the_steps(count: int) -> None:
     told: list[int] = []
-    ais(make_path(), temperature_schedule(count), 1, rng(), told.append)
+    anneal(make_path(), temperature_schedule(count), 1, rng(), told.append)
     assert sum(told) == count - 1
     assert min(told) > 0
     assert len(told) <= 2 * 200
@@ -260,7 +260,7 @@ def test_log_weights_that_are_not_finite_are_refused() -> None:
 def test_only_exact_starts_bound_log_z() -> None:
     forward, reverse = annealing(*[0.0, 0.2] * 50), annealing(*[0.1, 0.4] * 50)
     up, down = estimate_log_z(forward), estimate_log_z(reverse, reverse=True)
-    exact, diagnostic = bracket(forward, reverse, exact_start=True), bracket(forward, reverse)
+    exact, diagnostic = combine(forward, reverse, exact_start=True), combine(forward, reverse)
     assert exact.bounds == (up.lower, down.upper)
     assert diagnostic.bounds is None
     assert exact.difference == diagnostic.difference == down.log_z - up.log_z
@@ -288,7 +288,7 @@ def test_only_exact_starts_bound_log_z() -> None:
     ],
 )
 def test_doubtful_figures_are_warned_of(forward: Annealing, reverse: Annealing, warnings: list[str]) -> None:
-    said = bracket(forward, reverse).warnings
+    said = combine(forward, reverse).warnings
     assert len(said) == len(warnings)
     for sentence, part in zip(said, warnings, strict=True):
         assert part in sentence
@@ -310,8 +310,8 @@ def test_doubtful_figures_are_warned_of(forward: Annealing, reverse: Annealing, 
 )
 def test_temperatures_that_do_not_rise_from_0_to_1_are_refused(betas: list[Any]) -> None:
     for run in (
-        lambda b: ais(make_path(), b, 2, rng()),
-        lambda b: reverse_ais(make_path(), b, torch.zeros(2, 3), rng()),
+        lambda b: anneal(make_path(), b, 2, rng()),
+        lambda b: anneal_back(make_path(), b, torch.zeros(2, 3), rng()),
     ):
         with pytest.raises(InputError, match="increase from 0 to 1"):
             run(torch.tensor(betas))
@@ -321,8 +321,8 @@ def test_a_coupled_base_is_refused_before_any_work() -> None:
     path = Path(make_rbm(*BINARY, seed=1), make_rbm(*BINARY))
     told: list[int] = []
     for run in (
-        lambda: ais(path, temperature_schedule(5), 2, rng(), told.append),
-        lambda: reverse_ais(path, temperature_schedule(5), torch.zeros(2, 3), rng(), told.append),
+        lambda: anneal(path, temperature_schedule(5), 2, rng(), told.append),
+        lambda: anneal_back(path, temperature_schedule(5), torch.zeros(2, 3), rng(), told.append),
     ):
         with pytest.raises(InputError, match="weight 0"):
             run()
@@ -332,24 +332,26 @@ def test_a_coupled_base_is_refused_before_any_work() -> None:
 @pytest.mark.parametrize("chains", [0, -1])
 def test_no_chains_are_refused(chains: int) -> None:
     with pytest.raises(InputError, match="at least one chain"):
-        ais(make_path(), temperature_schedule(5), chains, rng())
+        anneal(make_path(), temperature_schedule(5), chains, rng())
 
 
 @pytest.mark.parametrize("start", [torch.zeros(0, 3), torch.zeros(3), torch.zeros(2, 4)])
 def test_a_start_of_another_shape_is_refused(start: Tensor) -> None:
-    with pytest.raises(InputError, match="3 visible units, one a row"):
-        reverse_ais(make_path(), temperature_schedule(5), start, rng())
+    with pytest.raises(InputError, match=r"rows of 3 values|at least one state"):
+        anneal_back(make_path(), temperature_schedule(5), start, rng())
 
 
 def test_a_start_that_is_not_finite_is_refused() -> None:
-    with pytest.raises(InputError, match="states that are not finite"):
-        reverse_ais(make_path(), temperature_schedule(5), torch.tensor([[0.0, 1.0, math.nan]]), rng())
+    with pytest.raises(InputError, match="finite ones only"):
+        anneal_back(
+            make_path(("gaussian", "bernoulli")), temperature_schedule(5), torch.tensor([[1.0, math.nan]]), rng()
+        )
 
 
 def test_a_start_from_grey_pixels_is_refused_where_units_are_binary() -> None:
-    with pytest.raises(InputError, match=r"\[0.0, 1.0\]: binarise"):
-        reverse_ais(make_path(), temperature_schedule(5), torch.tensor([[0.0, 1.0, 0.5]]), rng())
-    reverse_ais(make_path(("gaussian", "bernoulli")), temperature_schedule(5), torch.tensor([[0.5, -1.5]]), rng())
+    with pytest.raises(InputError, match="states of 0, 1 only, not the values given: binarize"):
+        anneal_back(make_path(), temperature_schedule(5), torch.tensor([[0.0, 1.0, 0.5]]), rng())
+    anneal_back(make_path(("gaussian", "bernoulli")), temperature_schedule(5), torch.tensor([[0.5, -1.5]]), rng())
 
 
 @pytest.mark.parametrize("name", ["weight", "visible.bias", "hidden.log_precision"])
@@ -359,7 +361,7 @@ def test_parameters_that_are_not_finite_are_refused(name: str, value: float) -> 
     with torch.no_grad():
         path.rbm.get_parameter(name).view(-1)[0] = value
     with pytest.raises(InputError, match=f"model's {name} is not finite"):
-        ais(path, temperature_schedule(5), 2, rng())
+        anneal(path, temperature_schedule(5), 2, rng())
 
 
 def test_a_base_without_z_is_refused() -> None:
@@ -367,7 +369,7 @@ def test_a_base_without_z_is_refused() -> None:
     with torch.no_grad():
         base.weight.mul_(100)
     with pytest.raises(InputError, match="no finite Z"):
-        ratio_ais(Path(base, rbm), temperature_schedule(5), torch.zeros(2, 2), rng())
+        anneal_between(Path(base, rbm), temperature_schedule(5), torch.zeros(2, 2), rng())
 
 
 def test_a_model_without_z_is_refused() -> None:
@@ -375,7 +377,7 @@ def test_a_model_without_z_is_refused() -> None:
     with torch.no_grad():
         path.rbm.weight.mul_(100)
     with pytest.raises(InputError, match="no finite Z"):
-        reverse_ais(path, temperature_schedule(5), torch.zeros(2, 2), rng())
+        anneal_back(path, temperature_schedule(5), torch.zeros(2, 2), rng())
 
 
 FILES = [File(os.environ.get("DBN_DATA", "")) / name for name in ("sm08_rbm_cd25_500.npz", "sm08_binarized_mnist.npz")]
@@ -392,12 +394,12 @@ def test_the_published_model() -> None:
     rbm.load_state_dict({name: torch.from_numpy(model[key]).float().squeeze() for name, key in names.items()})
     mean = train.mean(0)
     path, generator = Path(independent_base(rbm, mean, mean * (1 - mean), len(train)), rbm), rng(0)
-    there = ais(path, temperature_schedule("published"), 100, generator)
+    there = anneal(path, temperature_schedule("published"), 100, generator)
     log_z = estimate_log_z(there).log_z
     assert abs(log_z - 451.28) < 0.3
     assert abs(float(-rbm.free_energy(test).double().mean()) - log_z + 86.34) < 0.15
     for start in (there.states, test[torch.randperm(len(test), generator=generator)[:100]]):
-        back = bracket(there, reverse_ais(path, temperature_schedule("published"), start, generator))
+        back = combine(there, anneal_back(path, temperature_schedule("published"), start, generator))
         assert abs(back.difference) < 0.5
         assert back.warnings == []
 

@@ -359,7 +359,7 @@ def test_a_pair_without_a_partition_is_refused(name: str) -> None:
     rbm = make_rbm("gaussian", "gaussian")
     with torch.no_grad():
         rbm.weight.mul_(100)
-    with pytest.raises(InputError, match=r"no partition function: .* 2 visible and 2 hidden units"):
+    with pytest.raises(InputError, match=r"no finite Z, as its 2 gaussian visible and 2 gaussian hidden units"):
         CALLS[name](rbm)
 
 
@@ -405,9 +405,9 @@ def test_parameters_that_overflow_are_refused(call: Callable[[RBM], object]) -> 
 def test_grey_levels_have_no_likelihood() -> None:
     rbm = make_rbm("bernoulli", "bernoulli")
     grey = torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.5, 1.0]])
-    with pytest.raises(InputError, match="bernoulli visible units have a likelihood of 0, 1 alone"):
+    with pytest.raises(InputError, match="bernoulli units have states of 0, 1 only"):
         exact.log_likelihood(rbm, grey, 0.0)
-    with pytest.raises(InputError, match="binarise"):
+    with pytest.raises(InputError, match="binarize"):
         exact.divergence(rbm, grey)
     assert exact.log_likelihood(rbm, grey[:1], 0.0).isfinite().all()
 

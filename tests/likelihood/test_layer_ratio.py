@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from dbn.errors import InputError
-from dbn.likelihood.ais import Bracket, LogZ, estimate_log_z, ratio_ais
+from dbn.likelihood.ais import Bracket, LogZ, anneal_between, estimate_log_z
 from dbn.likelihood.dbn_bound import layer_bounds
 from dbn.likelihood.layer_ratio import bridge, can_bridge, gain, layer_ratio
 from dbn.models.annealing import Path
@@ -63,7 +63,7 @@ def run(stack: tuple[str, str, tuple[int, int]], reverse: bool, count: int, n: i
     path, padding = bridge(lower, upper)
     start = exact_starts(lower, upper, n, seed)[reverse]
     betas = torch.linspace(0, 1, count, dtype=torch.float64)
-    return ratio_ais(path, betas, start, rng(seed + 1), reverse=reverse).log_weights - padding - truth
+    return anneal_between(path, betas, start, rng(seed + 1), reverse=reverse).log_weights - padding - truth
 
 
 @each_stack
@@ -243,6 +243,6 @@ def test_a_summary_of_the_path_is_the_ratio_plus_the_padding() -> None:
     path, padding = bridge(lower, upper)
     assert isinstance(path, Path)
     betas = torch.linspace(0, 1, 5)
-    alone = estimate_log_z(ratio_ais(path, betas, starts[0], rng(12)))
+    alone = estimate_log_z(anneal_between(path, betas, starts[0], rng(12)))
     found = layer_ratio(lower, upper, betas, starts, rng(12)).forward
     assert found.log_z == pytest.approx(alone.log_z - padding)

@@ -19,13 +19,14 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from dbn.errors import InputError
-from dbn.likelihood import pseudo_likelihood as likelihood
+from dbn.likelihood import pseudo_likelihood
 from dbn.likelihood.dbn_bound import dbn_bound, layer_bounds
-from dbn.likelihood.pseudo_likelihood import pseudo_likelihood, stochastic_pseudo_likelihood
+from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.units import UNITS
 from dbn.models.units.base import Units
+from dbn.rng import stream
 
 DISCRETE = [pair for pair in PAIRS if UNITS[pair[0]](1).support() is not None]
 CONTINUOUS = sorted(set(KINDS) - {visible for visible, _ in DISCRETE})
@@ -53,14 +54,14 @@ def slow_log_conditionals(rbm: RBM, v: Tensor) -> Tensor:
 
 
 @each_discrete
-@pytest.mark.parametrize("cells", [1, 10_000])
+@pytest.mark.parametrize("elements", [1, 10_000])
 def test_pseudo_likelihood_is_the_sum_of_the_conditionals(
-    pair: tuple[str, str], cells: int, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[str, str], elements: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(likelihood, "CELLS", cells)
+    monkeypatch.setattr(pseudo_likelihood, "MAX_ELEMENTS", elements)
     rbm = make_rbm(*pair)
     v = support(rbm.visible)[0]
-    assert_close(pseudo_likelihood(rbm, v), slow_log_conditionals(rbm, v).sum(1))
+    assert_close(pseudo_log_likelihood(rbm, v), slow_log_conditionals(rbm, v).sum(1))
 
 
 @each_discrete
@@ -78,54 +79,34 @@ def test_the_conditionals_follow_from_the_joint_distribution(pair: tuple[str, st
         )
 
 
-@each_discrete
-def test_stochastic_pseudo_likelihood_is_unbiased(pair: tuple[str, str]) -> None:
-    rbm = make_rbm(*pair)
-    v = support(rbm.visible)[0]
-    n, terms = 20_000, v.shape[1] * slow_log_conditionals(rbm, v)
-    draws = stochastic_pseudo_likelihood(rbm, v.repeat(n, 1), rng(1)).view(n, -1)
-    assert_close((draws[:, :, None] - terms).abs().min(2).values, torch.zeros_like(draws))
-    error = terms.std(1, correction=0) / n**0.5
-    assert ((draws.mean(0) - pseudo_likelihood(rbm, v)).abs() < Z * error).all()
-
-
-def test_stochastic_pseudo_likelihood_follows_its_generator() -> None:
-    rbm = make_rbm(B, B)
-    v = support(rbm.visible)[0].repeat(20, 1)
-    first, again, other = (stochastic_pseudo_likelihood(rbm, v, rng(seed)) for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
 def test_independent_pixels_have_their_likelihood_for_a_pseudo_likelihood() -> None:
     rbm = make_rbm(B, B)
     with torch.no_grad():
         rbm.weight.zero_()
     v, log_p = conditional(rbm.visible, torch.zeros(1, 3, dtype=torch.float64))
-    assert_close(pseudo_likelihood(rbm, v), log_p[0].log_softmax(0).detach())
+    assert_close(pseudo_log_likelihood(rbm, v), log_p[0].log_softmax(0).detach())
 
 
 def test_saturated_units_give_finite_values() -> None:
     rbm = make_rbm(B, B).float()
     with torch.no_grad():
         rbm.visible.bias.fill_(300.0)
-    assert_close(pseudo_likelihood(rbm, torch.zeros(1, 3)), torch.tensor([-900.0]), rtol=0.01, atol=0)
+    assert_close(pseudo_log_likelihood(rbm, torch.zeros(1, 3)), torch.tensor([-900.0]), rtol=0.01, atol=0)
 
 
 @pytest.mark.parametrize("kind", CONTINUOUS)
 def test_continuous_data_have_no_pseudo_likelihood(kind: str) -> None:
     rbm = make_rbm(kind, B)
     v = torch.zeros(2, rbm.visible.size, dtype=torch.float64)
-    for measure in (lambda: pseudo_likelihood(rbm, v), lambda: stochastic_pseudo_likelihood(rbm, v, rng())):
-        with pytest.raises(InputError, match=f"{kind} units have no finite domain"):
-            measure()
+    with pytest.raises(InputError, match=f"{kind} units are continuous and have no pseudo-likelihood"):
+        pseudo_log_likelihood(rbm, v)
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, float("nan")])
 def test_grey_pixels_have_no_pseudo_likelihood(value: float) -> None:
     v = torch.tensor([[0.0, 1.0, value]], dtype=torch.float64)
-    with pytest.raises(InputError, match="values among 0, 1, but the data hold others: binarise"):
-        pseudo_likelihood(make_rbm(B, B), v)
+    with pytest.raises(InputError, match="states of 0, 1 only, not the values given: binarize"):
+        pseudo_log_likelihood(make_rbm(B, B), v)
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 2), (3,), (1, 2, 3)])
@@ -133,9 +114,8 @@ def test_rows_of_another_width_are_refused(shape: tuple[int, ...]) -> None:
     stack, v = make_stack((B, B)), torch.zeros(shape, dtype=torch.float64)
     rbm = stack.layers[0]
     for measure in (
-        lambda: pseudo_likelihood(rbm, v),
-        lambda: stochastic_pseudo_likelihood(rbm, v, rng()),
-        lambda: dbn_bound(stack, v, 0.0, rng()),
+        lambda: pseudo_log_likelihood(rbm, v),
+        lambda: dbn_bound(stack, v, 0.0),
     ):
         with pytest.raises(InputError, match=r"3 bernoulli units need rows of 3 values, not a tensor of shape \("):
             measure()
@@ -223,7 +203,7 @@ def test_a_layer_that_mirrors_the_one_below_keeps_its_likelihood_draw_by_draw(pa
     stack = DBN([rbm, mirrored(rbm), rbm])
     x = x_of(stack)
     log_p = -rbm.free_energy(x) - log_z(rbm)
-    assert_close(dbn_bound(stack, x, log_z(rbm), rng(3), samples=1), log_p)
+    assert_close(dbn_bound(stack, x, log_z(rbm), samples=1), log_p)
     assert_close(exact_log_p(DBN(stack.layers[:2]), x), log_p)
 
 
@@ -231,20 +211,30 @@ def test_a_layer_that_mirrors_the_one_below_keeps_its_likelihood_draw_by_draw(pa
 def test_samples_are_averaged(kinds: tuple[str, ...]) -> None:
     stack = make_stack(kinds)
     x, generator = x_of(stack), rng(4)
-    one_by_one = torch.stack([dbn_bound(stack, x, 1.5, generator, samples=1) for _ in range(3)])
-    assert_close(dbn_bound(stack, x, 1.5, rng(4), samples=3), one_by_one.mean(0))
+    one_by_one = torch.stack([layer_bounds(stack, x, generator, samples=1) for _ in range(3)])
+    assert_close(layer_bounds(stack, x, rng(4), samples=3), one_by_one.mean(0))
     assert one_by_one.std(0).max() > 0
+
+
+@each_stack
+def test_the_bound_is_that_of_all_layers_less_log_z_and_follows_its_seed(kinds: tuple[str, ...]) -> None:
+    stack = make_stack(kinds)
+    x = x_of(stack)
+    found = dbn_bound(stack, x, 1.5, samples=3, seed=2)
+    assert_close(found, layer_bounds(stack, x, stream(2, "DBN bound"), samples=3)[-1] - 1.5)
+    assert torch.equal(found, dbn_bound(stack, x, 1.5, samples=3, seed=2))
+    assert not torch.equal(found, dbn_bound(stack, x, 1.5, samples=3, seed=3))
 
 
 def test_the_bound_of_one_layer_draws_nothing() -> None:
     stack, generator = make_stack((G, B)), rng(5)
     state = generator.get_state()
     x = x_of(stack)
-    assert_close(dbn_bound(stack, x, log_z(stack.layers[0]), generator), exact_log_p(stack, x))
+    assert_close(layer_bounds(stack, x, generator)[0] - log_z(stack.layers[0]), exact_log_p(stack, x))
     assert torch.equal(generator.get_state(), state)
 
 
 def test_a_bound_without_samples_is_refused() -> None:
     stack = make_stack((B, B, B))
     with pytest.raises(InputError, match="at least one sample of its hidden layers, not 0"):
-        dbn_bound(stack, x_of(stack), 0.0, rng(), samples=0)
+        dbn_bound(stack, x_of(stack), 0.0, samples=0)

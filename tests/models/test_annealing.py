@@ -94,15 +94,15 @@ def test_a_position_for_every_row_is_the_same_as_one_after_another(pair: tuple[s
     path = make_path(pair, coupled=coupled)
     v, h = states(path)
     rows = torch.linspace(0, 1, len(v), dtype=torch.float64)
-    process_group = path.at(rows[:, None])
+    together = path.at(rows[:, None])
     for i, beta in enumerate(rows.tolist()):
         alone = path.at(beta)
         for name, x in (("hidden_field", v), ("visible_field", h), ("up", v), ("down", h), ("free_energy", v)):
-            assert_close(getattr(process_group, name)(x)[i], getattr(alone, name)(x)[i])
-        assert_close(process_group.energy(v, h)[i], alone.energy(v, h)[i])
-        assert_close(process_group.sample_hidden(v, rng(3))[i], alone.sample_hidden(v, rng(3))[i])
-        assert_close(process_group.gibbs(v, 2, rng(4))[i], alone.gibbs(v, 2, rng(4))[i])
-        for units, one, x in ((process_group.visible, alone.visible, v), (process_group.hidden, alone.hidden, h)):
+            assert_close(getattr(together, name)(x)[i], getattr(alone, name)(x)[i])
+        assert_close(together.energy(v, h)[i], alone.energy(v, h)[i])
+        assert_close(together.sample_hidden(v, rng(3))[i], alone.sample_hidden(v, rng(3))[i])
+        assert_close(together.gibbs(v, 2, rng(4))[i], alone.gibbs(v, 2, rng(4))[i])
+        for units, one, x in ((together.visible, alone.visible, v), (together.hidden, alone.hidden, h)):
             assert_close(units.divergence(units.mean(x), x)[i], one.divergence(one.mean(x), x)[i])
             for name, expected in one.expected_statistics(x).items():
                 assert_close(units.expected_statistics(x)[name][i], expected[i])
@@ -116,8 +116,8 @@ def test_log_ratio_is_the_difference_of_two_free_energies(pair: tuple[str, str],
     product = path.product(v)
     rows = torch.linspace(0, 1, len(v), dtype=torch.float64)[:, None]
     for start, end in ((0.25, 0.5), (1.0, 0.9), (rows, 1 - rows), (rows, 0.5)):
-        expected = path.at(start).free_energy(v) - path.at(end).free_energy(v)
-        assert_close(path.log_ratio(v, product, start, end), expected)
+        before, after = path.at(start), path.at(end)
+        assert_close(path.log_ratio(v, product, before, after), before.free_energy(v) - after.free_energy(v))
 
 
 @each_pair

@@ -61,7 +61,7 @@ def test_up_and_down_are_conditional_means(visible: str, hidden: str) -> None:
 
 
 @each_pair
-def test_gibbs_alternates_and_reconstruct_ends_in_a_mean(visible: str, hidden: str) -> None:
+def test_gibbs_alternates(visible: str, hidden: str) -> None:
     rbm = make_rbm(visible, hidden)
     v, generator = some(50, rbm.visible.size, 5), rng(6)
     h1 = rbm.sample_hidden(v, generator)
@@ -69,7 +69,6 @@ def test_gibbs_alternates_and_reconstruct_ends_in_a_mean(visible: str, hidden: s
     v2 = rbm.sample_visible(rbm.sample_hidden(v1, generator), generator)
     assert torch.equal(rbm.gibbs(v, 0, rng(6)), v)
     assert torch.equal(rbm.gibbs(v, 2, rng(6)), v2)
-    assert_close(rbm.reconstruct(v, rng(6)), rbm.visible.mean(h1 @ rbm.weight))
 
 
 @pytest.mark.parametrize(("strength", "exists"), [(0.0, True), (0.5, True), (0.99, True), (1.01, False), (3.0, False)])

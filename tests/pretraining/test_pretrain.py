@@ -295,7 +295,7 @@ def test_a_tied_layer_starts_at_the_value_of_the_one_below() -> None:
     lower = train(config=replace(config, hidden=(7,))).layers[0]
     upper = LayerTrainer(new_rbm(36, 2, config), [lower], data, config).rbm
     stack, x = DBN([lower, upper]), data.scaling(data.train)
-    bound = dbn_bound(stack, x, exact.log_partition(upper), torch.Generator().manual_seed(0), samples=1)
+    bound = dbn_bound(stack, x, exact.log_partition(upper), samples=1)
     torch.testing.assert_close(bound, exact.log_likelihood(lower, x, exact.log_partition(lower)), rtol=0, atol=1e-3)
 
 
@@ -461,7 +461,7 @@ def test_the_summary_shows_what_was_not_finite_or_is_lost_as_such() -> None:
     [
         (torch.rand(20, 4), {"epoch": 3}, "pretrain has no option 'epoch'"),
         (torch.rand(20, 4) - 0.5, {}, "but Bernoulli units need values in .*use visible gaussian"),
-        (torch.ones(20, 4), {"visible": "gaussian"}, "cannot standardise columns 0, 1, 2, 3"),
+        (torch.ones(20, 4), {"visible": "gaussian"}, "cannot standardize columns 0, 1, 2, 3"),
         (torch.rand(20, 4).log().log(), {}, "nan"),
         (torch.rand(20, 4), {"epochs": (1, 2, 3)}, "^epochs takes one value or one a layer"),
         (

@@ -782,7 +782,7 @@ WITHOUT = "--dataset tiny.npz --hidden 7 --init he_normal --labels 24 --run runs
         (WITHOUT + "--labels 24 some", "--labels must be a whole number or all"),
         (WITHOUT + "--labels 24 24", "--labels names 24 more than once"),
         (WITHOUT + "--labels all 108", "--labels names 108 and all, which are the same examples"),
-        (WITHOUT + "--init he_normal lsuv(bias=1e9)", "--init lsuv: no scale brings the outputs of hidden layer 1"),
+        (WITHOUT + "--init he_normal lsuv(bias=1e9)", "lsuv: no scale brings the outputs of hidden layer 1"),
         (WITHOUT + "--signals 0", "--signals must be a whole number of at least 1"),
         (WITHOUT + "--signals 3 3", "--signals names 3 more than once"),
         (WITHOUT + "--labels 24 30 --seeds 1 2 3", "--seeds takes one value or one for each of --labels (2), not 3"),

@@ -4,9 +4,8 @@ A layer of independent units that receives an input `field` has the distribution
 
     p(x | field) ∝ exp(field·x + Σ_k θ_k·T_k(x))
 
-with natural parameters θ and statistics T(x), named alike in the dictionaries below; the statistic that
-belongs to `bias` is x itself. Energy, free energy, gradient and sampling of an RBM follow from what a unit type
-states here, so this is the only file that knows one: a new type is a subclass and a line in `UNITS`.
+with natural parameters θ and statistics T(x), by name in the dictionaries below; the statistic of `bias` is x itself.
+Energy, free energy, gradient and sampling of an RBM follow from these: a new type is a subclass and a line in `UNITS`.
 
 Welling, Rosen-Zvi & Hinton (2004), "Exponential family harmoniums with an application to information retrieval".
 """
@@ -24,14 +23,15 @@ from dbn.errors import InputError
 class Units(nn.Module, ABC):
     """`size` independent units. Fields, states and means are (B, size).
 
-    Parameters are held in a form that any optimiser may move freely; `natural` maps them to θ.
+    Parameters are stored in a form that any optimizer may move freely; `natural` maps them to θ. The defaults of
+    `natural`, `statistics` and their companions are those of units with a bias alone.
     """
 
     kind: ClassVar[str]
     linear_statistics: ClassVar[bool]
-    """Whether every learned statistic is linear in x, so that a mean may stand for a sample in the gradient."""
+    """Whether every learned statistic is linear in x, so that a mean may replace a sample in the gradient."""
     standardized: ClassVar[bool] = False
-    """Whether data are brought to mean 0 and variance 1 for these units."""
+    """Whether data are standardized to mean 0 and variance 1 for these units."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -42,21 +42,25 @@ class Units(nn.Module, ABC):
         """The number of units."""
         return self.bias.shape[-1]
 
-    @abstractmethod
     def natural(self) -> dict[str, Tensor]:
         """θ by name, each (size,)."""
+        return {"bias": self.bias}
 
-    @abstractmethod
     def from_natural(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The parameters as they are held that give θ = `natural`: the inverse of `natural()`."""
+        """The stored parameters that give θ = `natural`: the inverse of `natural()`."""
+        return dict(natural)
 
-    @abstractmethod
+    def parameter_gradient(self, natural_gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradient with respect to the stored parameters, from that with respect to θ (chain rule)."""
+        return dict(natural_gradient)
+
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
         """T(x) by name, each (B, size)."""
+        return {"bias": x}
 
-    @abstractmethod
     def expected_statistics(self, field: Tensor) -> dict[str, Tensor]:
         """E[T(x) | field] by name, each (B, size)."""
+        return {"bias": self.mean(field)}
 
     @abstractmethod
     def log_partition(self, field: Tensor) -> Tensor:
@@ -75,10 +79,6 @@ class Units(nn.Module, ABC):
         """KL of the units with mean x from those with mean x_hat, summed over units: (B,), in nats."""
 
     @abstractmethod
-    def parameter_gradient(self, natural_gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The gradient by θ carried to the parameters as they are held (chain rule)."""
-
-    @abstractmethod
     def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
         """Set θ to reproduce the mean and variance of `n` examples, smoothed so that θ stays finite."""
 
@@ -88,20 +88,20 @@ class Units(nn.Module, ABC):
 
     @abstractmethod
     def support(self) -> Tensor | None:
-        """The values that one unit takes, (K,), or None where they are not a list but a continuum."""
+        """The values of one unit, (K,), or None where they are a continuum."""
 
     @abstractmethod
     def quadratic_precision(self) -> Tensor | None:
-        """λ of a density that falls off as exp(−λx²/2), (size,), or None for a bounded domain."""
+        """λ of a density that falls off as exp(−λx²/2), (size,), or None for bounded values."""
 
     def in_support(self, x: Tensor) -> bool:
-        """Whether every value of x is one of the domain; a continuum takes any."""
+        """Whether every value of x is in the support; a continuum has any."""
         support = self.support()
         return support is None or bool(torch.isin(x, support.to(x.device)).all())
 
     @classmethod
     def range_error(cls, least: float, greatest: float) -> str:
-        """What is wrong with data that go from `least` to `greatest`, and what to do; empty where nothing is."""
+        """What is wrong with data from `least` to `greatest`, and what to do; empty where nothing is."""
         return ""
 
     def check_rows(self, x: Tensor) -> None:
@@ -109,8 +109,16 @@ class Units(nn.Module, ABC):
         if x.ndim != 2 or x.shape[1] != self.size:
             raise InputError(
                 f"{self.size} {self.kind} units need rows of {self.size} values, not a tensor of shape "
-                f"{tuple(x.shape)}: bring data of the model's own width"
+                f"{tuple(x.shape)}: give data of the model's own width"
             )
+
+    def check_states(self, x: Tensor) -> None:
+        """InputError unless x is (B, size) with values in the support."""
+        self.check_rows(x)
+        support = self.support()
+        if support is not None and not self.in_support(x):
+            values = ", ".join(f"{value:g}" for value in support.tolist())
+            raise InputError(f"{self.kind} units have states of {values} only, not the values given: binarize the data")
 
     def energy(self, x: Tensor) -> Tensor:
         """−θ·T(x), summed over units: (B,)."""

@@ -1,6 +1,5 @@
 """Binary units."""
 
-from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -20,29 +19,13 @@ class Bernoulli(Units):
 
     @classmethod
     def range_error(cls, least: float, greatest: float) -> str:
-        """Values in [0, 1] are probabilities."""
+        # Values in [0, 1] are probabilities.
         if least >= 0 and greatest <= 1:
             return ""
         return (
-            "Bernoulli units need values in [0, 1]: use --visible gaussian, or for pictures save the bytes as uint8 in "
+            "Bernoulli units need values in [0, 1]: use --visible gaussian, or for images save the bytes as uint8 in "
             ".npz or .npy, which are divided by 255"
         )
-
-    def natural(self) -> dict[str, Tensor]:
-        """Only the bias."""
-        return {"bias": self.bias}
-
-    def from_natural(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The bias is its own natural parameter."""
-        return {"bias": natural["bias"]}
-
-    def statistics(self, x: Tensor) -> dict[str, Tensor]:
-        """T = x."""
-        return {"bias": x}
-
-    def expected_statistics(self, field: Tensor) -> dict[str, Tensor]:
-        """E[T] = σ(field + bias)."""
-        return {"bias": self.mean(field)}
 
     def log_partition(self, field: Tensor) -> Tensor:
         """Σ_i log(1 + exp(field_i + bias_i))."""
@@ -53,7 +36,6 @@ class Bernoulli(Units):
         return (field + self.bias).sigmoid_()
 
     def sample(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """1 with the probability that is the mean."""
         return bernoulli_(self.mean(field).detach(), generator)
 
     def divergence(self, x: Tensor, x_hat: Tensor) -> Tensor:
@@ -63,10 +45,6 @@ class Bernoulli(Units):
         return (
             torch.xlogy(x, x) - torch.xlogy(x, x_hat) + torch.xlogy(1 - x, 1 - x) - torch.xlogy(1 - x, 1 - x_hat)
         ).sum(-1)
-
-    def parameter_gradient(self, natural_gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The bias is its own natural parameter."""
-        return {"bias": natural_gradient["bias"]}
 
     @torch.no_grad()
     def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
@@ -79,9 +57,7 @@ class Bernoulli(Units):
         return weight, self.bias, "sigmoid"
 
     def support(self) -> Tensor | None:
-        """(0, 1)."""
         return self.bias.new_tensor((0.0, 1.0))
 
     def quadratic_precision(self) -> Tensor | None:
-        """None: two states."""
         return None

@@ -31,11 +31,9 @@ class Gaussian(Units):
         return self.log_precision.exp()
 
     def natural(self) -> dict[str, Tensor]:
-        """Bias and precision."""
         return {"bias": self.bias, "precision": self.precision}
 
     def from_natural(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The precision as its logarithm."""
         return {"bias": natural["bias"], "log_precision": natural["precision"].log()}
 
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
@@ -68,10 +66,7 @@ class Gaussian(Units):
 
     def parameter_gradient(self, natural_gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """∂/∂ log λ = λ ∂/∂λ."""
-        return {
-            "bias": natural_gradient["bias"],
-            "log_precision": self.precision * natural_gradient["precision"],
-        }
+        return {"bias": natural_gradient["bias"], "log_precision": self.precision * natural_gradient["precision"]}
 
     @torch.no_grad()
     def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
@@ -86,9 +81,7 @@ class Gaussian(Units):
         return weight / self.precision[:, None], self.bias / self.precision, "identity"
 
     def support(self) -> Tensor | None:
-        """None: the real line."""
         return None
 
     def quadratic_precision(self) -> Tensor | None:
-        """λ itself."""
         return self.precision
