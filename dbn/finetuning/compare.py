@@ -2,8 +2,7 @@
 
 import copy
 import math
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,8 @@ from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import load
 from dbn.training import distributed
+from dbn.training.checkpoint_control import Callback
 from dbn.training.device import pick_device
-
-Callback = Callable[[dict[str, Any]], object]
 
 
 class FinetuningOptions(TypedDict, total=False):
@@ -156,29 +154,21 @@ def compare(
         about = {"hidden": list(problem.hidden), **to_dict(config.training)}
         distributed.check_alike([about, problem.fingerprint])
         with ExitStack() as until_done:
-            # Until `Comparison` takes run=None and a callback, without a run folder it writes to one that is deleted.
-            path = config.run if run else Path(until_done.enter_context(tempfile.TemporaryDirectory())) / "run"
-            begun = begin(path, about, resume=resume, overwrite=overwrite, data=problem.fingerprint)
-            folder = until_done.enter_context(_CallingFolder(begun.path, callback))
-            if distributed.any_rank(finished(folder) is not None):
-                return ComparisonResult(folder.read_json(RESULT), load_classifier(folder.path))
-            comparison = Comparison(problem, folder)
+            folder = None
+            if run is not None and distributed.is_main():
+                begun = begin(config.run, about, resume=resume, overwrite=overwrite, data=problem.fingerprint)
+                folder = until_done.enter_context(begun)
+            if distributed.any_rank(folder is not None and finished(folder) is not None):
+                run_folder = RunFolder(config.run)
+                return ComparisonResult(run_folder.read_json(RESULT), load_classifier(run_folder.path))
+            comparison = Comparison(problem, folder, callback)
             chosen = comparison.train(progress=progress)
             test_errors = comparison.test(chosen)
             found = result(problem, chosen, test_errors)
-            comparison.write(chosen, test_errors)
-            folder.write_json(RESULT, found)
+            if folder is not None:
+                comparison.write(chosen, test_errors)
+                folder.write_json(RESULT, found)
         return ComparisonResult(found, _best(problem, chosen))
-
-
-@dataclass(frozen=True)
-class _CallingFolder(RunFolder):
-    callback: Callback | None = None
-
-    def log(self, record: Mapping[str, Any]) -> None:
-        super().log(record)
-        if self.callback:
-            self.callback(dict(record))
 
 
 def _training(init: Sequence[str], labels: int | None, seeds: int, options: Mapping[str, Any]) -> Finetuning:
