@@ -18,10 +18,12 @@ OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)")
 
 @contextmanager
 def naming_arguments() -> Iterator[None]:
-    """Within, an InputError calls options as Python does: batch_size for --batch-size, resume=True for --resume."""
+    """InputErrors within name options as Python does: batch_size for --batch-size, reverse=False for --no-reverse."""
 
     def argument(option: re.Match[str]) -> str:
         name = option[1].replace("-", "_")
+        if name.startswith("no_"):
+            return f"{name.removeprefix('no_')}=False"
         return f"{name}=True" if name in ("resume", "overwrite") else name
 
     try:

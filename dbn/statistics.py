@@ -1,4 +1,4 @@
-"""Intervals and tests over seeds."""
+"""Confidence intervals and tests over seeds: Student's t, Holm's correction."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,14 +10,22 @@ from dbn.errors import InputError
 
 
 class Interval(NamedTuple):
-    """A mean, and the half-width of its 95 % interval where there are at least two values."""
+    """A mean, and the half-width of its 95 % confidence interval if there are at least two values."""
 
     mean: float
     half_width: float | None
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Mean ± t_{0.975, n−1}·s/√n, Student's interval; no half-width for a single value."""
+    """Mean ± t_{0.975, n−1}·s/√n, Student's interval; no half-width for a single value.
+
+    >>> mean, half_width = mean_interval([1.0, 2.0, 3.0])
+    >>> f"{mean} ± {half_width:.3f}"
+    '2.0 ± 2.484'
+
+    Raises:
+        InputError: no values.
+    """
     n = len(values)
     if n == 0:
         raise InputError("a mean needs at least one value")
@@ -30,7 +38,13 @@ def mean_interval(values: Sequence[float]) -> Interval:
 def paired_t_test(a: Sequence[float], b: Sequence[float]) -> float:
     """Two-sided p of Student's paired t-test for equal means; a[i] and b[i] share a seed.
 
-    Differences that are all alike give p = 1 where they are zero and p = 0 where they are not.
+    Equal differences give p = 1 if they are zero and p = 0 otherwise.
+
+    >>> f"{paired_t_test([1.0, 2.0, 3.0], [2.0, 4.0, 3.0]):.3f}"
+    '0.225'
+
+    Raises:
+        InputError: lists of different lengths, or of fewer than two values.
     """
     if len(a) != len(b) or len(a) < 2:
         raise InputError("a paired test needs two lists of the same length, at least 2")
@@ -44,8 +58,11 @@ def paired_t_test(a: Sequence[float], b: Sequence[float]) -> float:
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's step-down correction for m tests, each p in its own place (Holm 1979).
 
-    p̃₍ᵢ₎ = max_{j ≤ i} min(1, (m − j + 1)·p₍ⱼ₎), p₍₁₎ ≤ … ≤ p₍ₘ₎: to call significant what has p̃ ≤ α keeps the
-    probability of one error or more at α or below, however the tests depend on each other.
+    p̃₍ᵢ₎ = max_{j ≤ i} min(1, (m − j + 1)·p₍ⱼ₎), p₍₁₎ ≤ … ≤ p₍ₘ₎: rejecting at p̃ ≤ α keeps the probability of one
+    false rejection or more at α or below, however the tests depend on each other.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
     """
     corrected, largest = [0.0] * len(p), 0.0
     for rank, place in enumerate(sorted(range(len(p)), key=lambda place: p[place])):

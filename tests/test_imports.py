@@ -54,8 +54,10 @@ LIBRARIES = {
     "statistics": "torch scipy",
     "storage": "torch numpy safetensors",
     "study": "torch tqdm",
+    "text_tables": "tabulate",
     "training": "torch tqdm",
-    **dict.fromkeys(["models", "sampling", "likelihood", "initializers", "finetuning", "rng"], "torch"),
+    "finetuning": "torch numpy",
+    **dict.fromkeys(["models", "sampling", "likelihood", "initializers", "rng"], "torch"),
 }
 """What a package may import from elsewhere."""
 

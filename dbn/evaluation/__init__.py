@@ -1,1 +1,11 @@
-"""log Z, log-likelihoods and bounds of a saved model."""
+"""Evaluate a saved or given model: log Z, log-likelihoods and bounds, in nats."""
+
+from typing import TYPE_CHECKING
+
+from dbn.registry import lazy_exports
+
+if TYPE_CHECKING:
+    from dbn.evaluation.evaluate import Evaluation as Evaluation
+    from dbn.evaluation.evaluate import evaluate as evaluate
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

@@ -1,18 +1,25 @@
-"""What a stack is worth in nats: log Z of every layer, log-likelihoods or their bounds, and how far to trust them.
+"""Evaluate a DBN: log Z per layer, log-likelihoods or bounds, and how reliable they are.
 
-A figure that rests on log Z is given at both ends of log Z's interval: it is as optimistic as that.
+A figure that depends on log Z is given at both ends of log Z's interval: it is as optimistic as that.
 """
 
+import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
-from dbn.evaluation.examples import EvaluationData
+from dbn.data.checks import Array
+from dbn.errors import InputError, naming_arguments
+from dbn.evaluation.examples import EvaluationData, evaluation_data
+from dbn.evaluation.external_rbm import read_model
 from dbn.evaluation.log_partitions import Estimate, Ratio, log_partitions, log_ratios, subsample
+from dbn.evaluation.report import evaluation_text
 from dbn.likelihood import exact
 from dbn.likelihood.ais import temperature_schedule
 from dbn.likelihood.dbn_bound import layer_bounds
@@ -20,33 +27,125 @@ from dbn.likelihood.layer_ratio import gain
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
+from dbn.models.scaling import Scaling
 from dbn.rng import stream
+from dbn.training.device import pick_device
 from dbn.training.loop import progress_bar
 
 FLIPS = 8e9
-"""Weights that a pseudo-likelihood may look at, V·H an example: a minute or so."""
-
+"""Work of a pseudo-likelihood, V·H per row: a minute or so."""
 
 ROWS = 500
 
 
-class Mean(NamedTuple):
-    """Of a figure over examples, in nats."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """Results of an evaluation, in nats; `str()` gives the tables, `to_dict()` every number."""
 
-    mean: float
-    standard_error: float | None
-    """None for a single example."""
+    found: dict[str, Any]
+
+    @property
+    def log_z(self) -> float:
+        """log Z of the top layer."""
+        return float(self.found["log_z"])
+
+    @property
+    def log_z_interval(self) -> tuple[float, float]:
+        """ln(Ẑ ± 3 standard errors) of AIS; both ends are log Z where it is exact."""
+        lower, upper = self.found["log_z_interval"]
+        return lower, upper
+
+    @property
+    def test_log_likelihood(self) -> float | None:
+        """Mean over the test rows, nats per row; None for several layers, which have a `test_bound`."""
+        value: float | None = self.found["test_log_likelihood"]
+        return value
+
+    @property
+    def test_bound(self) -> float | None:
+        """Lower bound on it for a model of several layers; None for one layer."""
+        value: float | None = self.found["test_bound"]
+        return value
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the numbers doubtful."""
+        return list(self.found["warnings"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as result.json of scripts/evaluate.py holds it: see `evaluate_stack`."""
+        return copy.deepcopy(self.found)
+
+    def __repr__(self) -> str:
+        return evaluation_text(self.found)
+
+
+def evaluate(
+    model: RBM | DBN | Path | str,
+    test: Array,
+    train: Array | None = None,
+    exact: bool = False,
+    binarize: Literal["threshold", "sample", "fixed"] | None = None,
+    seed: int = 0,
+    *,
+    ais: int | Literal["published", "quick"] | None = None,
+    chains: int | None = None,
+    reverse: bool = True,
+    device: str = "auto",
+    progress: bool = False,
+) -> Evaluation:
+    """log Z of every layer, and the log-likelihood of rows, or its lower bound for several layers.
+
+    Salakhutdinov & Murray (2008), "On the quantitative analysis of deep belief networks".
+
+    model: an RBM, a DBN, the run folder of one, or a file of either. An RBM takes rows as its units do, bytes divided
+    by 255; a DBN scales rows as in its training.
+    test, train: (N, V) or images; rows as they are stored. AIS is based on the means of `train`, else of `test`.
+    exact: sum over every state of the smaller side in place of AIS; feasible up to 2²⁵ states.
+    binarize: how grey levels become 0 or 1 where units are binary; left out, as a run folder was trained.
+    ais: temperatures of AIS, a number, "quick" (1,001) or "published" (14,501, the default); chains: 100 by default;
+    reverse: anneal back as well, which takes three times the work and shows whether chains mix.
+
+    >>> from dbn.models import Bernoulli
+    >>> rbm = RBM(Bernoulli(4), Bernoulli(3))
+    >>> _ = torch.nn.init.zeros_(rbm.weight)
+    >>> found = evaluate(rbm, torch.eye(4), exact=True)
+    >>> f"{found.log_z:.4f} {found.test_log_likelihood:.4f}"  # 7 ln 2 and −4 ln 2
+    '4.8520 -2.7726'
+
+    Raises:
+        InputError: options or rows that cannot be used, rows that do not fit the model or its units, a model that is
+            too large for exact values, or a file that cannot be read.
+    """
+    with naming_arguments():
+        path = Path(model) if isinstance(model, str | Path) else None
+        config = EvaluateConfig(
+            run=path or Path(), exact=exact, binarize=binarize, seed=seed, ais=ais, chains=chains, reverse=reverse,
+            device=device,
+        )  # fmt: skip
+        place = pick_device(device)
+        stack = read_model(path) if path else _copied(model)
+        data = evaluation_data(stack, test, train, config, from_run=path is not None)
+        return Evaluation(evaluate_stack(stack.to(place), data.to(place), config, progress=progress))
+
+
+def _copied(model: Any) -> DBN:
+    """On a device of its own, so that the caller's model stays where it is."""
+    if not isinstance(model, RBM | DBN):
+        raise InputError(f"model must be an RBM, a DBN or the path of one, not {type(model).__name__}")
+    model = copy.deepcopy(model)
+    return (DBN([model], Scaling(1.0)) if isinstance(model, RBM) else model).eval()
 
 
 @torch.no_grad()
 def evaluate_stack(
     stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool = False
 ) -> dict[str, Any]:
-    """All that was measured, as plain data in nats.
+    """All results as plain data in nats.
 
     log_z and log_z_interval are the top layer's. test_log_likelihood is None for a stack of several layers, which
     has a test_bound; `parts` has the bounds of the first 1, 2, … layers (the first is no bound, but the
-    log-likelihood of the lowest RBM), `gains` what each layer after the first brought on the test part: by the
+    log-likelihood of the lowest RBM), `gains` what each layer after the first adds on the test part: by the
     difference of two log Z and, under `annealed`, by annealing between the two layers; None where log Z is exact,
     without reverse runs, and where no path leads from one to the other.
 
@@ -58,15 +157,16 @@ def evaluate_stack(
     gains: list[dict[str, Any]] = []
     for part, x in data.parts.items():
         rows = subsample(x) if part == "train" else x
-        terms = _terms(stack, data, rows, config.seed, part)
-        parts[part] = {"rows": len(rows), "layers": [_at(e, term) for e, term in zip(estimates, terms, strict=True)]}
+        terms = _bounds_plus_log_z(stack, data, rows, config.seed, part)
+        figures = [_figure(term, each.log_z, each.interval) for each, term in zip(estimates, terms, strict=True)]
+        parts[part] = {"rows": len(rows), "layers": figures}
         if part == "test":
             gains = [
                 _gain(*ends, after - before) | {"annealed": ratio and _annealed_gain(after - before, ratio)}
                 for ends, (before, after), ratio in zip(pairwise(estimates), pairwise(terms), ratios, strict=True)
             ]
-    top, scored = estimates[-1], parts["test"]["layers"][-1]
-    single = len(stack.layers) == 1
+    top, scored, single = estimates[-1], parts["test"]["layers"][-1], len(stack.layers) == 1
+    units = [stack.layers[0].visible, *(rbm.hidden for rbm in stack.layers)]
     return {
         "log_z": top.log_z,
         "log_z_interval": list(top.interval),
@@ -74,12 +174,12 @@ def evaluate_stack(
         "test_log_likelihood_interval": scored["interval"] if single else None,
         "test_bound": None if single else scored["mean"],
         "test_bound_interval": None if single else scored["interval"],
-        "units": _units(stack),
+        "units": [{"kind": each.kind, "size": each.size} for each in units],
         "origin": list(data.origin),
         "seed": config.seed,
-        "exact_possible": all(_has_exact_values(rbm) for rbm in stack.layers),
+        "exact_possible": all(map(_has_exact_values, stack.layers)),
         **_method(config),
-        "layers": [_described(estimate) for estimate in estimates],
+        "layers": [_layer(estimate) for estimate in estimates],
         "parts": parts,
         "gains": gains,
         "pseudo_likelihood": _pseudo_likelihood(stack, data, progress=progress),
@@ -88,7 +188,6 @@ def evaluate_stack(
 
 
 def _warnings(estimates: Sequence[Estimate], ratios: Sequence[Ratio | None], config: EvaluateConfig) -> list[str]:
-    """What an estimate gave cause for, the layer named where there are several; and what was not looked at."""
     several = len(estimates) > 1
     warnings = [
         (f"Layer {layer}: " if several else "") + warning
@@ -98,7 +197,7 @@ def _warnings(estimates: Sequence[Estimate], ratios: Sequence[Ratio | None], con
     for layer, ratio in enumerate(ratios, start=1):
         warnings += [f"From layer {layer} to {layer + 1}: {warning}" for warning in (ratio.warnings if ratio else [])]
     if not config.exact and not config.reverse:
-        warnings.append("Without reverse annealing nothing tells whether the chains mix.")
+        warnings.append("Without reverse annealing nothing shows whether the chains mix.")
     return warnings
 
 
@@ -109,31 +208,30 @@ def _has_exact_values(rbm: RBM) -> bool:
     return any(support is not None and len(support) ** size <= exact.MOST_STATES for support, size in sides)
 
 
-# What rests on it
-
-
-def _terms(stack: DBN, data: EvaluationData, rows: Tensor, seed: int, part: str) -> Tensor:
+def _bounds_plus_log_z(stack: DBN, data: EvaluationData, rows: Tensor, seed: int, part: str) -> Tensor:
     """The bound of the first 1, 2, … layers plus the log Z of the last of them, of every row, (L, N)."""
     noise = stream(seed, "bound", part, device=rows.device)
     terms = [layer_bounds(stack, data.scaling(x), noise) for x in rows.split(ROWS)]
     return torch.cat(terms, 1).cpu().double() - data.log_abs_det_jacobian(part)
 
 
-def _mean(values: Tensor) -> Mean:
+def _mean(values: Tensor) -> dict[str, Any]:
+    """Mean over rows, and its standard error, None for a single row."""
     error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else None
-    return Mean(float(values.mean()), error)
+    return {"mean": float(values.mean()), "standard_error": error}
 
 
-def _at(estimate: Estimate, term: Tensor) -> dict[str, Any]:
-    """A mean over rows at log Z, and at both ends of its interval: the greater log Z, the smaller the mean."""
-    found, (lower, upper) = _mean(term), estimate.interval
-    return _figure(found, estimate.log_z, upper, lower)
+def _figure(values: Tensor, log_z: float, interval: tuple[float, float]) -> dict[str, Any]:
+    """Mean − log Z, and the same at both ends of log Z's interval: the greater log Z, the smaller the figure."""
+    found, (lower, upper) = _mean(values), interval
+    ends = [found["mean"] - upper, found["mean"] - lower]
+    return {**found, "mean": found["mean"] - log_z, "interval": ends}
 
 
 def _gain(before: Estimate, after: Estimate, difference: Tensor) -> dict[str, Any]:
-    """What a layer adds to the bound, row by row on the same draws."""
+    """What a layer adds to the bound, by the difference of two log Z."""
     (lower, upper), (next_lower, next_upper) = before.interval, after.interval
-    return _figure(_mean(difference), after.log_z - before.log_z, next_upper - lower, next_lower - upper)
+    return _figure(difference, after.log_z - before.log_z, (next_lower - upper, next_upper - lower))
 
 
 def _annealed_gain(difference: Tensor, ratio: Ratio) -> dict[str, Any]:
@@ -159,16 +257,8 @@ def _annealed_gain(difference: Tensor, ratio: Ratio) -> dict[str, Any]:
     }
 
 
-def _figure(found: Mean, log_z: float, most: float, least: float) -> dict[str, Any]:
-    return {
-        "mean": found.mean - log_z,
-        "standard_error": found.standard_error,
-        "interval": [found.mean - most, found.mean - least],
-    }
-
-
 def _pseudo_likelihood(stack: DBN, data: EvaluationData, *, progress: bool) -> dict[str, Any] | None:
-    """Of the lowest RBM on the test part, or as many rows of it as `FLIPS` affords; None for continuous units."""
+    """Of the lowest RBM on the test part, or as many rows of it as `FLIPS` allows; None for continuous units."""
     rbm = stack.layers[0]
     if rbm.visible.support() is None:
         return None
@@ -178,27 +268,17 @@ def _pseudo_likelihood(stack: DBN, data: EvaluationData, *, progress: bool) -> d
         for x in rows.split(ROWS):
             values.append(pseudo_log_likelihood(rbm, data.scaling(x)))
             bar.update(len(x))
-    return {"rows": len(rows), **_mean(torch.cat(values).cpu().double())._asdict()}
+    return {"rows": len(rows), **_mean(torch.cat(values).cpu().double())}
 
 
 def _method(config: EvaluateConfig) -> dict[str, Any]:
     if config.exact:
         return {"method": "exact"}
-    resolved = config.resolved()
-    return {
-        "method": "ais",
-        "chains": resolved["chains"],
-        "schedule": resolved["ais"],
-        "temperatures": len(temperature_schedule(resolved["ais"])),
-    }
+    ais, chains = (config.resolved()[name] for name in ("ais", "chains"))
+    return {"method": "ais", "chains": chains, "schedule": ais, "temperatures": len(temperature_schedule(ais))}
 
 
-def _units(stack: DBN) -> list[dict[str, Any]]:
-    units = [stack.layers[0].visible, *(rbm.hidden for rbm in stack.layers)]
-    return [{"kind": each.kind, "size": each.size} for each in units]
-
-
-def _described(estimate: Estimate) -> dict[str, Any]:
+def _layer(estimate: Estimate) -> dict[str, Any]:
     return {
         "log_z": estimate.log_z,
         "log_z_interval": list(estimate.interval),

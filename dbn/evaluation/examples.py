@@ -15,9 +15,10 @@ from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
+from dbn.data.checks import Array
 from dbn.data.datasets import load_splits
 from dbn.data.readers import read_table
-from dbn.data.splits import unsplit
+from dbn.data.splits import Splits, unsplit
 from dbn.errors import InputError, listed
 from dbn.evaluation.external_rbm import read_arrays
 from dbn.models.dbn import DBN
@@ -66,8 +67,24 @@ def load_evaluation_data(stack: DBN, config: EvaluateConfig) -> EvaluationData:
     InputError for data that cannot be read, do not fit the stack, or are not what its visible units take.
     """
     before = RunFolder.open(config.run).read_config() if config.run.is_dir() else {}
+    return _prepared(stack, _sources(config, before, stack.layers[0].visible.size), config, before)
+
+
+def evaluation_data(
+    stack: DBN, test: Array, train: Array | None, config: EvaluateConfig, *, from_run: bool
+) -> EvaluationData:
+    """Arrays to be scored, treated like those of a file; `from_run`: binarized as `config.run` was trained."""
+    before = RunFolder.open(config.run).read_config() if from_run and config.run.is_dir() else {}
+    name = "the given arrays"
+    splits = unsplit(name, test) if train is None else unsplit(name, train, x_test=test)
+    return _prepared(stack, [_from_splits(splits)], config, before)
+
+
+def _prepared(
+    stack: DBN, sources: list[EvaluationData], config: EvaluateConfig, before: dict[str, Any]
+) -> EvaluationData:
+    """The parts to score and to base AIS on, in values that the visible units take."""
     visible, scaling = stack.layers[0].visible, stack.scaling
-    sources = _sources(config, before, visible.size)
     for source in sources:
         width = source.parts["test"].shape[1]
         if width != visible.size:
@@ -82,15 +99,17 @@ def load_evaluation_data(stack: DBN, config: EvaluateConfig) -> EvaluationData:
         raise InputError(f"--binarize {config.binarize} does not go with {visible.kind} visible units: leave it out")
     scored, trained = sources[0], sources[-1]
     parts = {"test": scored.parts["test"]} | {part: x for part, x in trained.parts.items() if part != "test"}
-    return EvaluationData(parts, scaling, (*_origin(scored, trained), *_density_units(parts, scaling)))
+    origin = *_origin(scored, trained, with_base=not config.exact), *_density_units(parts, scaling)
+    return EvaluationData(parts, scaling, origin)
 
 
-def _origin(scored: EvaluationData, trained: EvaluationData) -> list[str]:
+def _origin(scored: EvaluationData, trained: EvaluationData, *, with_base: bool) -> list[str]:
     base = "the test rows themselves, for want of training rows"
     if "train" in trained.parts:
         rows = f"{len(trained.parts['train']):,} training rows"
         base = f"its {rows}" if trained is scored else f"the {rows} of {trained.name}"
-    first = f"Test rows: the {len(scored.parts['test']):,} of {scored.name}. Base model of AIS: the means of {base}."
+    first = f"Test rows: the {len(scored.parts['test']):,} of {scored.name}."
+    first += f" Base model of AIS: the means of {base}." if with_base else ""
     return [first, *dict.fromkeys(scored.origin + trained.origin)]
 
 
@@ -138,10 +157,15 @@ def _from_file(path: Path, label_column: str | None, width: int) -> EvaluationDa
         splits = unsplit(str(path), arrays["train"], x_test=arrays["test"])
     else:
         splits = read_table(path, label_column)
+    return _from_splits(splits, origin)
+
+
+def _from_splits(splits: Splits, origin: tuple[str, ...] = ()) -> EvaluationData:
+    """Training rows are the test part where there are no test rows."""
     x, test = splits.train.x, splits.test
     parts = {"test": x} if test is None else {"test": test.x, "train": x}
     is_binary = max(int(x.max()) for x in parts.values()) <= 1
-    return EvaluationData(parts, Scaling(1.0 if is_binary else 255.0), origin, str(path))
+    return EvaluationData(parts, Scaling(1.0 if is_binary else 255.0), origin, splits.name)
 
 
 def _binarization(config: EvaluateConfig, before: dict[str, Any]) -> tuple[Binarize | None, int, str]:

@@ -1,95 +1,95 @@
-"""What `dbn.evaluation.evaluate` found, in tables for a reader."""
+"""Tables and warnings of an evaluation."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from dbn.text_tables import Line, columns
+from dbn.text_tables import Row, plain_table
+
+LOG_Z = ("log Z", "nats", "ln(Ẑ ± 3 s.e.)", "effective sample size", "reverse − forward")
+FIGURES = ("nats per row", "rows", "mean ± s.e.", "over log Z's interval")
+GAINS = (
+    "test, gain by annealing from the layer below",
+    "nats per row",
+    "± 3 s.e.",
+    "effective sample size",
+    "autocorrelation with the data at the start",
+)
 
 
 def evaluation_text(found: dict[str, Any]) -> str:
     """Tables of what `evaluate_stack` found, and its warnings."""
-    sizes = " – ".join(f"{units['size']:,} {units['kind']}" for units in found["units"])
-    how = "exact"
-    if found["method"] == "ais":
-        schedule = found["schedule"] if isinstance(found["schedule"], str) else "quick's proportions"
-        how = f"AIS, {found['chains']:,} chains, {found['temperatures']:,} temperatures ({schedule}), "
-        how += f"seed {found['seed']}"
-        how += "; the model is small enough for --exact" if found["exact_possible"] else ""
-    heading = "\n".join([f"Model: {sizes} units. log Z: {how}.", *found["origin"]])
-    log_z: list[Line] = [("log Z", "nats", "ln(Ẑ ± 3 s.e.)", "effective sample size", "reverse − forward")]
-    for layer, estimate in enumerate(found["layers"], start=1):
-        log_z += _log_z_lines(estimate, f"layer {layer}, " if len(found["layers"]) > 1 else "")
-    figures: list[Line] = [("nats a row", "rows", "mean ± s.e.", "over log Z's interval"), *_figure_lines(found)]
-    tables = [columns(log_z), columns(figures)]
-    annealed = [(f"layer {n}", gain["annealed"]) for n, gain in enumerate(found["gains"], start=2) if gain["annealed"]]
-    if annealed:
-        head = (
-            "test, brought, by annealing from the layer below",
-            "nats a row",
-            "± 3 s.e.",
-            "effective sample size",
-            "left of the data at the start",
-        )
-        tables.append(columns([head, *(line for name, gain in annealed for line in _gain_lines(name, gain))]))
+    layers = enumerate(found["layers"], start=1)
+    several = len(found["layers"]) > 1
+    log_z = [row for n, layer in layers for row in _log_z_rows(layer, f"layer {n}, " if several else "")]
+    tables = [plain_table(LOG_Z, log_z), plain_table(FIGURES, _figure_rows(found))]
+    gains = enumerate((gain["annealed"] for gain in found["gains"]), start=2)
+    if annealed := [row for n, gain in gains if gain for row in _gain_rows(f"layer {n}", gain)]:
+        tables.append(plain_table(GAINS, annealed))
+    heading = "\n".join([f"Model: {_sizes(found)} units. log Z: {_method(found)}.", *found["origin"]])
     return "\n\n".join([heading, *tables, *(f"Warning: {each}" for each in found["warnings"])])
 
 
-def _log_z_lines(estimate: dict[str, Any], whose: str) -> list[Line]:
+def _sizes(found: dict[str, Any]) -> str:
+    return " – ".join(f"{units['size']:,} {units['kind']}" for units in found["units"])
+
+
+def _method(found: dict[str, Any]) -> str:
+    if found["method"] == "exact":
+        return "exact"
+    schedule = found["schedule"] if isinstance(found["schedule"], str) else "quick's proportions"
+    small = "; the model is small enough for --exact" if found["exact_possible"] else ""
+    return (
+        f"AIS, {found['chains']:,} chains, {found['temperatures']:,} temperatures ({schedule}), "
+        f"seed {found['seed']}{small}"
+    )
+
+
+def _log_z_rows(estimate: dict[str, Any], layer: str) -> list[Row]:
     size = estimate["effective_sample_size"]
     if size is None:
-        return [(f"{whose}exact", f"{estimate['log_z']:.2f}", "", "", "")]
-    lines: list[Line] = [
-        (f"{whose}AIS", f"{estimate['log_z']:.2f}", _interval(estimate["log_z_interval"]), f"{size:.1f}", "")
+        return [(f"{layer}exact", f"{estimate['log_z']:.2f}", "", "", "")]
+    runs = [(f"{layer}AIS", estimate, "")]
+    runs += [
+        (f"{layer}reverse from {start} (diagnostic)", run, f"{run['difference']:+.2f}")
+        for start, run in estimate["reverse"].items()
     ]
-    for start, each in estimate["reverse"].items():
-        lines.append(
-            (
-                f"{whose}reverse from {start} (diagnostic)",
-                f"{each['log_z']:.2f}",
-                _interval(each["log_z_interval"]),
-                f"{each['effective_sample_size']:.1f}",
-                f"{each['difference']:+.2f}",
-            )
-        )
-    return lines
+    return [
+        (name, f"{run['log_z']:.2f}", _interval(run["log_z_interval"]), f"{run['effective_sample_size']:.1f}", further)
+        for name, run, further in runs
+    ]
 
 
-def _gain_lines(name: str, gain: dict[str, Any]) -> list[Line]:
-    """Both runs, each with the interval of its log-ratio, and what they say together: no run has exact starts."""
-    lines: list[Line] = []
+def _gain_rows(layer: str, gain: dict[str, Any]) -> list[Row]:
+    """Each run with the interval of its log-ratio, and both together; no run has exact starts."""
+    rows: list[Row] = []
     for way in ("forward", "reverse"):
         run = gain[way]
-        rows = run["mean"] + run["log_ratio"]  # of E[F^h − F], whatever log Z is
+        difference = run["mean"] + run["log_ratio"]  # E[F^h − F], whatever log Z is
         lower, upper = run["log_ratio_interval"]
-        ends = _interval((rows - upper, rows - lower))
+        ends = _interval((difference - upper, difference - lower))
         size, left = f"{run['effective_sample_size']:.1f}", f"{run['start_autocorrelation']:.2f}"
-        lines.append((f"{name}, {way} (diagnostic)", f"{run['mean']:.2f}", ends, size, left))
-    lines.append((f"{name}, both, and the rows' own error", _with_error(gain), _interval(gain["interval"]), "", ""))
-    return lines
+        rows.append((f"{layer}, {way} (diagnostic)", f"{run['mean']:.2f}", ends, size, left))
+    return [*rows, (f"{layer}, both, with the rows' error", _with_error(gain), _interval(gain["interval"]), "", "")]
 
 
-def _figure_lines(found: dict[str, Any]) -> list[Line]:
-    lines: list[Line] = []
+def _figure_rows(found: dict[str, Any]) -> list[Row]:
+    rows = []
     for part, measured in found["parts"].items():
-        for layers, figure in enumerate(measured["layers"], start=1):
+        for layer, figure in enumerate(measured["layers"], start=1):
             if len(measured["layers"]) == 1:
                 name = "log-likelihood"
             else:
-                name = "log-likelihood of layer 1" if layers == 1 else f"lower bound of layers 1–{layers}"
-            lines.append(_figure_line(f"{part} {name}", measured["rows"], figure))
-    rows = found["parts"]["test"]["rows"]
-    for layer, figure in enumerate(found["gains"], start=2):
-        lines.append(_figure_line(f"test, brought by layer {layer}", rows, figure))
-    pseudo = found["pseudo_likelihood"]
-    if pseudo is not None:
+                name = "log-likelihood of layer 1" if layer == 1 else f"lower bound of layers 1–{layer}"
+            rows.append((f"{part} {name}", measured["rows"], figure))
+    for layer, gain in enumerate(found["gains"], start=2):
+        rows.append((f"test, gain by layer {layer}", found["parts"]["test"]["rows"], gain))
+    if pseudo := found["pseudo_likelihood"]:
         of = " of layer 1" if len(found["layers"]) > 1 else ""
-        lines.append(_figure_line(f"test pseudo-likelihood{of}", pseudo["rows"], pseudo))
-    return lines
-
-
-def _figure_line(name: str, rows: int, figure: dict[str, Any]) -> Line:
-    interval = _interval(figure["interval"]) if "interval" in figure else ""
-    return name, f"{rows:,}", _with_error(figure), interval
+        rows.append((f"test pseudo-likelihood{of}", pseudo["rows"], pseudo))
+    return [
+        (name, f"{n:,}", _with_error(figure), _interval(figure["interval"]) if "interval" in figure else "")
+        for name, n, figure in rows
+    ]
 
 
 def _with_error(figure: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Dropout whose masks follow from a seed, put around the layers of a network that knows nothing of it.
+"""Dropout with seeded masks, added around the layers of an existing network.
 
 Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), "Dropout: a simple way to prevent neural networks from
 overfitting".
@@ -17,12 +17,11 @@ from dbn.rng import bernoulli_
 class SeededDropout(nn.Module):
     """x ↦ x·m/keep in training, each m 1 with probability keep = 1 − rate, else 0; x itself in eval mode.
 
-    m comes from `generator`, on the device of x, since nn.Dropout takes none; whoever trains seeds it each step.
+    m comes from `generator`, on the device of x, since nn.Dropout takes none; the trainer seeds it for each step.
 
-    Weights that come from pre-training stay as they are. Srivastava et al. (2014) train on W'(m·x), predict with
-    keep·W'x, and so set W' = W/keep, that E[W'(m·x)] = Wx be the field W was pre-trained at. The division is on x
-    here: W(m·x/keep) is the same number under every mask, and Wx what the network predicts with. To divide W as well
-    would multiply the fields of pre-training by 1/keep. For weights W = keep·W', a max-norm c of theirs is keep·c.
+    Pre-trained weights W are used unchanged. Srivastava et al. (2014) train on W'(m·x) and predict with keep·W'x, so
+    that pre-trained weights become W' = W/keep. Here the division is on x: W(m·x/keep) is the same number under every
+    mask, and the network predicts with Wx. A max-norm c for W' is keep·c for W.
     """
 
     def __init__(self, rate: float, generator: torch.Generator) -> None:
@@ -39,14 +38,14 @@ class SeededDropout(nn.Module):
         return x * mask.div_(keep).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """The rate, where a network is printed."""
+        """The rate, as printed."""
         return f"rate={self.rate}"
 
 
 def with_dropout(network: nn.Sequential, inputs: float, hidden: float, generator: torch.Generator) -> nn.Sequential:
-    """The modules of `network`, the same and not copies, with dropout before its first Linear and before the others.
+    """The modules of `network`, shared and not copied, with dropout before its first Linear and before the others.
 
-    What this one learns `network` has learnt, whose keys and predictions know nothing of dropout.
+    Training it trains `network`, whose keys and predictions do not change.
     """
     first, *others = linear_layers(network)
     rates: dict[nn.Module, float] = {first: inputs, **dict.fromkeys(others, hidden)}

@@ -1,4 +1,4 @@
-"""What the arms of a comparison share: data, labels drawn, network, budget."""
+"""The problem of a comparison, shared by its arms: data, labels drawn, network, budget."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,24 +23,20 @@ from dbn.runs.weights import load
 from dbn.training import distributed
 from dbn.training.device import matmul_dtype, pick_device
 
-STARTING_EXAMPLES = 1000
-"""Enough for the variance of a layer's outputs within a few per cent."""
-
-
-SIGNAL_EXAMPLES = 500
-"""Enough for a standard deviation within a few per cent."""
+STARTING_EXAMPLES, SIGNAL_EXAMPLES = 1000, 500
+"""Rows for initializers that measure data, and for signals: standard deviations within a few per cent."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What all arms share."""
+    """Data, stacks and options, checked. InputError for those that do not fit each other."""
 
     splits: Splits
-    """On the device that trains."""
+    """On the training device."""
     scaling: Scaling
     hidden: tuple[int, ...]
     stacks: tuple[DBN, ...]
-    """None, one for all seeds, or one a seed."""
+    """None, one for all seeds, or one per seed."""
     config: Finetuning
 
     def __post_init__(self) -> None:
@@ -59,7 +55,9 @@ class Problem:
                 raise InputError("the pre-trained stacks scale their data differently: train all on one data set")
         rates, layers = len(self.config.layer_rates), len(self.hidden) + 1
         if rates not in (1, layers):
-            raise InputError(f"--layer-rates takes one value or one a layer ({layers}, with the output's), not {rates}")
+            raise InputError(
+                f"--layer-rates takes one value or one per layer ({layers}, with the output's), not {rates}"
+            )
         if self.labels > len(self.splits.train):
             raise InputError(f"--labels {self.labels} is more than the {len(self.splits.train)} training examples")
         if self.valid_labels > len(self.splits.valid):
@@ -82,37 +80,37 @@ class Problem:
 
     def _check_last_batch(self, arm: Arm) -> None:
         if distributed.size() > 1:
-            # torch's SyncBatchNorm needs GPUs, and statistics of shares would make it another arm.
+            # torch's SyncBatchNorm needs GPUs, and statistics per process would make it another arm.
             raise InputError(
-                f"--init {arm.name} normalises whole batches, which {distributed.size()} processes share: start one"
+                f"--init {arm.name} normalizes whole batches, which {distributed.size()} processes share: start one"
             )
         batch = self.config.batch_size
         for n in (self.labels, self.labels + self.valid_labels)[: 1 + self.config.refit]:
             if batch == 1 or n % batch == 1:
                 raise InputError(
-                    f"--init {arm.name} cannot normalise a batch of one example, and {n} examples in batches of "
+                    f"--init {arm.name} cannot normalize a batch of one example, and {n} examples in batches of "
                     f"{batch} end in one: choose another --batch-size"
                 )
 
     def check_initializers(self) -> None:
-        """InputError for a start that the training data do not allow: for before anything is written."""
+        """InputError for an initializer that the training data do not allow, before anything is written."""
         for arm in map(parse_arm, self.config.init):
             if self.initializer(arm, self.config.seed).from_data:
                 self.network(arm, self.config.seed)
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any example, label, split or weight of a stack."""
+        """A hash of examples, labels, splits and the stacks' weights."""
         return fingerprint(self.splits, self.stacks)
 
     @property
     def labels(self) -> int:
-        """Labelled training examples."""
+        """Number of labeled training examples."""
         return len(self.splits.train) if self.config.labels is None else self.config.labels
 
     @property
     def valid_labels(self) -> int:
-        """Labelled validation examples, for tuning and stopping."""
+        """Number of labeled validation examples, for tuning and early stopping."""
         if self.config.valid_labels is not None:
             return self.config.valid_labels
         return min(self.labels, 1000, len(self.splits.valid))
@@ -135,7 +133,7 @@ class Problem:
         return self.splits.test
 
     def description(self, arm: Arm) -> dict[str, Any]:
-        """What a file of an arm's weights must say for them to be used."""
+        """Metadata of a classifier file: network, classes and scaling."""
         return {
             "sizes": [self.splits.train.x.shape[1], *self.hidden, self.splits.n_classes],
             "activation": arm.activation,
@@ -145,7 +143,7 @@ class Problem:
         }
 
     def labeled(self, seed: int) -> tuple[Examples, Examples]:
-        """The labelled training and validation examples that belong to a seed, alike for every arm."""
+        """The labeled training and validation examples of a seed, the same for every arm."""
         parts = (
             ("labels", "--labels", self.splits.train, self.labels),
             ("validation labels", "--valid-labels", self.splits.valid, self.valid_labels),
@@ -160,17 +158,17 @@ class Problem:
         return drawn[0], drawn[1]
 
     def initializer(self, arm: Arm, seed: int) -> Initializer:
-        """The start of an arm, from the stack that belongs to the seed where it is one."""
+        """The initializer of an arm; that of `dbn` has the stack of the seed."""
         stack = self.stacks[self.seeds.index(seed) % len(self.stacks)] if self.stacks else None
         return arm.initializer(stack)
 
     def network(self, arm: Arm, seed: int) -> nn.Sequential:
-        """The network of an arm as it starts: hidden layers by the arm, the output layer by the seed alone.
+        """The network of an arm before training: hidden layers by the arm, the output layer by the seed alone.
 
         `zeros` and `constant` fill the output layer too.
         """
         initializer = self.initializer(arm, seed)
-        # Built without memory, since every number is set below, and torch's global random state stays.
+        # Built without memory, since every number is set below; torch's global random state is not used.
         network = meta_mlp(self.description(arm)).to_empty(device=self.device)
         initialize_normalizing(network)
         *hidden, output = linear_layers(network)
@@ -186,13 +184,13 @@ class Problem:
         return network
 
     def probe(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Labelled training examples to measure signals at, alike for every arm: scaled, (≤ 500, V), and classes."""
+        """Labeled training examples to measure signals at, the same for every arm: scaled, (≤ 500, V), and classes."""
         examples, _ = self.labeled(seed)
         rows = permutation(len(examples), stream(seed, "signals"))[:SIGNAL_EXAMPLES].to(self.device)
         return self.scaling(examples.x[rows]), labels_of(examples)[rows]
 
     def _inputs(self, seed: int) -> Tensor:
-        """Training data, labelled or not, for a start that measures: alike for every arm, scaled, (≤ 1000, V)."""
+        """Training rows, labeled or not, for initializers that measure data; the same for every arm: (≤ 1000, V)."""
         x = self.splits.train.x
         rows = permutation(len(x), stream(seed, "data for the start"))[:STARTING_EXAMPLES]
         scaled: Tensor = self.scaling(x[rows.to(x.device)])
@@ -200,7 +198,7 @@ class Problem:
 
 
 def fingerprint(splits: Splits, stacks: Sequence[DBN]) -> str:
-    """That of the splits where there are no stacks; else it changes with any of their weights as well."""
+    """That of the splits without stacks; otherwise a hash of it and all weights."""
     if not stacks:
         return splits.fingerprint
     digest = blake2b(splits.fingerprint.encode(), digest_size=8)
@@ -211,26 +209,37 @@ def fingerprint(splits: Splits, stacks: Sequence[DBN]) -> str:
     return digest.hexdigest()
 
 
+def on_device(splits: Splits, device: torch.device) -> Splits:
+    """The same splits on a device."""
+    parts = {name: getattr(splits, name) for name in ("train", "valid", "test")}
+    return replace(splits, **{name: part and part.to(device) for name, part in parts.items()})
+
+
 def load_problem(config: FinetuneConfig) -> Problem:
     """The data set and the stacks that a configuration names, on its device.
 
-    Without a data set of its own it takes the one that the stacks were pre-trained on. InputError as for
-    `load_splits`, `load`, `Problem` and `check_initializers`.
+    Without a data set, that of the first stack. InputError as for `load_splits`, `load` and `make_problem`.
     """
     device = pick_device(config.device)
-    stacks = tuple(load(path).requires_grad_(False).to(device) for path in config.pretrained)
+    stacks = [load(path) for path in config.pretrained]
+    where = {"data_dir": config.data_dir, "label_column": config.label_column}
     if config.dataset is None:
-        splits = splits_of(config.pretrained[0], data_dir=config.data_dir, label_column=config.label_column)
+        splits = splits_of(config.pretrained[0], **where)  # type: ignore[arg-type]
     else:
-        splits = load_splits(config.dataset, data_dir=config.data_dir, label_column=config.label_column)
-    splits = replace(
-        splits,
-        train=splits.train.to(device),
-        valid=splits.valid.to(device),
-        test=None if splits.test is None else splits.test.to(device),
-    )
+        splits = load_splits(config.dataset, **where)  # type: ignore[arg-type]
+    return make_problem(splits, stacks, config.hidden, config.training, device)
+
+
+def make_problem(
+    splits: Splits, stacks: Sequence[DBN], hidden: Sequence[int] | None, config: Finetuning, device: torch.device
+) -> Problem:
+    """The problem on a device, with the stacks' hidden layers where there are stacks; these are moved and frozen.
+
+    InputError as for `Problem` and `Problem.check_initializers`.
+    """
+    stacks = tuple(stack.requires_grad_(False).to(device) for stack in stacks)
     scaling = stacks[0].scaling if stacks else Scaling(splits.divisor).to(device)
-    hidden = tuple(stacks[0].sizes[1:]) if stacks else config.hidden or ()
-    problem = Problem(splits, scaling, hidden, stacks, config.training)
+    layers = stacks[0].sizes[1:] if stacks else hidden or ()
+    problem = Problem(on_device(splits, device), scaling, tuple(layers), stacks, config)
     problem.check_initializers()
     return problem

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a fit: curves and signals while it trains, and the row of the HPARAMS tab."""
+"""TensorBoard records of a fit: curves and signals during training, and its row of the HPARAMS tab."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -12,27 +12,24 @@ from dbn.initializers.arms import Arm
 from dbn.runs.tensorboard import EventLog
 
 NOT_OF_A_FIT = ("init", "seeds", "signals")
-"""Options that say which fits there are and what is measured, and nothing of one."""
-
+"""Options that do not describe a single fit."""
 
 SignalsByTime = dict[str, list[dict[str, float]]]
 """Signals of a fit by moment ("start", the epochs that were asked for, "end") and layer: fields of `LayerSignal`."""
 
 
 def tag_prefix(learning_rate: float, stage: str, *, several: bool) -> str:
-    """What its tags begin with: a tuning run of several learning rates has a name of its own."""
-    if stage == "refit":
-        return "refit"
-    return f"learning-rate-{learning_rate}" if several else "finetune"
+    """The prefix of a fit's tags; with several learning rates it names the rate."""
+    return "refit" if stage == "refit" else f"learning-rate-{learning_rate}" if several else "finetune"
 
 
 def rewind_events(folder: Path, prefix: str, epoch: int) -> None:
-    """Forget what comes again when a fit goes on from that epoch."""
+    """Remove the events that a fit resumed from that epoch writes again."""
     EventLog.keep(folder, lambda tag, step: not tag.startswith(f"{prefix}/") or step <= epoch)
 
 
 def log_epoch(events: EventLog, prefix: str, fit: Trainer) -> None:
-    """The epoch that the fit has just done; its signals, if they are asked for, are measured now."""
+    """Write the last epoch of a fit, and measure its signals if they are asked for."""
     events.scalars(_shown(fit.history[-1]), prefix=prefix, step=fit.epoch)
     if fit.epoch in (fit.problem.config.signals or ()):
         traced = trace(fit.kept, *fit.problem.probe(fit.seed))
@@ -43,13 +40,13 @@ def log_epoch(events: EventLog, prefix: str, fit: Trainer) -> None:
 def finalize_events(
     folder: Path, problem: Problem, chosen: TunedArm, seed: int, test_error: float, *, several: bool
 ) -> SignalsByTime:
-    """The chosen fit under the names that all arms share, its row among the hyper-parameters, and its signals.
+    """Write the selected fit under the tags that all arms share and its row of the HPARAMS tab; return its signals.
 
-    Signals are empty unless they are asked for; of other learning rates they are forgotten.
+    Signals are empty unless they are asked for; those of other learning rates are removed.
     """
     place = problem.seeds.index(seed)
     tuned, final = chosen.tuned[place], chosen.final[place]
-    # A seed that did not tune was trained under one learning rate, others under several.
+    # A seed that did not tune was trained at one learning rate, others at several.
     own = ["refit"] if problem.config.refit else ["finetune", tag_prefix(chosen.learning_rate, "tune", several=True)]
     written_here = ("finetune/", "hparam/") if several else ("finetune/test_error", "hparam/")
 
@@ -60,7 +57,7 @@ def finalize_events(
     def is_kept(tag: str, step: int) -> bool:
         return "/signals/" not in tag and not tag.startswith(written_here)
 
-    # Before the events are put in order; again after an interruption, and the same then.
+    # Before the events are put in order; after an interruption they are measured again, with the same values.
     signals = {} if problem.config.signals is None else _at_ends(folder, problem, chosen.arm, seed, final)
     EventLog.keep(folder, is_kept, rename)
     with EventLog(folder) as events:
@@ -96,10 +93,7 @@ def _show_hparams(events: EventLog, problem: Problem, chosen: TunedArm, seed: in
             "learning_rate": chosen.learning_rate,
             "seed": seed,
         },
-        {
-            "hparam/test_error": test_error,
-            "hparam/valid_error": chosen.tuned[problem.seeds.index(seed)].valid_error,
-        },
+        {"hparam/test_error": test_error, "hparam/valid_error": chosen.tuned[problem.seeds.index(seed)].valid_error},
     )
 
 

@@ -1,22 +1,23 @@
-"""What a comparison came to: numbers for result.json, a table and one sentence for the reader."""
+"""Report of a comparison: numbers for result.json, a table, and a sentence on whether the best arm is separated."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbn.errors import InputError
-from dbn.finetuning.comparison import RESULT, has_classifier
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import TunedArm
-from dbn.runs.folder import RunFolder
+from dbn.runs.classifier import has_classifier
+from dbn.runs.folder import RESULT, RunFolder
 from dbn.statistics import mean_interval, paired_t_test
 from dbn.storage.files import corrupt_file
+from dbn.text_tables import plain_table
 
 SIGNIFICANT = 0.05
 
 
 def result(problem: Problem, chosen: Sequence[TunedArm], test_errors: Mapping[str, list[float]]) -> dict[str, Any]:
-    """All that was found, as plain data. Errors in %, intervals in points, seconds of training alone."""
+    """The results as plain data: errors in %, intervals in points, seconds of training without measurements."""
     arms = {}
     for each in chosen:
         errors = test_errors[each.arm.name]
@@ -25,13 +26,13 @@ def result(problem: Problem, chosen: Sequence[TunedArm], test_errors: Mapping[st
             "test_error": errors,
             "mean": mean,
             "ci95": half_width,
-            "valid_error": [outcome.valid_error for outcome in each.tuned],
+            "valid_error": [fit.valid_error for fit in each.tuned],
             "learning_rate": each.learning_rate,
             "activation": each.arm.activation,
             "normalise": problem.description(each.arm)["normalise"],
-            "best_epoch": [outcome.best_epoch for outcome in each.tuned],
+            "best_epoch": [fit.best_epoch for fit in each.tuned],
             "diverged": sum(a.diverged or b.diverged for a, b in zip(each.tuned, each.final, strict=True)),
-            "seconds": [outcome.seconds for outcome in each.final],
+            "seconds": [fit.seconds for fit in each.final],
         }
     return {
         "dataset": problem.splits.name,
@@ -46,9 +47,9 @@ def result(problem: Problem, chosen: Sequence[TunedArm], test_errors: Mapping[st
 
 
 def finished(run: RunFolder) -> str | None:
-    """The report of a comparison that is complete, from its result.json.
+    """The report of a complete comparison, from its result.json; None while it is incomplete or lacks a classifier.
 
-    None where there is none yet, or a classifier is gone or damaged. InputError when result.json is damaged.
+    InputError when result.json is damaged.
     """
     file = run.path / RESULT
     if not file.is_file():
@@ -83,27 +84,23 @@ def _separation(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """The arms, best first, a line each."""
-    rows = [("arm", "activation", "rate", "test error %", "validation %", "seconds")]
+    """One line per arm, best first."""
+    rows = []
     for name, arm in sorted(found["arms"].items(), key=lambda item: item[1]["mean"]):
+        n = len(arm["valid_error"])
         interval = "" if arm["ci95"] is None else f" ± {arm['ci95']:.2f}"
-        valid = math.fsum(arm["valid_error"]) / len(arm["valid_error"])
-        seconds = math.fsum(arm["seconds"]) / len(arm["seconds"])
-        failed = f"  (diverged under {arm['diverged']} of {len(arm['valid_error'])} seeds)" if arm["diverged"] else ""
+        diverged = f"  (diverged under {arm['diverged']} of {n} seeds)" if arm["diverged"] else ""
         rows.append(
             (
                 name,
-                arm["activation"] + ", normalised" * arm["normalise"],
+                arm["activation"] + ", normalized" * arm["normalise"],
                 f"{arm['learning_rate']:g}",
                 f"{arm['mean']:.2f}{interval}",
-                f"{valid:.2f}",
-                f"{seconds:.1f}{failed}",
+                f"{math.fsum(arm['valid_error']) / n:.2f}",
+                f"{math.fsum(arm['seconds']) / n:.1f}{diverged}",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("─" * width for width in widths))
-    return "\n".join(lines)
+    return plain_table(("arm", "activation", "rate", "test error %", "validation %", "seconds"), rows, align="llllll")
 
 
 def heading(found: Mapping[str, Any]) -> str:

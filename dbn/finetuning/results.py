@@ -1,4 +1,4 @@
-"""What a fit comes to, and what an arm comes to under the learning rate it keeps."""
+"""Results of one training run, and of an arm at its selected learning rate."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,37 +16,37 @@ Signals = dict[int, list[list[float]]]
 
 @dataclass(frozen=True)
 class FitResult:
-    """What remains of a finished fit."""
+    """Results of one training run."""
 
     weights: dict[str, Tensor]
-    """Of the epoch that was kept."""
+    """Of the best epoch."""
     best_epoch: int
     history: list[dict[str, float]]
-    """The record of every epoch: train_loss (with dropout), seconds; valid_error (%) and valid_loss unless a refit."""
+    """One record per epoch: train_loss (with dropout), seconds; valid_error (%) and valid_loss unless a refit."""
     diverged: bool
     signals: Signals = field(default_factory=dict)
-    """After the epochs that were asked for, as far as it came."""
+    """After the epochs that were asked for and reached."""
 
     @property
     def seconds(self) -> float:
-        """Training alone, all epochs."""
+        """Of training, without measurements, over all epochs."""
         return math.fsum(record["seconds"] for record in self.history)
 
     @property
     def valid_error(self) -> float:
-        """Of the weights kept, %."""
+        """Of the best epoch, %."""
         return self.history[self.best_epoch - 1]["valid_error"]
 
 
 class TunedArm(NamedTuple):
-    """An arm under the learning rate it keeps."""
+    """An arm at its selected learning rate."""
 
     arm: Arm
     learning_rate: float
     tuned: list[FitResult]
-    """By seed: fits that were validated."""
+    """By seed: runs with validation."""
     final: list[FitResult]
-    """By seed: fits that are tested; the same ones unless they were trained anew on all labels."""
+    """By seed: runs to be tested; the same ones, unless these were trained again on all labels."""
 
 
 def check_fit_result(
@@ -57,7 +57,7 @@ def check_fit_result(
     signals: Signals,
     epochs: int,
 ) -> None:
-    """ValueError unless these can be what `network` came to in so many epochs."""
+    """ValueError unless these can be the results of `network` after so many epochs."""
     if weights or best_epoch:
         check_structure(weights, network.state_dict(), "the weights")
     layers = sum(isinstance(module, nn.Linear) for module in network.modules())
@@ -68,4 +68,4 @@ def check_fit_result(
         raise ValueError(f"{epochs} epochs do not have this history")
     for record in history:
         if not all(type(value) in (int, float) for value in record.values()) or record.keys() != history[0].keys():
-            raise ValueError("the history holds what is no record of an epoch")
+            raise ValueError("the history holds an invalid record")

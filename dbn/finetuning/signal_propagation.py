@@ -1,7 +1,7 @@
-"""Why a network learns or does not: how far activations and gradients reach, layer by layer.
+"""Signal propagation: activations, gradients and Jacobians of a network, layer by layer.
 
 Glorot & Bengio (2010), sections 3 and 4.2.1; He et al. (2015). Measured on a copy: weights, gradients, running
-averages, random state and training mode of the network stay as they are.
+averages, random state and training mode of the network do not change.
 """
 
 import copy
@@ -18,19 +18,17 @@ from dbn.models.mlp import ACTIVATIONS
 from dbn.runs.tensorboard import EventLog
 
 EXAMPLES = 5
-"""Whose Jacobians are taken: a singular value decomposition each."""
-
+"""Examples whose Jacobians are decomposed."""
 
 FLAT = 4 * 0.01 * 0.99
 """Slope, over the steepest, of a sigmoid or tanh whose value is 1 % of its range away from an end."""
 
-
 LAST_BIN = 1e20
-"""Where TensorBoard's bins end: torch's writer refuses a histogram that lies outside them."""
+"""The end of TensorBoard's bins: torch's writer refuses a histogram beyond them."""
 
 
 class LayerTrace(NamedTuple):
-    """What passes through one layer: `h = f(z)`, `z = W·h_below + b` (normalised, where the layer does that)."""
+    """The values of one layer: `h = f(z)`, `z = W·h_below + b` (normalized, where the layer does that)."""
 
     z: Tensor
     """(B, H): pre-activations."""
@@ -47,22 +45,22 @@ class LayerTrace(NamedTuple):
 
 
 class LayerSignal(NamedTuple):
-    """One layer in numbers. Each `std` is √(mean of squares about the mean) over all units and examples."""
+    """Summary of one layer. Each `std` is √(mean of squares about the mean) over all units and examples."""
 
     z_mean: float
     z_std: float
     """Forward spread: of pre-activations."""
     example_std: float
-    """Of pre-activations about each unit's own mean over examples: what still tells examples apart. In single
-    precision rounding alone makes it some 1e-8 of their size."""
+    """Of pre-activations about each unit's own mean over examples: what still distinguishes examples. In single
+    precision, rounding alone makes it some 1e-8 of their size."""
     h_mean: float
     h_std: float
     """Of activations."""
     saturated: float
     """Share of activations (unit and example) whose slope is less than 3.96 % of the steepest. Sigmoid and tanh:
-    the value lies within 1 % of the range from an end. ReLU: it is off, as half of them are in good health."""
+    the value lies within 1 % of the range from an end. ReLU: the unit is off, as half of them are at initialization."""
     dead: float
-    """Share of units that are saturated on every example: nothing in the batch can teach them."""
+    """Share of units that are saturated on every example, so that nothing in the batch can train them."""
     gradient_std: float
     """Backward spread: of an example's loss by pre-activations, nats."""
     weight_gradient_std: float
@@ -70,7 +68,7 @@ class LayerSignal(NamedTuple):
     singular_mean: float
     singular_std: float
     singular_max: float
-    """Singular values of the Jacobian from the layer below: 1 keeps small differences as they are."""
+    """Singular values of the Jacobian from the layer below: 1 preserves small differences."""
 
 
 class _Layer(NamedTuple):
@@ -82,16 +80,11 @@ class _Layer(NamedTuple):
 
 
 def trace(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES) -> list[LayerTrace]:
-    """What passes through every layer, the output layer last.
-
-    x: (B, V), as the network takes it; y: (B,) classes; the loss is the cross-entropy, nats. Batch normalisation
-    uses the statistics of the batch, as in training, and Jacobians hold these fixed; dropout is off. J = diag(f')·W.
-
-    Raises:
-        InputError: fewer than two examples, or not a label for each.
-    """
+    """The values of every layer, the output layer last; arguments and errors as `signal_propagation`."""
     if len(x) < 2 or y.shape != (len(x),):
         raise InputError(f"signals need at least 2 examples and a label for each, not {len(x)} and {len(y)}")
+    if not any(isinstance(module, nn.Linear) for module in network):
+        raise InputError("signals are measured at the Linear modules of an nn.Sequential, and this one has none")
     twin = copy.deepcopy(network).eval().requires_grad_(True)
     norms = [module for module in twin.modules() if isinstance(module, nn.BatchNorm1d)]
     for norm in norms:
@@ -111,7 +104,7 @@ def trace(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES
     for norm in norms:
         norm.eval()
         if norm.running_var is not None:
-            norm.running_var *= (len(x) - 1) / len(x)  # it keeps the unbiased variance, and training uses the other
+            norm.running_var *= (len(x) - 1) / len(x)  # torch keeps the unbiased variance; training uses the biased one
     found = []
     for layer, s, z, value, by_z, by_weight in zip(
         layers, linears, pre, post, gradients[: len(layers)], gradients[len(layers) :], strict=True
@@ -134,7 +127,7 @@ def trace(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES
 
 
 def _layers(network: nn.Sequential) -> tuple[nn.Sequential, list[_Layer]]:
-    """What precedes the first linear map, and the layers, each from its linear map to the next."""
+    """The modules before the first linear map, and the layers, each from its linear map to the next."""
     modules = list(network)
     starts = [place for place, module in enumerate(modules) if isinstance(module, nn.Linear)]
     layers = []
@@ -147,29 +140,43 @@ def _layers(network: nn.Sequential) -> tuple[nn.Sequential, list[_Layer]]:
 
 
 def _slope(elementwise: nn.Module, x: Tensor) -> Tensor:
-    """f'(x) of a function that takes every element, or every column, for itself."""
+    """f'(x) of a function that acts on every element, or every column, alone."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         (slope,) = torch.autograd.grad(elementwise(x).sum(), x)
-    return torch.where(x.isnan(), torch.nan, slope)  # ReLU's has a value even there
+    return torch.where(x.isnan(), torch.nan, slope)  # that of ReLU is a number even at NaN
 
 
 def _singular_values(jacobian: Tensor) -> Tensor:
-    # LAPACK refuses what is not finite; a network that explodes shall be measured all the same. On the CPU, since not
-    # every torch has this decomposition on MPS, and it is wanted twice a network.
+    # LAPACK refuses values that are not finite, and an exploding network is measured too. On the CPU, since not every
+    # torch has this decomposition on MPS, and it is needed twice per network.
     finite = jacobian.isfinite().all()
     found: Tensor = torch.linalg.svdvals(torch.where(finite, jacobian, 0.0).cpu()).to(jacobian.device)
     return torch.where(finite, found, torch.nan)
 
 
-def measure(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES) -> list[LayerSignal]:
-    """The layers in numbers, the output layer last; arguments and errors as `trace`."""
+def signal_propagation(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES) -> list[LayerSignal]:
+    """How activations and gradients pass through a network, layer by layer, the output layer last.
+
+    x: (B, V), as the network takes it; y: (B,) classes; the loss is the cross-entropy, nats; the Jacobians
+    J = diag(f')·W are those at the first `examples`. Batch normalization uses the statistics of the batch, as in
+    training, and Jacobians hold these fixed; dropout is off. `dbn.finetuning.signal_tables.table` prints the result.
+
+    >>> network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Tanh(), nn.Linear(2, 2))
+    >>> _ = nn.init.eye_(network[0].weight)
+    >>> hidden, output = signal_propagation(network, torch.tensor([[1.0, -1.0], [-3.0, 3.0]]), torch.tensor([0, 1]))
+    >>> f"{hidden.z_std:.3f} {hidden.saturated:.2f} {hidden.singular_max:.3f}"
+    '2.236 0.50 0.420'
+
+    Raises:
+        InputError: fewer than two examples, not a label for each, or no linear layer.
+    """
     return summarize(trace(network, x, y, examples))
 
 
 @torch.no_grad()
 def summarize(traced: Sequence[LayerTrace]) -> list[LayerSignal]:
-    """The numbers of each layer, brought to the host in one transfer; inf or NaN where a network has exploded."""
+    """The summary of each layer, by one transfer to the host; inf or NaN where a network has exploded."""
     values = [
         torch.stack(
             [
@@ -193,15 +200,15 @@ def summarize(traced: Sequence[LayerTrace]) -> list[LayerSignal]:
 
 
 def _std(x: Tensor) -> Tensor:
-    # Gradients that vanish are far smaller than the least number whose square is not 0.
+    # Vanishing gradients are far smaller than the least number whose square is not 0.
     scale = x.abs().amax().clamp_min(torch.finfo(x.dtype).tiny)
     return scale * (x / scale).std(correction=0)
 
 
 def record(events: EventLog, traced: Sequence[LayerTrace], step: int, prefix: str = "signals") -> list[LayerSignal]:
-    """Scalars and histograms of every layer under `prefix/layerN/…`, the output layer last; the same in numbers.
+    """Write scalars and histograms of every layer under `prefix/layerN/…`, the output layer last; return the summary.
 
-    What is not finite is a mark in the curve. It has no histogram, nor have values that reach `LAST_BIN`.
+    Values that are not finite, or reach `LAST_BIN`, have no histogram.
     """
     found = summarize(traced)
     for number, (layer, signal) in enumerate(zip(traced, found, strict=True), start=1):

@@ -1,7 +1,4 @@
-"""What the figures of a study are drawn with: lines with bands, one colour an arm, axes that show them.
-
-matplotlib is an extra, imported when a figure is asked for.
-"""
+"""Elements of figures: lines with bands, one color per arm, scales and legends. matplotlib is imported on first use."""
 
 import importlib
 import math
@@ -17,19 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Arms = Mapping[str, Mapping[float, Sequence[float]]]
-"""By arm, by place on the x-axis: a value a seed."""
+"""By arm, by place on the x-axis: one value per seed."""
 
-
-# Okabe & Ito (2008): told apart under every kind of colour blindness. Without their yellow, which is faint on white.
+# Okabe & Ito (2008): distinct under every kind of color blindness. Without their yellow, which is faint on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-
-
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-
 DASHES = ("-", "--", ":")
-
-
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markersize": 8, "clip_on": False}
 STYLE = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -42,17 +33,13 @@ STYLE = {
     "lines.linewidth": 1.7,
     "lines.markersize": 5,
 }
-
-
 NOTHING = "there is nothing to draw: a figure needs an arm with at least one value"
-
-
 LOG_FROM = 4.0
 """Values that differ by this factor get a logarithmic axis."""
 
 
 class Curve(NamedTuple):
-    """Mean over seeds and half the width of its interval (0 where there is none), by place."""
+    """Mean over seeds and the half-width of its interval (0 for one seed), by place."""
 
     x: list[float]
     mean: list[float]
@@ -60,7 +47,7 @@ class Curve(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """An axis, and where it begins and ends."""
+    """Kind and ends of an axis."""
 
     logarithmic: bool
     low: float
@@ -68,7 +55,7 @@ class Scale(NamedTuple):
 
     @classmethod
     def of(cls, curves: Iterable[Curve]) -> "Scale":
-        """What shows all means, and of their bands as much as does not squeeze them."""
+        """The scale that shows all means, and as much of their bands as does not squeeze them."""
         curves = list(curves)
         means = [m for curve in curves for m in curve.mean if math.isfinite(m)] or [0.0]
         positive = [m for m in means if m > 0]
@@ -89,7 +76,7 @@ class Scale(NamedTuple):
         return cls(True, low / margin, high * margin)
 
     def place(self, value: float) -> float:
-        """Where a value is drawn: at an edge, if it lies beyond or nowhere."""
+        """Where a value is drawn: at an edge, if the scale does not have it."""
         if not math.isfinite(value):
             return self.high
         return max(value, self.low) if self.logarithmic else value
@@ -108,7 +95,7 @@ def curves_of(arms: Arms) -> dict[str, Curve]:
 
 
 def draw(axes: "Axes", curves: Mapping[str, Curve], scale: Scale, names: Sequence[str]) -> None:
-    """Lines and bands in the colours that belong to the places of `names`; triangles for what the scale cannot show."""
+    """Lines and bands, colored by the order of `names`; triangles for what the scale cannot show."""
     ticker = module("ticker")
     if scale.logarithmic:
         axes.set_yscale("log")
@@ -119,35 +106,23 @@ def draw(axes: "Axes", curves: Mapping[str, Curve], scale: Scale, names: Sequenc
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_ylim(scale.low, scale.high)
     for arm, (x, mean, half) in curves.items():
-        number = names.index(arm)
-        turn, place = divmod(number, len(COLORS))
+        turn, place = divmod(names.index(arm), len(COLORS))
         color, marker, dash = COLORS[place], MARKERS[(place + 3 * turn) % len(MARKERS)], DASHES[turn % len(DASHES)]
         y = [scale.place(m) for m in mean]
-        shown = marker if len(x) <= 15 else None
-        axes.plot(x, y, color=color, marker=shown, linestyle=dash, label=arm)
+        axes.plot(x, y, color=color, marker=marker if len(x) <= 15 else None, linestyle=dash, label=arm)
         if any(math.isfinite(h) and h > 0 for h in half):
             lower, upper = (
                 [scale.place(m + sign * h) for m, h in zip(mean, half, strict=True)] for sign in (-1.0, 1.0)
             )
             axes.fill_between(x, lower, upper, color=color, alpha=0.13, linewidth=0)
-        for triangle, at_edge in (
-            ("v", [m == 0 and scale.logarithmic for m in mean]),
-            ("^", [not math.isfinite(m) for m in mean]),
-        ):
-            points = [(a, b) for a, b, there in zip(x, y, at_edge, strict=True) if there]
-            if points:
-                axes.plot(
-                    *zip(*points, strict=True),
-                    triangle,
-                    color=color,
-                    markerfacecolor="white",
-                    markersize=8,
-                    clip_on=False,
-                )
+        edges = ["^" if not math.isfinite(m) else "v" if m == 0 and scale.logarithmic else "" for m in mean]
+        for triangle in "v^":
+            if points := [(a, b) for a, b, edge in zip(x, y, edges, strict=True) if edge == triangle]:
+                axes.plot(*zip(*points, strict=True), triangle, color=color, **HOLLOW)
 
 
 def legend(figure: "Figure", all_axes: Sequence["Axes"], names: Sequence[str]) -> None:
-    """The arms that are drawn, in the order of `names`, beside the panels."""
+    """The drawn arms, in the order of `names`, beside the panels."""
     lines: dict[Any, Any] = {line.get_label(): line for axes in all_axes for line in axes.get_lines()}
     drawn = [name for name in names if name in lines]
     band = "mean, 95 % band" if any(len(axes.collections) for axes in all_axes) else None
@@ -155,13 +130,13 @@ def legend(figure: "Figure", all_axes: Sequence["Axes"], names: Sequence[str]) -
 
 
 def style() -> AbstractContextManager[None]:
-    """The figure's own settings, whatever the user's are."""
+    """The figures' settings in place of the user's."""
     context: AbstractContextManager[None] = module("style").context(["default", STYLE])
     return context
 
 
 def module(name: str) -> Any:
-    """A module of matplotlib; InputError where that is missing."""
+    """A module of matplotlib; InputError if that is missing."""
     try:
         return importlib.import_module(f"matplotlib.{name}")
     except ImportError as error:

@@ -1,7 +1,4 @@
-"""The figures of a study: errors with their intervals, and signals by layer.
-
-matplotlib is an extra, imported when a figure is asked for. A drawing function returns a figure, `save` writes it.
-"""
+"""The figures of a study: errors with their intervals, and signals by layer; `save` writes one as PNG."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,19 +7,16 @@ from typing import TYPE_CHECKING
 
 from dbn.errors import InputError
 from dbn.plotting.axes import NOTHING, Arms, Scale, curves_of, draw, legend, module, style
-from dbn.storage.files import atomic_write, io_error
+from dbn.plotting.images import write_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Signals = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]
-"""By arm, by seed, by layer with the output layer last: the fields of `signals.LayerSignal`."""
-
+"""By arm, seed and layer, the output layer last: the fields of `LayerSignal`."""
 
 WIDTH, HEIGHT, ROW, PANEL = 7.6, 4.2, 2.2, 3.4
-"""Inches: a figure is 1216 pixels wide, which a README shows at two thirds; a row of panels is lower, and a further
-panel beside the first is narrower."""
-
+"""Inches, of a figure, one row of several, and a further panel."""
 
 PANELS = {
     "z_std": ("std of pre-activations", 1.0),
@@ -33,20 +27,23 @@ PANELS = {
     "dead": ("dead units (%)", 100.0),
     "singular_mean": ("mean singular value", 1.0),
 }
-"""The fields of `signals.LayerSignal` that can be drawn: what they are called, and the factor to that unit."""
+"""The fields of `LayerSignal` that can be drawn: label, and factor to its unit."""
 
 
 def error_against_labels(arms: Arms, *, title: str = "", order: Sequence[str] = ()) -> "Figure":
-    """Test error (%) by number of labelled training examples; see `error_against_depth`."""
-    return _errors({"": arms}, "labelled training examples", "test error (%)", title, order, ticks=True, log_x=True)
+    """Test error (%) by number of labeled training examples; see `error_against_depth`."""
+    return _errors({"": arms}, "labeled training examples", "test error (%)", title, order, ticks=True, log_x=True)
 
 
 def error_against_depth(panels: Mapping[str, Arms], *, title: str = "", order: Sequence[str] = ()) -> "Figure":
     """Test error (%) by number of hidden layers: mean over seeds, in a band of Student's 95 % interval.
 
-    A panel for each of `panels`, such as activations, side by side on one scale. One seed has no band. Errors that
-    differ by `LOG_FROM` are on a logarithmic axis. `order` names the arms of all figures of a study, so that an arm
-    has one colour in all; left out, they are coloured as they come.
+    panels: by title, such as an activation; side by side on one scale, logarithmic if errors differ by `LOG_FROM`.
+    order: the arms of all figures of a study, so that an arm has the same color in all of them.
+
+    >>> figure = error_against_depth({"tanh": {"dbn": {1: [2.0, 2.2], 2: [1.5, 1.6]}}})
+    >>> figure.axes[0].get_xlabel()
+    'hidden layers'
 
     Raises:
         InputError: matplotlib is missing, there is nothing to draw, or a value is not finite.
@@ -57,9 +54,9 @@ def error_against_depth(panels: Mapping[str, Arms], *, title: str = "", order: S
 def learning_curves(
     arms: Arms, *, title: str = "", order: Sequence[str] = (), ylabel: str = "validation error (%)"
 ) -> "Figure":
-    """What was measured after each epoch; see `error_against_depth`.
+    """Measurements after each epoch; see `error_against_depth`.
 
-    An arm's line ends where its first seed stopped: the mean of those that go on is another quantity.
+    An arm's line ends where its first seed stopped: the mean of the others is another quantity.
     """
     whole = {}
     for arm, curve in arms.items():
@@ -75,13 +72,13 @@ def signal_by_layer(
     order: Sequence[str] = (),
     quantities: Sequence[str] = ("z_std", "example_std", "gradient_std", "singular_mean"),
 ) -> "Figure":
-    """Signals by hidden layer, mean over seeds and 95 % band: a row a quantity (of `PANELS`), a column a moment.
+    """Signals by hidden layer, mean over seeds and 95 % band: one row per quantity, one column per moment.
 
-    Moments are such as "at the start" and "after epoch 10"; the panels of a single one stand two by two. What a
-    logarithmic axis cannot show is a hollow triangle: zero at the lower edge, inf and NaN at the upper one.
+    moments: by title, such as "at the start"; the panels of a single one stand two by two. quantities: of `PANELS`.
+    Hollow triangles mark what a logarithmic axis cannot show: zero at the lower edge, inf and NaN at the upper one.
 
     Raises:
-        InputError: matplotlib is missing, there is nothing to draw, or a quantity that no panel shows.
+        InputError: matplotlib is missing, there is nothing to draw, or an unknown quantity.
     """
     for name in quantities:
         if name not in PANELS:
@@ -97,8 +94,7 @@ def signal_by_layer(
     across = len(moments) if len(moments) > 1 else min(2, len(quantities))
     down = -(-len(cells) // across)
     with style():
-        size = (WIDTH + PANEL * max(0, across - 2), 0.6 + ROW * down)
-        figure: Figure = module("figure").Figure(figsize=size, layout="constrained")
+        figure = _figure(WIDTH + PANEL * max(0, across - 2), 0.6 + ROW * down)
         figure.suptitle(title)
         grid = list(figure.subplots(down, across, squeeze=False).flat)
         for axes in grid[len(cells) :]:
@@ -119,25 +115,22 @@ def signal_by_layer(
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """The figure as a PNG file, whole or not at all: the same figure gives the same bytes.
+    """Write the figure as a PNG file, atomically: the same figure gives the same bytes. InputError if that fails."""
 
-    Raises:
-        InputError: the file cannot be written.
-    """
-
-    def write(beside: Path) -> None:
+    def write(file: Path) -> None:
         with style():
-            figure.savefig(beside, format="png", metadata={"Software": None})
+            figure.savefig(file, format="png", metadata={"Software": None})
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise io_error(path.parent, "made", error) from error
-    atomic_write(path, write)
+    write_png(write, path)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    figure: Figure = module("figure").Figure(figsize=(width, height), layout="constrained")
+    return figure
 
 
 def _by_layer(seeds: Sequence[Sequence[Mapping[str, float]]], name: str) -> dict[float, list[float]]:
-    """The hidden layers' values; the output layer starts alike in every arm."""
+    """The values of the hidden layers; the output layer starts the same in every arm."""
     factor = PANELS[name][1]
     columns = zip(*(layers[:-1] for layers in seeds), strict=True)
     return {number: [factor * layer[name] for layer in column] for number, column in enumerate(columns, start=1)}
@@ -153,18 +146,17 @@ def _errors(
     ticks: bool = False,
     log_x: bool = False,
 ) -> "Figure":
-    """Panels side by side, by what stands above each, on one scale."""
+    """Panels by their titles, side by side on one scale."""
     found = {name: curves_of(arms) for name, arms in panels.items()}
     every = [(arm, curve) for curves in found.values() for arm, curve in curves.items()]
     for arm, curve in every:
         for x, mean in zip(curve.x, curve.mean, strict=True):
             if not math.isfinite(mean):
-                raise InputError(f"{arm} has a value at {x:g} {xlabel} that is not finite: leave that fit out")
+                raise InputError(f"{arm} has a value at {x:g} {xlabel} that is not finite: leave that run out")
     scale = Scale.of(curve for _, curve in every)
     last = {arm: curve.mean[-1] for arm, curve in every}
     with style():
-        size = (WIDTH + PANEL * (len(panels) - 1), HEIGHT)
-        figure: Figure = module("figure").Figure(figsize=size, layout="constrained")
+        figure = _figure(WIDTH + PANEL * (len(panels) - 1), HEIGHT)
         if len(panels) > 1:
             figure.suptitle(title)
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -179,6 +171,6 @@ def _errors(
                 axes.set_xticks(places, [f"{x:,.0f}" for x in places])
                 axes.set_xticks([], minor=True)
         grid[0].set_ylabel(ylabel)
-        # From the line that ends at the top to the one that ends lowest, as the eye meets them.
+        # In the order of the lines' ends, from top to bottom.
         legend(figure, grid, sorted(last, key=lambda arm: -last[arm]))
     return figure

@@ -1,6 +1,6 @@
-"""Pictures of what an RBM has learnt and of what it makes of its data."""
+"""Images of filters, samples and reconstructions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,13 +15,13 @@ Shape = tuple[int, int, int]
 
 
 def tile(images: Tensor, columns: int) -> Tensor:
-    """(N, C, H, W) in [0, 1] -> one picture (C, height, width) with a thin frame around each."""
+    """(N, C, H, W) in [0, 1] -> a grid (C, height, width) with a thin frame around each image."""
     grid: Tensor = import_torchvision().utils.make_grid(images.cpu(), nrow=columns, padding=1, pad_value=0.5)
     return grid
 
 
 def as_images(x: Tensor, shape: Shape, scaling: Scaling) -> Tensor:
-    """Scaled visible states (N, V) as pictures (N, C, H, W) in [0, 1]."""
+    """Scaled visible states (N, V) as images (N, C, H, W) in [0, 1]."""
     return scaling.inverse(x).clamp(0, 1).reshape(-1, *shape)
 
 
@@ -29,7 +29,7 @@ def as_images(x: Tensor, shape: Shape, scaling: Scaling) -> Tensor:
 def originals_and_reconstructions(
     stack: Sequence[RBM], x: Tensor, shape: Shape, scaling: Scaling, generator: torch.Generator
 ) -> Tensor:
-    """Two rows of pictures: scaled data x (N, V), and below each what the stack makes of it, (C, height, width)."""
+    """Two rows of images: scaled data x (N, V), and below each its reconstruction by the stack, (C, height, width)."""
     h = x
     for rbm in stack:
         h = rbm.sample_hidden(h, generator)
@@ -40,25 +40,30 @@ def originals_and_reconstructions(
 
 @torch.no_grad()
 def filters(stack: Sequence[RBM], shape: Shape, count: int = 100) -> Tensor:
-    """The first `count` rows of the top weight as pictures, each stretched to its own range.
+    """The first `count` rows of the top weight as a grid of images, (C, height, width), each scaled to its own range.
 
-    Above the first layer a row is carried down through the weights below: a linear view of what the unit prefers
+    Above the first layer a row is multiplied by the weights below: a linear view of what the unit prefers
     (Lee, Ekanadham & Ng 2008).
+
+    >>> from dbn.models import Bernoulli
+    >>> filters([RBM(Bernoulli(4), Bernoulli(9))], shape=(1, 2, 2)).shape  # three columns, frames of one pixel
+    torch.Size([3, 10, 10])
     """
     rows = stack[-1].weight[:count]
     for rbm in reversed(stack[:-1]):
         rows = rows @ rbm.weight
-    # Zero stays mid-grey, so that light and dark tell the sign.
+    # Zero is mid-gray, so that light and dark show the sign.
     scale = rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
     return tile((0.5 + 0.5 * rows / scale).reshape(-1, *shape), columns=max(1, round(len(rows) ** 0.5)))
 
 
-def save_png(picture: Tensor, path: Path) -> None:
-    """A picture (C, H, W) in [0, 1] as a PNG file; InputError where it cannot be written."""
+def save_png(image: Tensor, path: Path) -> None:
+    """Write an image (C, H, W) in [0, 1] as a PNG file; InputError if that fails."""
+    write_png(lambda file: import_torchvision().utils.save_image(image, file, format="png"), path)
 
-    def write(beside: Path) -> None:
-        import_torchvision().utils.save_image(picture, beside, format="png")
 
+def write_png(write: Callable[[Path], object], path: Path) -> None:
+    """Write a file atomically, and its folder where that is missing; InputError if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

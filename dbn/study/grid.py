@@ -1,4 +1,4 @@
-"""The grid of a study: its networks' shapes, and the arms in its cells."""
+"""The grid of a study: shapes of networks, and the arms of every cell."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -10,26 +10,26 @@ from dbn.models.mlp import ACTIVATIONS
 
 
 class CellArm(NamedTuple):
-    """An arm in a cell of the grid: what is done by one process, under all seeds."""
+    """An arm in a cell of the grid, under all seeds: the work of one process at a time."""
 
     labels: int | Literal["all"]
     hidden: tuple[int, ...]
     activation: str
-    """Of the cell; empty where each arm has its own."""
+    """Of the cell; empty where every arm has its own."""
     arm: str
     """As `init` names it."""
 
     @property
     def cell(self) -> str:
         """The cell's name: 100-labels-500x2-tanh."""
-        return "-".join(filter(None, [f"{self.labels}-labels", self.shape, self.activation]))
+        return dashed(f"{self.labels}-labels", self.shape, self.activation)
 
     @property
     def shape(self) -> str:
         """500x3 for three layers of 500 units, 500-2000 for layers that differ."""
         if len(self.hidden) > 1 and len(set(self.hidden)) == 1:
             return f"{self.hidden[0]}x{len(self.hidden)}"
-        return dashed(self.hidden)
+        return dashed(*self.hidden)
 
     @property
     def full_arm(self) -> str:
@@ -40,12 +40,11 @@ class CellArm(NamedTuple):
 def network_shapes(
     config: StudyConfig, recipe: PretrainConfig | None, stacks: Sequence[Sequence[int]]
 ) -> list[tuple[int, ...]]:
-    """The hidden layers of each depth; `stacks` holds the sizes of those that `config.pretrained` names.
+    """The hidden layers of each depth; `stacks`: the sizes of those that `config.pretrained` names.
 
-    InputError for depths that the layers do not reach, and for a stack with other layers.
+    InputError for more depth than there are layers, and for a stack with other layers.
     """
-    hidden, depths = config.hidden, config.depths
-    whose = "--hidden"
+    hidden, depths, whose = config.hidden, config.depths, "--hidden"
     if hidden is None and recipe:
         hidden, whose = recipe.training.hidden, f"--recipe {config.recipe}"
     elif hidden is None:
@@ -58,14 +57,14 @@ def network_shapes(
     for path, sizes in zip(config.pretrained, stacks, strict=True):
         if tuple(sizes[1 : 1 + max(depths)]) != hidden[: max(depths)]:
             raise InputError(
-                f"the deepest networks have layers of {dashed(hidden[: max(depths)])}, but the stack {path} of "
-                f"{dashed(sizes[1:])}: pre-train one that begins with the same"
+                f"the deepest networks have layers of {dashed(*hidden[: max(depths)])}, but the stack {path} of "
+                f"{dashed(*sizes[1:])}: pre-train one that starts with the same"
             )
     return [hidden[:depth] for depth in depths]
 
 
 def grid(config: StudyConfig, shapes: Sequence[tuple[int, ...]]) -> list[CellArm]:
-    """Every arm in every cell. InputError for an activation that is not known, or that an arm names as well."""
+    """Every arm in every cell. InputError for an unknown activation, or one that an arm names as well."""
     for name in config.activations:
         if name not in ACTIVATIONS:
             raise InputError(f"--activations: there is no {name!r}: choose from {', '.join(ACTIVATIONS)}")
@@ -82,6 +81,6 @@ def grid(config: StudyConfig, shapes: Sequence[tuple[int, ...]]) -> list[CellArm
     ]
 
 
-def dashed(sizes: Sequence[int]) -> str:
-    """500-500-2000."""
-    return "-".join(map(str, sizes))
+def dashed(*parts: object) -> str:
+    """500-500-2000: the parts that are not empty."""
+    return "-".join(filter(None, map(str, parts)))

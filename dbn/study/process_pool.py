@@ -1,4 +1,4 @@
-"""Tasks for several processes at once, each with its share of the cores."""
+"""A pool of worker processes, each with its share of the cores."""
 
 import multiprocessing
 import os
@@ -18,24 +18,19 @@ from dbn.interrupts import Stopped
 
 Task = TypeVar("Task")
 
-
-ENDED = (
-    "a worker was ended from outside, as by a machine that is short of memory: go on with --resume, and with fewer "
-    "--workers"
-)
+ENDED = "a worker was killed, as when memory runs out: resume with --resume and fewer --workers"
 
 
 def run_tasks(
     prepare: Callable[[], Callable[[Task], None]], tasks: Sequence[Task], *, workers: int, threads: int
 ) -> Iterator[Task]:
-    """Do `work = prepare()` in every process, `work(task)` for each task; yield a task when it is done.
+    """Call `work = prepare()` in every process and `work(task)` for each task; yield a task when it is done.
 
-    Tasks are handed out in their order, so one worker, which is this process itself, does them in it. Several are
-    fresh processes: `prepare` and the tasks must be such as `multiprocessing` can send. Whatever ends this process
-    ends them too.
+    Tasks start in their order; one worker is this process itself. Several are new processes, so that `prepare` and the
+    tasks must be picklable; they end with this process.
 
     Raises:
-        InputError: a task did, or a worker was ended from outside.
+        InputError: a task did, or a worker was killed.
     """
     if workers == 1:
         yield from _alone(prepare, tasks, threads)
@@ -50,7 +45,7 @@ def run_tasks(
             processes[-1].start()
             theirs.close()
             doing[ours] = left.popleft()
-            _say(ours, doing[ours])
+            _send(ours, doing[ours])
         while doing:
             ready: list[Any] = wait(list(doing))
             for link in ready:
@@ -58,7 +53,7 @@ def run_tasks(
                 _check(link)
                 if left:
                     doing[link] = left.popleft()
-                    _say(link, doing[link])
+                    _send(link, doing[link])
                 yield task
     finally:
         for process in processes:
@@ -79,7 +74,7 @@ def _alone(prepare: Callable[[], Callable[[Task], None]], tasks: Sequence[Task],
         torch.set_num_threads(before)
 
 
-def _say(link: Any, task: Any) -> None:
+def _send(link: Any, task: Any) -> None:
     try:
         link.send(task)
     except ConnectionError:
@@ -87,10 +82,10 @@ def _say(link: Any, task: Any) -> None:
 
 
 def _check(link: Any) -> None:
-    """Raise what ended a task, if anything did."""
+    """Raise the error of a task, if it had one."""
     try:
         failure = link.recv()
-    except (EOFError, ConnectionError):  # the latter where it had not read its task yet
+    except (EOFError, ConnectionError):  # the latter if it had not read its task yet
         raise InputError(ENDED) from None
     if failure is not None:
         expected, text = failure
@@ -98,10 +93,10 @@ def _check(link: Any) -> None:
 
 
 def _serve(link: "Connection[Any, Any]", prepare: Callable[[], Callable[[Any], None]], threads: int) -> None:
-    # Ctrl-C comes to the parent as well, which ends its workers: SIGTERM, upon which training says where it is.
+    # The parent gets Ctrl-C as well, and ends its workers by SIGTERM, upon which training writes a checkpoint.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a worker that is ended leaves behind
+    tqdm.set_lock(threading.RLock())  # tqdm's own is a semaphore, which a killed worker leaves behind
     torch.set_num_threads(threads)
     work = None
     while True:
@@ -126,9 +121,9 @@ def _serve(link: "Connection[Any, Any]", prepare: Callable[[], Callable[[Any], N
 
 
 def _end_with_parent() -> None:
-    """Without this a task would go on after its parent was killed, beside those of the parent's successor."""
+    """Otherwise a task would continue after its parent was killed, beside those of a resumed run."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        # At once, since a successor may begin where this one is; on Windows SIGTERM is.
+        # At once, since a resumed run may use the same folder; on Windows SIGTERM is immediate.
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

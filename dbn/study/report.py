@@ -1,42 +1,40 @@
-"""What a study came to, in tables: mean ± 95 % interval, and how each arm compares with the reference."""
+"""Tables of a study: means ± 95 % intervals, and tests of each arm against the reference."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dbn.finetuning.comparison import RESULT
 from dbn.finetuning.signal_propagation import LayerSignal
 from dbn.finetuning.signal_tables import comparison_table
-from dbn.runs.folder import RunFolder
+from dbn.runs.folder import RESULT, RunFolder
 from dbn.statistics import holm, mean_interval, paired_t_test
 from dbn.study.grid import CellArm
 from dbn.study.study import SIGNALS_FILE, STACKS, Study
-from dbn.text_tables import markdown
+from dbn.text_tables import markdown_table
 
 Results = Mapping[CellArm, Sequence[Mapping[str, Any]]]
-"""By unit that is done: a record a seed."""
+"""By cell and arm, where finished: one record per seed."""
 
 
 def results(study: Study) -> dict[CellArm, list[dict[str, Any]]]:
-    """Of every unit that is done: a record a seed, as a line of results.jsonl."""
+    """The finished arms of the cells, one record per seed, as the lines of results.jsonl."""
     found = {}
     for cell_arm in filter(study.is_done, study.cell_arms):
-        whole = RunFolder(study.folder(cell_arm)).read_json(RESULT)
-        (arm,) = whole["arms"].values()
+        result = RunFolder(study.folder(cell_arm)).read_json(RESULT)
+        (arm,) = result["arms"].values()
         about = {
             "arm": cell_arm.arm,
             "activation": arm["activation"],
             "hidden": list(cell_arm.hidden),
             "depth": len(cell_arm.hidden),
-            "labels": whole["labels"],
-            "valid_labels": whole["valid_labels"],
+            **{name: result[name] for name in ("labels", "valid_labels")},
         }
-        found[cell_arm] = [{**about, **record} for record in whole["records"]]
+        found[cell_arm] = [{**about, **record} for record in result["records"]]
     return found
 
 
 class Table(NamedTuple):
-    """Units side by side: a row an arm, a column a number of labels, or a network."""
+    """One row per arm, one column per number of labels, or per network."""
 
     title: str
     headings: list[str]
@@ -44,25 +42,26 @@ class Table(NamedTuple):
 
 
 def tables(study: Study) -> list[Table]:
-    """A table a network and activation; one an activation where all cells have one number of labels."""
+    """One table per network and activation; one per activation where all cells have one number of labels."""
     by_labels = len(study.config.training.labels) > 1 or len(study.shapes) == 1
-    groups: dict[str, dict[str, list[CellArm]]] = {}
+    found: dict[str, Table] = {}
     for cell_arm in study.cell_arms:
-        title = f"{cell_arm.shape} hidden units" if by_labels else labels_of_unit(study, cell_arm)
-        rows = groups.setdefault(", ".join(filter(None, [title, cell_arm.activation])), {})
+        labels, seeds = labels_title(study, cell_arm), study.config.training.at(cell_arm.labels).seeds
+        title, column = (f"{cell_arm.shape} hidden units", labels) if by_labels else (labels, cell_arm.shape)
+        title = joined(title, cell_arm.activation)
+        _, headings, rows = found.setdefault(title, Table(title, [], {}))
         rows.setdefault(cell_arm.arm, []).append(cell_arm)
-    made = []
-    for title, rows in groups.items():
-        headings = []
-        for cell_arm in next(iter(rows.values())):
-            seeds = study.config.training.at(cell_arm.labels).seeds
-            name = labels_of_unit(study, cell_arm) if by_labels else cell_arm.shape
-            headings.append(f"{name}, {seeds} seed{'s' if seeds > 1 else ''}")
-        made.append(Table(title, headings, rows))
-    return made
+        if cell_arm.arm == next(iter(rows)):
+            headings.append(f"{column}, {seeds} seed{'s' * (seeds > 1)}")
+    return list(found.values())
 
 
-def labels_of_unit(study: Study, cell_arm: CellArm) -> str:
+def joined(*parts: str) -> str:
+    """The parts that are not empty, with commas."""
+    return ", ".join(filter(None, parts))
+
+
+def labels_title(study: Study, cell_arm: CellArm) -> str:
     """1,000 labels, or all 55,000 labels."""
     return f"all {len(study.splits.train):,} labels" if cell_arm.labels == "all" else f"{cell_arm.labels:,} labels"
 
@@ -70,17 +69,17 @@ def labels_of_unit(study: Study, cell_arm: CellArm) -> str:
 def corrected_p(table: Table, reference: str, found: Results) -> dict[CellArm, float]:
     """p of the paired t-test against the reference arm in the same cell, Holm-corrected over the table's tests.
 
-    Tests that are still to come count as p = 1, so that no p of a table grows as it fills.
+    Pending tests count as p = 1, so that no p of a table grows as it fills.
     """
-    tests, to_come = {}, 0
+    tests, pending = {}, 0
     for arm, cell_arms in table.rows.items():
         for cell_arm, against in zip(cell_arms, table.rows[reference], strict=True):
             pair = [[record["test_error"] for record in found.get(each, ())] for each in (cell_arm, against)]
             if arm != reference and min(map(len, pair)) > 1:
                 tests[cell_arm] = paired_t_test(*pair)
             elif arm != reference and not all(pair):
-                to_come += 1
-    corrected = holm([*tests.values(), *[1.0] * to_come])
+                pending += 1
+    corrected = holm([*tests.values(), *[1.0] * pending])
     return dict(zip(tests, corrected, strict=False))
 
 
@@ -88,42 +87,40 @@ def error_table(table: Table, reference: str, found: Results) -> str:
     """Test errors in %, the least of a column in bold, as a table of Markdown."""
     p = corrected_p(table, reference, found)
     means = {
-        cell_arm: mean_interval([record["test_error"] for record in records])
-        for cell_arm, records in found.items()
-        if records
+        cell_arm: mean_interval([record["test_error"] for record in found[cell_arm]])
+        for cell_arms in table.rows.values()
+        for cell_arm in cell_arms
+        if found.get(cell_arm)
     }
-    lines = [["arm", *table.headings]]
-    for arm, cell_arms in table.rows.items():
-        line = [f"{arm} (reference)" if arm == reference and len(table.rows) > 1 else arm]
-        for place, cell_arm in enumerate(cell_arms):
-            column = [means[row[place]].mean for row in table.rows.values() if row[place] in means]
-            line.append(
-                _error(means[cell_arm], min(column), p.get(cell_arm), found[cell_arm])
-                if cell_arm in means
-                else "to come"
-            )
-        lines.append(line)
-    return markdown(lines)
+    columns = zip(*table.rows.values(), strict=True)
+    least = [min((means[each].mean for each in column if each in means), default=0.0) for column in columns]
 
+    def cell(cell_arm: CellArm, least: float) -> str:
+        if cell_arm not in means:
+            return "pending"
+        (mean, half), chance = means[cell_arm], p.get(cell_arm)
+        text = f"{mean:.2f}" if half is None else f"{mean:.2f} ± {half:.2f}"
+        diverged = sum(record["diverged"] for record in found[cell_arm])
+        return joined(
+            f"**{text}**" if mean == least else text,
+            "" if chance is None else "p < 0.001" if chance < 0.001 else f"p = {chance:.3f}",
+            f"{diverged} diverged" if diverged else "",
+        )
 
-def _error(interval: Any, least: float, p: float | None, records: Sequence[Mapping[str, Any]]) -> str:
-    mean, half = interval
-    text = f"{mean:.2f}" if half is None else f"{mean:.2f} ± {half:.2f}"
-    text = f"**{text}**" if mean == least else text
-    diverged = sum(record["diverged"] for record in records)
-    said = ["p < 0.001" if p < 0.001 else f"p = {p:.3f}"] if p is not None else []
-    said += [f"{diverged} diverged"] if diverged else []
-    return ", ".join([text, *said])
+    rows = [
+        [f"{arm} (reference)" if arm == reference and len(table.rows) > 1 else arm, *map(cell, cell_arms, least)]
+        for arm, cell_arms in table.rows.items()
+    ]
+    return markdown_table(["arm", *table.headings], rows)
 
 
 def rate_table(table: Table, found: Results) -> str:
-    """The learning rates that the arms kept, as a table of Markdown."""
-    lines = [["arm", *(heading.rpartition(",")[0] for heading in table.headings)]]
-    for arm, cell_arms in table.rows.items():
-        lines.append(
-            [arm, *(f"{found[each][0]['learning_rate']:g}" if each in found else "to come" for each in cell_arms)]
-        )
-    return markdown(lines)
+    """The selected learning rates, as a table of Markdown."""
+    rows = [
+        [arm, *(f"{found[each][0]['learning_rate']:g}" if each in found else "pending" for each in cell_arms)]
+        for arm, cell_arms in table.rows.items()
+    ]
+    return markdown_table(["arm", *(heading.rpartition(",")[0] for heading in table.headings)], rows)
 
 
 def reference_arm(study: Study) -> str:
@@ -136,11 +133,11 @@ def reference_arm(study: Study) -> str:
 def study_markdown(study: Study, found: Results, figures: Sequence[str] = ()) -> str:
     """study.md; `figures` are its last paragraphs."""
     reference, made = reference_arm(study), tables(study)
-    parts = [f"# Study of starts on {study.splits.name}", _heading(study, found), "## Test error (%)"]
+    parts = [f"# Study of initializations on {study.splits.name}", _heading(study, found), "## Test error (%)"]
     for table in made:
         parts += [f"### {table.title}", error_table(table, reference, found)]
     if len(study.config.training.learning_rates) > 1:
-        parts.append("## Learning rates kept")
+        parts.append("## Selected learning rates")
         for table in made:
             parts += [f"### {table.title}", rate_table(table, found)]
     parts += [*_signals(study, found), *(["## Figures", *figures] if figures else [])]
@@ -152,8 +149,8 @@ def _heading(study: Study, found: Results) -> str:
     rates = ", ".join(f"{rate:g}" for rate in sorted(training.learning_rates))
     said = [
         study.splits.describe(),
-        "Mean over seeds ± 95 % interval (Student's t); a seed draws labels, order and output layer, alike for all "
-        "arms.",
+        "Mean over seeds ± 95 % interval (Student's t); a seed draws labels, order and output layer, the same for "
+        "all arms.",
     ]
     if len(training.init) > 1:
         said.append(
@@ -162,17 +159,16 @@ def _heading(study: Study, found: Results) -> str:
     if len(training.learning_rates) > 1:
         few = training.tuning_seeds
         over = "all seeds" if few is None or few >= max(training.seeds) else f"the first {few} seed{'s' * (few > 1)}"
-        said.append(f"Learning rates tried: {rates}; an arm keeps the one of least validation error over {over}.")
+        said.append(
+            f"Learning rates tried: {rates}; each arm selects the one with the lowest validation error over {over}."
+        )
     else:
         said.append(f"Learning rate: {rates}.")
-    valid = {cell_arm.labels: records[0]["valid_labels"] for cell_arm, records in found.items()}
-    if valid:
-        counts = sorted(set(valid.values()))
-        said.append(f"Validation labels, for tuning and stopping: {', '.join(f'{n:,}' for n in counts)}.")
+    if counts := sorted({records[0]["valid_labels"] for records in found.values()}):
+        said.append(f"Validation labels, for tuning and early stopping: {', '.join(f'{n:,}' for n in counts)}.")
     said.append(_stacks_sentence(study))
-    done = len(found)
-    if done < len(study.cell_arms):
-        said.append(f"Under way: {done} of {len(study.cell_arms)} arms in cells are done.")
+    if len(found) < len(study.cell_arms):
+        said.append(f"In progress: {len(found)} of {len(study.cell_arms)} arms in cells are finished.")
     return " ".join(filter(None, said))
 
 
@@ -188,7 +184,7 @@ def _stacks_sentence(study: Study) -> str:
 
 
 def _signals(study: Study, found: Results) -> list[str]:
-    """How signals pass while the networks train, a table a network and activation."""
+    """How signals pass through the networks during training, one table per network and activation."""
     groups: dict[str, dict[str, dict[str, list[LayerSignal]]]] = {}
     for cell_arm in of_last_labels(study, found):
         moments = {moment: _mean(seeds) for moment, seeds in read_signals(study, cell_arm).items()}
@@ -201,29 +197,29 @@ def _signals(study: Study, found: Results) -> list[str]:
     several = any(len(cell_arm.hidden) > 1 for cell_arm in found)
     factor = (
         "×: the factor a hidden layer has on the spread of pre-activations (over all, and about each unit's mean), and "
-        "backwards on that of gradients; 1 keeps a signal. "
+        "backwards on that of gradients; 1 preserves a signal. "
     )
-    return [*parts, (factor if several else "") + "ReLU units are off half the time in good health."]
+    return [*parts, (factor if several else "") + "Half of all ReLU units are off at initialization."]
 
 
 def of_last_labels(study: Study, cell_arms: Iterable[CellArm]) -> list[CellArm]:
-    """Those of the last number of labels, whose signals are told and shown."""
+    """Those with the last number of labels, whose signals are reported."""
     return [cell_arm for cell_arm in cell_arms if cell_arm.labels == study.config.training.labels[-1]]
 
 
 def network_title(study: Study, cell_arm: CellArm) -> str:
-    """500x3 hidden units, tanh, 1,000 labels: as much of it as varies, and the shape always."""
-    labels = labels_of_unit(study, cell_arm) if len(study.config.training.labels) > 1 else ""
-    return ", ".join(filter(None, [f"{cell_arm.shape} hidden units", cell_arm.activation, labels]))
+    """500x3 hidden units, tanh, 1,000 labels: the shape, and of the others what varies."""
+    labels = labels_title(study, cell_arm) if len(study.config.training.labels) > 1 else ""
+    return joined(f"{cell_arm.shape} hidden units", cell_arm.activation, labels)
 
 
 def read_signals(study: Study, cell_arm: CellArm) -> dict[str, list[list[dict[str, float]]]]:
     """By moment, seed and layer: fields of `LayerSignal`, NaN for what is not finite.
 
-    Moments are "at the start", "after epoch 10" and so on, and "as kept"; only those that every seed came to.
+    Moments are "at the start", "after epoch 10" and so on, and "selected epoch"; only those that every seed reached.
     """
     moments = RunFolder(study.folder(cell_arm)).read_json(SIGNALS_FILE)
-    names = {"start": "at the start", "end": "as kept"}
+    names = {"start": "at the start", "end": "selected epoch"}
     return {
         names.get(moment, f"after epoch {moment}"): [
             [{name: math.nan if value is None else value for name, value in layer.items()} for layer in layers]

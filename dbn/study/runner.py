@@ -1,4 +1,4 @@
-"""A study carried out: stacks, then every arm in every cell, by several processes; results, tables and figures."""
+"""Run a study: stacks, then every arm in every cell, in several processes; results, tables and figures."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,11 +13,12 @@ from dbn.errors import InputError
 from dbn.plotting.figures import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
 from dbn.runs.folder import RunFolder
 from dbn.storage.files import atomic_write
-from dbn.study.grid import CellArm
+from dbn.study.grid import CellArm, dashed
 from dbn.study.process_pool import run_tasks
 from dbn.study.report import (
     Results,
-    labels_of_unit,
+    joined,
+    labels_title,
     network_title,
     of_last_labels,
     read_signals,
@@ -29,13 +30,13 @@ from dbn.training.distributed import threads_each
 from dbn.training.loop import progress_bar
 
 PLOTTED_SIGNALS = ("z_std", "example_std", "gradient_std", "saturated", "dead", "singular_mean")
-"""What the picture of a study shows of every layer."""
+"""The panels of the signals' figure."""
 
 
 def run_study(study: Study, *, figures: bool = True, progress: bool = False) -> str:
-    """Do what is not done yet, and give study.md, which stands in the run folder with results.jsonl and figures.
+    """Do all pending work; return the text of study.md, which is in the run folder with results.jsonl and figures.
 
-    results.jsonl and study.md hold all that is done whenever an arm in a cell is. InputError as for `run_tasks`.
+    results.jsonl and study.md are updated whenever an arm in a cell is finished. InputError as for `run_tasks`.
     """
     stacks = [number for number in study.stack_tasks if not study.has_stack(number)]
     cell_arms = [cell_arm for cell_arm in study.cell_arms if not study.is_done(cell_arm)]
@@ -56,7 +57,7 @@ def _each(
     config = study.config
     prepare: Callable[[], Callable[[Any], None]] = partial(_worker, config, study.recipe, study.fingerprint, method)
     if config.workers == 1:
-        prepare = partial(partial, method, study)  # what is loaded need not be loaded again
+        prepare = partial(partial, method, study)  # this process has loaded the data already
     threads = config.threads or threads_each(config.workers)
     with progress_bar(len(tasks), name, shown=progress) as bar:
         for _ in run_tasks(prepare, tasks, workers=config.workers, threads=threads):
@@ -70,14 +71,13 @@ def _worker(
     study = Study(config, recipe)
     if study.fingerprint != fingerprint:
         raise InputError(
-            f"{study.splits.name} or a stack has changed since the study began: put back what it was, and go on with "
-            "--resume"
+            f"{study.splits.name} or a stack has changed since the study started: restore it, and resume with --resume"
         )
     return partial(method, study)
 
 
 def write(study: Study, *, figures: bool = False) -> str:
-    """results.jsonl, study.md and, when asked for, figures of what is done; the text of study.md."""
+    """Write results.jsonl, study.md and, if asked for, figures of what is finished; return the text of study.md."""
     found = results(study)
     lines = [json.dumps(record, allow_nan=False) + "\n" for records in found.values() for record in records]
     atomic_write(study.config.run / "results.jsonl", "".join(lines).encode())
@@ -87,7 +87,7 @@ def write(study: Study, *, figures: bool = False) -> str:
 
 
 def _drawn(study: Study, found: Results) -> Iterator[str]:
-    """Paragraphs that show the figures, and a sentence for those that cannot be drawn."""
+    """Save the figures; paragraphs that show them, and a sentence for those that cannot be drawn."""
     refusals = []
     for name, draw in _figures(study, found):
         path = Path("figures") / f"{name}.png"
@@ -106,33 +106,32 @@ def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], A
     if len(study.config.training.labels) > 1:
         for (shape, activation), cell_arms in groupby(networks, lambda cell_arm: (cell_arm.shape, cell_arm.activation)):
             errors = _errors(list(cell_arms), found, "labels")
-            title = _joined(f"{shape} hidden units", activation)
-            name = f"labels-{_dashed(shape, activation)}"
-            yield name, partial(error_against_labels, errors, title=title, order=order)
+            title = joined(f"{shape} hidden units", activation)
+            yield dashed("labels", shape, activation), partial(error_against_labels, errors, title=title, order=order)
     if len(study.shapes) > 1:
-        widths = sorted(found, key=lambda cell_arm: study.config.training.labels.index(cell_arm.labels))
-        for labels, cell_arms in groupby(widths, lambda cell_arm: cell_arm.labels):
+        by_labels = sorted(found, key=lambda cell_arm: study.config.training.labels.index(cell_arm.labels))
+        for labels, cell_arms in groupby(by_labels, lambda cell_arm: cell_arm.labels):
             by_activation: dict[str, list[CellArm]] = {}
             for cell_arm in cell_arms:
                 by_activation.setdefault(cell_arm.activation, []).append(cell_arm)
             panels = {activation: _errors(each, found, "depth") for activation, each in by_activation.items()}
             some = next(iter(by_activation.values()))[0]
-            title = _joined(labels_of_unit(study, some), *(panels if len(panels) == 1 else ()))
+            title = joined(labels_title(study, some), *(panels if len(panels) == 1 else ()))
             yield f"depth-{labels}-labels", partial(error_against_depth, panels, title=title, order=order)
     measured = of_last_labels(study, networks)
     for (shape, activation), cell_arms in groupby(measured, lambda cell_arm: (cell_arm.shape, cell_arm.activation)):
         group = list(cell_arms)
         arms = {cell_arm.arm: read_signals(study, cell_arm) for cell_arm in group}
-        # Arms that stopped early have fewer moments, and the others these too.
+        # Arms that stopped early have fewer moments; the longest list has them all.
         most = max(arms.values(), key=len)
         moments = {moment: {arm: each[moment] for arm, each in arms.items() if moment in each} for moment in most}
         title = network_title(study, group[0])
         draw = partial(signal_by_layer, moments, title=title, order=order, quantities=PLOTTED_SIGNALS)
-        yield f"signals-{_dashed(shape, activation)}", draw
+        yield dashed("signals", shape, activation), draw
     for cell, cell_arms in groupby(found, lambda cell_arm: cell_arm.cell):
         group = list(cell_arms)
         curves = {cell_arm.arm: _curve(study, cell_arm, found[cell_arm][0]["learning_rate"]) for cell_arm in group}
-        title = _joined(labels_of_unit(study, group[0]), f"{group[0].shape} hidden units", group[0].activation)
+        title = joined(labels_title(study, group[0]), f"{group[0].shape} hidden units", group[0].activation)
         yield f"curves-{cell}", partial(learning_curves, curves, title=title, order=order)
 
 
@@ -145,17 +144,9 @@ def _errors(cell_arms: list[CellArm], found: Results, axis: str) -> dict[str, di
 
 
 def _curve(study: Study, cell_arm: CellArm, rate: float) -> dict[float, list[float]]:
-    """Validation error (%) of every seed under the rate kept, by epoch."""
+    """Validation error (%) of every seed at the selected rate, by epoch."""
     curve: dict[float, list[float]] = {}
     for record in RunFolder(study.folder(cell_arm)).metrics():
         if record["learning_rate"] == rate and record["stage"] == "tune":
             curve.setdefault(record["epoch"], []).append(record["valid_error"])
     return curve
-
-
-def _joined(*parts: str) -> str:
-    return ", ".join(filter(None, parts))
-
-
-def _dashed(*parts: str) -> str:
-    return "-".join(filter(None, parts))

@@ -1,13 +1,14 @@
-"""A study: a grid of arms × depth × activation × number of labels × seeds, each cell a comparison of its own.
+"""A study: a grid of arms × depth × activation × number of labels × seeds.
 
-An arm in a cell is one comparison in a folder of its own, tuned on validation data; it is done once its result.json
-is there. What a cell gives depends on nothing but its own options: not on the grid around it, nor on who does it when.
+Each arm in each cell is a comparison in a folder of its own, tuned on validation data; it is finished once its
+result.json exists. Its results depend only on its own options: not on the grid around it, nor on the process or order.
 """
 
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, final
 
@@ -17,8 +18,8 @@ from dbn.config.study import StudyConfig
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError
-from dbn.finetuning.comparison import RESULT, Comparison, folder_name
-from dbn.finetuning.problem import Problem, fingerprint
+from dbn.finetuning.comparison import Comparison
+from dbn.finetuning.problem import Problem, fingerprint, on_device
 from dbn.finetuning.recorder import SignalsByTime
 from dbn.finetuning.report import result
 from dbn.finetuning.results import TunedArm
@@ -26,7 +27,8 @@ from dbn.initializers.arms import parse_arm
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
 from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
-from dbn.runs.folder import CONFIG, RunFolder
+from dbn.runs.classifier import folder_name
+from dbn.runs.folder import CONFIG, RESULT, RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.training_data import splits_of
 from dbn.runs.weights import load
@@ -34,41 +36,33 @@ from dbn.study.grid import CellArm, grid, network_shapes
 from dbn.training.device import pick_device
 
 SIGNALS_FILE = "signals.json"
-
-
 STACKS = 5
 
 
 @final
 class Study:
-    """The grid of a configuration on its data; every process of a study holds one.
+    """The grid of a configuration with its data; one per process.
 
-    `recipe` holds the options of the file that `config.recipe` names. InputError as for `load_splits` and `load`, and
-    for a grid that does not fit its stacks.
+    `recipe`: the options in the file `config.recipe`. InputError as for `load_splits` and `load`, and for a grid that
+    does not fit its stacks.
     """
 
     def __init__(self, config: StudyConfig, recipe: PretrainConfig | None = None) -> None:
         self.config, self.recipe = config, recipe
         self.device = pick_device(config.device)
-        self.splits = self._load_splits()
+        self.splits = on_device(self._load_splits(), self.device)
         self.given = [load(path) for path in config.pretrained]
         self.shapes = network_shapes(config, recipe, [stack.sizes for stack in self.given])
         self.cell_arms = grid(config, self.shapes)
 
-    # What is there before anything starts
-
     def _load_splits(self) -> Splits:
-        config = self.config
+        config, data = self.config, self._data()
         if config.dataset is None and config.pretrained:
-            splits = splits_of(config.pretrained[0], data_dir=config.data_dir, label_column=config.label_column)
-        else:
-            data = self._data()
-            splits = load_splits(data.dataset, data_dir=data.data_dir, label_column=data.label_column)
-        parts = {name: getattr(splits, name) for name in ("train", "valid", "test")}
-        return replace(splits, **{name: part and part.to(self.device) for name, part in parts.items()})
+            return splits_of(config.pretrained[0], data_dir=config.data_dir, label_column=config.label_column)
+        return load_splits(data.dataset, data_dir=data.data_dir, label_column=data.label_column)
 
     def _data(self) -> DataConfig:
-        """The study's own, and what it leaves out from the recipe."""
+        """The study's own options, and the recipe's where it has none."""
         config, data = self.config, self.recipe.data if self.recipe else DataConfig()
         return DataConfig(
             dataset=config.dataset or data.dataset,
@@ -78,29 +72,25 @@ class Study:
 
     @property
     def fingerprint(self) -> str:
-        """Of the examples and of the stacks that were given."""
+        """A hash of the examples and the given stacks."""
         return fingerprint(self.splits, self.given)
 
     def check(self) -> None:
-        """InputError for the first cell that cannot run, or stacks that were begun with other options."""
+        """InputError for the first cell that cannot run, or stacks that were started with other options."""
         if len(self.config.pretrained) > max(self.config.training.seeds):
             raise InputError(f"--pretrained names {len(self.config.pretrained)} runs, more than there are seeds")
         n, labels = len(self.splits.train), self.config.training.labels
         if "all" in labels and n in labels:
             raise InputError(f"--labels names {n} and all, which are the same examples: keep one")
-        stacks = self.given or self._unlearned()
-        cells: dict[str, list[CellArm]] = {}
-        for cell_arm in self.cell_arms:
-            cells.setdefault(cell_arm.cell, []).append(cell_arm)
-        for cell_arms in cells.values():
+        stacks = self.given or self._untrained()
+        for _, group in groupby(self.cell_arms, lambda cell_arm: cell_arm.cell):
+            cell_arms = list(group)
             problem = self._problem(cell_arms[0], stacks, [cell_arm.full_arm for cell_arm in cell_arms])
             problem.check_initializers()
             _ = problem.test
-        for path, number in ((self.stack_folder(number), number) for number in self.stack_tasks):
-            if self.config.resume and (path / CONFIG).is_file():
-                _begin(path, self._stack_options(number), self.splits.fingerprint).close()
-
-    # Stacks
+        for number in self.stack_tasks:
+            if self.config.resume and (self.stack_folder(number) / CONFIG).is_file():
+                self._begin_stack(number).close()
 
     @property
     def stack_tasks(self) -> range:
@@ -108,7 +98,7 @@ class Study:
         return range((self.config.stacks or STACKS) if self.recipe else 0)
 
     def _pretraining(self, number: int) -> Pretraining:
-        """The recipe for as many layers as are needed, under the stack's own seed."""
+        """The recipe for as many layers as are needed, with the stack's own seed."""
         assert self.recipe is not None
         hidden, options = max(self.shapes, key=len), self.recipe.training
         per_layer = {name: getattr(options, name) for name in ("epochs", "learning_rate", "gibbs_steps")}
@@ -116,14 +106,15 @@ class Study:
         return replace(options, hidden=hidden, seed=self.config.training.seed + number, **fewer)
 
     def stack_folder(self, number: int) -> Path:
-        """Where a stack of the study's own is kept, a run like those of scripts/pretrain.py."""
+        """The run folder of a stack of the study's own, like those of scripts/pretrain.py."""
         return self.config.run / "stacks" / f"seed-{self.config.training.seed + number}"
 
-    def _stack_options(self, number: int) -> dict[str, Any]:
+    def _begin_stack(self, number: int) -> RunFolder:
         path, training = self.stack_folder(number), self._pretraining(number)
-        return to_dict(PretrainConfig(run=path, device=self.config.device, data=self._data(), training=training))
+        config = PretrainConfig(run=path, device=self.config.device, data=self._data(), training=training)
+        return _begin(path, to_dict(config), self.splits.fingerprint)
 
-    def _unlearned(self) -> list[DBN]:
+    def _untrained(self) -> list[DBN]:
         """A stack like those to be trained, for checks."""
         if not self.recipe:
             return []
@@ -132,27 +123,29 @@ class Study:
         return [DBN(rbms, unlabeled(self.splits, training, self.device).scaling)]
 
     def has_stack(self, number: int) -> bool:
-        """Whether it is trained to the end."""
+        """Whether its training is complete."""
         return (self.stack_folder(number) / RESULT).is_file()
 
     def pretrain(self, number: int) -> None:
-        """Train a stack of the study's own, unless it is there."""
+        """Train a stack of the study's own, unless it is complete."""
         if self.has_stack(number):
             return
         training = self._pretraining(number)
         data = unlabeled(self.splits, training, self.device)
-        with _begin(self.stack_folder(number), self._stack_options(number), self.splits.fingerprint) as run:
+        with self._begin_stack(number) as run:
             stack = pretrain_stack(data, training, run)
             run.write_json(RESULT, {"sizes": stack.sizes})
         shutil.rmtree(run.path / "checkpoint", ignore_errors=True)
 
     @cached_property
     def stacks(self) -> list[DBN]:
-        """Those given, or trained by now, on the study's device."""
+        """The given stacks, or the trained ones, on the study's device."""
         stacks = self.given or [load(self.stack_folder(number)) for number in self.stack_tasks]
         return [stack.requires_grad_(False).to(self.device) for stack in stacks]
 
-    # Units
+    def problem(self, cell_arm: CellArm) -> Problem:
+        """The comparison of this one arm, as scripts/finetune.py has it."""
+        return self._problem(cell_arm, self.stacks, [cell_arm.full_arm])
 
     def _problem(self, cell_arm: CellArm, stacks: list[DBN], arms: list[str]) -> Problem:
         depth = len(cell_arm.hidden)
@@ -161,32 +154,29 @@ class Study:
         scaling = cut[0].scaling if cut else Scaling(self.splits.divisor).to(self.device)
         return Problem(self.splits, scaling, cell_arm.hidden, cut[: training.seeds], training)
 
-    def problem(self, cell_arm: CellArm) -> Problem:
-        """What the unit is about: as scripts/finetune.py would compare its one arm with nothing."""
-        return self._problem(cell_arm, self.stacks, [cell_arm.full_arm])
-
     def folder(self, cell_arm: CellArm) -> Path:
-        """Where the unit is kept, a run like those of scripts/finetune.py."""
+        """The run folder of an arm in a cell, like those of scripts/finetune.py."""
         return self.config.run / "cells" / cell_arm.cell / folder_name(parse_arm(cell_arm.arm).name)
 
     def is_done(self, cell_arm: CellArm) -> bool:
-        """Whether nothing is left to do, nor to tidy up."""
-        return (self.folder(cell_arm) / RESULT).is_file() and not (self.folder(cell_arm) / "checkpoint").exists()
+        """Whether it is finished and its checkpoints are removed."""
+        path = self.folder(cell_arm)
+        return (path / RESULT).is_file() and not (path / "checkpoint").exists()
 
     @property
     def is_complete(self) -> bool:
-        """Whether every stack and every unit is done."""
+        """Whether every stack and every arm is done."""
         return all(map(self.has_stack, self.stack_tasks)) and all(map(self.is_done, self.cell_arms))
 
     def train(self, cell_arm: CellArm) -> None:
-        """Tune the arm, train it under all seeds, test it, measure its signals; nothing of it where it is done."""
+        """Tune the arm, train it under all seeds, test it and measure its signals, unless it is done."""
         path = self.folder(cell_arm)
         if not (path / RESULT).is_file():
             problem = self.problem(cell_arm)
             about = {"dataset": self.splits.name, "hidden": list(cell_arm.hidden)}
             with _begin(path, {**about, **to_dict(problem.config)}, problem.fingerprint) as run:
                 self._train(problem, run)
-        # The weights of every fit, which take more room than all else.
+        # The weights of every fit, which take most of the space.
         shutil.rmtree(path / "checkpoint", ignore_errors=True)
 
     def _train(self, problem: Problem, run: RunFolder) -> None:
@@ -212,24 +202,24 @@ class Study:
         run.write_json(RESULT, found)
 
     def _chosen(self, problem: Problem, run: RunFolder) -> tuple[Comparison, TunedArm]:
-        """The arm under the rate that the tuning seeds chose, trained under all seeds."""
+        """The arm at the rate that the tuning seeds selected, trained under all seeds."""
         config, few = problem.config, self.config.training.tuning_seeds
         comparison = Comparison(problem, run)
         if few is None or few >= config.seeds or len(config.learning_rates) == 1:
             return comparison, comparison.train()[0]
         tuning = replace(problem, config=replace(config, seeds=few), stacks=problem.stacks[:few])
         rate = Comparison(tuning, run).train()[0].learning_rate
-        # Their fits under that rate are files by now, and are not done again.
+        # Their fits at that rate are files by now, and are not repeated.
         whole = replace(problem, config=replace(config, learning_rate=(rate,)))
         return comparison, Comparison(whole, run).train()[0]
 
 
 def _by_moment(seeds: Sequence[SignalsByTime]) -> dict[str, list[list[dict[str, float]]]]:
-    """By moment, seed and layer; seeds that stopped before an epoch are not among those of that epoch."""
+    """By moment, seed and layer; an epoch lacks the seeds that stopped before it."""
     moments = ["start", *map(str, sorted({int(each) for seed in seeds for each in seed if each.isdecimal()})), "end"]
     return {moment: [seed[moment] for seed in seeds if moment in seed] for moment in moments}
 
 
 def _begin(path: Path, options: dict[str, Any], data: str) -> RunFolder:
-    """The folder of a part of the study, to go on with where it was begun."""
+    """The folder of a part of the study, resumed where it exists."""
     return begin(path, options, resume=(path / CONFIG).is_file(), overwrite=False, data=data)

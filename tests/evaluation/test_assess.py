@@ -2,6 +2,7 @@
 
 import copy
 import math
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
 from dbn.errors import InputError
-from dbn.evaluation import evaluate as assessment
 from dbn.evaluation import log_partitions as layer_partitions
 from dbn.evaluation.evaluate import evaluate_stack
 from dbn.evaluation.examples import EvaluationData
@@ -27,6 +27,7 @@ from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
 
+assessment = import_module("dbn.evaluation.evaluate")  # the package has a function of that name
 B, G = "bernoulli", "gaussian"
 
 
@@ -313,7 +314,7 @@ def test_the_tables_of_a_deep_stack_name_its_layers() -> None:
     names = [line.split("  ")[0] for line in evaluation_text(found).splitlines()]
     for name in ("layer 2, exact", "test log-likelihood of layer 1", "test lower bound of layers 1–2"):
         assert name in names
-    assert "test, brought by layer 2" in names
+    assert "test, gain by layer 2" in names
     assert "test pseudo-likelihood of layer 1" in names
 
 
@@ -324,7 +325,7 @@ def test_the_tables_say_what_annealing_between_layers_found() -> None:
     gain = found["gains"][0]["annealed"]
     lower, upper = gain["interval"]
     both = f"{gain['mean']:.2f} ± {gain['standard_error']:.2f}"
-    assert cells["layer 2, both, and the rows' own error"] == [both, f"{lower:.2f} … {upper:.2f}"]
+    assert cells["layer 2, both, with the rows' error"] == [both, f"{lower:.2f} … {upper:.2f}"]
     run = gain["reverse"]
     least, most = (run["mean"] + run["log_ratio"] - end for end in reversed(run["log_ratio_interval"]))
     size, left = f"{run['effective_sample_size']:.1f}", f"{run['start_autocorrelation']:.2f}"

@@ -19,11 +19,13 @@ from torch import Tensor
 from dbn.cli.command_line import run_script
 from dbn.config.common import to_dict
 from dbn.config.evaluation import EvaluateConfig
+from dbn.errors import InputError
+from dbn.evaluation.evaluate import evaluate
 from dbn.evaluation.external_rbm import read_rbm
 from dbn.likelihood.exact import log_likelihood, log_partition
 from dbn.models.rbm import RBM
 from dbn.runs.folder import RunFolder
-from dbn.runs.weights import save_stack
+from dbn.runs.weights import load, save_stack
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate.py"
 QUICK = "--ais 50 --chains 20"
@@ -106,7 +108,8 @@ def test_the_model_of_others_is_measured(folder: Path) -> None:
     wanted = exact(rbm, torch.from_numpy(1 - BITS).float())
     assert found["test_log_likelihood"] == pytest.approx(wanted, abs=1e-4)
     assert f"{wanted:.2f}" in out
-    assert "the means of its 50 training rows" in out
+    assert "Test rows: the 50 of packed.npz." in out
+    assert "AIS" not in out  # exact: there is no base model
     assert "bytes unpacked into 36 bits a row" in out
     assert out.endswith("The same figures are in new/found.json.\n")
     assert not (folder / "result.json").exists()
@@ -129,7 +132,7 @@ def test_a_run_is_measured_on_its_own_data_and_keeps_the_result(run: str, folder
     assert (found["test_bound"] is None) == (run == "single")
     assert set(found["parts"]) == {"test", "valid", "train"}
     assert "as the run was trained" in out
-    assert ("brought by layer 2" in out) == (run == "deep")
+    assert ("gain by layer 2" in out) == (run == "deep")
     assert f"{found['log_z']:.2f}" in out
 
 
@@ -177,7 +180,7 @@ BAD: list[tuple[str, str]] = [
     ("--data bits.npz", "--run is required"),
     ("--run missing --data bits.npz", "there is no run folder or model file missing"),
     ("--run missing.npz --data bits.npz", "there is no run folder or model file missing.npz"),
-    ("--run text.npz --data bits.npz", "text.npz is damaged or no .npz file of arrays"),
+    ("--run text.npz --data bits.npz", "text.npz is damaged or not a NumPy file"),
     ("--run afolder", "afolder holds no stack"),
     ("--run damaged", "damaged/dbn.safetensors is damaged"),
     ("--run broken", "rbms.0.hidden.bias holds values that are not finite"),
@@ -227,3 +230,65 @@ def test_bad_input_ends_in_one_sentence_and_writes_nothing(
     assert re.fullmatch(r"evaluate\.py: error: [^\n]*\n", err)
     assert re.search(sentence, err), err
     assert sorted(folder.rglob("*")) == before
+
+
+# From Python
+
+
+@pytest.mark.parametrize("words", ["--exact", QUICK, f"{QUICK} --no-reverse --seed 3 --binarize fixed"])
+@pytest.mark.parametrize("model", ["single", "deep", "rbm.npz"])
+def test_from_python_the_figures_are_those_of_the_script(model: str, words: str, folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    test, train = ((rng.random((n, 36)) < 0.4).astype(np.uint8) for n in (20, 50))
+    np.savez(folder / "both.npz", x=train, x_test=test)
+    printed = call(f"--run {model} --data both.npz {words} --output out.json", folder)
+    options: dict[str, Any] = {"exact": True} if "exact" in words else {"ais": 50, "chains": 20}
+    if "seed" in words:
+        options |= {"reverse": False, "seed": 3, "binarize": "fixed"}
+    before, named = sorted(folder.rglob("*")), "the given arrays"
+    given = load(folder / model) if model == "deep" else folder / model
+    found = evaluate(given, test, torch.from_numpy(train), **options)
+    assert sorted(folder.rglob("*")) == before
+    wanted = read(folder / "out.json")
+    origin = [line.replace("both.npz", named) for line in wanted["origin"]]
+    assert found.to_dict() == wanted | {"origin": origin}
+    assert str(found) == printed.replace("both.npz", named).split("\n\nThe same figures")[0]
+    assert (found.log_z, found.test_log_likelihood) == (wanted["log_z"], wanted["test_log_likelihood"])
+    assert (list(found.log_z_interval), found.test_bound) == (wanted["log_z_interval"], wanted["test_bound"])
+    assert found.warnings == wanted["warnings"]
+
+
+def test_an_rbm_is_evaluated_as_it_is_and_stays_so() -> None:
+    rbm = stack(sizes=(36, 7)).layers[0].train()
+    found = evaluate(rbm, BITS.reshape(-1, 6, 6), exact=True)
+    assert found.test_log_likelihood == pytest.approx(exact(rbm, torch.from_numpy(BITS).float()), abs=1e-4)
+    assert rbm.training
+
+
+def test_grey_levels_become_binary_as_a_run_was_trained_or_as_is_said(folder: Path) -> None:
+    grey = np.random.default_rng(0).random((30, 36))
+    options: dict[str, Any] = {"exact": True}
+    as_trained = evaluate(folder / "single", grey, **options)
+    assert as_trained.to_dict()["origin"][1].endswith("as the run was trained).")
+    assert as_trained.log_z == evaluate(load(folder / "single"), grey, binarize="threshold", **options).log_z
+    with pytest.raises(InputError, match=r"other than 0, 1, .*: say how to make them 0 or 1, binarize threshold"):
+        evaluate(load(folder / "single"), grey, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"exact": True, "ais": "quick"}, "^ais does not go with exact,"),
+        ({"exact": True, "reverse": False}, "^reverse=False does not go with exact,"),
+        ({"chains": 0}, "^chains must be a whole number of at least 1"),
+        ({"binarize": "round"}, "^binarize must be one of threshold, sample, fixed"),
+        ({"test": BITS[:, :30]}, "the given arrays has 30 values an example, but the model has 36"),
+        ({"test": BITS.astype(str)}, "the given arrays: x holds"),
+        ({"test": BITS, "train": BITS[:, :30]}, "the given arrays"),
+        ({"model": torch.nn.Linear(36, 7)}, "^model must be an RBM, a DBN or the path of one, not Linear"),
+        ({"model": "nowhere"}, "there is no run folder or model file nowhere"),
+    ],
+)
+def test_errors_name_the_arguments(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        evaluate(**{"model": stack(sizes=(36, 7)), "test": BITS, **options})

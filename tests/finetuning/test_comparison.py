@@ -26,7 +26,7 @@ from dbn.finetuning.metrics import error_rate
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import heading, result, sentence, table
 from dbn.finetuning.results import FitResult, TunedArm, check_fit_result
-from dbn.finetuning.signal_propagation import measure
+from dbn.finetuning.signal_propagation import signal_propagation as measure
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.models.scaling import Scaling

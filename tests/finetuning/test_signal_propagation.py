@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from dbn.errors import InputError
-from dbn.finetuning.signal_propagation import LayerSignal, measure, record, summarize, trace
+from dbn.finetuning.signal_propagation import LayerSignal, record, signal_propagation, summarize, trace
 from dbn.finetuning.signal_tables import comparison_table, table
 from dbn.models.mlp import linear_layers, mlp
 from dbn.runs.tensorboard import EventLog
@@ -126,7 +126,7 @@ def test_gradients_are_those_that_backward_leaves(kind: str) -> None:
 def test_the_numbers_sum_up_the_trace(kind: str) -> None:
     net, (x, y) = network(kind), batch()
     traced = trace(net, x, y, examples=3)
-    assert measure(net, x, y, examples=3) == summarize(traced)
+    assert signal_propagation(net, x, y, examples=3) == summarize(traced)
     for layer, signal in zip(traced, summarize(traced), strict=True):
         z, h, s = layer.z.numpy(), layer.h.numpy(), layer.singular_values.numpy()
         wanted = LayerSignal(
@@ -160,8 +160,8 @@ def test_measuring_alters_nothing(kind: str, mode: Callable[[], contextlib.Abstr
     twin, modes, state = copy.deepcopy(net), [module.training for module in net], torch.get_rng_state()
     before = x.clone()
     with mode():
-        found = measure(net, x, y)
-    assert found == measure(net, x, y)
+        found = signal_propagation(net, x, y)
+    assert found == signal_propagation(net, x, y)
     for name, value in net.state_dict().items():
         assert torch.equal(value, twin.state_dict()[name]), name
     assert [module.training for module in net] == modes
@@ -176,7 +176,7 @@ def test_measuring_alters_nothing(kind: str, mode: Callable[[], contextlib.Abstr
 def test_dropout_is_off() -> None:
     net, (x, y) = network("dropout"), batch()
     plain = nn.Sequential(*(module for module in net if not isinstance(module, nn.Dropout)))
-    assert measure(net, x, y) == measure(plain, x, y)
+    assert signal_propagation(net, x, y) == signal_propagation(plain, x, y)
 
 
 def square(depth: int, width: int, activation: str = "identity") -> nn.Sequential:
@@ -211,7 +211,7 @@ def test_scaled_permutations_multiply_every_spread(factor: float) -> None:
     width, depth = 8, 5
     net = fill(square(depth, width), lambda n: factor * torch.eye(width)[torch.randperm(width, generator=rng(n))])
     x, y = torch.randn(20, width, dtype=torch.float64, generator=rng()), torch.arange(20) % width
-    found = measure(net, x, y)
+    found = signal_propagation(net, x, y)
     for number, signal in enumerate(found, start=1):
         assert signal.z_std == pytest.approx(factor**number * x.std(correction=0).item(), rel=1e-12)
         assert signal.h_std == signal.z_std
@@ -229,7 +229,9 @@ def test_scaled_permutations_multiply_every_spread(factor: float) -> None:
 def test_no_gradient_passes_zero_weights() -> None:
     width = 6
     net = fill(square(5, width, "tanh"), lambda n: orthogonal(n, width) if n != 2 else torch.zeros(width, width))
-    found = measure(net, torch.randn(9, width, dtype=torch.float64, generator=rng()), torch.arange(9) % width)
+    found = signal_propagation(
+        net, torch.randn(9, width, dtype=torch.float64, generator=rng()), torch.arange(9) % width
+    )
     assert [signal.gradient_std > 0 for signal in found] == [False, False, True, True, True, True]
     # Above the zeros there is nothing to multiply with, so that no weight learns but those of its biases.
     assert [signal.weight_gradient_std > 0 for signal in found] == [False, False, True, False, False, False]
@@ -251,7 +253,7 @@ def test_relu_layers_keep_the_mean_square_under_he_and_halve_it_under_lecun(gain
             square(depth, width, "relu"),
             lambda _, g=generator: torch.randn(width, width, dtype=torch.float64, generator=g) * (gain / width) ** 0.5,
         )
-        found = measure(net, x, torch.tensor([0, 1]), examples=1)
+        found = signal_propagation(net, x, torch.tensor([0, 1]), examples=1)
         squares[number] = torch.tensor([signal.z_mean**2 + signal.z_std**2 for signal in found[:depth]])
     wanted = gain * x.square().mean() * kept ** torch.arange(depth)
     errors = squares.std(0) / nets**0.5
@@ -269,7 +271,7 @@ def test_unit_deviation_saturates(activation: str, end: float) -> None:
         net[0].weight.copy_(weight)
         net[0].bias.zero_()
     x = inputs**0.5 * torch.eye(inputs, dtype=torch.float64)
-    hidden, output = measure(net, x, torch.arange(inputs) % 2, examples=1)
+    hidden, output = signal_propagation(net, x, torch.arange(inputs) % 2, examples=1)
     p = 2 * stats.norm.sf(end / inputs**0.5)
     assert 0.5 < p < 0.9
     assert abs(hidden.saturated - p) < Z * (p * (1 - p) / (inputs * units)) ** 0.5
@@ -290,21 +292,21 @@ def test_where_saturation_begins(activation: str, low: float, high: float) -> No
 def test_dead_units_are_those_that_no_example_wakes() -> None:
     net = fill(mlp([4, 4, 2], "relu").double(), lambda n: torch.eye(4) if n == 0 else torch.ones(2, 4))
     x = torch.tensor([[1.0, -1.0, -1.0, -1.0], [1.0, 1.0, -1.0, 0.0], [1.0, -1.0, -1.0, -1.0]], dtype=torch.float64)
-    hidden, _ = measure(net, x, torch.tensor([0, 1, 0]))
+    hidden, _ = signal_propagation(net, x, torch.tensor([0, 1, 0]))
     assert hidden.dead == 0.5
     assert hidden.saturated == pytest.approx(8 / 12)
 
 
 def test_normalized_layers_pass_on_unit_spread() -> None:
     net = mlp(SIZES, "tanh", normalize=True).double()
-    for signal in measure(net, *batch())[:-1]:
+    for signal in signal_propagation(net, *batch())[:-1]:
         assert (signal.z_mean, signal.z_std, signal.example_std) == pytest.approx((0.0, 1.0, 1.0), abs=1e-3)
 
 
 def test_gradients_that_vanish_are_not_lost_in_their_squares() -> None:
     net = fill(square(4, 8), lambda n: 1e-60 * torch.eye(8, dtype=torch.float64))
     x = torch.randn(20, 8, dtype=torch.float64, generator=rng())
-    found = measure(net, x, torch.arange(20) % 8)
+    found = signal_propagation(net, x, torch.arange(20) % 8)
     spreads = [1e-60**number * x.std(correction=0).item() for number in range(1, 6)]
     assert [signal.z_std for signal in found] == pytest.approx(spreads, rel=1e-6, abs=0)
     assert found[0].gradient_std == pytest.approx(1e-240 * found[-1].gradient_std, rel=1e-6, abs=0)
@@ -317,7 +319,7 @@ def exploding() -> tuple[nn.Sequential, Tensor, Tensor]:
 
 
 def test_an_exploding_network_is_measured_all_the_same() -> None:
-    first, second, *_ = measure(*exploding())
+    first, second, *_ = signal_propagation(*exploding())
     assert first.z_std == pytest.approx(1e30 * exploding()[1].std(correction=0).item(), rel=1e-5)
     assert first.singular_max == pytest.approx(1e30, rel=1e-5)
     assert not math.isfinite(second.z_std)
@@ -329,7 +331,7 @@ def test_what_is_no_number_has_no_signal(kind: str) -> None:
     diverged = network(kind)
     with torch.no_grad():
         diverged[0].weight[0, 0] = math.nan
-    for signal in measure(diverged, *batch())[:-1]:
+    for signal in signal_propagation(diverged, *batch())[:-1]:
         assert all(math.isnan(value) for value in signal)
 
 
@@ -338,7 +340,7 @@ def test_events_hold_every_number_and_every_value(tmp_path: Path) -> None:
     with EventLog(tmp_path) as written:
         record(written, trace(net, x, y), step=3)
         record(written, trace(net, x, y), step=5)
-    found, shown = measure(net, x, y), curves(tmp_path)
+    found, shown = signal_propagation(net, x, y), curves(tmp_path)
     for number, signal in enumerate(found, start=1):
         for name, value in signal._asdict().items():
             assert shown[f"signals/layer{number}/{name}"] == [(s, pytest.approx(value, rel=1e-6)) for s in (3, 5)]
@@ -396,4 +398,9 @@ def test_tables() -> None:
 @pytest.mark.parametrize(("rows", "labels"), [(1, 1), (0, 0), (5, 4)])
 def test_examples_that_cannot_be_used(rows: int, labels: int) -> None:
     with pytest.raises(InputError, match=f"at least 2 examples and a label for each, not {rows} and {labels}"):
-        measure(network("relu"), torch.zeros(rows, 6), torch.zeros(labels, dtype=torch.long))
+        signal_propagation(network("relu"), torch.zeros(rows, 6), torch.zeros(labels, dtype=torch.long))
+
+
+def test_a_network_without_linear_layers_is_refused() -> None:
+    with pytest.raises(InputError, match="this one has none"):
+        signal_propagation(nn.Sequential(nn.Tanh()), torch.zeros(2, 6), torch.zeros(2, dtype=torch.long))

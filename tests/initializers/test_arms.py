@@ -241,7 +241,7 @@ def test_lsuv_measures_on_scaled_training_data() -> None:
     ],
 )
 def test_a_batch_of_one_cannot_be_normalized(options: dict[str, Any], n: int) -> None:
-    with pytest.raises(InputError, match=f"batch_norm cannot normalise a batch of one example, and {n} examples"):
+    with pytest.raises(InputError, match=f"batch_norm cannot normalize a batch of one example, and {n} examples"):
         problem("he_normal", "batch_norm", **options)
     problem("he_normal", **options)
     if "refit" in options:
@@ -365,7 +365,7 @@ def test_arms_with_brackets_and_normalized_ones_run_from_end_to_end(tmp_path: Pa
     comparison.write(chosen, errors)
     found = result(made, chosen, errors)
     run.write_json("result.json", found)
-    assert {"relu, normalised", "tanh"} <= set(re.split(r"  +", table(found)))
+    assert {"relu, normalized", "tanh"} <= set(re.split(r"  +", table(found)))
     names = ["sparse(sparsity=0.5,std=0.3):tanh", "batch_norm"]
     assert list(found["arms"]) == names
     for name in names:

@@ -105,7 +105,7 @@ def test_a_place_with_one_seed_has_no_band() -> None:
     assert alone.legends[0].get_title().get_text() == ""
 
 
-@pytest.mark.parametrize(("name", "xlabel"), [("labels", "labelled training examples"), ("depth", "hidden layers")])
+@pytest.mark.parametrize(("name", "xlabel"), [("labels", "labeled training examples"), ("depth", "hidden layers")])
 def test_axes_say_what_they_show(name: str, xlabel: str) -> None:
     figure = DRAW[name](ERRORS, title="MNIST")
     (axes,) = figure.axes
@@ -276,7 +276,7 @@ def test_the_user_s_settings_change_nothing_and_stay(tmp_path: Path) -> None:
             lambda: signal_by_layer({"start": SIGNALS}, quantities=["colour"]),
             "no figure of 'colour': choose from z_std",
         ),
-        (lambda: error_against_labels({"he": {10: [math.nan, 1.0]}}), "he has a value at 10 labelled .* not finite"),
+        (lambda: error_against_labels({"he": {10: [math.nan, 1.0]}}), "he has a value at 10 labeled .* not finite"),
     ],
 )
 def test_what_cannot_be_drawn_is_a_sentence(draw: Callable[[], Figure], message: str) -> None:

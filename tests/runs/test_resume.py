@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -238,7 +239,7 @@ def test_from_python_a_run_is_gone_on_with_or_replaced(tmp_path: Path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dbn.pretraining.pretrain.save_stack", kill)
+        patch.setattr(import_module("dbn.pretraining.pretrain"), "save_stack", kill)
         with pytest.raises(KeyboardInterrupt):
             dbn.pretrain(x, **options)
     before = contents(path)

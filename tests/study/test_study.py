@@ -35,7 +35,7 @@ from dbn.finetuning import comparison as comparison_room
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import FitResult
-from dbn.finetuning.signal_propagation import LayerSignal, measure
+from dbn.finetuning.signal_propagation import LayerSignal, signal_propagation
 from dbn.finetuning.signal_tables import comparison_table
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
@@ -47,6 +47,7 @@ from dbn.runs.folder import RunFolder
 from dbn.runs.weights import load, save_stack
 from dbn.statistics import holm
 from dbn.study import process_pool as workers
+from dbn.study import runner
 from dbn.study.grid import CellArm
 from dbn.study.process_pool import run_tasks
 from dbn.study.report import corrected_p, read_signals, results, tables
@@ -226,7 +227,7 @@ def test_signals_from_start_to_end_are_told(finished: Study) -> None:
     """Of the networks of most labels, the mean of every number over seeds."""
     text = (finished.config.run / "study.md").read_text()
     arms: dict[str, dict[str, list[LayerSignal]]] = {}
-    titles = {"start": "at the start", "1": "after epoch 1", "3": "after epoch 3", "end": "as kept"}
+    titles = {"start": "at the start", "1": "after epoch 1", "3": "after epoch 3", "end": "selected epoch"}
     for arm in FITS["init"]:
         found = json.loads((finished.folder(CellArm(24, (7, 5), "", arm)) / "signals.json").read_text())
         for moment, title in titles.items():
@@ -251,12 +252,12 @@ def test_moments_that_a_seed_did_not_reach_are_left_out(uninterrupted: Study, mo
 
     monkeypatch.setattr(RunFolder, "read_json", stopped_early)
     reached = {cell_arm.arm: list(read_signals(uninterrupted, cell_arm)) for cell_arm in uninterrupted.cell_arms}
-    whole_row = ["at the start", "after epoch 1", "after epoch 2", "as kept"]
+    whole_row = ["at the start", "after epoch 1", "after epoch 2", "selected epoch"]
     assert reached == {"dbn": whole_row, "xavier_uniform": [whole_row[0], whole_row[1], whole_row[3]]}
     drawn = {}
-    monkeypatch.setattr("dbn.study.runner.signal_by_layer", lambda moments, **_: drawn.update(moments))
+    monkeypatch.setattr(runner, "signal_by_layer", lambda moments, **_: drawn.update(moments))
     for name in ("save", "atomic_write"):
-        monkeypatch.setattr(f"dbn.study.runner.{name}", lambda *_: None)
+        monkeypatch.setattr(runner, name, lambda *_: None)
     run_study(Study(uninterrupted.config))
     assert {moment: list(arms) for moment, arms in drawn.items()} == {
         moment: ["dbn"] if "2" in moment else ["dbn", "xavier_uniform"] for moment in whole_row
@@ -339,14 +340,19 @@ def kill_at(owner: Any, name: str, call: int, work: Callable[[], object]) -> Non
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [
-        (comparison_room, "save_state", 1),
-        (comparison_room, "save_state", 5),
-        (RunFolder, "log", 11),
         (RunFolder, "save_checkpoint", 5),
-        (RunFolder, "write_json", 1),  # the versions in the first unit's folder
-        (RunFolder, "write_json", 2),  # its signals
-        (RunFolder, "write_json", 6),  # the second unit's result
-        (Comparison, "write", 1),
+        *(
+            pytest.param(owner, name, call, marks=pytest.mark.slow)
+            for owner, name, call in (
+                (comparison_room, "save_state", 1),
+                (comparison_room, "save_state", 5),
+                (RunFolder, "log", 11),
+                (RunFolder, "write_json", 1),  # the versions in the first arm's folder
+                (RunFolder, "write_json", 2),  # its signals
+                (RunFolder, "write_json", 6),  # the second arm's result
+                (Comparison, "write", 1),
+            )
+        ),
     ],
 )
 def test_an_interruption_leaves_no_trace(
@@ -402,13 +408,14 @@ def test_what_is_done_is_never_done_again(uninterrupted: Study, monkeypatch: pyt
 
 
 def test_results_are_there_as_soon_as_an_arm_in_a_cell_is_done(folder: Path, tmp_path: Path) -> None:
-    kill_at(RunFolder, "write_json", 8, lambda: run_study(Study(config(folder, tmp_path))))
+    study = Study(config(folder, tmp_path, training=SMALL | {"labels": (12, 24), "epochs": (1,)}))
+    kill_at(RunFolder, "write_json", 8, lambda: run_study(study))
     assert [(line["arm"], line["seed"]) for line in lines(tmp_path)] == [
-        (arm, seed) for arm in ("dbn", "xavier_uniform") for seed in (5, 6, 7)
+        (arm, seed) for arm in ("dbn", "xavier_uniform") for seed in (5, 6)
     ]
     text = (tmp_path / "study.md").read_text()
-    assert "2 of 8 arms in cells are done" in text
-    assert text.count("to come") == 12  # three tables' worth of errors, and of rates
+    assert "2 of 8 arms in cells are finished" in text
+    assert text.count("pending") == 12  # three tables' worth of errors, and of rates
 
 
 def start(folder: Path, run: Path, *words: str) -> "subprocess.Popen[str]":
@@ -470,7 +477,7 @@ def obedient(folder: Path) -> Callable[[str], None]:
     [
         pytest.param("refuse", InputError, "^this cannot be done$", marks=pytest.mark.slow),
         pytest.param("fail", RuntimeError, "KeyError: 'where it failed'", marks=pytest.mark.slow),
-        pytest.param("die", InputError, "go on with --resume", marks=pytest.mark.slow),
+        pytest.param("die", InputError, "resume with --resume", marks=pytest.mark.slow),
     ],
 )
 def test_what_ends_a_task_ends_the_work_and_is_told(
@@ -485,15 +492,15 @@ def test_a_worker_that_ends_while_it_starts_is_told_of_too(error: type[Exception
     def ended() -> None:
         raise error
 
-    with pytest.raises(InputError, match="go on with --resume"):
+    with pytest.raises(InputError, match="resume with --resume"):
         workers._check(SimpleNamespace(recv=ended))
 
 
 def test_a_worker_that_is_gone_takes_no_task() -> None:
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     theirs.close()
-    with ours, pytest.raises(InputError, match="go on with --resume"):
-        workers._say(ours, "a")
+    with ours, pytest.raises(InputError, match="resume with --resume"):
+        workers._send(ours, "a")
 
 
 def test_one_worker_takes_tasks_in_order_and_leaves_threads_alone(tmp_path: Path) -> None:
@@ -607,13 +614,13 @@ def test_the_correction_is_over_the_tests_of_one_table(finished: Study) -> None:
 def test_the_heading_says_what_was_done(finished: Study) -> None:
     text = (finished.config.run / "study.md").read_text()
     assert (
-        "Learning rates tried: 0.03, 0.3, 1; an arm keeps the one of least validation error over the first 2 seeds."
-        in text
+        "Learning rates tried: 0.03, 0.3, 1; each arm selects the one with the lowest validation error over the first "
+        "2 seeds." in text
     )
     assert "against dbn, Holm-corrected" in text
     assert "Pre-trained stacks: 2, under different seeds, used in turn by up to 3 seeds, so that" in text
     kept = {(line["arm"], line["depth"], line["labels"]): line["learning_rate"] for line in lines(finished.config.run)}
-    rates = text.split("## Learning rates kept")[1]
+    rates = text.split("## Selected learning rates")[1]
     for title, depth in (("7", 1), ("7-5", 2)):
         assert cells(rates, f"{title} hidden units")[1:] == [
             [arm, *(f"{kept[arm, depth, labels]:g}" for labels in (12, 24))] for arm in FITS["init"]
@@ -652,9 +659,9 @@ def test_signals_are_those_of_the_fit_that_was_kept(arm: str, finished: Study) -
         fit = Trainer(problem, parse_arm(arm), record["learning_rate"], seed)
         examples, _ = problem.labeled(seed)
         assert examples.y is not None
-        at = {0: measure(fit.network, problem.scaling(examples.x), examples.y)}
+        at = {0: signal_propagation(fit.network, problem.scaling(examples.x), examples.y)}
         for epoch in fit.epochs():
-            at[int(epoch["epoch"])] = measure(fit.network, problem.scaling(examples.x), examples.y)
+            at[int(epoch["epoch"])] = signal_propagation(fit.network, problem.scaling(examples.x), examples.y)
         steps_of = {"start": 0, "1": 1, "3": 3, "end": record["best_epoch"]}
         for moment, step in steps_of.items():
             for layer, expected in zip(found[moment][seed - 5], at[step], strict=True):
@@ -693,8 +700,8 @@ def test_figures_show_the_results(finished: Study, monkeypatch: pytest.MonkeyPat
         shown.append(quantities)
 
     for name in ("error_against_labels", "error_against_depth", "learning_curves", "signal_by_layer"):
-        monkeypatch.setattr(f"dbn.study.runner.{name}", partial(watched, name=name))
-    monkeypatch.setattr("dbn.study.runner.save", lambda figure, path: None)
+        monkeypatch.setattr(runner, name, partial(watched, name=name))
+    monkeypatch.setattr(runner, "save", lambda figure, path: None)
     run_study(finished)
     found = lines(finished.config.run)
 
@@ -714,7 +721,7 @@ def test_figures_show_the_results(finished: Study, monkeypatch: pytest.MonkeyPat
     valid = [record["valid_error"] for record in results(finished)[cell_arm]]
     assert [curve[epoch][seed] for seed, epoch in enumerate(best)] == valid
     signals = drawn["signal_by_layer", "7 hidden units, 24 labels"]
-    assert list(signals) == ["at the start", "after epoch 1", "after epoch 3", "as kept"]
+    assert list(signals) == ["at the start", "after epoch 1", "after epoch 3", "selected epoch"]
     assert any({"saturated", "dead"} <= {*quantities} for quantities in shown)
     measured = json.loads((finished.folder(cell_arm) / "signals.json").read_text())
     assert signals["at the start"]["xavier_uniform"] == measured["start"]
@@ -782,9 +789,9 @@ WITHOUT = "--dataset tiny.npz --hidden 7 --init he_normal --labels 24 --run runs
         (WITHOUT + "--labels 24 30 --valid-labels 4 13", "--valid-labels 13 is more than the 12"),
         (WITHOUT + "--epochs 0", "--epochs must be a whole number of at least 1"),
         (WITHOUT + "--tuning-seeds 0", "--tuning-seeds must be a whole number of at least 1"),
-        (WITHOUT + "--init batch_norm --batch-size 23", "cannot normalise a batch of one example"),
+        (WITHOUT + "--init batch_norm --batch-size 23", "cannot normalize a batch of one example"),
         (WITHOUT + "--hidden 7 5 --depths 1 3", "--depths 3 is more than the 2 layers of --hidden"),
-        (WITHOUT + "--layer-rates 1 2 --depths 1 2", "--layer-rates takes one value or one a layer (3"),
+        (WITHOUT + "--layer-rates 1 2 --depths 1 2", "--layer-rates takes one value or one per layer (3"),
         (WITHOUT + "--reference dbn", "--reference dbn is none of the arms: --init names he_normal"),
         (WITHOUT + "--init dbn", "--init dbn needs --pretrained or --recipe"),
         (WITHOUT + "--stacks 3", "--stacks needs --recipe"),

@@ -7,10 +7,10 @@ from dbn.config.finetuning import FinetuneConfig
 
 def main(config: FinetuneConfig) -> None:
     """Train every arm with every seed; print one table and one sentence."""
-    from dbn.finetuning.comparison import RESULT, Comparison
+    from dbn.finetuning.comparison import Comparison
     from dbn.finetuning.problem import load_problem
     from dbn.finetuning.report import comparison_text, finished, result
-    from dbn.runs.folder import RunFolder
+    from dbn.runs.folder import RESULT, RunFolder
     from dbn.runs.resume import begin
     from dbn.training.device import pick_device
     from dbn.training.distributed import any_rank, check_alike, host_by_host, is_main, process_group
