@@ -1,4 +1,4 @@
-"""Grey levels made binary."""
+"""Binarization of gray levels."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ Binarize = Literal["none", "threshold", "sample", "fixed"]
 def binarize(x: Tensor, how: Binarize, generator: torch.Generator | None = None) -> Tensor:
     """`x` (B, V) in [0, 1] made 0 or 1: above one half for "threshold", by a Bernoulli draw for "sample" and "fixed".
 
-    "sample" and "fixed" differ in their callers: anew each epoch, or once. "none" returns `x` itself.
+    Callers draw "sample" in each epoch and "fixed" once. "none" returns `x` itself.
 
     Raises:
         InputError: another `how`.

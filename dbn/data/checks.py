@@ -62,7 +62,7 @@ def check_alike(name: str, rows: NDArray, test_rows: NDArray) -> None:
 
 
 def image_shape_of(name: str, x: NDArray) -> tuple[int, int, int] | None:
-    """(C, H, W) of grey or color images; other numbers of channels cannot be drawn and count as columns."""
+    """(C, H, W) of gray or color images; other numbers of channels cannot be drawn and count as columns."""
     if x.ndim == 2:
         return None
     channels, height, width = x.shape[1:] if x.ndim == 4 else (1, *x.shape[1:])

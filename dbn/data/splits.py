@@ -43,7 +43,7 @@ class Splits:
     """The rows of a data set: none is in two of `train`, `valid` and `test`. `valid` is empty until it is cut.
 
     `classes` are names in the order of their indices, () without labels. `image_shape` is (C, H, W) where rows are
-    grey or color images. Bytes are divided by `divisor` before use: 255, or 1 where all bytes outside the test
+    gray or color images. Bytes are divided by `divisor` before use: 255, or 1 where all bytes outside the test
     set are 0 or 1. `test_is_cut` says that the data came without a test set of its own.
     """
 

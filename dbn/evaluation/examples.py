@@ -1,6 +1,6 @@
 """The examples that are scored, in the values that the model's visible units take, and their origin.
 
-A likelihood of discrete units needs discrete data: −F of grey pixels is no log-probability. So grey levels are
+A likelihood of discrete units needs discrete data: −F of gray pixels is no log-probability. So gray levels are
 made 0 or 1 in a way that is named, or refused.
 """
 
@@ -115,7 +115,7 @@ def _origin(scored: EvaluationData, trained: EvaluationData, *, with_base: bool)
 
 def _density_units(parts: dict[str, Tensor], scaling: Scaling) -> list[str]:
     """What densities are of, where that is not what the visible units see."""
-    lost = [] if scaling.spread is None else ["Σ log spread (standardised)"]
+    lost = [] if scaling.spread is None else ["Σ log spread (standardized)"]
     if any(scaling.is_divided(x) for x in parts.values()):
         lost.append(f"V·log {scaling.divisor:g} (bytes, divided)")
     return [f"Densities are of the data as they are stored: each has lost {' and '.join(lost)}."] if lost else []
@@ -169,7 +169,7 @@ def _from_splits(splits: Splits, origin: tuple[str, ...] = ()) -> EvaluationData
 
 
 def _binarization(config: EvaluateConfig, before: dict[str, Any]) -> tuple[Binarize | None, int, str]:
-    """How grey levels are made 0 or 1, if at all; with which seed, and why so.
+    """How gray levels are made 0 or 1, if at all; with which seed, and why so.
 
     As an option says, or else as the run was trained: a fixed draw of the run's is drawn again, bit for bit.
     """
@@ -213,5 +213,5 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
         generator = stream(seed, "pixels", part)  # those that pre-training draws a fixed part with
         drawn[part] = torch.cat([binarize(rows, how, generator).to(torch.uint8) for rows in scaled(x)])
     done = "cut at 0.5" if how == "threshold" else f"drawn once as 0 or 1 with seed {seed}"
-    note = f"{source.name}: grey levels are {done} (--binarize {how}{because})."
+    note = f"{source.name}: gray levels are {done} (--binarize {how}{because})."
     return replace(source, parts=drawn, origin=(note,))

@@ -52,23 +52,20 @@ def read_rbm(path: Path) -> DBN:
     for name in KEYS:
         if name not in found:
             raise InputError(f"{path} holds no array {name!r}: an RBM is {', '.join(KEYS)}, save it under these names")
-    _check_shapes(path, *(found[name].shape for name in KEYS))
+        shape = found[name].shape
+        if name != "weight" and (len(shape) != 1 or 0 in shape):
+            raise InputError(f"{path}: {name} has shape {shape}, but one number a unit is needed: save it flat")
+    shape, visible, hidden = (found[name].shape for name in KEYS)
+    if shape != hidden + visible:
+        advice = "transpose it" if shape == visible + hidden else "save the three arrays of one model"
+        raise InputError(
+            f"{path}: weight has shape {shape}, but by the biases (hidden, visible) is {hidden + visible}: {advice}"
+        )
     weight, visible_bias, hidden_bias = (_floats(path, name, found[name]) for name in KEYS)
     with torch.device("meta"):
         rbm = RBM(Bernoulli(len(visible_bias)), Bernoulli(len(hidden_bias)))
     rbm.load_state_dict({"weight": weight, "visible.bias": visible_bias, "hidden.bias": hidden_bias}, assign=True)
     return DBN([rbm], Scaling(1.0)).eval()
-
-
-def _check_shapes(path: Path, weight: tuple[int, ...], visible: tuple[int, ...], hidden: tuple[int, ...]) -> None:
-    for name, shape in (("visible_bias", visible), ("hidden_bias", hidden)):
-        if len(shape) != 1 or 0 in shape:
-            raise InputError(f"{path}: {name} has shape {shape}, but one number a unit is needed: save it flat")
-    if weight != hidden + visible:
-        advice = "transpose it" if weight == visible + hidden else "save the three arrays of one model"
-        raise InputError(
-            f"{path}: weight has shape {weight}, but by the biases (hidden, visible) is {hidden + visible}: {advice}"
-        )
 
 
 def _floats(path: Path, name: str, array: NDArray) -> torch.Tensor:

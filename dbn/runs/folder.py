@@ -21,7 +21,6 @@ from dbn.storage.files import WRITING, atomic_write, corrupt_file, io_error, mak
 from dbn.storage.yaml_limits import check_plain
 
 CONFIG = "config.yaml"
-
 VERSIONS = "versions.json"
 RESULT = "result.json"
 """Written last: a run that has it is complete."""

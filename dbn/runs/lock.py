@@ -19,7 +19,6 @@ LOCK = ".lock"
 
 LOGGER = logging.getLogger(__name__)
 
-
 if sys.platform == "win32":
     import msvcrt
 

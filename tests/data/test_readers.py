@@ -125,7 +125,7 @@ def test_arrays_that_cannot_be_used(tmp_path, arrays, words):
         (",a\n0,1\n", None, "column 1 has no name"),
         ("0.5,0.25\n1,2\n", None, "first line holds only numbers"),
         (b"a,b\n1,\xff\n", None, "not UTF-8"),
-        (b"a,b\r1,2\r", None, "line 1 cannot be read .new-line character .* save the table anew"),
+        (b"a,b\r1,2\r", None, "line 1 cannot be read .new-line character .* save the table again"),
         ("a,b\n1," + "2" * 140_000 + "\n", None, "field larger than"),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_run_is_scored_on_the_data_it_was_trained_on(folder: Path) -> None:
     assert found.origin == (
         f"Test rows: the {len(splits.test)} of tiny.npz. Base model of AIS: the means of its {len(splits.train)} "
         "training rows.",
-        "tiny.npz: grey levels are cut at 0.5 (--binarize threshold, as the run was trained).",
+        "tiny.npz: gray levels are cut at 0.5 (--binarize threshold, as the run was trained).",
     )
 
 
@@ -165,7 +165,7 @@ def test_the_pixels_that_a_run_was_trained_on_are_drawn_again(folder: Path) -> N
 
 def test_an_option_goes_before_what_the_run_did(folder: Path) -> None:
     found = scored(run=run(folder, binarize="fixed"), binarize="threshold")
-    assert found.origin[1] == "tiny.npz: grey levels are cut at 0.5 (--binarize threshold)."
+    assert found.origin[1] == "tiny.npz: gray levels are cut at 0.5 (--binarize threshold)."
 
 
 def test_binary_rows_stay_as_they_are_whatever_is_said(folder: Path) -> None:
@@ -185,7 +185,7 @@ def test_standardized_densities_carry_the_volume_of_the_standardizing(folder: Pa
     x = load_splits("tiny.npz").valid.x
     assert_close(found.scaling(found.parts["valid"]), (x / 255 - shift) / spread)
     assert found.origin[-1] == (
-        "Densities are of the data as they are stored: each has lost Σ log spread (standardised) and V·log 255 (bytes, "
+        "Densities are of the data as they are stored: each has lost Σ log spread (standardized) and V·log 255 (bytes, "
         "divided)."
     )
 

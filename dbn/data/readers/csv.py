@@ -39,7 +39,7 @@ def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Splits:
         raise InputError(f"{name} is not UTF-8 text, save it as one") from error
     except csv.Error as error:
         why = str(error).partition(" - ")[0]  # then comes advice to programmers
-        raise InputError(f"{name}, line {reader.line_num} cannot be read ({why}): save the table anew") from error
+        raise InputError(f"{name}, line {reader.line_num} cannot be read ({why}): save the table again") from error
     if not lines:
         raise InputError(f"{name} is empty: there is a header line and no row below it")
 
