@@ -45,12 +45,12 @@ class Classifier(nn.Module):
         """Class probabilities (N, C) on the CPU of rows (N, V), or images (N, H, W) or (N, C, H, W), in batches.
 
         `name` is what errors call the rows. InputError for rows of another width or type, for values that are not
-        finite, and for floats outside [0, 1] where the classifier was trained on bytes, which are divided.
+        finite, and for floats outside [0, 1] unless they are standardized.
         """
         rows = torch.from_numpy(checked_rows(name, "x", as_array(x)))
         if rows.shape[1] != self.width:
             raise InputError(f"{name} has {rows.shape[1]} values an example, but the classifier takes {self.width}")
-        if self.scaling.divisor != 1 and self.scaling.shift is None and rows.is_floating_point():
+        if self.scaling.shift is None and rows.is_floating_point():
             least, greatest = rows.aminmax()
             if least < 0 or greatest > 1:
                 raise InputError(

@@ -73,10 +73,12 @@ def test_floats_are_standardized_inside(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_classifier(tmp_path).predict_proba(x), softmax_by_hand(network, scaled), rtol=1e-5)
 
 
-def test_real_numbers_are_taken_where_nothing_was_divided(tmp_path: Path) -> None:
+def test_bytes_as_floats_are_refused_where_floats_in_0_to_1_were_seen(tmp_path: Path) -> None:
     network = save(tmp_path, Scaling(1.0))
-    x = np.linspace(-3, 3, 8, dtype=np.float32).reshape(2, 4)
+    x = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 4)
     np.testing.assert_allclose(load_classifier(tmp_path).predict_proba(x), softmax_by_hand(network, x), rtol=1e-5)
+    with pytest.raises(InputError, match=r"from 0 to 255, but .* trained on values in \[0, 1\]"):
+        load_classifier(tmp_path).predict_proba(255 * x)
 
 
 def test_the_best_arm_of_a_run_its_folder_and_its_file_are_one_classifier(run: Path) -> None:
