@@ -6,15 +6,13 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-RECIPES = {
-    path.stem: path for path in sorted([*ROOT.glob("dbn/**/recipes/*.yaml"), *ROOT.glob("scripts/recipes/*.yaml")])
-}
+RECIPES = {path.stem: path for path in sorted((ROOT / "dbn" / "recipes").glob("*.yaml"))}
 CONFIGS = {
     "pretrain": "PretrainConfig",
     "finetune": "FinetuneConfig",
@@ -27,8 +25,6 @@ CONFIGS = {
     "svm": "SvmConfig",
 }
 """The options of each command and script."""
-READY = find_spec("dbn.finetuning.compare") is not None
-"""Whether the public functions are all there."""
 COMMAND = re.compile(r"(?:torch-dbn|python -m dbn) ([\w-]+)|(?:torchrun .* )?(?:python\S* )?scripts/(\w+)\.py")
 
 

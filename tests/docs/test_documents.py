@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from documents import DOCUMENTS, READY, ROOT, name_of, text_of
+from documents import DOCUMENTS, ROOT, name_of, text_of
 from test_imports import PACKAGES
 
 import dbn
@@ -25,7 +25,6 @@ DIALECT = re.compile(
 )
 OLD = {"dbn.rbm", "dbn.ranks.together"}
 """Earlier names in the changelog."""
-PENDING = set() if READY else {"dbn.compare", "dbn.evaluate", "dbn.load_classifier", "compare"}
 PLAIN = [path for path in DOCUMENTS if path.name != "SECURITY.md"]
 
 
@@ -77,7 +76,7 @@ def test_files_and_modules_that_are_named_exist(path: Path) -> None:
     for file in re.findall(r"`((?:dbn|scripts|tests|docs)/[\w/.-]+\.\w+)[`:]", text):
         assert (ROOT / file).exists(), file
     modules = {name for name in re.findall(r"`(dbn(?:\.\w+)+)", text) if not name.endswith(".safetensors")}
-    for module in modules - OLD - PENDING:
+    for module in modules - OLD:
         assert named(module), module
 
 
@@ -103,7 +102,7 @@ def test_the_architecture_names_what_exists() -> None:
     walks = text[text.index("## The walk of an example") : text.index("## Tables by name")]
     source = "\n".join(text_of(path) for path in (ROOT / "dbn").rglob("*.py"))
     names = {word for code in re.findall("`([A-Za-z_.]+)(?:\\([^`]*)?`", walks) for word in code.split(".")}
-    names -= {"dbn", "py", "npz", "jsonl", "json", "metrics", "result", "grad", "study", "NAME", *PENDING}
+    names -= {"dbn", "py", "npz", "jsonl", "json", "metrics", "result", "grad", "study", "NAME"}
     assert len(names) > 35
     for name in names:
         assert re.search(rf"\b(def|class) {name}\b|^\s*{name}\b.* = |\b{name}: ", source, re.MULTILINE), name

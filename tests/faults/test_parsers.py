@@ -105,9 +105,9 @@ def test_csv_comes_back(count: int) -> None:
         writer.writerow(["a", "b", "kind"])
         writer.writerows(rows)
         read = read_csv(io.BytesIO(text.getvalue().encode()), "t", "kind")
-        assert read.x.tolist() == [[np.float32(a), np.float32(b)] for a, b, _ in rows]
-        assert read.y is not None
-        assert [read.classes[code] for code in read.y] == [label for _, _, label in rows]
+        assert read.train.x.tolist() == [[np.float32(a), np.float32(b)] for a, b, _ in rows]
+        assert read.train.y is not None
+        assert [read.classes[code] for code in read.train.y] == [label for _, _, label in rows]
 
     number = st.floats(width=32, allow_nan=False, allow_infinity=False)
     label = st.text(alphabet="abcäß ,\"'\n", min_size=1, max_size=6).filter(str.strip).map(lambda text: "c" + text)
@@ -120,8 +120,8 @@ def test_any_text_as_csv(count: int) -> None:
         for column in (None, "b"):
             with contextlib.suppress(InputError):
                 read = read_csv(io.BytesIO(content), "t", column)
-                assert np.isfinite(read.x).all()
-                assert (read.y is None) == (column is None)
+                assert np.isfinite(read.train.x).all()
+                assert (read.train.y is None) == (column is None)
 
     cells = st.sampled_from(["", "1", "-2.5", "1e400", "nan", "x", '"', '"1"', "a", "b", " ", "1_0", "\0", "٣", "\x1b"])
     lines = st.lists(st.lists(cells, max_size=4).map(",".join), max_size=5).map("\n".join)

@@ -1,6 +1,5 @@
 """`dbn.compare`: the numbers of scripts/finetune.py, from arrays."""
 
-import importlib.util
 import json
 import sys
 from dataclasses import fields
@@ -12,8 +11,8 @@ import pytest
 import torch
 from tiny import pictures, result, save_pictures, stack
 
-from dbn.cli.command_line import run_script
-from dbn.config.finetuning import FinetuneConfig, Finetuning
+from dbn.cli.commands.finetune import COMMAND
+from dbn.config.finetuning import Finetuning
 from dbn.errors import InputError
 from dbn.finetuning.compare import ComparisonResult, FinetuningOptions, compare
 from dbn.runs.folder import RunFolder
@@ -27,16 +26,10 @@ STACK = stack()
 
 
 def script(words: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """scripts/finetune.py in this process."""
-    path = Path(__file__).parents[2] / "scripts" / "finetune.py"
-    spec = importlib.util.spec_from_file_location("finetune_script", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """`scripts/finetune.py` in this process."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["finetune.py", *words.split()])
-    run_script(module.main, FinetuneConfig, "")
+    COMMAND.run()
 
 
 def timeless(found: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +105,7 @@ def test_a_run_folder_holds_the_same_and_can_be_resumed(found: ComparisonResult,
     assert [(each["learning_rate"], each["seed"], each["epoch"]) for each in seen] == [
         (0.02, 5, 1), (0.02, 5, 2), (0.02, 5, 3), (0.02, 6, 1), (0.02, 6, 2)
     ]  # fmt: skip
-    with pytest.raises(InputError, match="go on with resume=True"):
+    with pytest.raises(InputError, match="continue it with resume=True"):
         compare(X, Y, ["he_normal", "zeros"], **options)
     with pytest.raises(InputError, match="epochs 3 -> 4"):
         compare(X, Y, ["he_normal", "zeros"], resume=True, **options | {"epochs": 4})

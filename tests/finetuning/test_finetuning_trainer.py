@@ -172,7 +172,7 @@ def rare() -> Splits:
         (lambda: problem(valid_labels=2), "--valid-labels 2 is fewer than the 3 classes"),
         (lambda: problem(data=rare(), labels=60), "--labels 60 needs 20 examples of class 2"),
         (lambda: problem(data=rare(), labels=12, valid_labels=60), "--valid-labels 60 needs 20 examples of class 2"),
-        (lambda: problem(layer_rates=(0.1, 1)), r"--layer-rates takes one value or one a layer \(3, .*\), not 2"),
+        (lambda: problem(layer_rates=(0.1, 1)), r"--layer-rates takes one value or one per layer \(3, .*\), not 2"),
         (lambda: problem(()), "'dbn' starts from a stack: name one with --pretrained"),
         (lambda: problem(init=("he_norm",)), "no initializer 'he_norm', did you mean 'he_normal'"),
     ],

@@ -414,7 +414,7 @@ def test_what_a_checkpoint_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_worker_that_finds_other_data_ends(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **dict(zip("xy", pictures(), strict=True)))
     config = StudyConfig(dataset=str(tmp_path / "a.npz"), hidden=(5,), training=StudyTraining(init=("he_normal",)))
-    with pytest.raises(InputError, match=r"has changed since the study began: .* --resume"):
+    with pytest.raises(InputError, match=r"has changed since the study started: .* --resume"):
         _worker(config, None, "0" * 16, lambda study, task: None)
 
 

@@ -347,7 +347,7 @@ BAD: dict[str, list[tuple[str, str]]] = {
         (f"{FINETUNE} --run new --dataset unlabelled.npz", "unlabelled.npz has no labels"),
         (f"{FINETUNE} --run new --init dbn hee_normal", "no initializer 'hee_normal', did you mean 'he_normal'"),
         (f"{FINETUNE} --run new --init lsuv(bias=1e9)", "lsuv: no scale brings the outputs of hidden layer 1"),
-        (f"{FINETUNE} --run new --init dbn:swish", "'dbn:swish' names no known activation"),
+        (f"{FINETUNE} --run new --init dbn:swish", "'dbn:swish' has no known activation"),
         (f"{FINETUNE} --run new --labels 500", "--labels 500 is more than the 108 training examples"),
         (f"{FINETUNE} --run new --labels 2", "--labels 2 is fewer than the 3 classes"),
         (f"{FINETUNE} --run new --valid-labels 500", "--valid-labels 500 is more than the 12 validation examples"),

@@ -287,7 +287,7 @@ def test_what_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch)
         ranked.trainer(batch_size=5)
     with pytest.raises(InputError, match="--batch-size 6 cannot be shared by 8 processes"):
         ranked.problem(batch_size=6)
-    with pytest.raises(InputError, match="--init batch_norm normalises whole batches, which 8 processes share"):
+    with pytest.raises(InputError, match="--init batch_norm normalizes whole batches, which 8 processes share"):
         ranked.problem(init=("batch_norm",))
 
 
