@@ -18,6 +18,7 @@ from dbn.finetuning.problem import Problem, make_problem
 from dbn.finetuning.report import comparison_text, finished, result
 from dbn.finetuning.results import TunedArm
 from dbn.models.dbn import DBN
+from dbn.registry import suggestion
 from dbn.runs.classifier import Classifier, load_classifier
 from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.resume import begin
@@ -172,9 +173,9 @@ def compare(
 
 
 def _training(init: Sequence[str], labels: int | None, seeds: int, options: Mapping[str, Any]) -> Finetuning:
-    unknown = sorted(set(options) - set(FinetuningOptions.__annotations__))
-    if unknown:
-        raise InputError(f"compare has no option {unknown[0]!r}: see the fields of dbn.config.Finetuning")
+    for name in options:
+        if name not in FinetuningOptions.__annotations__:
+            raise InputError(f"compare has no option {name!r}{suggestion(name, FinetuningOptions.__annotations__)}")
     return Finetuning(init=(init,) if isinstance(init, str) else tuple(init), labels=labels, seeds=seeds, **options)
 
 

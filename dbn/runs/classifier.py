@@ -129,7 +129,7 @@ def best_classifier(run: RunFolder) -> tuple[str, Path]:
         raise InputError(f"{run.path} is no finished run of finetune.py: name one, or end it with --resume")
     found = run.read_json(RESULT)
     if "arms" not in found:
-        raise InputError(f"{run.path} is no run of finetune.py, which compares arms: name one")
+        raise InputError(f"{run.path} is not a run of finetune.py, which compares arms: name one")
     try:
         errors = {name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
         best = min(errors, key=lambda name: errors[name])

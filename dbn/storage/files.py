@@ -73,7 +73,7 @@ def read_file(path: Path) -> bytes:
     """The content of a file. InputError when it cannot be read, or is a device or pipe, which may never end."""
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{path} cannot be read (it is no file): check the name")
+            raise InputError(f"{path} cannot be read (it is not a file): check the name")
         return path.read_bytes()
     except OSError as error:
         raise io_error(path, "read", error) from error
