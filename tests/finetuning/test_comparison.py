@@ -256,8 +256,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("moment", ["checkpointed", "logged", "finished"])
-@pytest.mark.parametrize("call", [1, 2, 4, 8, 11])
+INTERRUPTIONS = [(call, moment) for call in (1, 2, 4, 8, 11) for moment in ("checkpointed", "logged", "finished")]
+
+
+@pytest.mark.parametrize(
+    ("call", "moment"),
+    [pytest.param(*each, marks=() if each == (8, "checkpointed") else pytest.mark.slow) for each in INTERRUPTIONS],
+)
 def test_an_interruption_leaves_no_trace(
     moment: str, call: int, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -346,7 +351,7 @@ def test_a_comparison_needs_no_folder(finished: Path) -> None:
     assert [{k: v for k, v in line.items() if k not in times} for line in seen] == metrics(finished)
 
 
-@pytest.mark.parametrize("call", [3, 8, 11, 24])
+@pytest.mark.parametrize("call", [8, *(pytest.param(call, marks=pytest.mark.slow) for call in (3, 11, 24))])
 def test_a_callback_that_raises_ends_a_comparison_resumably(call: int, uninterrupted: Path, tmp_path: Path) -> None:
     made, seen = problem(**LONG), list[dict[str, Any]]()
 
