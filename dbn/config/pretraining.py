@@ -118,7 +118,7 @@ class Pretraining(TrainingOptions):
                     f"--penalty: invalid penalty {written!r}: expected NAME or NAME(PARAMETER=VALUE, ...)."
                 )
             if match[1] not in PENALTIES.table:
-                raise InputError(f"--penalty: there is no penalty {match[1]!r}{suggestion(match[1], PENALTIES.table)}.")
+                raise InputError(f"--penalty: there is no penalty {match[1]!r}{suggestion(match[1], PENALTIES.table)}")
 
     @property
     def estimator_parameters(self) -> Collection[str]:

@@ -75,7 +75,7 @@ def evaluation_data(
 ) -> EvaluationData:
     """Arrays to be scored, treated like those of a file; `from_run`: binarized as `config.run` was trained."""
     before = RunFolder.open(config.run).read_config() if from_run and config.run.is_dir() else {}
-    name = "the given arrays"
+    name = "the given data set"
     splits = unsplit(name, test) if train is None else unsplit(name, train, x_test=test)
     return _prepared(stack, [_from_splits(splits)], config, before)
 

@@ -113,6 +113,9 @@ def train_rbm(x: Tensor | NDArray, hidden: int = 500, **options: Unpack[Pretrain
     >>> rbm.up(torch.rand(5, 20)).shape
     torch.Size([5, 10])
     """
+    count: Any = hidden
+    if not isinstance(count, Integral):
+        raise InputError(f"hidden must be one number of units, not {hidden!r}: use dbn.pretrain for several layers")
     return pretrain(x, hidden, **options).layers[0]
 
 

@@ -245,7 +245,7 @@ def test_from_python_the_figures_are_those_of_the_script(model: str, words: str,
     options: dict[str, Any] = {"exact": True} if "exact" in words else {"ais": 50, "chains": 20}
     if "seed" in words:
         options |= {"reverse": False, "seed": 3, "binarize": "fixed"}
-    before, named = sorted(folder.rglob("*")), "the given arrays"
+    before, named = sorted(folder.rglob("*")), "the given data set"
     given = load(folder / model) if model == "deep" else folder / model
     found = evaluate(given, test, torch.from_numpy(train), **options)
     assert sorted(folder.rglob("*")) == before
@@ -282,9 +282,9 @@ def test_grey_levels_become_binary_as_a_run_was_trained_or_as_is_said(folder: Pa
         ({"exact": True, "reverse": False}, "^reverse=False does not go with exact,"),
         ({"chains": 0}, "^chains must be a whole number of at least 1"),
         ({"binarize": "round"}, "^binarize must be one of threshold, sample, fixed"),
-        ({"test": BITS[:, :30]}, "the given arrays has 30 values an example, but the model has 36"),
-        ({"test": BITS.astype(str)}, "the given arrays: x holds"),
-        ({"test": BITS, "train": BITS[:, :30]}, "the given arrays"),
+        ({"test": BITS[:, :30]}, "the given data set has 30 values an example, but the model has 36"),
+        ({"test": BITS.astype(str)}, "the given data set: x holds"),
+        ({"test": BITS, "train": BITS[:, :30]}, "the given data set"),
         ({"model": torch.nn.Linear(36, 7)}, "^model must be an RBM, a DBN or the path of one, not Linear"),
         ({"model": "nowhere"}, "there is no run folder or model file nowhere"),
     ],

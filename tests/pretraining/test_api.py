@@ -143,3 +143,8 @@ dbn.pretrain(x, callback=1)
         int(line.split(":")[1]) for line in result.stdout.splitlines() if line.startswith("use.py") and "error" in line
     }
     assert wrong == {7, 8, 9, 10}, result.stdout + result.stderr
+
+
+def test_one_rbm_has_one_number_of_hidden_units() -> None:
+    with pytest.raises(InputError, match=r"hidden must be one number of units, not \[3, 4\]"):
+        dbn.train_rbm(torch.rand(30, 5), hidden=[3, 4])  # type: ignore[arg-type]
