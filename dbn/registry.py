@@ -6,57 +6,45 @@ table, here or from outside: `dbn.sampling.CHAINS["mine"] = MyChains`.
 
 import ast
 import inspect
+import math
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections import UserDict
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar, cast, final
+from typing import Any, NamedTuple, TypeVar, cast, final
 
 from dbn.errors import InputError
 
 Entry = TypeVar("Entry")
 
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
 
 @final
-class Registry(MutableMapping[str, Entry], Generic[Entry]):
+class Registry(UserDict[str, Entry]):
     """Entries by name. An entry given as "module:name" is imported when it is first asked for, so names cost no torch.
 
     Asking for a name that is not there raises InputError with the nearest one.
     """
 
     def __init__(self, noun: str, entries: Mapping[str, Entry | str]) -> None:
+        super().__init__(cast(Mapping[str, Entry], entries))
         self.noun = noun
-        self._entries: dict[str, Entry | str] = dict(entries)
 
     def __getitem__(self, name: str) -> Entry:
-        if name not in self._entries:
+        if name not in self.data:
             raise InputError(f"there is no {self.noun} {name!r}{suggestion(name, self)}")
-        entry = self._entries[name]
-        if isinstance(entry, str):
-            module, _, attribute = entry.partition(":")
-            entry = self._entries[name] = cast(Entry, getattr(import_module(module), attribute))
-        return entry
-
-    def __setitem__(self, name: str, entry: Entry) -> None:
-        self._entries[name] = entry
-
-    def __delitem__(self, name: str) -> None:
-        del self._entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        if isinstance(self.data[name], str):
+            self.data[name] = _imported(str(self.data[name]))
+        return self.data[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """The entry, or the default where there is none."""
-        return self[name] if name in self._entries else default
+        return self[name] if name in self.data else default
 
     def build(self, name: str, **settings: Any) -> Any:
         """The entry called with those of the settings that it takes."""
@@ -68,10 +56,57 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
         return dict(inspect.signature(cast(Callable[..., Any], self[name])).parameters)
 
 
+def _imported(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
 def table(place: str) -> "Registry[Any]":
     """The registry at "module:name"."""
-    module, _, name = place.partition(":")
-    return cast("Registry[Any]", getattr(import_module(module), name))
+    return cast("Registry[Any]", _imported(place))
+
+
+class NumberRule(NamedTuple):
+    """The values of a parameter, in words and as a test."""
+
+    wanted: str
+    allowed: Callable[[float], bool]
+
+
+FINITE = NumberRule("a finite number", math.isfinite)
+
+
+def read_parameters(
+    name: str, inside: str | None, known: Mapping[str, inspect.Parameter], rules: Mapping[str, NumberRule]
+) -> dict[str, float]:
+    """The numbers in `inside`, what stands between the parentheses of NAME(PARAMETER=VALUE,…), None without them.
+
+    Without a rule of its own a parameter is finite. InputError for a parameter that is not `known`, missing or given
+    twice, and for a value that is no number or not allowed.
+    """
+    if inside is not None and not known:
+        raise InputError(f"{name} has no parameters: leave the parentheses out")
+    found: dict[str, float] = {}
+    for part in () if inside is None else inside.split(","):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(f"{part!r} is not a parameter of {name}: write NAME=VALUE, with {_joined(known)}")
+        if key not in known:
+            raise InputError(f"{name} has no parameter {key!r}: it has {_joined(known)}")
+        if key in found:
+            raise InputError(f"{name} has {key} twice: keep one")
+        wanted, allowed = rules.get(key, FINITE)
+        if not NUMBER.fullmatch(value) or not allowed(float(value)):
+            raise InputError(f"{key} of {name} must be {wanted}, not {value!r}")
+        found[key] = float(value)
+    if missing := [key for key, each in known.items() if each.default is each.empty and key not in found]:
+        raise InputError(f"{name} needs {_joined(missing)}: write {name}({missing[0]}=VALUE)")
+    return found
+
+
+def _joined(names: Iterable[str]) -> str:
+    *first, last = names
+    return " and ".join(filter(None, [", ".join(first), last]))
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str | None = None, show: Callable[[str], str] = repr) -> str:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import torch
 
-from dbn.benchmarks.running import CHAINS, CLASSES, PER_STEP, Runner, Setting, clocked
+from dbn.benchmarks.running import CHAINS, CLASSES, PER_STEP, Runner, Setting, clocked, over
 from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import Pretraining
 from dbn.data.splits import Examples, Splits
@@ -19,6 +20,8 @@ from dbn.models.scaling import Scaling
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.pretrain import new_rbm
 from dbn.pretraining.trainer import LayerTrainer
+from dbn.training.device import synchronize
+from dbn.training.distributed import all_reduce_sum
 from dbn.training.loop import run_epochs
 
 TEMPERATURES = 10
@@ -56,13 +59,7 @@ def steps_of(**options: Any) -> Callable[[Setting], Runner]:
 
     def make(setting: Setting) -> Runner:
         trainer = layer_trainer(setting, **options)
-        batches = list(trainer.batches(1))
-
-        def steps() -> None:
-            for number, indices in enumerate(batches):
-                trainer.step(indices, 1, number)
-
-        return Runner(clocked(steps), setting.steps, trainer)
+        return Runner(over(trainer.batches(1), lambda *batch: trainer.step(*batch)), setting.steps, trainer)
 
     return make
 
@@ -103,13 +100,7 @@ def finetune_epoch(setting: Setting) -> Runner:
 def finetune_step(setting: Setting) -> Runner:
     """The steps of an epoch alone, in an order that is there already."""
     made = fit(setting)
-    batches = list(made._batches(1))
-
-    def steps() -> None:
-        for number, indices in enumerate(batches):
-            made._step(indices, 1, number)
-
-    return Runner(clocked(steps), setting.steps, made)
+    return Runner(over(made._batches(1), lambda *batch: made._step(*batch)), setting.steps, made)
 
 
 def annealing(setting: Setting) -> Runner:
@@ -126,3 +117,22 @@ def annealing(setting: Setting) -> Runner:
         state["found"] = anneal(path, betas, CHAINS, generator)
 
     return Runner(clocked(run), steps, state)
+
+
+def of_several(trainer: LayerTrainer, repeats: int) -> tuple[float, float]:
+    """Median milliseconds of a training step over several processes, and of the sum over them alone."""
+    batches, flat = list(trainer.batches(1)), trainer.flat
+
+    def sums() -> None:
+        for _ in batches if flat else ():
+            all_reduce_sum(flat.buffer)
+        synchronize(trainer.device)
+
+    def steps() -> None:
+        for number, indices in enumerate(batches):
+            trainer.step(indices, 1, number)
+        synchronize(trainer.device)
+
+    found = [[clocked(work)() for work in (steps, sums)] for _ in range(1 + repeats)][1:]
+    step, alone = (1000 * median(seconds) / len(batches) for seconds in zip(*found, strict=True))
+    return step, alone

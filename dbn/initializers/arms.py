@@ -5,39 +5,28 @@ An initializer sets the hidden layers of a network. The output layer is the call
 """
 
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from dbn.errors import InputError
 from dbn.initializers import ALIASES, INITIALIZERS
 from dbn.initializers.schemes import Initializer, from_dbn
 from dbn.models.dbn import DBN
 from dbn.models.mlp import ACTIVATIONS
-from dbn.registry import suggestion
-
-
-class Rule(NamedTuple):
-    """The values of a parameter, in words and as a test."""
-
-    wanted: str
-    allowed: Callable[[float], bool]
-
+from dbn.registry import NumberRule, read_parameters, suggestion
 
 # Well inside single precision, which ends at 1e-38 and 3e38.
-_SPREAD = Rule("a number between 1e-9 and 1e9", lambda value: 1e-9 <= value <= 1e9)
-_LEVEL = Rule("a number between -1e9 and 1e9", lambda value: -1e9 <= value <= 1e9)
-_FINITE = Rule("a finite number", lambda value: abs(value) < float("inf"))
+_SPREAD = NumberRule("a number between 1e-9 and 1e9", lambda value: 1e-9 <= value <= 1e9)
+_LEVEL = NumberRule("a number between -1e9 and 1e9", lambda value: -1e9 <= value <= 1e9)
 
 PARAMETER_RULES = {
     "bias": _LEVEL,
     "bound": _SPREAD,
     "gain": _SPREAD,
-    "sparsity": Rule("a number at least 0 and below 1", lambda share: 0 <= share < 1),
+    "sparsity": NumberRule("a number at least 0 and below 1", lambda share: 0 <= share < 1),
     "std": _SPREAD,
     "value": _LEVEL,
 }
-"""Rules by name of the parameter, for all initializers; a parameter of another name may be any finite number."""
+"""By name of the parameter, for all initializers; one of another name may be any finite number."""
 
 
 @dataclass(frozen=True)
@@ -87,38 +76,15 @@ def parse_arm(text: str) -> Arm:
 
 def parse_scheme(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     """The name, no alias, and the parameters given of an initializer NAME or NAME(PARAMETER=VALUE, …), or of "dbn"."""
-    match = re.fullmatch(r"([^()]*)(\(([^()]*)\))?", "".join(text.split()))
+    match = re.fullmatch(r"([^()]*)(?:\(([^()]*)\))?", "".join(text.split()))
     if match is None:
         raise InputError(
             f"invalid arm {text!r}: expected NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE, ...):ACTIVATION, in quotes "
             "where there are parentheses"
         )
-    written, parentheses, inside = match.groups()
+    written, inside = match.groups()
     start = ALIASES.get(written, written)
     if start not in ("dbn", *INITIALIZERS):
         raise InputError(f"there is no initializer {written!r}{suggestion(written, ['dbn', *INITIALIZERS, *ALIASES])}")
     known = {} if start == "dbn" else INITIALIZERS.parameters(start)
-    if parentheses and not known:
-        raise InputError(f"{written} has no parameters: leave the parentheses out")
-    found: dict[str, float] = {}
-    for part in inside.split(",") if parentheses else ():
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise InputError(f"{part!r} is not a parameter of {written}: write NAME=VALUE, with {_listed(list(known))}")
-        if name not in known:
-            raise InputError(f"{written} has no parameter {name!r}: it has {_listed(list(known))}")
-        if name in found:
-            raise InputError(f"{written} has {name} twice: keep one")
-        rule = PARAMETER_RULES.get(name, _FINITE)
-        number = float(value) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value) else None
-        if number is None or not rule.allowed(number):
-            raise InputError(f"{name} of {written} must be {rule.wanted}, not {value!r}")
-        found[name] = number
-    missing = [name for name, each in known.items() if each.default is each.empty and name not in found]
-    if missing:
-        raise InputError(f"{written} needs {_listed(missing)}: write {written}({missing[0]}=VALUE)")
-    return start, tuple(found.items())
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return start, tuple(read_parameters(written, inside, known, PARAMETER_RULES).items())

@@ -9,7 +9,7 @@ from torch import Tensor
 from dbn.data.torchvision_datasets import import_torchvision
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
-from dbn.storage.files import atomic_write, io_error
+from dbn.storage.files import atomic_write, make_folder
 
 Shape = tuple[int, int, int]
 
@@ -64,8 +64,5 @@ def save_png(image: Tensor, path: Path) -> None:
 
 def write_png(write: Callable[[Path], object], path: Path) -> None:
     """Write a file atomically, and its folder where that is missing; InputError if that fails."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise io_error(path.parent, "made", error) from error
+    make_folder(path.parent)
     atomic_write(path, write)

@@ -15,8 +15,8 @@ from dbn.models.rbm import RBM
 from dbn.plotting.images import filters, originals_and_reconstructions
 from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.metrics import layer_metrics
-from dbn.pretraining.recorder import LayerRecorder
 from dbn.rng import fixed_subset, stream
+from dbn.runs.tensorboard import EventLog
 
 MEASURED, FLIPPED, PICTURED = 2000, 500, 10
 """Training examples for metrics; for the pseudo-likelihood, where each costs as much as V others; and in images."""
@@ -85,7 +85,7 @@ class LayerMonitor:
         return values
 
     @torch.no_grad()
-    def draw(self, recorder: LayerRecorder, epoch: int) -> None:
+    def draw(self, recorder: EventLog, epoch: int) -> None:
         """Images and histograms of this epoch."""
         rbm, shape = self.stack[-1], self.data.image_shape
         if shape is not None:
@@ -93,15 +93,11 @@ class LayerMonitor:
             x = self.data.scaling(shown[:PICTURED])
             generator = self._stream("pictures", epoch)
             both = originals_and_reconstructions(self.stack, x, shape, self.data.scaling, generator)
-            recorder.image("reconstructions", both, epoch)
-            recorder.image("filters", filters(self.stack, shape), epoch)
+            recorder.images("reconstructions", both, epoch)
+            recorder.images("filters", filters(self.stack, shape), epoch)
         self.sets[0].prepare(0)
-        recorder.histograms(
-            {
-                "weight": rbm.weight,
-                "visible_bias": rbm.visible.bias,
-                "hidden_bias": rbm.hidden.bias,
-                "unit_activity": rbm.up(self.sets[0].all()).mean(0),  # hidden_activity is a curve's tag
-            },
-            epoch,
-        )
+        activity = rbm.up(self.sets[0].all()).mean(0)
+        recorder.histogram("weight", rbm.weight, epoch)
+        recorder.histogram("visible_bias", rbm.visible.bias, epoch)
+        recorder.histogram("hidden_bias", rbm.hidden.bias, epoch)
+        recorder.histogram("unit_activity", activity, epoch)  # hidden_activity is a curve's tag

@@ -1,8 +1,5 @@
 """Penalties and bounds on the weights and activities of an RBM. L2 is the optimizers' own weight decay."""
 
-import inspect
-import math
-import re
 from typing import final
 
 import torch
@@ -13,7 +10,7 @@ from dbn.errors import InputError
 from dbn.likelihood.gradient import Means, gradient_of
 from dbn.models.rbm import RBM
 from dbn.pretraining import PENALTIES
-from dbn.registry import suggestion
+from dbn.registry import read_parameters
 
 
 class Penalty:
@@ -129,37 +126,13 @@ def penalties(config: Pretraining) -> dict[str, Penalty]:
         "max_norm": (config.max_norm,) if config.max_norm else None,
     }
     made: dict[str, Penalty] = {name: PENALTIES[name](*values) for name, values in short.items() if values}
-    for text in config.penalty:
-        name, parameters = parse_penalty(text)
-        if name in made:
-            raise InputError(f"--penalty {text}: the penalty {name} is given twice: keep one")
+    for text in config.penalty:  # the configuration has checked its form
+        name, parenthesis, inside = "".join(text.split()).removesuffix(")").partition("(")
         try:
+            if name in made:
+                raise InputError(f"the penalty {name} is given twice: keep one")
+            parameters = read_parameters(name, inside if parenthesis else None, PENALTIES.parameters(name), {})
             made[name] = PENALTIES[name](**parameters)
         except InputError as error:
             raise InputError(f"--penalty {text}: {error}") from error
     return made
-
-
-def parse_penalty(text: str) -> tuple[str, dict[str, float]]:
-    """The name and the parameters of "NAME(PARAMETER=VALUE, ...)"; InputError for what `PENALTIES` does not know."""
-    match = re.fullmatch(r"([\w-]+)(?:\(([^()]*)\))?", "".join(text.split()))
-    if match is None:
-        raise InputError(f"--penalty: invalid penalty {text!r}: expected NAME or NAME(PARAMETER=VALUE, ...)")
-    name, inside = match[1], match[2] or ""
-    if name not in PENALTIES:
-        raise InputError(f"--penalty: there is no penalty {name!r}{suggestion(name, PENALTIES)}")
-    known, found = PENALTIES.parameters(name), dict[str, float]()
-    for part in filter(None, inside.split(",")):
-        key, _, value = part.partition("=")
-        if key not in known:
-            raise InputError(f"--penalty {text}: {name} has no parameter {key!r}{suggestion(key, known)}")
-        if key in found:
-            raise InputError(f"--penalty {text}: {key} is given twice: keep one")
-        number = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
-        if not re.fullmatch(number, value) or not math.isfinite(float(value)):
-            raise InputError(f"--penalty {text}: {key} must be a number, not {value!r}")
-        found[key] = float(value)
-    missing = [key for key, each in known.items() if each.default is inspect.Parameter.empty and key not in found]
-    if missing:
-        raise InputError(f"--penalty {text}: {name} needs {' and '.join(missing)}: write {name}({missing[0]}=VALUE)")
-    return name, found

@@ -2,9 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
-
-import torch
 
 from dbn.runs.folder import RunFolder
 from dbn.runs.tensorboard import EventLog
@@ -20,45 +17,25 @@ def rewind_logs(run: RunFolder, layer: int, epoch: int) -> None:
     EventLog.keep(run.path, lambda tag, step: is_done(_layer_of(tag), step))
 
 
-class LayerRecorder:
-    """Writes one layer's numbers and images to metrics.jsonl and TensorBoard."""
+class LayerRecorder(EventLog):
+    """The numbers and images of one layer, in metrics.jsonl and TensorBoard."""
 
     def __init__(self, run: RunFolder, layer: int) -> None:
-        self.run, self.prefix = run, f"layer{layer}"
-        self.events = EventLog(run.path)
-        self.events.chart(charts(layer))
+        super().__init__(run.path, f"layer{layer}/")
+        self.run = run
+        self.chart(charts(layer))
 
     @property
     def files(self) -> list[Path]:
         """Files that must be on the disk before a checkpoint is."""
-        return [self.events.file] if self.events.file else []
+        return [self.file] if self.file else []
 
     def log(self, record: Mapping[str, float]) -> None:
         """One epoch, alike in both."""
         self.run.log(record)
         values = {name: value for name, value in record.items() if name not in ("layer", "epoch")}
-        self.events.scalars(values, prefix=self.prefix, step=int(record["epoch"]))
-        self.events.flush()
-
-    def text(self, name: str, text: str, epoch: int) -> None:
-        """For the TEXT tab."""
-        self.events.text(f"{self.prefix}/{name}", text, epoch)
-
-    def image(self, name: str, image: torch.Tensor, epoch: int) -> None:
-        """An image (C, H, W) in [0, 1]."""
-        self.events.images(f"{self.prefix}/{name}", image, epoch)
-
-    def histograms(self, values: Mapping[str, torch.Tensor], epoch: int) -> None:
-        """One histogram per name."""
-        for name, tensor in values.items():
-            self.events.histogram(f"{self.prefix}/{name}", tensor, epoch)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Close the event file, also when training failed."""
-        self.events.close()
+        self.scalars(values, step=int(record["epoch"]))
+        self.flush()
 
 
 def charts(layers: int) -> dict[str, dict[str, list[object]]]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 import torch
@@ -27,13 +26,13 @@ _numbers = count()
 
 
 class EventLog:
-    """The events of one TensorBoard run, in one folder. The file is opened by the first event.
+    """The events of one TensorBoard run, in one folder, their tags after `prefix`. The first event opens the file.
 
     Written in the calling thread, unlike torch's SummaryWriter: a method that the disk refuses raises InputError.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, prefix: str = "") -> None:
+        self.folder, self.prefix = folder, prefix
         self._opened: IO[bytes] | None = None
 
     @property
@@ -64,12 +63,12 @@ class EventLog:
         except OSError as error:
             raise io_error(self.folder / "events.out.tfevents…", "written", error) from error
 
-    def scalars(self, record: Mapping[str, float | int], *, prefix: str, step: int) -> None:
+    def scalars(self, record: Mapping[str, float | int], *, prefix: str = "", step: int) -> None:
         """Every number of `record` under `prefix/name`, in single precision; NaN is marked in the curve."""
         for name, value in record.items():
             tag = f"{prefix}/{name}" if prefix else name
             # Not double_precision: TensorBoard's fast loader, its default, does not show such curves.
-            self._write(summary.scalar(tag, value, new_style=True), step)
+            self._write(summary.scalar(self.prefix + tag, value, new_style=True), step)
 
     def chart(self, layout: Mapping[str, Mapping[str, Sequence[Any]]]) -> None:
         """Charts of several tags each: {category: {title: ["Multiline", [tag, …]]}}. The last call counts."""
@@ -80,18 +79,18 @@ class EventLog:
 
         FloatingPointError when a value is not finite.
         """
-        _require_finite(tag, images)
-        self._write(summary.image(tag, images, dataformats="CHW" if images.ndim == 3 else "NCHW"), step)
+        _require_finite(self.prefix + tag, images)
+        self._write(summary.image(self.prefix + tag, images, dataformats="CHW" if images.ndim == 3 else "NCHW"), step)
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """The distribution of `values`, of any shape; FloatingPointError when one is not finite."""
-        _require_finite(tag, values)
+        _require_finite(self.prefix + tag, values)
         bins = [-edge for edge in reversed(BINS)] + [0.0] + BINS
-        self._write(summary.histogram(tag, values.detach().flatten().float(), bins), step)
+        self._write(summary.histogram(self.prefix + tag, values.detach().flatten().float(), bins), step)
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Markdown for the TEXT tab."""
-        self._write(summary.text(tag, text), step)
+        self._write(summary.text(self.prefix + tag, text), step)
 
     def hparams(self, hparams: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """This run's row of the HPARAMS tab; `metrics` become scalars at step 0 as well.
@@ -106,7 +105,7 @@ class EventLog:
         # SummaryWriter.add_hparams would open a second, time-stamped run for these three.
         for each in hparam_summaries(plain, dict(metrics)):
             self._write(each)
-        self.scalars(metrics, prefix="", step=0)
+        self.scalars(metrics, step=0)
 
     def flush(self) -> None:
         """Write everything given so far to the file."""
@@ -124,9 +123,7 @@ class EventLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @staticmethod

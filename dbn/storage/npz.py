@@ -1,6 +1,6 @@
 """Arrays in `.npz` and `.npy` files: what a header declares is compared with the file before memory is taken.
 
-numpy's own reader is not used, and nothing here can unpickle.
+Nothing here can unpickle.
 """
 
 import math
@@ -8,7 +8,6 @@ import zipfile
 from collections.abc import Collection
 from typing import IO, Any
 
-import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -94,11 +93,11 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> 
 
 def _read_array(file: IO[bytes], size: int) -> NDArray:
     """The array that begins here and ends within the `size` bytes of the file."""
-    version = npy.read_magic(file)
+    start, version = file.tell(), npy.read_magic(file)
     if version not in HEADERS:
         raise ValueError(f"version {version} of the format is for arrays with named fields")
     try:
-        shape, is_fortran, dtype = HEADERS[version](file)
+        shape, _, dtype = HEADERS[version](file)
     except MemoryError as error:  # of the parser, for what is nested too deep
         raise ValueError("the header is no description of an array") from error
     if dtype.hasobject:
@@ -109,10 +108,6 @@ def _read_array(file: IO[bytes], size: int) -> NDArray:
     needed = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or dtype.itemsize == 0 or needed > size - file.tell():
         raise ValueError(f"{shape} of {dtype} is more than the file holds")
-    data = np.empty(needed, np.uint8)
-    for start in range(0, needed, PIECE):
-        part = file.read(min(PIECE, needed - start))
-        data[start : start + len(part)] = np.frombuffer(part, np.uint8)
-        if len(part) < min(PIECE, needed - start):
-            raise ValueError("the file ends within the array")
-    return data.view(dtype).reshape(shape, order="F" if is_fortran else "C")
+    file.seek(start)
+    array: NDArray = npy.read_array(file, allow_pickle=False)
+    return array

@@ -163,7 +163,7 @@ def test_a_parameter_without_a_rule_is_any_finite_number_and_one_without_a_defau
     def mine(level: float, bias: float = 0.0) -> Initializer:
         return constant(level, bias)
 
-    monkeypatch.setitem(INITIALIZERS._entries, "mine", mine)
+    monkeypatch.setitem(INITIALIZERS, "mine", mine)
     assert parse_arm("mine(level=-1e30)").parameters == (("level", -1e30),)
     with pytest.raises(InputError, match="level of mine must be a finite number, not '1e999'"):
         parse_arm("mine(level=1e999)")

@@ -25,8 +25,7 @@ def main(config: RanksConfig) -> None:
     """Print a line for each layer and batch size."""
     import torch
 
-    from dbn.benchmarks.ours import layer_trainer
-    from dbn.benchmarks.ranks import milliseconds
+    from dbn.benchmarks.ours import layer_trainer, of_several
     from dbn.benchmarks.running import Setting
     from dbn.training.device import pick_device
     from dbn.training.distributed import is_main, process_group, size
@@ -40,7 +39,7 @@ def main(config: RanksConfig) -> None:
             for batch_size in config.batch_size:
                 setting = Setting(config.sizes[layer - 2 : layer], batch_size, config.steps)
                 trainer = layer_trainer(setting, device)
-                step, alone = milliseconds(trainer, config.repeats)
+                step, alone = of_several(trainer, config.repeats)
                 summed = 0 if trainer.flat is None else trainer.flat.buffer.nbytes
                 if is_main():
                     units = "-".join(map(str, setting.sizes))
