@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from dbn.benchmarks.running import CHAINS, CLASSES, PER_STEP, Runner, Setting, clocked, over
-from dbn.config.finetuning import Finetuning
-from dbn.config.pretraining import Pretraining
+from dbn.config import Finetuning, Pretraining
 from dbn.data.splits import Examples, Splits
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer
@@ -124,8 +123,9 @@ def of_several(trainer: LayerTrainer, repeats: int) -> tuple[float, float]:
     batches, flat = list(trainer.batches(1)), trainer.flat
 
     def sums() -> None:
-        for _ in batches if flat else ():
-            all_reduce_sum(flat.buffer)
+        for _ in batches:
+            if flat is not None:
+                all_reduce_sum(flat.buffer)
         synchronize(trainer.device)
 
     def steps() -> None:

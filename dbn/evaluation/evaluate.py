@@ -25,9 +25,7 @@ from dbn.likelihood.ais import temperature_schedule
 from dbn.likelihood.dbn_bound import layer_bounds
 from dbn.likelihood.layer_ratio import gain
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
-from dbn.models.dbn import DBN
-from dbn.models.rbm import RBM
-from dbn.models.scaling import Scaling
+from dbn.models import DBN, RBM, Scaling
 from dbn.rng import stream
 from dbn.training.device import pick_device
 from dbn.training.loop import progress_bar

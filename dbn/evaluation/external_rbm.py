@@ -13,10 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from dbn.errors import InputError, parsing
-from dbn.models.dbn import DBN
-from dbn.models.rbm import RBM
-from dbn.models.scaling import Scaling
-from dbn.models.units.bernoulli import Bernoulli
+from dbn.models import DBN, RBM, Bernoulli, Scaling
 from dbn.runs.weights import load
 from dbn.storage import npz
 from dbn.storage.files import read_file

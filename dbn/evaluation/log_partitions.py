@@ -12,21 +12,11 @@ from torch import Tensor
 from dbn.config.evaluation import EvaluateConfig
 from dbn.evaluation.examples import EvaluationData
 from dbn.likelihood import exact
-from dbn.likelihood.ais import (
-    Bracket,
-    LogZ,
-    Progress,
-    anneal,
-    anneal_back,
-    combine,
-    ess_warnings,
-    estimate_log_z,
-    temperature_schedule,
-)
+from dbn.likelihood.ais import Progress, anneal, anneal_back, temperature_schedule
+from dbn.likelihood.estimates import Bracket, LogZ, combine, ess_warnings, estimate_log_z
 from dbn.likelihood.layer_ratio import can_bridge, layer_ratio
+from dbn.models import DBN, RBM
 from dbn.models.annealing import Path, independent_base
-from dbn.models.dbn import DBN
-from dbn.models.rbm import RBM
 from dbn.pretraining.layer_data import LayerData
 from dbn.rng import fixed_subset, permutation, stream
 from dbn.sampling.chains import autocorrelation

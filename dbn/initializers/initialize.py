@@ -4,13 +4,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dbn.errors import InputError
 from dbn.initializers import INITIALIZERS
 from dbn.initializers.arms import parse_scheme
 from dbn.initializers.schemes import Initializer, Layer
-from dbn.models.mlp import ACTIVATIONS
+from dbn.models.mlp import ACTIVATIONS, initialize_normalizing
 from dbn.registry import suggestion
 from dbn.rng import stream
 
@@ -45,12 +44,8 @@ def initialize(
     if activation not in (known := [*ACTIVATIONS, "identity"]):
         raise InputError(f"there is no activation {activation!r}{suggestion(activation, known)}")
     initializer = _initializer(scheme)
-    normalized = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    if initializer.normalize:
-        if not normalized:
-            raise InputError("batch_norm is for a network with batch normalization: add such layers, or use he_normal")
-        for module in normalized:
-            module.reset_parameters()
+    if initializer.normalize and not initialize_normalizing(network):
+        raise InputError("batch_norm is for a network with batch normalization: add such layers, or use he_normal")
     x = torch.empty(0) if data is None else torch.as_tensor(data).to(layers[0].weight)
     if initializer.from_data and data is None:
         raise InputError("this initializer needs data: give a batch of the network's inputs as data")

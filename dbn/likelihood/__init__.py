@@ -1,7 +1,8 @@
 """log p, log Z and their gradient: exact for small RBMs, by annealed importance sampling, and lower bounds of a DBN."""
 
-from dbn.likelihood.ais import Bracket, LogZ, ais, bracket, reverse_ais
+from dbn.likelihood.ais import ais, bracket, reverse_ais
 from dbn.likelihood.dbn_bound import dbn_bound
+from dbn.likelihood.estimates import Bracket, LogZ
 from dbn.likelihood.exact import divergence, log_likelihood, log_partition, sample, set_exact_gradient
 from dbn.likelihood.gradient import Offsets, set_gradient
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood

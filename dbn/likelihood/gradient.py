@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from dbn.errors import InputError
+from dbn.models import RBM, Units
 from dbn.models.matmul import product
-from dbn.models.rbm import RBM
-from dbn.models.units.base import Units
 
 
 class Means(NamedTuple):

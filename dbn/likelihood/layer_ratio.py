@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from dbn.errors import InputError
-from dbn.likelihood.ais import Bracket, Progress, anneal_between, combine
+from dbn.likelihood.ais import Progress, anneal_between
+from dbn.likelihood.estimates import Bracket, combine
+from dbn.models import RBM, Units
 from dbn.models.annealing import Path
-from dbn.models.rbm import RBM
-from dbn.models.units.base import Units
 
 
 class Bridge(NamedTuple):

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from dbn.errors import InputError
-from dbn.models.rbm import RBM
-from dbn.models.units.base import Units
+from dbn.models import RBM, Units
 
 MAX_ELEMENTS = 2**21
 """The most elements of a chunk of flipped states, unless one example alone has more."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import init
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dbn.errors import InputError
 from dbn.registry import suggestion
@@ -52,11 +53,12 @@ def linear_layers(network: nn.Module) -> list[nn.Linear]:
     return [module for module in network.modules() if isinstance(module, nn.Linear)]
 
 
-def initialize_normalizing(network: nn.Module) -> None:
-    """Reset every batch normalization, without random numbers."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            module.reset_parameters()
+def initialize_normalizing(network: nn.Module) -> bool:
+    """Reset every batch normalization, without random numbers; whether there is one."""
+    normalizing = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    for module in normalizing:
+        module.reset_parameters()
+    return bool(normalizing)
 
 
 @torch.no_grad()

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from dbn.data.torchvision_datasets import import_torchvision
-from dbn.models.rbm import RBM
-from dbn.models.scaling import Scaling
+from dbn.models import RBM, Scaling
 from dbn.storage.files import atomic_write, make_folder
 
 Shape = tuple[int, int, int]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from dbn.config.pretraining import Pretraining
-from dbn.likelihood.ais import anneal, estimate_log_z, temperature_schedule
+from dbn.likelihood.ais import anneal, temperature_schedule
+from dbn.likelihood.estimates import estimate_log_z
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM

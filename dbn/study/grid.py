@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from dbn.config.pretraining import PretrainConfig
-from dbn.config.study import StudyConfig
+from dbn.config import PretrainConfig, StudyConfig
 from dbn.errors import InputError
 from dbn.models.mlp import ACTIVATIONS
 

@@ -7,8 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from dbn.config.pretraining import PretrainConfig
-from dbn.config.study import StudyConfig
+from dbn.config import PretrainConfig, StudyConfig
 from dbn.errors import InputError
 from dbn.plotting.figures import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
 from dbn.runs.folder import RunFolder

@@ -15,16 +15,8 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dbn.errors import InputError
-from dbn.likelihood.ais import (
-    Annealing,
-    anneal,
-    anneal_back,
-    anneal_between,
-    combine,
-    ess_warnings,
-    estimate_log_z,
-    temperature_schedule,
-)
+from dbn.likelihood.ais import anneal, anneal_back, anneal_between, temperature_schedule
+from dbn.likelihood.estimates import Annealing, combine, ess_warnings, estimate_log_z
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
 from dbn.models.units.bernoulli import Bernoulli

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from dbn.errors import InputError
-from dbn.likelihood.ais import Bracket, LogZ, anneal_between, estimate_log_z
+from dbn.likelihood.ais import anneal_between
 from dbn.likelihood.dbn_bound import layer_bounds
+from dbn.likelihood.estimates import Bracket, LogZ, estimate_log_z
 from dbn.likelihood.layer_ratio import bridge, can_bridge, gain, layer_ratio
 from dbn.models.annealing import Path
 from dbn.models.dbn import DBN

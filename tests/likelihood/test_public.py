@@ -10,7 +10,8 @@ from torch import Tensor
 import dbn.likelihood
 from dbn.errors import InputError
 from dbn.likelihood import ais, bracket, dbn_bound, log_likelihood, log_partition, reverse_ais
-from dbn.likelihood.ais import anneal, anneal_back, combine, estimate_log_z, path_from_data, temperature_schedule
+from dbn.likelihood.ais import anneal, anneal_back, path_from_data, temperature_schedule
+from dbn.likelihood.estimates import combine, estimate_log_z
 from dbn.models.annealing import independent_base
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM

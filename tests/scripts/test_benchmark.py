@@ -18,7 +18,7 @@ from dbn.benchmarks.products import five_products, network_products, two_product
 from dbn.benchmarks.report import results_of, summary, table
 from dbn.benchmarks.running import CHAINS, PER_STEP, Runner, Setting
 from dbn.cli.commands.benchmark import COMMAND
-from dbn.likelihood.ais import estimate_log_z
+from dbn.likelihood.estimates import estimate_log_z
 from dbn.likelihood.exact import log_partition
 from dbn.likelihood.gradient import set_gradient
 from dbn.models.mlp import linear_layers
