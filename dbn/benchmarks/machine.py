@@ -5,11 +5,13 @@ import os
 import platform
 import resource
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from dbn.runs.versions import version_of
+from dbn.training.distributed import threads_each
 
 PACKAGES = ("torch-dbn", "torch", "numpy", "scikit-learn", "rbms", "learnergy")
 IDLE = 0.5
@@ -18,22 +20,16 @@ IDLE = 0.5
 
 def machine() -> dict[str, Any]:
     """Processor, cores, threads, versions, and what else kept the machine busy in the last minute."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = {name: found for name in PACKAGES if (found := version_of(name))}
     return {
         "processor": _processor(),
         "system": platform.platform(),
         "cores": os.cpu_count(),
-        "cores_allowed": cores,
+        "cores_allowed": threads_each(1),
         "threads": torch.get_num_threads(),
         "numpy_threads": _numpy_threads(),
         "load_before": os.getloadavg()[0],
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **versions},
     }
 
 
@@ -53,10 +49,7 @@ def describe(about: dict[str, Any]) -> str:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
+    lines = _lines("/proc/cpuinfo")
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
 
@@ -82,12 +75,17 @@ def fresh_peak() -> float | None:
 
 
 def status(name: str) -> float | None:
-    """A line of /proc/self/status, in MB."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
+    """A line of /proc/self/status, in MB; None where there is none."""
+    lines = _lines("/proc/self/status")
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _lines(file: str) -> list[str]:
+    """None where the system has no such file."""
+    try:
+        return Path(file).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
 
 
 def peak_memory() -> float:

@@ -100,27 +100,17 @@ def rotate(x: NDArray, angles: NDArray) -> NDArray:
     return rotated
 
 
-def _rotated(x: NDArray, draws: Draws) -> NDArray:
-    """By an angle uniform in 0 … 2π."""
-    return rotate(x, 2 * np.pi * draws.uniform(len(x)))
-
-
-def _on_noise(x: NDArray, draws: Draws) -> NDArray:
-    """The larger of the digit and a background uniform in 0 … 255, pixel by pixel."""
-    larger: NDArray = np.maximum(x, draws.bytes(*x.shape))
-    return larger
-
-
 def _drawn(draw: Callable[[int, Draws], Labeled]) -> Parts:
-    def parts(name: str, n: int, n_test: int, draws: Draws, data_dir: Path | None) -> tuple[Labeled, Labeled]:
-        return draw(n, draws), draw(n_test, draws)
+    return lambda name, n, n_test, draws, data_dir: (draw(n, draws), draw(n_test, draws))
 
-    return parts
 
+# By an angle uniform in 0 … 2π; the larger of the digit and a background uniform in 0 … 255, pixel by pixel.
+ROTATED = _from_digits(lambda x, draws: rotate(x, 2 * np.pi * draws.uniform(len(x))))
+ON_NOISE = _from_digits(lambda x, draws: np.maximum(x, draws.bytes(*x.shape)))
 
 MADE = {
-    "mnist-rot": Recipe((10_000, 2_000, 50_000), DIGITS, _from_digits(_rotated)),
-    "mnist-back-rand": Recipe((10_000, 2_000, 50_000), DIGITS, _from_digits(_on_noise)),
+    "mnist-rot": Recipe((10_000, 2_000, 50_000), DIGITS, ROTATED),
+    "mnist-back-rand": Recipe((10_000, 2_000, 50_000), DIGITS, ON_NOISE),
     "rectangles": Recipe((1_000, 200, 50_000), ("taller", "wider"), _drawn(rectangles)),
     "convex": Recipe((6_000, 2_000, 50_000), ("convex", "not convex"), _drawn(convex_or_not)),
 }

@@ -155,10 +155,9 @@ def _probe(addresses: list[str]) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """torchvision's progress bars show on a terminal only, and nothing of it on standard output."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        if not sys.stderr.isatty():
-            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    unseen = io.StringIO()
+    errors = sys.stderr if sys.stderr.isatty() else unseen
+    with contextlib.redirect_stdout(unseen), contextlib.redirect_stderr(errors):
         yield
 
 

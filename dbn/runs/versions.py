@@ -10,14 +10,15 @@ def versions() -> dict[str, str | None]:
     """Packages, Python, platform and the commit of a checkout of dbn; None for what is not known."""
     packages = {"dbn": "torch-dbn", "torch": "torch", "torchvision": "torchvision"}
     return {
-        **{name: _version(package) for name, package in packages.items()},
-        "python": platform.python_version(),
+        **{name: version_of(package) for name, package in packages.items()},
+        "python": platform.pythonversion_of(),
         "platform": platform.platform(),
         "git_commit": _git_commit(Path(__file__).resolve().parents[2]),
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package; None for one that is not."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
