@@ -12,8 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, final
 
-from dbn.config import DataConfig, PretrainConfig, Pretraining, StudyConfig, to_dict
-from dbn.data import Splits, load_splits
+from dbn.config.common import DataConfig, to_dict
+from dbn.config.pretraining import PretrainConfig, Pretraining
+from dbn.config.study import StudyConfig
+from dbn.data.datasets import load_splits
+from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem, fingerprint, on_device
@@ -21,12 +24,14 @@ from dbn.finetuning.recorder import SignalsByTime
 from dbn.finetuning.report import result
 from dbn.finetuning.results import TunedArm
 from dbn.initializers.arms import parse_arm
-from dbn.models import DBN, Scaling
+from dbn.models.dbn import DBN
+from dbn.models.scaling import Scaling
 from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
-from dbn.runs import begin, load
 from dbn.runs.classifier import folder_name
 from dbn.runs.folder import CONFIG, RESULT, RunFolder
+from dbn.runs.resume import begin
 from dbn.runs.training_data import splits_of
+from dbn.runs.weights import load
 from dbn.study.grid import CellArm, grid, network_shapes
 from dbn.training.device import pick_device
 
