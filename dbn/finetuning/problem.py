@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dbn.config.finetuning import FinetuneConfig, Finetuning
+from dbn.data.cut import draw_labels
 from dbn.data.datasets import load_splits
-from dbn.data.splits import Examples, Splits, draw_labels, labels_of
+from dbn.data.splits import Examples, Splits, labels_of
 from dbn.errors import InputError
 from dbn.initializers.arms import Arm, parse_arm
 from dbn.initializers.schemes import Initializer

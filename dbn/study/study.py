@@ -26,7 +26,8 @@ from dbn.finetuning.results import TunedArm
 from dbn.initializers.arms import parse_arm
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
-from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
+from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.runs.classifier import folder_name
 from dbn.runs.folder import CONFIG, RESULT, RunFolder
 from dbn.runs.resume import begin

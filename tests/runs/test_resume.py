@@ -20,12 +20,13 @@ import dbn
 from dbn.config.common import to_dict
 from dbn.config.pretraining import Pretraining
 from dbn.config.study import StudyConfig, StudyTraining
-from dbn.data.splits import splits_from_arrays
+from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
 from dbn.finetuning.problem import fingerprint
 from dbn.models.dbn import DBN
 from dbn.pretraining import trainer as layer_training
-from dbn.pretraining.pretrain import is_complete, pretrain_stack, train_longer, unlabeled
+from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.stack import is_complete, pretrain_stack, train_longer
 from dbn.runs import checkpoint as checkpoints
 from dbn.runs import weights
 from dbn.runs.folder import RunFolder

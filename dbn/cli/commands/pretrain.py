@@ -8,7 +8,8 @@ from dbn.config.pretraining import PretrainConfig
 def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, print where the result is."""
     from dbn.data.datasets import load_splits
-    from dbn.pretraining.pretrain import begin_pretraining, is_complete, pretrain_stack, summary, unlabeled
+    from dbn.pretraining.pretrain import summary, unlabeled
+    from dbn.pretraining.stack import begin_pretraining, is_complete, pretrain_stack
     from dbn.training.device import pick_device
     from dbn.training.distributed import check_alike, host_by_host, is_main, process_group
 
