@@ -223,11 +223,10 @@ def load_problem(config: FinetuneConfig) -> Problem:
     """
     device = pick_device(config.device)
     stacks = [load(path) for path in config.pretrained]
-    where = {"data_dir": config.data_dir, "label_column": config.label_column}
     if config.dataset is None:
-        splits = splits_of(config.pretrained[0], **where)  # type: ignore[arg-type]
+        splits = splits_of(config.pretrained[0], **config.reading())
     else:
-        splits = load_splits(config.dataset, **where)  # type: ignore[arg-type]
+        splits = load_splits(config.dataset, **config.reading())
     return make_problem(splits, stacks, config.hidden, config.training, device)
 
 

@@ -240,7 +240,7 @@ def test_from_python_a_run_is_gone_on_with_or_replaced(tmp_path: Path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(import_module("dbn.pretraining.pretrain"), "save_stack", kill)
+        patch.setattr(import_module("dbn.pretraining.stack"), "save_stack", kill)
         with pytest.raises(KeyboardInterrupt):
             dbn.pretrain(x, **options)
     before = contents(path)

@@ -16,9 +16,7 @@ def main(config: PretrainConfig) -> None:
     device = pick_device(config.device)
     with process_group(device):
         with host_by_host():
-            splits = load_splits(
-                config.data.dataset, data_dir=config.data.data_dir, label_column=config.data.label_column
-            )
+            splits = load_splits(config.data.dataset, **config.data.reading())
         data = unlabeled(splits, config.training, device)
         check_alike([to_dict(config), splits.fingerprint])  # before anything is written
         if not is_main():
