@@ -20,7 +20,7 @@ from torch import Tensor, distributed
 from dbn.config.common import to_dict
 from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import Pretraining
-from dbn.data.splits import splits_from_arrays
+from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
@@ -28,7 +28,8 @@ from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.models.scaling import Scaling
 from dbn.models.units import UNITS
-from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
+from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.pretraining.trainer import LayerTrainer, set_gradient
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin

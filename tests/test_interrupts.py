@@ -20,7 +20,8 @@ from dbn.finetuning.trainer import Trainer
 from dbn.interrupts import Stopped, deferred_interrupts, raise_stopped
 from dbn.models.scaling import Scaling
 from dbn.pretraining import trainer as layer_training
-from dbn.pretraining.pretrain import pretrain_stack, unlabeled
+from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.stack import pretrain_stack
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin

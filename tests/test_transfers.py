@@ -30,7 +30,8 @@ from dbn.models.annealing import Path
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.pretraining.layer_data import Unlabeled
-from dbn.pretraining.pretrain import new_rbm, pretrain
+from dbn.pretraining.pretrain import pretrain
+from dbn.pretraining.stack import new_rbm
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.sampling import parallel_tempering as chains
 from dbn.training.device import matmul_dtype, tf32_products

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
-from dbn.data.splits import Splits, splits_from_arrays
+from dbn.data.cut import splits_from_arrays
+from dbn.data.splits import Splits
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling

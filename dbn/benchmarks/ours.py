@@ -17,7 +17,7 @@ from dbn.likelihood.ais import anneal, temperature_schedule
 from dbn.models.annealing import Path, independent_base
 from dbn.models.scaling import Scaling
 from dbn.pretraining.layer_data import Unlabeled
-from dbn.pretraining.pretrain import new_rbm
+from dbn.pretraining.stack import new_rbm
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.training.device import synchronize
 from dbn.training.distributed import all_reduce_sum

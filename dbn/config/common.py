@@ -69,19 +69,23 @@ class FolderOption(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelOption(Options):
-    """Of everything that reads tables."""
+class ReadingOptions(Options):
+    """Of everything that reads the user's own files: how they are read."""
 
     label_column: str | None = None
     """Column of a .csv file that holds the labels (default: there is none)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(FolderOption, LabelOption):
+class DataOptions(FolderOption, ReadingOptions):
     """The data set."""
 
     dataset: Annotated[str | None, Choice("dbn.data:DATASETS", strict=False)] = None
     """A name, or a .npz, .npy or .csv file (default: the data set of the run or recipe that is read)."""
+
+    def reading(self) -> dict[str, Any]:
+        """What `dbn.data.load_splits` takes besides the name."""
+        return {each.name: getattr(self, each.name) for kind in (FolderOption, ReadingOptions) for each in fields(kind)}
 
 
 @dataclass(frozen=True, kw_only=True)

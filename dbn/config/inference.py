@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dbn.config.common import FolderOption, LabelOption, OutputConfig, SeedOption
+from dbn.config.common import FolderOption, OutputConfig, ReadingOptions, SeedOption
 from dbn.config.validation import Count
 from dbn.errors import InputError
 
@@ -27,7 +27,7 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(LabelOption, OutputConfig):
+class PredictConfig(ReadingOptions, OutputConfig):
     """Options of predict."""
 
     data: Path

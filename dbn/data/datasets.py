@@ -10,9 +10,10 @@ from os.path import expanduser
 from pathlib import Path
 
 from dbn.data import DATASETS
+from dbn.data.cut import cut
 from dbn.data.readers import SUFFIXES, read_table
 from dbn.data.readers.numpy_files import read_numpy
-from dbn.data.splits import Splits, cut
+from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.registry import suggestion
 

@@ -133,9 +133,9 @@ def _sources(config: EvaluateConfig, before: dict[str, Any], width: int) -> list
         if "train" in sources[0].parts and config.dataset is None:
             return sources
     if config.dataset is not None:
-        splits = load_splits(config.dataset, data_dir=config.data_dir, label_column=column)
+        splits = load_splits(config.dataset, **config.reading() | {"label_column": column})
     elif before.get("dataset") or (before and not sources):
-        splits = splits_of(config.run, data_dir=config.data_dir, label_column=column)
+        splits = splits_of(config.run, **config.reading() | {"label_column": column})
     elif sources:
         return sources
     else:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict, Unpack, final
 from dbn.config.common import to_dict
 from dbn.config.finetuning import FinetuneConfig, Finetuning
 from dbn.data.checks import Array
-from dbn.data.splits import splits_from_arrays
+from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError, naming_arguments
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem, make_problem

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dbn.config.finetuning import FinetuneConfig, Finetuning
+from dbn.data.cut import draw_labels
 from dbn.data.datasets import load_splits
-from dbn.data.splits import Examples, Splits, draw_labels, labels_of
+from dbn.data.splits import Examples, Splits, labels_of
 from dbn.errors import InputError
 from dbn.initializers.arms import Arm, parse_arm
 from dbn.initializers.schemes import Initializer
@@ -222,11 +223,10 @@ def load_problem(config: FinetuneConfig) -> Problem:
     """
     device = pick_device(config.device)
     stacks = [load(path) for path in config.pretrained]
-    where = {"data_dir": config.data_dir, "label_column": config.label_column}
     if config.dataset is None:
-        splits = splits_of(config.pretrained[0], **where)  # type: ignore[arg-type]
+        splits = splits_of(config.pretrained[0], **config.reading())
     else:
-        splits = load_splits(config.dataset, **where)  # type: ignore[arg-type]
+        splits = load_splits(config.dataset, **config.reading())
     return make_problem(splits, stacks, config.hidden, config.training, device)
 
 

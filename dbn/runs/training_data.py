@@ -1,7 +1,9 @@
 """The data that a saved stack was trained on."""
 
 from pathlib import Path
+from typing import Any
 
+from dbn.config.common import DataConfig
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError
@@ -9,8 +11,8 @@ from dbn.runs.folder import CONFIG, RunFolder
 from dbn.storage.files import corrupt_file
 
 
-def splits_of(run: Path, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
-    """The splits that the stack in a run folder was pre-trained on; the options replace the run's own.
+def splits_of(run: Path, **given: Any) -> Splits:
+    """The splits that the stack in a run folder was pre-trained on; options of `load_splits` replace the run's own.
 
     InputError as for `load_splits`, for a stack that was trained on arrays from Python, and for a file that has
     changed since: pre-training may have learned from rows that would count as test rows.
@@ -22,15 +24,16 @@ def splits_of(run: Path, *, data_dir: Path | None = None, label_column: str | No
             f"{run} was trained on arrays in memory, which it does not keep: name the data with --dataset, or draw "
             "samples with --start noise"
         )
-    places = {name: before.get(name) for name in ("data_dir", "label_column")}
-    if not all(isinstance(place, str | None) for place in places.values()):
+    known = {name: before.get(name) for name in DataConfig().reading()}
+    if not all(isinstance(known[name], str | None) for name in ("data_dir", "label_column")):
         raise corrupt_file(run / CONFIG, "its data_dir or label_column is no text")
-    splits = load_splits(
-        before["dataset"],
-        data_dir=data_dir or (Path(places["data_dir"]) if places["data_dir"] else None),
-        label_column=label_column or places["label_column"],
-    )
-    if data not in (None, splits.fingerprint) and label_column in (None, places["label_column"]):
+    known["data_dir"] = Path(known["data_dir"]) if known["data_dir"] else None
+    stored = DataConfig(dataset=before["dataset"], **known)
+    own = {name: value for name, value in given.items() if value is not None}
+    reading = stored.reading() | own
+    splits = load_splits(stored.dataset, **reading)
+    same = all(reading[name] == value for name, value in stored.reading().items() if name != "data_dir")
+    if data not in (None, splits.fingerprint) and same:
         raise InputError(
             f"{before['dataset']} holds other examples than {run} was pre-trained on: name the data with --dataset, or "
             "pre-train again"

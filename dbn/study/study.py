@@ -26,7 +26,8 @@ from dbn.finetuning.results import TunedArm
 from dbn.initializers.arms import parse_arm
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
-from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
+from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.runs.classifier import folder_name
 from dbn.runs.folder import CONFIG, RESULT, RunFolder
 from dbn.runs.resume import begin
@@ -58,17 +59,14 @@ class Study:
     def _load_splits(self) -> Splits:
         config, data = self.config, self._data()
         if config.dataset is None and config.pretrained:
-            return splits_of(config.pretrained[0], data_dir=config.data_dir, label_column=config.label_column)
-        return load_splits(data.dataset, data_dir=data.data_dir, label_column=data.label_column)
+            return splits_of(config.pretrained[0], **config.reading())
+        return load_splits(data.dataset, **data.reading())
 
     def _data(self) -> DataConfig:
         """The study's own options, and the recipe's where it has none."""
         config, data = self.config, self.recipe.data if self.recipe else DataConfig()
-        return DataConfig(
-            dataset=config.dataset or data.dataset,
-            data_dir=config.data_dir or data.data_dir,
-            label_column=config.label_column or data.label_column,
-        )
+        own = {name: value for name, value in config.reading().items() if value is not None}
+        return DataConfig(dataset=config.dataset or data.dataset, **data.reading() | own)
 
     @property
     def fingerprint(self) -> str:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from dbn.data.binarize import binarize
+from dbn.data.cut import draw_labels, splits_from_arrays
 from dbn.data.datasets import load_splits
-from dbn.data.splits import Examples, Splits, draw_labels, splits_from_arrays
+from dbn.data.splits import Examples, Splits
 from dbn.errors import InputError
 from dbn.models.scaling import standardization
 from dbn.models.units import Bernoulli

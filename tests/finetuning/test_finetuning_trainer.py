@@ -13,7 +13,8 @@ from tiny import CLASSES, pictures, splits, stack
 from torch import Tensor, nn
 
 from dbn.config.finetuning import Finetuning
-from dbn.data.splits import Splits, labels_of, splits_from_arrays
+from dbn.data.cut import splits_from_arrays
+from dbn.data.splits import Splits, labels_of
 from dbn.errors import InputError
 from dbn.finetuning.dropout import SeededDropout, with_dropout
 from dbn.finetuning.metrics import error_rate

@@ -17,14 +17,15 @@ import dbn
 from dbn.config.common import to_dict
 from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import Pretraining
-from dbn.data.splits import splits_from_arrays
+from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.units import Gaussian
-from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
+from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.pretraining.trainer import Diverged, LayerTrainer
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 import dbn
 from dbn.config.common import to_dict
 from dbn.config.pretraining import Pretraining
-from dbn.data.splits import splits_from_arrays
+from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
 from dbn.likelihood import exact
 from dbn.likelihood.dbn_bound import dbn_bound
@@ -26,7 +26,8 @@ from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.pretraining.layer_data import Unlabeled
-from dbn.pretraining.pretrain import new_rbm, pretrain_stack, summary, unlabeled
+from dbn.pretraining.pretrain import summary, unlabeled
+from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from dbn.config.common import to_dict
 from dbn.config.pretraining import Pretraining
-from dbn.data.splits import splits_from_arrays
+from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
 from dbn.likelihood.gradient import set_gradient
 from dbn.models.rbm import RBM
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.pretraining.layer_data import Unlabeled
-from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
+from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.resume import begin
 from dbn.sampling.persistent_chains import PersistentChains

@@ -20,12 +20,13 @@ import dbn
 from dbn.config.common import to_dict
 from dbn.config.pretraining import Pretraining
 from dbn.config.study import StudyConfig, StudyTraining
-from dbn.data.splits import splits_from_arrays
+from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
 from dbn.finetuning.problem import fingerprint
 from dbn.models.dbn import DBN
 from dbn.pretraining import trainer as layer_training
-from dbn.pretraining.pretrain import is_complete, pretrain_stack, train_longer, unlabeled
+from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.stack import is_complete, pretrain_stack, train_longer
 from dbn.runs import checkpoint as checkpoints
 from dbn.runs import weights
 from dbn.runs.folder import RunFolder
@@ -239,7 +240,7 @@ def test_from_python_a_run_is_gone_on_with_or_replaced(tmp_path: Path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(import_module("dbn.pretraining.pretrain"), "save_stack", kill)
+        patch.setattr(import_module("dbn.pretraining.stack"), "save_stack", kill)
         with pytest.raises(KeyboardInterrupt):
             dbn.pretrain(x, **options)
     before = contents(path)

@@ -42,7 +42,8 @@ from dbn.initializers.arms import parse_arm
 from dbn.models.dbn import DBN
 from dbn.models.mlp import linear_layers
 from dbn.models.scaling import Scaling
-from dbn.pretraining.pretrain import pretrain_stack, unlabeled
+from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.stack import pretrain_stack
 from dbn.runs.folder import RunFolder
 from dbn.runs.weights import load, save_stack
 from dbn.statistics import holm

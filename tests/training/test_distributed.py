@@ -23,11 +23,12 @@ from dbn.cli.command_line import run_script
 from dbn.config.common import to_dict
 from dbn.config.evaluation import EvaluateConfig
 from dbn.config.pretraining import Pretraining
-from dbn.data.splits import splits_from_arrays
+from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
 from dbn.initializers.arms import parse_arm
 from dbn.likelihood.gradient import Offsets, set_gradient
-from dbn.pretraining.pretrain import pretrain_stack, unlabeled
+from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.stack import pretrain_stack
 from dbn.runs.resume import begin
 from dbn.runs.weights import load
 from dbn.storage.tensors import load_state

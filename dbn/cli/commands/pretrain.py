@@ -8,16 +8,15 @@ from dbn.config.pretraining import PretrainConfig
 def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, print where the result is."""
     from dbn.data.datasets import load_splits
-    from dbn.pretraining.pretrain import begin_pretraining, is_complete, pretrain_stack, summary, unlabeled
+    from dbn.pretraining.pretrain import summary, unlabeled
+    from dbn.pretraining.stack import begin_pretraining, is_complete, pretrain_stack
     from dbn.training.device import pick_device
     from dbn.training.distributed import check_alike, host_by_host, is_main, process_group
 
     device = pick_device(config.device)
     with process_group(device):
         with host_by_host():
-            splits = load_splits(
-                config.data.dataset, data_dir=config.data.data_dir, label_column=config.data.label_column
-            )
+            splits = load_splits(config.data.dataset, **config.data.reading())
         data = unlabeled(splits, config.training, device)
         check_alike([to_dict(config), splits.fingerprint])  # before anything is written
         if not is_main():

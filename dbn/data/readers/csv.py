@@ -46,9 +46,10 @@ def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Splits:
     names = [column for index, column in enumerate(header) if index != label_index]
     x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(names))
     check_finite(x, lambda row, column: f"{name}, line {lines[row]}, column {names[column]!r}")
-    if label_index is None:
-        return unsplit(name, x)
-    return _labeled(name, x, np.frombuffer(labels, np.int64), list(classes))
+    splits = unsplit(name, x)
+    if label_index is not None:
+        splits = _labeled(name, x, np.frombuffer(labels, np.int64), list(classes))
+    return replace(splits, columns=tuple(names))
 
 
 def _without_mark(file: IO[bytes]) -> Iterator[bytes]:
