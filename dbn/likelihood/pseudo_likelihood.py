@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from dbn.errors import InputError
-from dbn.models import RBM, Units
+from dbn.models.rbm import RBM
+from dbn.models.units.base import Units
 
 MAX_ELEMENTS = 2**21
 """The most elements of a chunk of flipped states, unless one example alone has more."""
