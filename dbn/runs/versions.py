@@ -11,7 +11,7 @@ def versions() -> dict[str, str | None]:
     packages = {"dbn": "torch-dbn", "torch": "torch", "torchvision": "torchvision"}
     return {
         **{name: version_of(package) for name, package in packages.items()},
-        "python": platform.pythonversion_of(),
+        "python": platform.python_version(),
         "platform": platform.platform(),
         "git_commit": _git_commit(Path(__file__).resolve().parents[2]),
     }
