@@ -116,7 +116,7 @@ def unsplit(
             that are not classes, or test rows unlike the others.
     """
     given = {"x": x, "y": y, "x_test": x_test, "y_test": y_test}
-    arrays = {key: as_array(values) for key, values in given.items() if values is not None}
+    arrays = {key: as_array(values, f"{name}: {key}") for key, values in given.items() if values is not None}
     rows = {key: checked_rows(name, key, arrays[key]) for key in ("x", "x_test") if key in arrays}
     if "y_test" in arrays and "x_test" not in arrays:
         raise InputError(f"{name}: y_test is there but x_test is not, give both or neither")
@@ -170,7 +170,7 @@ def cut(splits: Splits, *, test: bool) -> Splits:
 
 def _classes_of(examples: Examples) -> Tensor:
     """Rows without labels are one class to the cuts."""
-    return torch.zeros(len(examples), dtype=torch.int64) if examples.y is None else examples.y
+    return examples.x.new_zeros(len(examples), dtype=torch.int64) if examples.y is None else examples.y
 
 
 def _class_sizes(examples: Examples) -> Tensor:
@@ -195,7 +195,7 @@ def _cut(name: str, examples: Examples, quotas: Tensor, purpose: str) -> tuple[E
     """The rows that stay and those that go, both in their old order."""
     if int(quotas.sum()) == 0:
         raise InputError(f"{name}: every class has too few rows for a {purpose} split, give more rows or merge classes")
-    goes = torch.zeros(len(examples), dtype=torch.bool)
+    goes = examples.x.new_zeros(len(examples), dtype=torch.bool)
     goes[_draw(_classes_of(examples), quotas, stream(SPLIT_SEED, "split", purpose))] = True
     return examples[~goes], examples[goes]
 

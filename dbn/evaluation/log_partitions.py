@@ -102,7 +102,9 @@ class _Work:
         self.chains = config.resolved()["chains"]
         self.betas = temperature_schedule(config.resolved()["ais"])
         temperatures = len(self.betas)
-        self.ratio_betas = torch.linspace(0, 1, max(2, temperatures // PART_OF_TEMPERATURES), dtype=torch.float64)
+        self.ratio_betas = torch.linspace(
+            0, 1, max(2, temperatures // PART_OF_TEMPERATURES), dtype=torch.float64, device="cpu"
+        )
         self.gibbs_steps = temperatures // PART_OF_STEPS
 
     def log_z(self, layer: int, progress: Progress) -> Estimate:

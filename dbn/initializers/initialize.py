@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dbn.arrays import as_tensor
 from dbn.errors import InputError
 from dbn.initializers import INITIALIZERS
 from dbn.initializers.arms import parse_scheme
@@ -51,7 +52,7 @@ def initialize(
             raise InputError("batch_norm is for a network with batch normalization: add such layers, or use he_normal")
         for module in normalized:
             module.reset_parameters()
-    x = torch.empty(0) if data is None else torch.as_tensor(data).to(layers[0].weight)
+    x = layers[0].weight.new_empty(0) if data is None else as_tensor(data, "data").to(layers[0].weight)
     if initializer.from_data and data is None:
         raise InputError("this initializer needs data: give a batch of the network's inputs as data")
     *hidden, last = layers

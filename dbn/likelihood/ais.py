@@ -160,7 +160,7 @@ def temperature_schedule(name_or_count: str | int) -> Tensor:
     if count < 2:
         names = ", ".join(TEMPERATURE_SCHEDULES)
         raise InputError(f"no annealing schedule {name_or_count!r}: give one of {names}, or 2 or more temperatures")
-    position = torch.linspace(0, 1, count, dtype=torch.float64)
+    position = torch.linspace(0, 1, count, dtype=torch.float64, device="cpu")
     betas = torch.zeros_like(position)
     for (start, low), (end, high) in pairwise(knots):
         betas += ((position - start) / (end - start)).clamp(0, 1) * (high - low)
@@ -286,7 +286,7 @@ def _anneal(
     path: Path, positions: list[float], v: Tensor, generator: torch.Generator, progress: Progress | None
 ) -> tuple[Tensor, Tensor]:
     """Σ log f_new(v) − log f_old(v) over the steps, (N,) in float64, and the final states."""
-    total = torch.zeros(len(v), dtype=torch.float64)
+    total = torch.zeros(len(v), dtype=torch.float64, device="cpu")
     terms: list[Tensor] = []
     steps = len(positions) - 1
     every = max(1, steps // 200)

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dbn.arrays import Array, as_tensor
 from dbn.errors import InputError
+from dbn.models.matmul import is_transforming
 from dbn.models.mlp import initialize_output, linear_layers, mlp
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
@@ -20,6 +22,9 @@ from dbn.rng import stream
 
 class DBN(nn.Module):
     """A stack of RBMs, trained by `dbn.pretrain`. `up`, `down` and `sample` take and give scaled values: see `scale`.
+
+    As a module it is `up`. A stack from `dbn.pretrain` or `dbn.load` is in eval mode, and its parameters require no
+    gradient: to train it as a part of a network, call `requires_grad_()`, or take `to_mlp`.
 
     >>> from dbn.models import RBM, Bernoulli, Gaussian
     >>> stack = DBN([RBM(Bernoulli(784), Bernoulli(100)), RBM(Bernoulli(100), Gaussian(20))])
@@ -67,11 +72,38 @@ class DBN(nn.Module):
         scaled: Tensor = self.scaling(x)
         return scaled
 
-    def up(self, x: Tensor, layers: int | None = None) -> Tensor:
-        """Features: the mean of each layer given the mean of the one below, (B, V) -> (B, H_top), or of `layers`."""
+    def forward(self, x: Tensor) -> Tensor:
+        """`up`."""
+        return self.up(x)
+
+    def up(self, x: Array, layers: int | None = None) -> Tensor:
+        """Features: the mean of each layer given the mean of the one below, (B, V) -> (B, H_top), or of `layers`.
+
+        x: floats that are scaled already, (B, V), or images (B, H, W) or (B, C, H, W), as tensor, array or list; bytes
+        and other whole numbers are scaled first, as in training. InputError for rows of another width, and for values
+        that the visible units cannot take (of floats this is asked on the CPU alone, where it costs no transfer).
+        """
+        rows = as_tensor(x)
+        rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
+        self.layers[0].visible.check_rows(rows)
+        weight, is_raw = self.layers[0].weight, not rows.is_floating_point()
+        h = (self.scale(rows.to(weight.device)) if is_raw else rows).to(weight)
+        if is_raw or rows.device.type == "cpu":
+            self._check_range(h)
         for rbm in self.layers[:layers]:
-            x = rbm.up(x)
-        return x
+            h = rbm.up(h)
+        return h
+
+    def _check_range(self, x: Tensor) -> None:
+        """InputError for scaled values that the visible units cannot take; a compiler or transform asks for none."""
+        if not x.numel() or torch.compiler.is_compiling() or is_transforming():
+            return
+        least, greatest = (float(end) for end in x.detach().aminmax())
+        if self.layers[0].visible.range_error(least, greatest):
+            raise InputError(
+                f"x has values from {least:g} to {greatest:g}, which {self.layers[0].visible.kind} units cannot take: "
+                "bring them to the scale of the training data"
+            )
 
     def down(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The mean of the visible units given a state of the top, (B, H_top) -> (B, V).
@@ -150,7 +182,8 @@ class DBN(nn.Module):
         """A stack with zero weights, for `load_state_dict`; the inverse of `description`."""
         units = [(UNITS[layer["kind"]], int(layer["size"])) for layer in description["units"]]
         rbms = [RBM(visible(size), hidden(hidden_size)) for (visible, size), (hidden, hidden_size) in pairwise(units)]
-        standard = (torch.zeros(units[0][1]), torch.ones(units[0][1])) if description["standardised"] else ()
+        ends = torch.zeros(2, units[0][1], dtype=torch.float32)
+        standard = (ends[0], ends[1] + 1) if description["standardised"] else ()
         shape = description["image_shape"]
         return cls(rbms, Scaling(float(description["divisor"]), *standard), tuple(shape) if shape else None)
 

@@ -78,8 +78,11 @@ class RBM(Harmonium, nn.Module):
         super().__init__()
         self.visible = visible
         self.hidden = hidden
-        self.weight = nn.Parameter(torch.zeros(hidden.size, visible.size))
+        self.weight = nn.Parameter(torch.zeros(hidden.size, visible.size, dtype=torch.float32))
         self._rounded: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return f"RBM({self.visible}, {self.hidden})"
 
     @torch.no_grad()
     def initialize(self, mean: Tensor, variance: Tensor, n: int, generator: torch.Generator) -> None:
@@ -93,7 +96,8 @@ class RBM(Harmonium, nn.Module):
     @torch.no_grad()
     def uncoupled(self) -> "RBM":
         """The same units with W = 0 and hidden biases 0, a model in which all are independent; nothing is learned."""
-        alone = RBM(copy.deepcopy(self.visible), copy.deepcopy(self.hidden)).to(self.weight).requires_grad_(False)
+        with self.weight.device:  # whatever the default device is
+            alone = RBM(copy.deepcopy(self.visible), copy.deepcopy(self.hidden)).to(self.weight).requires_grad_(False)
         alone.hidden.bias.zero_()
         return alone
 

@@ -206,7 +206,8 @@ def pretrain_stack(
             callback(dict(record))
 
     for layer in range(1, len(config.hidden) + 1):
-        rbm = new_rbm(data.train.shape[1], layer, config).to(data.train.device)
+        with data.train.device:  # whatever the default device is
+            rbm = new_rbm(data.train.shape[1], layer, config)
         try:
             if state is not None and layer < state["layer"]:
                 rbm.load_state_dict(state["rbms"][layer - 1])
@@ -261,10 +262,11 @@ def is_complete(run: RunFolder, config: Pretraining) -> bool:
 def _ended(data: Unlabeled, run: RunFolder | None, config: Pretraining) -> DBN:
     """The stack of a complete run, on every rank."""
     weights = distributed.broadcast_state(load(run.path).to(data.train.device).state_dict() if run else None)
-    stack = DBN(_new_rbms(data.train.shape[1], config), data.scaling, data.image_shape)
+    with data.train.device:
+        stack = DBN(_new_rbms(data.train.shape[1], config), data.scaling, data.image_shape)
     stack.load_state_dict(weights)
     stack.history = run.metrics() if run else []
-    return stack.to(data.train.device).requires_grad_(False).eval()
+    return stack.requires_grad_(False).eval()
 
 
 def _check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraining) -> None:
@@ -310,7 +312,8 @@ def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None)
     state = run.load_checkpoint(data.train.device) if run else None
     if run is None or state is None:
         return ""
-    rbms = _new_rbms(data.train.shape[1], config)[: state["layer"]]
+    with data.train.device:
+        rbms = _new_rbms(data.train.shape[1], config)[: state["layer"]]
     for rbm, parameters in zip(rbms, state["rbms"], strict=True):
         rbm.load_state_dict(parameters)
     if state["averaged"]:

@@ -106,7 +106,7 @@ class LayerTrainer:
         self.noise = torch.Generator(self.device)
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
-        self.update_ratio = torch.zeros(())
+        self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
         self.watch = Diagnostics()
 
     @property

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dbn.data.checks import Array, as_array, checked_rows
-from dbn.errors import InputError, parsing
+from dbn.errors import InputError, listed, parsing
 from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.runs.folder import RESULT, RunFolder
@@ -32,6 +32,10 @@ class Classifier(nn.Module):
         self.width: int = description["sizes"][0]
         self.classes: tuple[str, ...] = tuple(description["classes"])
         """Names, in the order of the columns."""
+
+    def extra_repr(self) -> str:
+        """The width of the rows, and the classes."""
+        return f"width={self.width}, classes=[{listed(self.classes)}]"
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, V) -> logits (N, C). InputError for rows of another width."""
@@ -114,7 +118,7 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
         is_fit = isinstance(classes, list) and len(classes) == sizes[-1] and all(type(name) is str for name in classes)
         "".join(classes).encode()
         scaling = Scaling.from_description(description)
-        scaled = scaling(torch.zeros(1, sizes[0]))
+        scaled = scaling(torch.zeros(1, sizes[0], dtype=torch.float32, device="cpu"))
         is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)
         is_fit = is_fit and is_scaling and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
     if not is_fit:

@@ -29,7 +29,7 @@ def save_stack(folder: Path, stack: DBN) -> None:
 
 
 def load(path: Path | str) -> DBN:
-    """The stack in a run folder or a dbn.safetensors file, on the CPU and in eval mode.
+    """The stack in a run folder or a dbn.safetensors file, on the CPU, in eval mode, and without gradients.
 
     InputError when there is none, or the file is damaged, describes other weights than it holds, or is too new.
 
@@ -54,7 +54,7 @@ def load(path: Path | str) -> DBN:
     if not is_stack:
         raise corrupt_file(file, "its description is not that of a stack")
     check_finite(file, tensors)
-    return stack.eval()
+    return stack.requires_grad_(False).eval()
 
 
 def _is_sound(stack: DBN) -> bool:

@@ -119,7 +119,8 @@ class Study:
         if not self.recipe:
             return []
         training, n = self._pretraining(0), self.splits.train.x.shape[1]
-        rbms = [new_rbm(n, layer, training) for layer in range(1, len(training.hidden) + 1)]
+        with self.device:
+            rbms = [new_rbm(n, layer, training) for layer in range(1, len(training.hidden) + 1)]
         return [DBN(rbms, unlabeled(self.splits, training, self.device).scaling)]
 
     def has_stack(self, number: int) -> bool:

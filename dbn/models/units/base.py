@@ -35,12 +35,16 @@ class Units(nn.Module, ABC):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(size))
+        self.bias = nn.Parameter(torch.zeros(size, dtype=torch.float32))
 
     @property
     def size(self) -> int:
         """The number of units."""
         return self.bias.shape[-1]
+
+    def extra_repr(self) -> str:
+        """The size."""
+        return str(self.size)
 
     def natural(self) -> dict[str, Tensor]:
         """θ by name, each (size,)."""
@@ -127,7 +131,8 @@ class Units(nn.Module, ABC):
     def dot(self, theta: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """θ·T(x) for any θ, each (size,) or (B, size), summed over units: (B,)."""
         statistics = self.statistics(x)
-        return sum((torch.linalg.vecdot(statistics[name], theta[name]) for name in theta), x.new_zeros(()))
+        terms = (torch.linalg.vecdot(statistics[name], value.to(x.dtype)) for name, value in theta.items())
+        return sum(terms, x.new_zeros(()))
 
     @torch.no_grad()
     def with_natural(self, theta: Mapping[str, Tensor]) -> Self:
