@@ -17,18 +17,20 @@ def as_array(values: Any, name: str = "x") -> NDArray:
 
     InputError for rows of different lengths, and for tensors without values; `name` is what it calls them.
     """
+    if isinstance(values, Tensor):
+        if values.is_meta or values.is_nested or values.is_quantized:
+            kind = "nested" if values.is_nested else f"of {values.dtype} on {values.device}"
+            raise InputError(f"{name} is a tensor {kind}, whose values cannot be read: give floats, integers or bytes")
+        return dense(values.detach()).cpu().numpy()
     try:
-        return dense(values.detach()).cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    except (ValueError, TypeError, NotImplementedError) as error:
-        if isinstance(values, Tensor):
-            kind = f"a tensor of {values.dtype} on {values.device}"
-            raise InputError(f"{name} is {kind}, whose values cannot be read: give floats, integers or bytes") from error
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{name} is no array of numbers: give rows of equal length") from error
 
 
 def as_tensor(values: Any, name: str = "x") -> Tensor:
     """Numbers as a dense tensor: tensors stay on their device and in their graph, all else is read by `as_array`."""
-    if isinstance(values, Tensor) and not (values.is_meta or values.is_nested):
+    if isinstance(values, Tensor) and not (values.is_nested or values.is_quantized):
         return dense(values)
     array = as_array(values, name)
     if array.dtype.kind not in "biuf":

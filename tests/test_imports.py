@@ -39,7 +39,7 @@ PACKAGES = {
 """The packages, and those that each may import beside the modules at the top."""
 TOP = {
     "__main__": "cli",
-    "__init__": "models sampling likelihood initializers pretraining finetuning evaluation runs",
+    "__init__": "models sampling likelihood initializers config pretraining finetuning evaluation runs",
     **dict.fromkeys(ANY_MAY.split(), ""),
 }
 

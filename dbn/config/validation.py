@@ -1,7 +1,7 @@
 """Checks of option values, declared in the annotations of fields: InputError in one sentence that names the option."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -102,6 +102,11 @@ def values_of(config: Any, name: str) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+def several(value: Any) -> tuple[Any, ...]:
+    """The values of a sequence or array, or a single one: of 500, (500,)."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+
+
 def check_fields(config: Any) -> None:
     """Make tuples of lists and single values in tuple fields; check every value against its annotation.
 
@@ -127,6 +132,8 @@ def check_fields(config: Any) -> None:
                 if each not in known:
                     raise InputError(f"{option} must be one of {', '.join(known)}, not {each!r}.")
         for each in values_of(config, name):
+            if scalars == {str} and not isinstance(each, str):
+                raise InputError(f"{option} must be a word, not {each!r}")
             for rule in () if each in words else marks_of(annotations[name], Rule):
                 rule.check(option, each)
             if name == "dataset" or Path in within:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types
 from dbn.initializers import ALIASES, INITIALIZERS
 from dbn.initializers.schemes import Initializer, from_dbn
 from dbn.models.dbn import DBN
@@ -67,6 +67,7 @@ class Arm:
         return from_dbn(stack)
 
 
+@check_types
 def parse_arm(text: str) -> Arm:
     """An arm from NAME, NAME:ACTIVATION, NAME(PARAMETER=VALUE, …) or both; InputError for anything else.
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dbn.arrays import as_tensor
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types, naming_arguments
 from dbn.initializers import INITIALIZERS
 from dbn.initializers.arms import parse_scheme
 from dbn.initializers.schemes import Initializer, Layer
@@ -16,6 +16,8 @@ from dbn.registry import suggestion
 from dbn.rng import stream
 
 
+@naming_arguments()
+@check_types
 def initialize(
     network: nn.Module,
     scheme: str | Initializer,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import init
 
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types
 from dbn.models.dbn import DBN, copy_layers
 from dbn.models.mlp import activation_module
 
@@ -48,6 +48,7 @@ class Initializer:
     """In place of `fill` where the layers are not a chain, for a scheme that needs data."""
 
 
+@check_types
 def from_dbn(stack: DBN) -> Initializer:
     """The weights and hidden biases of a pre-trained stack (Hinton, Osindero & Teh 2006).
 

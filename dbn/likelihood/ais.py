@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
 from dbn.rng import permutation, stream
@@ -74,6 +74,7 @@ class Bracket(NamedTuple):
     """Reasons to doubt the estimates, a sentence each."""
 
 
+@check_types
 @torch.no_grad()
 def ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int = 100, seed: int = 0) -> LogZ:
     """log Z by annealing `chains` chains from independent units with the marginals of `data` to the RBM.
@@ -90,6 +91,7 @@ def ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int =
     return estimate_log_z(_forward(rbm, data, temperatures, chains, seed))
 
 
+@check_types
 @torch.no_grad()
 def reverse_ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int = 100, seed: int = 0) -> LogZ:
     """log Z by annealing from `chains` random rows of `data`, at most all of them, back to independent units.
@@ -107,6 +109,7 @@ def reverse_ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chain
     return estimate_log_z(_reverse(rbm, data, temperatures, chains, seed), reverse=True)
 
 
+@check_types
 @torch.no_grad()
 def bracket(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int = 100, seed: int = 0) -> Bracket:
     """`ais` and `reverse_ais` with their difference and warnings: estimates that disagree cannot be relied on.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dbn.arrays import Array, as_tensor
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types
 from dbn.models.matmul import is_transforming
 from dbn.models.mlp import initialize_output, linear_layers, mlp
 from dbn.models.rbm import RBM
@@ -41,9 +41,11 @@ class DBN(nn.Module):
         image_shape: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.rbms = nn.ModuleList(rbms)
-        if not self.rbms:
-            raise InputError("a stack needs at least one layer: give one RBM or more")
+        given: Any = rbms
+        made = list(given) if isinstance(given, Iterable) else [given]
+        if not made or not all(isinstance(rbm, RBM) for rbm in made):
+            raise InputError("a stack needs at least one layer: give a list of RBMs")
+        self.rbms = nn.ModuleList(made)
         self.scaling = Scaling() if scaling is None else scaling
         self.history: list[dict[str, Any]] = []
         """Of training: the lines of metrics.jsonl; not saved with the weights."""
@@ -67,10 +69,17 @@ class DBN(nn.Module):
         """V, H_1, …, H_top."""
         return [self.layers[0].visible.size, *(rbm.hidden.size for rbm in self.layers)]
 
-    def scale(self, x: Tensor) -> Tensor:
-        """Raw data as in training, (B, V) float32: bytes divided, columns standardized."""
-        scaled: Tensor = self.scaling(x)
+    def scale(self, x: Array) -> Tensor:
+        """Raw data as in training, (B, V) float32: images flattened, bytes divided, columns standardized."""
+        scaled: Tensor = self.scaling(self._rows(x))
         return scaled
+
+    def _rows(self, x: Array) -> Tensor:
+        """Rows or images of any library, (B, V). InputError for another width."""
+        rows = as_tensor(x)
+        rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
+        self.layers[0].visible.check_rows(rows)
+        return rows
 
     def forward(self, x: Tensor) -> Tensor:
         """`up`."""
@@ -83,9 +92,7 @@ class DBN(nn.Module):
         and other whole numbers are scaled first, as in training. InputError for rows of another width, and for values
         that the visible units cannot take (of floats this is asked on the CPU alone, where it costs no transfer).
         """
-        rows = as_tensor(x)
-        rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
-        self.layers[0].visible.check_rows(rows)
+        rows = self._rows(x)
         weight, is_raw = self.layers[0].weight, not rows.is_floating_point()
         h = (self.scale(rows.to(weight.device)) if is_raw else rows).to(weight)
         if is_raw or rows.device.type == "cpu":
@@ -105,16 +112,19 @@ class DBN(nn.Module):
                 "bring them to the scale of the training data"
             )
 
-    def down(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def down(self, h: Array, generator: torch.Generator | None = None) -> Tensor:
         """The mean of the visible units given a state of the top, (B, H_top) -> (B, V).
 
         Layers between are sampled with `generator`, or replaced by their means without one.
         """
+        h = as_tensor(h, "h")
+        self.layers[-1].hidden.check_rows(h)
         for depth in range(len(self.layers) - 1, 0, -1):
             rbm = self.layers[depth]
             h = rbm.down(h) if generator is None else rbm.sample_visible(h, generator)
         return self.layers[0].down(h)
 
+    @check_types
     @torch.no_grad()
     def sample(
         self,
@@ -132,6 +142,8 @@ class DBN(nn.Module):
         """
         if steps < 1:
             raise InputError(f"sampling needs at least one Gibbs step, not {steps}")
+        if n < 0:
+            raise InputError(f"a number of samples is at least 0, not {n}")
         top = self.layers[-1]
         top.check_partition("top RBM")
         generator = stream(0, "sample", device=top.weight.device) if generator is None else generator
@@ -140,7 +152,7 @@ class DBN(nn.Module):
         else:
             if len(start) != n:
                 raise InputError(f"{n} samples need {n} starting points, not {len(start)}")
-            v = start
+            v = self._rows(start)
             for rbm in self.layers[:-1]:
                 v = rbm.sample_hidden(v, generator)
         for _ in range(steps - 1):
@@ -158,6 +170,7 @@ class DBN(nn.Module):
         copy_layers(self, linear_layers(network))
         return network
 
+    @check_types
     def to_mlp(self, n_classes: int, seed: int = 0) -> nn.Sequential:
         """The encoder and a new output layer of `n_classes` units (Xavier uniform): scaled data to logits."""
         if n_classes < 2:

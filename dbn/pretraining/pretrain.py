@@ -20,6 +20,7 @@ from torch import Tensor
 from dbn.config.common import ALIASES, to_dict
 from dbn.config.pretraining import Pretraining
 from dbn.config.schedules import Schedule
+from dbn.config.validation import several
 from dbn.data.binarize import binarize
 from dbn.data.splits import Splits, splits_from_arrays
 from dbn.errors import InputError, naming_arguments
@@ -32,18 +33,19 @@ from dbn.pretraining.options import PretrainArguments, PretrainingOptions
 from dbn.pretraining.penalties import penalties
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.trainer import Diverged, LayerTrainer
-from dbn.registry import suggestion
+from dbn.registry import check_options
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import ENCODER, load, save_stack
-from dbn.storage.files import corrupt_file
+from dbn.storage.files import as_path, corrupt_file
 from dbn.storage.tensors import read_tensors
 from dbn.training import distributed
-from dbn.training.checkpoint_control import Callback
+from dbn.training.checkpoint_control import Callback, check_callback
 from dbn.training.device import matmul_dtype, pick_device
 
 LOGGER = logging.getLogger(__name__)
+OPTIONS = [each.name for each in fields(Pretraining)]
 
 
 def pretrain(
@@ -54,7 +56,7 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
-    progress: bool = False,
+    progress: bool | None = False,
     callback: Callback | None = None,
     **options: Unpack[PretrainingOptions],
 ) -> DBN:
@@ -65,6 +67,7 @@ def pretrain(
     hidden: units of each layer, from the data upwards.
     run: a new folder for metrics, images, checkpoints and weights; without it nothing is written. resume: resume the
     run in that folder, with the same rows and options. overwrite: replace it.
+    progress: show a bar for each layer, in a notebook too; None shows it where standard error is a terminal.
     callback: called with each line of metrics.jsonl as a dict, after an epoch; an exception ends the run, which
     `resume` continues after that epoch.
     options: the fields of `dbn.config.Pretraining`.
@@ -83,12 +86,10 @@ def pretrain(
     if run is None and (resume or overwrite):
         raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
     given: dict[str, Any] = {ALIASES.get(name, name): value for name, value in options.items()}
-    known = [each.name for each in fields(Pretraining)]
-    for name in given:
-        if name not in known:
-            raise InputError(f"pretrain has no option {name!r}{suggestion(name, known)}")
+    check_options(pretrain, given, OPTIONS)
+    check_callback(callback)
     with naming_arguments():
-        config = Pretraining(hidden=(hidden,) if isinstance(hidden, Integral) else tuple(hidden), **given)  # type: ignore[arg-type]
+        config = Pretraining(hidden=several(hidden), **given)
         splits = splits_from_arrays(x)
         distributed.check_alike([to_dict(config), splits.fingerprint])
         data = unlabeled(splits, config, pick_device(device))
@@ -96,7 +97,7 @@ def pretrain(
             nullcontext()
             if run is None or not distributed.is_main()
             else begin_pretraining(
-                Path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
+                as_path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
             )
         ) as folder:
             return pretrain_stack(data, config, folder, progress=progress, callback=callback)
@@ -113,6 +114,7 @@ def train_rbm(x: Tensor | NDArray, hidden: int = 500, **options: Unpack[Pretrain
     >>> rbm.up(torch.rand(5, 20)).shape
     torch.Size([5, 10])
     """
+    check_options(train_rbm, (ALIASES.get(name, name) for name in options), PretrainArguments.__annotations__)
     count: Any = hidden
     if not isinstance(count, Integral):
         raise InputError(f"hidden must be one number of units, not {hidden!r}: use dbn.pretrain for several layers")
@@ -182,7 +184,7 @@ def pretrain_stack(
     config: Pretraining,
     run: RunFolder | None = None,
     *,
-    progress: bool = False,
+    progress: bool | None = False,
     callback: Callback | None = None,
 ) -> DBN:
     """Train a DBN, or resume the run in a folder; a complete run is left as it is.

@@ -16,7 +16,7 @@ from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.weights import check_finite, check_number
-from dbn.storage.files import corrupt_file
+from dbn.storage.files import as_path, corrupt_file
 from dbn.storage.tensors import read_tensors, write_tensors
 
 CLASSIFIER = "classifier.safetensors"
@@ -86,7 +86,7 @@ def load_classifier(path: Path | str) -> Classifier:
     >>> classifier.classes, classifier(x).shape, classifier.predict_proba(x).shape, len(classifier.predict(x))
     (('cat', 'dog'), torch.Size([5, 2]), torch.Size([5, 2]), 5)
     """
-    file = path = Path(path)
+    file = path = as_path(path, "path")
     if path.is_dir():
         file = path / CLASSIFIER if (path / CLASSIFIER).is_file() else best_classifier(RunFolder.open(path))[1]
     return Classifier(*read_classifier(file)).eval()

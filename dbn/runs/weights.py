@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dbn.errors import InputError, parsing
 from dbn.models.dbn import DBN
-from dbn.storage.files import corrupt_file
+from dbn.storage.files import as_path, corrupt_file
 from dbn.storage.tensors import read_tensors, write_tensors
 
 STACK = "dbn.safetensors"
@@ -40,7 +40,7 @@ def load(path: Path | str) -> DBN:
     >>> stack.sizes, torch.equal(stack.rbms[0].weight, trained.rbms[0].weight)
     ([20, 8, 4], True)
     """
-    path = Path(path)
+    path = as_path(path, "path")
     file = path / STACK if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"{path} holds no stack: name a run folder of pretrain.py with {STACK} in it, or that file")

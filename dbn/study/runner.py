@@ -33,7 +33,7 @@ PLOTTED_SIGNALS = ("z_std", "example_std", "gradient_std", "saturated", "dead", 
 """The panels of the signals' figure."""
 
 
-def run_study(study: Study, *, figures: bool = True, progress: bool = False) -> str:
+def run_study(study: Study, *, figures: bool = True, progress: bool | None = False) -> str:
     """Do all pending work; return the text of study.md, which is in the run folder with results.jsonl and figures.
 
     results.jsonl and study.md are updated whenever an arm in a cell is finished. InputError as for `run_tasks`.
@@ -52,7 +52,7 @@ def _each(
     name: str,
     after: Callable[[], object],
     *,
-    progress: bool,
+    progress: bool | None,
 ) -> None:
     config = study.config
     prepare: Callable[[], Callable[[Any], None]] = partial(_worker, config, study.recipe, study.fingerprint, method)

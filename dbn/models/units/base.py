@@ -12,7 +12,8 @@ Welling, Rosen-Zvi & Hinton (2004), "Exponential family harmoniums with an appli
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from numbers import Integral
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ class Units(nn.Module, ABC):
 
     def __init__(self, size: int) -> None:
         super().__init__()
+        given: Any = size
+        if not isinstance(given, Integral) or size < 0:
+            raise InputError(f"the number of {self.kind} units must be a whole number, not {size!r}")
         self.bias = nn.Parameter(torch.zeros(size, dtype=torch.float32))
 
     @property
