@@ -21,7 +21,8 @@ class InputError(ValueError):
 
 OPTION = re.compile(
     r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)"
-    r"(?: (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|auto|cpu|cuda|bernoulli|gaussian|threshold|sample|fixed|tf32|bf16|max)\b)?"
+    r"(?: (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|auto|cpu|cuda|bernoulli|gaussian|threshold|sample|fixed|tf32|bf16|max)\b"
+    r"(?! \d))?"  # not the first of several
 )
 """An option, and its value where that is a number or a word that is nothing else in a sentence."""
 SWITCHES = ("resume", "overwrite", "exact", "tied", "centered", "refit")

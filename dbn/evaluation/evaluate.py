@@ -73,7 +73,7 @@ class Evaluation:
         return list(self.found["warnings"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as result.json of scripts/evaluate.py holds it: see `evaluate_stack`."""
+        """Plain data, as result.json of torch-dbn evaluate holds it: see `evaluate_stack`."""
         return copy.deepcopy(self.found)
 
     def __repr__(self) -> str:

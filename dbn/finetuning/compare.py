@@ -20,7 +20,7 @@ from dbn.finetuning.report import comparison_text, finished, result
 from dbn.finetuning.results import TunedArm
 from dbn.models.dbn import DBN
 from dbn.registry import check_options
-from dbn.runs.classifier import Classifier, load_classifier
+from dbn.runs.classifier import Classifier, best_classifier, classifier_of, read_classifier
 from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import load
@@ -72,7 +72,7 @@ class ComparisonResult:
         return comparison_text(self.found)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as result.json of scripts/finetune.py holds it."""
+        """Plain data, as result.json of torch-dbn finetune holds it."""
         return copy.deepcopy(self.found)
 
     def best(self) -> Classifier:
@@ -165,9 +165,10 @@ def compare(
             if run is not None and distributed.is_main():
                 begun = begin(config.run, about, resume=resume, overwrite=overwrite, data=problem.fingerprint)
                 folder = until_done.enter_context(begun)
-            if distributed.any_rank(folder is not None and finished(folder) is not None):
-                run_folder = RunFolder(config.run)
-                return ComparisonResult(run_folder.read_json(RESULT), load_classifier(run_folder.path))
+            done = distributed.broadcast_state(_done(folder) if folder is not None else None)
+            if done is not None:
+                found, about, weights = (done[name] for name in ("found", "about", "weights"))
+                return ComparisonResult(found, classifier_of(weights, about))
             comparison = Comparison(problem, folder, callback)
             chosen = comparison.train(progress=progress)
             test_errors = comparison.test(chosen)
@@ -176,6 +177,14 @@ def compare(
                 comparison.write(chosen, test_errors)
                 folder.write_json(RESULT, found)
         return ComparisonResult(found, _best(problem, chosen))
+
+
+def _done(folder: RunFolder) -> dict[str, Any] | None:
+    """What a complete run holds, for other ranks too, which may not see its folder; None for one to be continued."""
+    if finished(folder) is None:
+        return None
+    network, about = read_classifier(best_classifier(folder)[1])
+    return {"found": folder.read_json(RESULT), "about": about, "weights": network.state_dict()}
 
 
 def _training(init: Sequence[str], labels: int | None, seeds: int, options: Mapping[str, Any]) -> Finetuning:

@@ -126,7 +126,8 @@ def begin_pretraining(
 ) -> RunFolder:
     """As `begin`, for the run of `options`, which include `config`; the last layer may train for more epochs."""
     harmless = partial(train_longer, config)
-    return begin(path, options, resume=resume, overwrite=overwrite, data=data, harmless=harmless)
+    longer = "" if len(config.hidden) == 1 else "train the last layer alone for more epochs (one value a layer)"
+    return begin(path, options, resume=resume, overwrite=overwrite, data=data, harmless=harmless, longer=longer)
 
 
 def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unlabeled:
@@ -174,7 +175,7 @@ def summary(records: Sequence[Mapping[str, float]]) -> str:
         seconds = sum(record["seconds"] for record in of_layer if isinstance(record.get("seconds"), float))
         widths = {"reconstruction_error": 20, "kl": 9, "valid_kl": 13, "free_energy_gap": 15}
         values = [(last.get(name), width) for name, width in widths.items()]
-        cells = [f"{value:{width}.2f}" if isinstance(value, float) else f"{'–':>{width}}" for value, width in values]
+        cells = [f"{value:z{width}.2f}" if isinstance(value, float) else f"{'–':>{width}}" for value, width in values]
         lines.append("  ".join([f"{layer:5}", f"{last['epoch']:6}", *cells, f"{seconds:7.1f}"]))
     return "\n".join(lines)
 
@@ -313,7 +314,7 @@ def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None)
     """Save the stack of the last checkpoint, if there is one; an addition to the error message."""
     state = run.load_checkpoint(data.train.device) if run else None
     if run is None or state is None:
-        return ""
+        return f"; the run that was in {run.path} is replaced and gone" if run and run.replaced else ""
     with data.train.device:
         rbms = _new_rbms(data.train.shape[1], config)[: state["layer"]]
     for rbm, parameters in zip(rbms, state["rbms"], strict=True):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dbn.data.checks import Array, as_array, checked_rows
-from dbn.errors import InputError, listed, parsing
+from dbn.errors import InputError, listed, naming_arguments, parsing
 from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.runs.folder import RESULT, RunFolder
@@ -69,6 +69,7 @@ class Classifier(nn.Module):
         return [self.classes[place] for place in self.predict_proba(x).argmax(1).tolist()]
 
 
+@naming_arguments()
 def load_classifier(path: Path | str) -> Classifier:
     """A classifier in eval mode on the CPU: the best one of a fine-tuning run, or one by its ARM/seed-N folder or file.
 
@@ -127,13 +128,20 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
     return network.eval(), description
 
 
+def classifier_of(weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> Classifier:
+    """The classifier of these weights, in eval mode on the CPU."""
+    network = meta_mlp(description)
+    network.load_state_dict(weights, assign=True)
+    return Classifier(network, description).cpu().eval()
+
+
 def best_classifier(run: RunFolder) -> tuple[str, Path]:
     """The arm with the least mean validation error of a finished comparison, and its classifier's file."""
     if not (run.path / RESULT).is_file():
-        raise InputError(f"{run.path} is no finished run of finetune.py: name one, or end it with --resume")
+        raise InputError(f"{run.path} is no finished run of finetune: name one, or end it with --resume")
     found = run.read_json(RESULT)
     if "arms" not in found:
-        raise InputError(f"{run.path} is not a run of finetune.py, which compares arms: name one")
+        raise InputError(f"{run.path} is not a run of finetune, which compares arms: name one")
     try:
         errors = {name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
         best = min(errors, key=lambda name: errors[name])

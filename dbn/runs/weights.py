@@ -43,7 +43,7 @@ def load(path: Path | str) -> DBN:
     path = as_path(path, "path")
     file = path / STACK if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"{path} holds no stack: name a run folder of pretrain.py with {STACK} in it, or that file")
+        raise InputError(f"{path} holds no stack: name a run of pretrain, whose folder has {STACK} in it, or that file")
     tensors, description = read_tensors(file)
     with parsing(corrupt_file(file, "its weights are not those of the stack that it describes")):
         check_number(description["units"], tensors)

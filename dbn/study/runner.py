@@ -95,7 +95,7 @@ def _drawn(study: Study, found: Results) -> Iterator[str]:
             save(draw(), study.config.run / path)
             yield f"![{name}]({path.as_posix()})"
         except InputError as error:
-            refusals.append(f"{str(error).rstrip('.')}.")
+            refusals.append(f"{error}.")
     yield from dict.fromkeys(refusals)
 
 
