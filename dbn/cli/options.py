@@ -257,7 +257,7 @@ def read_config_file(path: Path, options: Mapping[str, Option], named: str = "--
     names = option_names(mapping)
     other = None if names <= options.keys() else command_of(names)
     if other:
-        raise InputError(f"{named}{path} holds options of torch-dbn {other}: name a file of this command's")
+        raise InputError(f"{named}{path} holds options of torch-dbn {other}: run that command with it")
     for key, node in mapping.value:
         where = f" in {path}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
