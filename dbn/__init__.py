@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from dbn.registry import lazy_exports
 
 if TYPE_CHECKING:
+    from dbn import config as config
     from dbn import initializers as initializers
     from dbn import likelihood as likelihood
+    from dbn import models as models
     from dbn import sampling as sampling
     from dbn.errors import InputError as InputError
     from dbn.evaluation.evaluate import evaluate as evaluate

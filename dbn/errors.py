@@ -1,8 +1,14 @@
 """Errors that the user can correct, and the wording that they share."""
 
+import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from numbers import Integral
+from typing import Any, TypeVar, cast, get_args, get_type_hints
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class InputError(ValueError):
@@ -13,24 +19,57 @@ class InputError(ValueError):
     """
 
 
-OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)")
+OPTION = re.compile(
+    r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)"
+    r"(?: (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|auto|cpu|cuda|bernoulli|gaussian|threshold|sample|fixed|tf32|bf16|max)\b"
+    r"(?! \d))?"  # not the first of several
+)
+"""An option, and its value where that is a number or a word that is nothing else in a sentence."""
+SWITCHES = ("resume", "overwrite", "exact", "tied", "centered", "refit")
 
 
 @contextmanager
 def naming_arguments() -> Iterator[None]:
-    """InputErrors within name options as Python does: batch_size for --batch-size, reverse=False for --no-reverse."""
+    """InputErrors within name options as Python does, learning_rate=0.1 for --learning-rate 0.1; also a decorator."""
 
     def argument(option: re.Match[str]) -> str:
-        name = option[1].replace("-", "_")
+        name, value = option[1].replace("-", "_"), option[2]
         if name.startswith("no_"):
             return f"{name.removeprefix('no_')}=False"
-        return f"{name}=True" if name in ("resume", "overwrite") else name
+        if value is None:
+            return f"{name}=True" if name in SWITCHES else name
+        return f"{name}={value if value[-1].isdecimal() and value[:2] not in ('tf', 'bf') else repr(value)}"
 
     try:
         yield
     except InputError as error:
         error.args = (OPTION.sub(argument, str(error)),)
         raise
+
+
+def check_types(function: Function) -> Function:
+    """A decorator: InputError for an argument that is not of the class, or one of the classes, of its annotation.
+
+    Annotations with brackets are left out, as are floats, which many types stand for.
+    """
+    signature, place = inspect.signature(function), function.__qualname__.removesuffix(".__init__")
+    hints = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(function).items()}
+    checks = {
+        name: tuple(Integral if kind is int else kind for kind in kinds)
+        for name, kinds in hints.items()
+        if all(isinstance(kind, type) and kind not in (float, Any) for kind in kinds)
+    }
+
+    @wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if name in checks and not isinstance(value, checks[name]):
+                wanted = " or ".join(kind.__name__ for kind in hints[name])
+                advice = ": use torch.as_tensor" if wanted == "Tensor" else ""
+                raise InputError(f"{place}: {name} must be of type {wanted}, not {type(value).__name__}{advice}")
+        return function(*args, **kwargs)
+
+    return cast(Function, checked)
 
 
 @contextmanager

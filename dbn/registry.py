@@ -118,6 +118,14 @@ def suggestion(name: str, known: Iterable[str], otherwise: str | None = None, sh
     return f": choose from {', '.join(names)}" if otherwise is None else otherwise
 
 
+def check_options(function: Callable[..., Any], given: Iterable[str], known: Iterable[str]) -> None:
+    """InputError for a keyword option that is not `known`, with the nearest of them or of the function's arguments."""
+    names = [*known, *(name for name in inspect.signature(function).parameters if name != "options")]
+    for name in given:
+        if name not in names:
+            raise InputError(f"dbn.{function.__name__} has no option {name!r}{suggestion(name, names)}")
+
+
 def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """`__getattr__`, `__dir__` and `__all__` of a package: the names that stand in its `if TYPE_CHECKING:` block.
 

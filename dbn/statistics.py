@@ -29,7 +29,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     n = len(values)
     if n == 0:
         raise InputError("a mean needs at least one value")
-    sample = torch.tensor(values, dtype=torch.float64)
+    sample = torch.tensor(values, dtype=torch.float64, device="cpu")
     if n == 1:
         return Interval(sample.item(), None)
     return Interval(sample.mean().item(), float(stdtrit(n - 1, 0.975)) * sample.std().item() / n**0.5)
@@ -48,7 +48,7 @@ def paired_t_test(a: Sequence[float], b: Sequence[float]) -> float:
     """
     if len(a) != len(b) or len(a) < 2:
         raise InputError("a paired test needs two lists of the same length, at least 2")
-    difference = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
+    difference = torch.tensor([x - y for x, y in zip(a, b, strict=True)], dtype=torch.float64, device="cpu")
     mean, deviation = difference.mean().item(), difference.std().item()
     if deviation == 0:
         return 1.0 if mean == 0 else 0.0

@@ -14,7 +14,7 @@ FILES = sorted((ROOT / "dbn").rglob("*.py"))
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 SOURCES = [*MODULES.values(), *sorted((ROOT / "scripts").rglob("*.py"))]
 
-ANY_MAY = "errors registry rng interrupts statistics text_tables"
+ANY_MAY = "arrays errors registry rng interrupts statistics text_tables"
 """The modules at the top, which every package may import."""
 PACKAGES = {
     "models": "",
@@ -39,11 +39,12 @@ PACKAGES = {
 """The packages, and those that each may import beside the modules at the top."""
 TOP = {
     "__main__": "cli",
-    "__init__": "models sampling likelihood initializers pretraining finetuning evaluation runs",
+    "__init__": "models sampling likelihood initializers config pretraining finetuning evaluation runs",
     **dict.fromkeys(ANY_MAY.split(), ""),
 }
 
 LIBRARIES = {
+    "arrays": "torch numpy",
     "benchmarks": "torch numpy sklearn rbms learnergy threadpoolctl",
     "cli": "torch tqdm yaml shtab",
     "data": "torch numpy torchvision",

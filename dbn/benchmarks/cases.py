@@ -106,12 +106,12 @@ def plan(names: Iterable[str], precisions: Sequence[str]) -> dict[Key, list[Key]
 
     for name in names:
         if name not in CASES:
-            raise InputError(f"--cases {name} is not known: choose from {', '.join(CASES)}.")
+            raise InputError(f"--cases {name} is not known: choose from {', '.join(CASES)}")
         asked = CASES[name].precisions
         # What has no choice needs no --precision float32; what is in bfloat16 alone only goes with bf16.
         for precision in asked if asked == ("float32",) else [each for each in asked if each in precisions]:
             add(name, precision)
     if not baselines:
-        raise InputError(f"--cases {' '.join(names)} has nothing in --precision {' '.join(precisions)}: add bf16.")
+        raise InputError(f"--cases {' '.join(names)} has nothing in --precision {' '.join(precisions)}: add bf16")
     order = list(CASES)
     return dict(sorted(baselines.items(), key=lambda item: (order.index(item[0][0]), item[0][1] != "float32")))

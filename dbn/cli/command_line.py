@@ -11,8 +11,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from dbn.cli.help import Formatter, add_options
-from dbn.cli.options import Given, Option, build, find_config, options_of, read_config_file, read_tokens
+from dbn.cli.help import Formatter, add_options, usage
+from dbn.cli.options import (
+    Given,
+    Option,
+    build,
+    command_of,
+    find_config,
+    option_names,
+    options_of,
+    read_config_file,
+    read_mapping,
+    read_tokens,
+)
+from dbn.config import CONFIGS
 from dbn.config.validation import option_name, values_of
 from dbn.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
 from dbn.interrupts import Stopped, raise_stopped
@@ -103,7 +115,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, *, desc
     tokens = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"}.intersection(tokens):
         parser = ArgumentParser(
-            prog=_program(), description=description, usage="%(prog)s [OPTIONS]", formatter_class=Formatter
+            prog=_program(), description=description, usage=usage(config_class), formatter_class=Formatter
         )
         add_options(parser, config_class)
         parser.print_help()
@@ -126,6 +138,9 @@ def _started_with(config_class: type[Config], given: Given, options: dict[str, O
     file = Path(given["run"][0] if "run" in given else options["run"].default) / "config.yaml"
     if not file.is_file():
         return {}  # what is wrong with the folder is said where it is opened
+    other = command_of(option_names(read_mapping(file, str(file))))
+    if other and CONFIGS[other] is not config_class:
+        raise InputError(f"{file.parent} is a run of torch-dbn {other}: resume it with that command")
     found = {name: values for name, values in read_config_file(file, options, named="").items() if name != "run"}
     try:
         build(config_class, found)

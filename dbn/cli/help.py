@@ -21,6 +21,12 @@ class Formatter(argparse.HelpFormatter):
         return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
+def usage(config_class: type) -> str:
+    """The first line of a help text."""
+    own = own_options(config_class).items()
+    return " ".join(["%(prog)s", *(f"[{name.upper()}]" for name, option in own if option.is_positional), "[OPTIONS]"])
+
+
 def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
     """Give a parser the options of a configuration, a group for each of its parts."""
     if not any(option.is_positional for option in own_options(config_class).values()):  # which are short to type

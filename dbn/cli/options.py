@@ -11,14 +11,23 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_
 
 import yaml
 
+from dbn.config import CONFIGS
 from dbn.config.common import ALIASES
 from dbn.config.validation import Choice, marks_of, option_name
-from dbn.errors import InputError
+from dbn.errors import OPTION, InputError
 from dbn.registry import suggestion
 from dbn.storage.yaml_limits import CHARACTERS, check_plain
 
 Config = TypeVar("Config")
 Given = dict[str, list[str]]  # an option's name, and its values as they are written: {"hidden": ["500", "500"]}
+
+
+class FromFile(list[str]):
+    """The values of an option in a file."""
+
+    where = ""
+    """The file and line, as the end of an error."""
+
 
 OPTION_LIKE = re.compile(r"--|-(?!inf|nan)[a-zA-Z]")  # -5 is a value
 NOUNS = {int: "a whole number", float: "a number", str: "a word", Path: "a path"}
@@ -108,13 +117,24 @@ def options_of(config_class: type) -> dict[str, Option]:
 
 
 def build(config_class: type[Config], given: Given) -> Config:
-    """The configuration of the given options, its parts built likewise."""
-    made: dict[str, Any] = {name: build(part, given) for name, part in parts_of(config_class).items()}
+    """The configuration of the given options, its parts built likewise; errors end with the file and line."""
+    try:
+        return _built(config_class, given)
+    except InputError as error:
+        option = OPTION.match(str(error))
+        values = given.get(option[1]) if option else None
+        if option is None or not isinstance(values, FromFile):
+            raise
+        raise InputError(f"{error}{values.where}: change it there, or give --{option[1]}") from error
+
+
+def _built(config_class: type[Config], given: Given) -> Config:
+    made: dict[str, Any] = {name: _built(part, given) for name, part in parts_of(config_class).items()}
     for name, option in own_options(config_class).items():
         if name in given:
             made[name.replace("-", "_")] = _converted(name, given[name], option)
         elif option.required:
-            raise InputError(f"{option_name(name)} is required.")
+            raise InputError(f"{option_name(name)} is required")
     return config_class(**made)
 
 
@@ -124,8 +144,13 @@ def _converted(name: str, written: Sequence[str], option: Option) -> Any:
     try:
         values = tuple(_value(word, option.kinds) for word in written)
     except ValueError:
-        raise InputError(f"--{name} must be {option.expected}, not {' '.join(written)!r}.") from None
+        raise InputError(f"{_shown(name, option)} must be {option.expected}, not {' '.join(written)!r}") from None
     return values if option.most > 1 else values[0]
+
+
+def _shown(name: str, option: Option) -> str:
+    """--hidden, or SHELL for what has no dashes."""
+    return name.upper() if option.is_positional else f"--{name}"
 
 
 def _value(word: str, kinds: Sequence[Any]) -> Any:
@@ -160,7 +185,7 @@ def read_tokens(tokens: Sequence[str], options: Mapping[str, Option]) -> Given:
         elif name is not None:
             _check_count(name, [token], options[name])
         else:
-            raise InputError(f"unexpected argument {token!r}: options begin with --.")
+            raise InputError(f"unexpected argument {token!r}: options begin with --")
     for name, values in given.items():
         if options[name].kind is not bool:
             _check_count(name, values, options[name])
@@ -181,7 +206,7 @@ def _name_of(key: str, options: Mapping[str, Option]) -> tuple[str, bool]:
 
 def _check_known(name: str, written: str, options: Mapping[str, Option]) -> None:
     if name not in options:
-        hint = suggestion(name, options, otherwise=": see --help.", show=lambda near: option_name(near))
+        hint = suggestion(name, options, otherwise=": see --help", show=lambda near: option_name(near))
         raise InputError(f"unknown option {written}{hint}")
 
 
@@ -189,11 +214,13 @@ def _check_count(name: str, values: Sequence[str], option: Option, where: str = 
     """InputError for too many values, none, and an empty one (an unset variable of the shell)."""
     if len(values) > option.most:
         takes = f"one value, {option.expected}" if option.most else "no value"
-        raise InputError(f"--{name} takes {takes}: got an extra value {values[int(option.most)]!r}{where}.")
+        raise InputError(
+            f"{_shown(name, option)} takes {takes}: got an extra value {values[int(option.most)]!r}{where}"
+        )
     if option.most == 1 and not values:
-        raise InputError(f"--{name} needs a value, {option.expected}{where}.")
+        raise InputError(f"--{name} needs a value, {option.expected}{where}")
     if "" in values:
-        raise InputError(f"--{name} has an empty value{where}.")
+        raise InputError(f"--{name} has an empty value{where}")
 
 
 def load_config(config_class: type[Config], name: Path, named: str) -> Config:
@@ -210,7 +237,7 @@ def find_config(name: Path, named: str = "--config ") -> Path:
         return recipe
     if not os.path.exists(name) and name.parent == Path():
         hint = suggestion(name.stem, recipe_names(), otherwise=": torch-dbn recipes lists the recipes")
-        raise InputError(f"{named}{name} is neither a file nor a recipe{hint}.")
+        raise InputError(f"{named}{name} is neither a file nor a recipe{hint}")
     return name
 
 
@@ -226,40 +253,59 @@ def read_config_file(path: Path, options: Mapping[str, Option], named: str = "--
     it would be on the command line.
     """
     given: Given = {}
-    for key, node in _mapping(path, f"{named}{path}").value:
+    mapping = read_mapping(path, f"{named}{path}")
+    names = option_names(mapping)
+    other = None if names <= options.keys() else command_of(names)
+    if other:
+        raise InputError(f"{named}{path} holds options of torch-dbn {other}: run that command with it")
+    for key, node in mapping.value:
         where = f" in {path}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
-            raise InputError(f"a key is not the name of an option{where}: write one per line, as in `batch_size: 100`.")
+            raise InputError(f"a key is not the name of an option{where}: write one per line, as in `batch_size: 100`")
         name = ALIASES.get(str(key.value), str(key.value)).replace("_", "-")
         _check_known(name, f"{key.value}{where}", options)
         if name in given:
-            raise InputError(f"--{name} is given twice{where}.")
+            raise InputError(f"--{name} is given twice{where}")
         if node.tag == "tag:yaml.org,2002:null" and isinstance(node, yaml.ScalarNode):
             continue  # null leaves the option out
-        given[name] = _written(name, node, options[name], where)
+        given[name] = FromFile(_written(name, node, options[name], where))
+        given[name].where = where  # type: ignore[attr-defined]
     return given
 
 
-def _mapping(path: Path, named: str) -> yaml.MappingNode:
+def option_names(mapping: yaml.MappingNode) -> set[str]:
+    """The options that a file of them names."""
+    keys = [str(key.value) for key, _ in mapping.value if isinstance(key, yaml.ScalarNode)]
+    return {ALIASES.get(key, key).replace("_", "-") for key in keys}
+
+
+def command_of(names: set[str]) -> str | None:
+    """The command that has all of these options and the fewest others."""
+    sizes = {verb: len(options_of(kind)) for verb, kind in CONFIGS.items() if names <= options_of(kind).keys()}
+    return min(sizes, key=lambda verb: sizes[verb], default=None)
+
+
+def read_mapping(path: Path, named: str) -> yaml.MappingNode:
+    """The content of a YAML file of options; InputError for any other."""
     try:
         with path.open(encoding="utf-8") as file:  # which may be a pipe, and need not end
             text = file.read(CHARACTERS + 1)
         check_plain(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
-        raise InputError(f"{named} cannot be read: {error.strerror}.") from error
+        raise InputError(f"{named} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{named} cannot be read: it is not UTF-8 text.") from error
+        raise InputError(f"{named} cannot be read: it is not UTF-8 text") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
-        raise InputError(f"{named} is not valid YAML{where}: {problem}.") from error
+        raise InputError(f"{named} is not valid YAML{where}: {problem}") from error
     except (ValueError, RecursionError) as error:
         why = str(error) if isinstance(error, ValueError) else "it nests values too deep"
-        raise InputError(f"{named} is not a file of options: {why}.") from error
+        raise InputError(f"{named} is not a file of options: {why}") from error
     if not isinstance(root, yaml.MappingNode):
-        raise InputError(f"{named} holds no options: write one per line, as in `batch_size: 100`.")
+        raise InputError(f"{named} holds no options: write one per line, as in `batch_size: 100`")
     return root
 
 
@@ -268,13 +314,13 @@ def _written(name: str, node: yaml.Node, option: Option, where: str) -> list[str
     is_list = isinstance(node, yaml.SequenceNode)
     nodes = node.value if is_list else [node]
     if not all(isinstance(each, yaml.ScalarNode) for each in nodes):
-        raise InputError(f"--{name} holds nested values{where}: write one value, or a plain list.")
+        raise InputError(f"--{name} holds nested values{where}: write one value, or a plain list")
     values = [each.value for each in nodes]
     if option.kind is bool:
         if is_list or values[0].lower() not in SWITCH:
-            raise InputError(f"--{name} must be true or false{where}.")
+            raise InputError(f"--{name} must be true or false{where}")
         return [values[0].lower()]
     if is_list and (option.most == 1 or any(map(OPTION_LIKE.match, values))):
-        raise InputError(f"--{name} must be {option.expected}, not the list {values}{where}.")
+        raise InputError(f"--{name} must be {option.expected}, not the list {values}{where}")
     _check_count(name, values, option, where)
     return values

@@ -7,7 +7,18 @@ from dbn.config.inference import PredictConfig, SampleConfig
 from dbn.config.pretraining import PretrainConfig, Pretraining
 from dbn.config.study import StudyConfig, StudyTraining
 
+CONFIGS = {
+    "pretrain": PretrainConfig,
+    "finetune": FinetuneConfig,
+    "study": StudyConfig,
+    "evaluate": EvaluateConfig,
+    "sample": SampleConfig,
+    "predict": PredictConfig,
+}
+"""The commands that read files of options, by name."""
+
 __all__ = [
+    "CONFIGS",
     "DataConfig",
     "EvaluateConfig",
     "FinetuneConfig",

@@ -57,7 +57,7 @@ class DeviceOption(Options):
         super().__post_init__()
         # Whether the machine has it is asked where it is used.
         if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise InputError(f"--device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}.")
+            raise InputError(f"--device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ class RunConfig(DeviceOption):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.resume and self.overwrite:
-            raise InputError("--resume does not go with --overwrite: one keeps the run, the other replaces it.")
+            raise InputError("--resume does not go with --overwrite: one keeps the run, the other replaces it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class OutputConfig(DeviceOption):
         for path in filter(None, (self.run, getattr(self, "data", None))):
             if self.output and self.output.is_file() and path.is_file() and self.output.samefile(path):
                 raise InputError(
-                    f"--output {self.output} is also the input, which would be replaced: name another file."
+                    f"--output {self.output} is also the input, which would be replaced: name another file"
                 )
 
 
@@ -141,7 +141,7 @@ class MeasurementConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.output and (self.output.is_dir() or not self.output.parent.is_dir()):
-            raise InputError(f"--output {self.output} cannot be written: name a file in an existing folder.")
+            raise InputError(f"--output {self.output} cannot be written: name a file in an existing folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,7 @@ def check_taken(name: str, by: str, entry: str, place: str) -> None:
     """The option is a parameter of the registry's entry that the option `by` names."""
     takers = [each for each in table(place) if name in table(place).parameters(each)]
     if entry not in takers:
-        raise InputError(f"--{name} does not go with --{by} {entry}: leave it out, or use {' or '.join(takers)}.")
+        raise InputError(f"--{name} does not go with --{by} {entry}: leave it out, or use {' or '.join(takers)}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

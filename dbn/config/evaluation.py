@@ -34,7 +34,7 @@ class EvaluateConfig(DataOptions, SeedOption, OutputConfig):
         super().__post_init__()
         for name, given in (("ais", self.ais), ("chains", self.chains), ("no-reverse", not self.reverse)):
             if self.exact and given:
-                raise InputError(f"--{name} does not go with --exact, which takes the place of AIS.")
+                raise InputError(f"--{name} does not go with --exact, which takes the place of AIS")
 
     def resolved(self) -> dict[str, Any]:
         """Default values of what was left out; none with --exact."""

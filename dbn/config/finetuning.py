@@ -104,11 +104,11 @@ class FinetuneConfig(DataOptions, RunConfig):
         check_distinct(self, "pretrained")
         check_per_item(self, self.training.seeds, "a seed", "pretrained")
         if self.pretrained and self.hidden:
-            raise InputError("--hidden does not go with --pretrained, which brings its own sizes.")
+            raise InputError("--hidden does not go with --pretrained, which brings its own sizes")
         if self.pretrained:
             return
         if self.training.uses_stack:
-            raise InputError("--init dbn needs --pretrained: name a run of pretrain, or other arms.")
+            raise InputError("--init dbn needs --pretrained: name a run of pretrain, or other arms")
         for name in ("dataset", "hidden"):
             if getattr(self, name) is None:
-                raise InputError(f"--{name} is needed where --pretrained is not given.")
+                raise InputError(f"--{name} is needed where --pretrained is not given")

@@ -23,7 +23,7 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.output.suffix.lower() != ".png":
-            raise InputError(f"--output {self.output} must end in .png, the only format that is written.")
+            raise InputError(f"--output {self.output} must end in .png, the only format that is written")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,26 +97,24 @@ class Pretraining(TrainingOptions):
         check_per_item(self, len(self.hidden), "a layer", "epochs", "learning_rate", "gibbs_steps", "hidden_units")
         self._check_penalties()
         if self.binarize != "none" and self.visible != "bernoulli":
-            raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out.")
+            raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out")
         if self.likelihood_every and self.visible == "bernoulli" and self.binarize == "none":
-            raise InputError("--likelihood-every needs --binarize: gray levels have no likelihood under binary units.")
+            raise InputError("--likelihood-every needs --binarize: gray levels have no likelihood under binary units")
         for name in ("chains", "temperatures"):
             if getattr(self, name) is not None:
                 check_taken(name, "estimator", self.estimator, CHAINS.place)
         momentum = Schedule.read(self.momentum or 0.0).values
         if self.optimizer == "rmsprop" and momentum[0] == 0 < max(momentum):
-            raise InputError(f"--momentum {self.momentum} starts at 0, from where rmsprop cannot rise: start above 0.")
+            raise InputError(f"--momentum {self.momentum} starts at 0, from where rmsprop cannot rise: start above 0")
         if self.sparsity_cost is not None and self.sparsity_target is None:
-            raise InputError("--sparsity-cost needs --sparsity-target.")
+            raise InputError("--sparsity-cost needs --sparsity-target")
 
     def _check_penalties(self) -> None:
         """The names are known and the brackets closed; the rest is checked where penalties are made."""
         for written in self.penalty:
             match = re.fullmatch(r"([\w-]+)(\([^()]*\))?", "".join(str(written).split()))
             if match is None:
-                raise InputError(
-                    f"--penalty: invalid penalty {written!r}: expected NAME or NAME(PARAMETER=VALUE, ...)."
-                )
+                raise InputError(f"--penalty: invalid penalty {written!r}: expected NAME or NAME(PARAMETER=VALUE, ...)")
             if match[1] not in PENALTIES.table:
                 raise InputError(f"--penalty: there is no penalty {match[1]!r}{suggestion(match[1], PENALTIES.table)}")
 

@@ -76,15 +76,15 @@ class StudyConfig(DataOptions, RunConfig):
         check_distinct(self, "depths", "activations", "pretrained")
         arms = self.training.init
         if self.reference is not None and self.reference not in arms:
-            raise InputError(f"--reference {self.reference} is none of the arms: --init names {', '.join(arms)}.")
+            raise InputError(f"--reference {self.reference} is none of the arms: --init names {', '.join(arms)}")
         if self.pretrained and self.recipe:
-            raise InputError("--recipe does not go with --pretrained: the stacks are there, or the study trains them.")
+            raise InputError("--recipe does not go with --pretrained: the stacks are there, or the study trains them")
         if self.stacks and not self.recipe:
-            raise InputError("--stacks needs --recipe, which says how to pre-train them.")
+            raise InputError("--stacks needs --recipe, which says how to pre-train them")
         if self.training.uses_stack and not (self.pretrained or self.recipe):
-            raise InputError("--init dbn needs --pretrained or --recipe: name stacks, or how to train them.")
+            raise InputError("--init dbn needs --pretrained or --recipe: name stacks, or how to train them")
         if self.recipe and not self.training.uses_stack:
-            raise InputError("--recipe is for the arm dbn: name it in --init, or leave the recipe out.")
+            raise InputError("--recipe is for the arm dbn: name it in --init, or leave the recipe out")
         for name in () if self.pretrained or self.recipe else ("dataset", "hidden"):
             if getattr(self, name) is None:
-                raise InputError(f"--{name} is needed where neither --pretrained nor --recipe is given.")
+                raise InputError(f"--{name} is needed where neither --pretrained nor --recipe is given")

@@ -1,7 +1,7 @@
 """Checks of option values, declared in the annotations of fields: InputError in one sentence that names the option."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -54,14 +54,14 @@ class Rule:
                 schedule = Schedule.read(value)
             except ValueError:
                 wanted = f"{self.wanted}, or a schedule such as 0.1:0 or 1,3@10"
-                raise InputError(f"{option} must be {wanted}, not {value!r}.") from None
+                raise InputError(f"{option} must be {wanted}, not {value!r}") from None
             numbers = schedule.values[: -1 if self.may_end_at_0 and schedule.end == 0 else None]
         for number in numbers:
             is_number = isinstance(number, self.kind) and not isinstance(value, bool)
             if not is_number or not -float("inf") < number < float("inf") or not self.allowed(number):
-                raise InputError(f"{option} must be {self.wanted}, not {value!r}.")
+                raise InputError(f"{option} must be {self.wanted}, not {value!r}")
             if abs(number) > self.most:
-                raise InputError(f"{option} must be at most {self.most:,}, not {value!r}.")
+                raise InputError(f"{option} must be at most {self.most:,}, not {value!r}")
 
 
 def whole(least: int, most: int = LARGEST_INTEGER) -> Rule:
@@ -102,6 +102,11 @@ def values_of(config: Any, name: str) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+def several(value: Any) -> tuple[Any, ...]:
+    """The values of a sequence or array, or a single one: of 500, (500,)."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+
+
 def check_fields(config: Any) -> None:
     """Make tuples of lists and single values in tuple fields; check every value against its annotation.
 
@@ -113,20 +118,22 @@ def check_fields(config: Any) -> None:
         value, option, within = getattr(config, name), option_name(name), _flat(kinds[name])
         if value is None:
             if NoneType not in within:
-                raise InputError(f"{option} needs a value.")
+                raise InputError(f"{option} needs a value")
             continue
         if any(get_origin(each) is tuple for each in within):
             object.__setattr__(config, name, tuple(value) if isinstance(value, list) else values_of(config, name))
             if getattr(config, name) == () != default:
-                raise InputError(f"{option} needs at least one value.")
+                raise InputError(f"{option} needs at least one value")
         words = [word for each in within if get_origin(each) is Literal for word in get_args(each)]
         scalars = {each for each in within if not get_args(each)} - {NoneType, Ellipsis}
         choices = [list(each.table) for each in marks_of(annotations[name], Choice) if each.strict]
         for known in choices + ([] if scalars else [words] * bool(words)):
             for each in values_of(config, name):
                 if each not in known:
-                    raise InputError(f"{option} must be one of {', '.join(known)}, not {each!r}.")
+                    raise InputError(f"{option} must be one of {', '.join(known)}, not {each!r}")
         for each in values_of(config, name):
+            if scalars == {str} and not isinstance(each, str):
+                raise InputError(f"{option} must be a word, not {each!r}")
             for rule in () if each in words else marks_of(annotations[name], Rule):
                 rule.check(option, each)
             if name == "dataset" or Path in within:
@@ -147,7 +154,7 @@ def _check_path(option: str, path: str) -> None:
     except (OSError, ValueError) as error:
         shown = path if len(path) <= SHOWN else f"{path[:SHOWN]}…"
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{option} {shown} cannot be looked for ({reason}): name another path.") from error
+        raise InputError(f"{option} {shown} cannot be looked for ({reason}): name another path") from error
 
 
 def check_distinct(config: Any, *names: str) -> None:
@@ -156,7 +163,7 @@ def check_distinct(config: Any, *names: str) -> None:
         values = values_of(config, name)
         for value in values:
             if values.count(value) > 1:
-                raise InputError(f"{option_name(name)} names {value} more than once.")
+                raise InputError(f"{option_name(name)} names {value} more than once")
 
 
 def check_per_item(config: Any, count: int, whose: str, *names: str) -> None:
@@ -164,4 +171,4 @@ def check_per_item(config: Any, count: int, whose: str, *names: str) -> None:
     for name in names:
         found = len(values_of(config, name))
         if found not in (0, 1, count):
-            raise InputError(f"{option_name(name)} takes one value or one {whose} ({count}), not {found}.")
+            raise InputError(f"{option_name(name)} takes one value or one {whose} ({count}), not {found}")

@@ -7,16 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from dbn.arrays import Array as Array
+from dbn.arrays import as_array as as_array
 from dbn.errors import InputError
-
-Array = Tensor | NDArray
-
-
-def as_array(values: Array) -> NDArray:
-    """The values in numpy, on the CPU."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def checked_rows(name: str, key: str, x: NDArray) -> NDArray:

@@ -64,7 +64,7 @@ def cut(splits: Splits, *, test: bool) -> Splits:
 
 def _classes_of(examples: Examples) -> Tensor:
     """Rows without labels are one class to the cuts."""
-    return torch.zeros(len(examples), dtype=torch.int64) if examples.y is None else examples.y
+    return examples.x.new_zeros(len(examples), dtype=torch.int64) if examples.y is None else examples.y
 
 
 def _class_sizes(examples: Examples) -> Tensor:
@@ -89,7 +89,7 @@ def _cut(name: str, examples: Examples, quotas: Tensor, purpose: str) -> tuple[E
     """The rows that stay and those that go, both in their old order."""
     if int(quotas.sum()) == 0:
         raise InputError(f"{name}: every class has too few rows for a {purpose} split, give more rows or merge classes")
-    goes = torch.zeros(len(examples), dtype=torch.bool)
+    goes = examples.x.new_zeros(len(examples), dtype=torch.bool)
     goes[_draw(_classes_of(examples), quotas, stream(SPLIT_SEED, "split", purpose))] = True
     return examples[~goes], examples[goes]
 

@@ -96,7 +96,9 @@ def unsplit(
             that are not classes, or test rows unlike the others.
     """
     given = {"x": x, "y": y, "x_test": x_test, "y_test": y_test}
-    arrays = {key: as_array(values) for key, values in given.items() if values is not None}
+    arrays = {
+        key: as_array(values, f"{name}: {key}") for key, values in given.items() if values is not None or key == "x"
+    }
     rows = {key: checked_rows(name, key, arrays[key]) for key in ("x", "x_test") if key in arrays}
     if "y_test" in arrays and "x_test" not in arrays:
         raise InputError(f"{name}: y_test is there but x_test is not, give both or neither")

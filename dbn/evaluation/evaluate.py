@@ -71,7 +71,7 @@ class Evaluation:
         return list(self.found["warnings"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as result.json of scripts/evaluate.py holds it: see `evaluate_stack`."""
+        """Plain data, as result.json of torch-dbn evaluate holds it: see `evaluate_stack`."""
         return copy.deepcopy(self.found)
 
     def __repr__(self) -> str:
@@ -90,7 +90,7 @@ def evaluate(
     chains: int | None = None,
     reverse: bool = True,
     device: str = "auto",
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Evaluation:
     """log Z of every layer, and the log-likelihood of rows, or its lower bound for several layers.
 
@@ -103,6 +103,7 @@ def evaluate(
     binarize: how grey levels become 0 or 1 where units are binary; left out, as a run folder was trained.
     ais: temperatures of AIS, a number, "quick" (1,001) or "published" (14,501, the default); chains: 100 by default;
     reverse: anneal back as well, which takes three times the work and shows whether chains mix.
+    progress: show bars, in a notebook too; None shows them where standard error is a terminal.
 
     >>> from dbn.models import Bernoulli
     >>> rbm = RBM(Bernoulli(4), Bernoulli(3))
@@ -137,7 +138,7 @@ def _copied(model: Any) -> DBN:
 
 @torch.no_grad()
 def evaluate_stack(
-    stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool = False
+    stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool | None = False
 ) -> dict[str, Any]:
     """All results as plain data in nats.
 
@@ -255,7 +256,7 @@ def _annealed_gain(difference: Tensor, ratio: Ratio) -> dict[str, Any]:
     }
 
 
-def _pseudo_likelihood(stack: DBN, data: EvaluationData, *, progress: bool) -> dict[str, Any] | None:
+def _pseudo_likelihood(stack: DBN, data: EvaluationData, *, progress: bool | None) -> dict[str, Any] | None:
     """Of the lowest RBM on the test part, or as many rows of it as `FLIPS` allows; None for continuous units."""
     rbm = stack.layers[0]
     if rbm.visible.support() is None:

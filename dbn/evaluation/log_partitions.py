@@ -54,7 +54,9 @@ class Ratio(NamedTuple):
     warnings: list[str]
 
 
-def log_partitions(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool) -> list[Estimate]:
+def log_partitions(
+    stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool | None
+) -> list[Estimate]:
     """log Z of every layer; its data are the training rows passed up through the layers below."""
     if config.exact:
         values = [exact.log_partition(rbm) for rbm in stack.layers]
@@ -65,7 +67,9 @@ def log_partitions(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, 
         return [work.log_z(layer, bar.update) for layer in range(len(stack.layers))]
 
 
-def log_ratios(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool) -> list[Ratio | None]:
+def log_ratios(
+    stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool | None
+) -> list[Ratio | None]:
     """log Z_{l+1}/Z_l of neighboring layers, in nats, by annealing from one to the other.
 
     Chains start at draws of q(h_l | x) for training rows, then take Gibbs steps of the lower and of the upper RBM:
@@ -77,7 +81,7 @@ def log_ratios(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, prog
         return [None] * len(pairs)
     work = _Work(stack, data, config)
     steps = 2 * (work.gibbs_steps + len(work.ratio_betas) - 1) * sum(can_bridge(*pair) for pair in pairs)
-    with progress_bar(steps, "annealing between layers", shown=progress and steps > 0) as bar:
+    with progress_bar(steps, "annealing between layers", shown=progress if steps else False) as bar:
         return [
             work.log_ratio(layer, bar.update) if can_bridge(*pair) else None
             for layer, pair in enumerate(pairs, start=1)
@@ -92,7 +96,9 @@ class _Work:
         self.chains = config.resolved()["chains"]
         self.betas = temperature_schedule(config.resolved()["ais"])
         temperatures = len(self.betas)
-        self.ratio_betas = torch.linspace(0, 1, max(2, temperatures // PART_OF_TEMPERATURES), dtype=torch.float64)
+        self.ratio_betas = torch.linspace(
+            0, 1, max(2, temperatures // PART_OF_TEMPERATURES), dtype=torch.float64, device="cpu"
+        )
         self.gibbs_steps = temperatures // PART_OF_STEPS
 
     def log_z(self, layer: int, progress: Progress) -> Estimate:

@@ -47,14 +47,14 @@ def _method(found: dict[str, Any]) -> str:
 def _log_z_rows(estimate: dict[str, Any], layer: str) -> list[Row]:
     size = estimate["effective_sample_size"]
     if size is None:
-        return [(f"{layer}exact", f"{estimate['log_z']:.2f}", "", "", "")]
+        return [(f"{layer}exact", f"{estimate['log_z']:z.2f}", "", "", "")]
     runs = [(f"{layer}AIS", estimate, "")]
     runs += [
-        (f"{layer}reverse from {start} (diagnostic)", run, f"{run['difference']:+.2f}")
+        (f"{layer}reverse from {start} (diagnostic)", run, f"{run['difference']:+z.2f}")
         for start, run in estimate["reverse"].items()
     ]
     return [
-        (name, f"{run['log_z']:.2f}", _interval(run["log_z_interval"]), f"{run['effective_sample_size']:.1f}", further)
+        (name, f"{run['log_z']:z.2f}", _interval(run["log_z_interval"]), f"{run['effective_sample_size']:.1f}", further)
         for name, run, further in runs
     ]
 
@@ -67,8 +67,8 @@ def _gain_rows(layer: str, gain: dict[str, Any]) -> list[Row]:
         difference = run["mean"] + run["log_ratio"]  # E[F^h − F], whatever log Z is
         lower, upper = run["log_ratio_interval"]
         ends = _interval((difference - upper, difference - lower))
-        size, left = f"{run['effective_sample_size']:.1f}", f"{run['start_autocorrelation']:.2f}"
-        rows.append((f"{layer}, {way} (diagnostic)", f"{run['mean']:.2f}", ends, size, left))
+        size, left = f"{run['effective_sample_size']:.1f}", f"{run['start_autocorrelation']:z.2f}"
+        rows.append((f"{layer}, {way} (diagnostic)", f"{run['mean']:z.2f}", ends, size, left))
     return [*rows, (f"{layer}, both, with the rows' error", _with_error(gain), _interval(gain["interval"]), "", "")]
 
 
@@ -85,7 +85,7 @@ def _figure_rows(found: dict[str, Any]) -> list[Row]:
         rows.append((f"test, gain by layer {layer}", found["parts"]["test"]["rows"], gain))
     if pseudo := found["pseudo_likelihood"]:
         of = " of layer 1" if len(found["layers"]) > 1 else ""
-        rows.append((f"test pseudo-likelihood{of}", pseudo["rows"], pseudo))
+        rows.append((f"test pseudo-log-likelihood{of}", pseudo["rows"], pseudo))
     return [
         (name, f"{n:,}", _with_error(figure), _interval(figure["interval"]) if "interval" in figure else "")
         for name, n, figure in rows
@@ -93,10 +93,10 @@ def _figure_rows(found: dict[str, Any]) -> list[Row]:
 
 
 def _with_error(figure: dict[str, Any]) -> str:
-    error = "" if figure["standard_error"] is None else f" ± {figure['standard_error']:.2f}"
-    return f"{figure['mean']:.2f}{error}"
+    error = "" if figure["standard_error"] is None else f" ± {figure['standard_error']:z.2f}"
+    return f"{figure['mean']:z.2f}{error}"
 
 
 def _interval(ends: Sequence[float]) -> str:
     lower, upper = ends
-    return "" if lower == upper else f"{lower:.2f} … {upper:.2f}"
+    return "" if lower == upper else f"{lower:z.2f} … {upper:z.2f}"

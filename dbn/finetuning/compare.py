@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict, Unpack, final
 
 from dbn.config.common import to_dict
 from dbn.config.finetuning import FinetuneConfig, Finetuning
+from dbn.config.validation import several
 from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError, naming_arguments
@@ -18,13 +19,14 @@ from dbn.finetuning.problem import Problem, make_problem
 from dbn.finetuning.report import comparison_text, finished, result
 from dbn.finetuning.results import TunedArm
 from dbn.models.dbn import DBN
-from dbn.registry import suggestion
-from dbn.runs.classifier import Classifier, load_classifier
+from dbn.registry import check_options
+from dbn.runs.classifier import Classifier, best_classifier, classifier_of, read_classifier
 from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import load
+from dbn.storage.files import as_path
 from dbn.training import distributed
-from dbn.training.checkpoint_control import Callback
+from dbn.training.checkpoint_control import Callback, check_callback
 from dbn.training.device import pick_device
 
 
@@ -70,7 +72,7 @@ class ComparisonResult:
         return comparison_text(self.found)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as result.json of scripts/finetune.py holds it."""
+        """Plain data, as result.json of torch-dbn finetune holds it."""
         return copy.deepcopy(self.found)
 
     def best(self) -> Classifier:
@@ -89,7 +91,7 @@ def compare(
     y: Array,
     init: Sequence[str] = ("dbn", "xavier_uniform", "he_normal"),
     *,
-    hidden: Sequence[int] | None = None,
+    hidden: int | Sequence[int] | None = None,
     pretrained: DBN | Path | str | Sequence[DBN | Path | str] = (),
     labels: int | None = None,
     seeds: int = 5,
@@ -99,7 +101,7 @@ def compare(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
-    progress: bool = False,
+    progress: bool | None = False,
     callback: Callback | None = None,
     **options: Unpack[FinetuningOptions],
 ) -> ComparisonResult:
@@ -117,6 +119,7 @@ def compare(
     labels: labeled training examples, balanced over classes; all by default.
     run: a new folder for curves, checkpoints and classifiers; without it nothing is written.
     resume, overwrite: continue or replace the run in that folder.
+    progress: show a bar for each arm, in a notebook too; None shows it where standard error is a terminal.
     callback: called with every record of metrics.jsonl, one per epoch; what it raises ends the run, which `resume`
     continues.
     options: other fields of `dbn.config.Finetuning`, such as epochs=50, learning_rate=[0.1, 0.01].
@@ -135,17 +138,20 @@ def compare(
     """
     if run is None and (resume or overwrite):
         raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
-    stacks = [pretrained] if isinstance(pretrained, DBN | Path | str) else list(pretrained)
+    check_callback(callback)
+    stacks = [pretrained] if isinstance(pretrained, DBN) else several(pretrained)
     with naming_arguments():
         # The checks of options that depend on each other.
         config = FinetuneConfig(
-            run=Path(run or "runs/none"),
+            run=as_path(run or "runs/none"),
             resume=resume,
             overwrite=overwrite,
             device=device,
             dataset="x",
-            hidden=None if hidden is None else tuple(hidden),
-            pretrained=tuple(Path(f"stack {n}") if isinstance(s, DBN) else Path(s) for n, s in enumerate(stacks)),
+            hidden=None if hidden is None else several(hidden),
+            pretrained=tuple(
+                Path(f"stack {n}") if isinstance(s, DBN) else as_path(s, "pretrained") for n, s in enumerate(stacks)
+            ),
             training=_training(init, labels, seeds, options),
         )
         splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True)
@@ -159,9 +165,10 @@ def compare(
             if run is not None and distributed.is_main():
                 begun = begin(config.run, about, resume=resume, overwrite=overwrite, data=problem.fingerprint)
                 folder = until_done.enter_context(begun)
-            if distributed.any_rank(folder is not None and finished(folder) is not None):
-                run_folder = RunFolder(config.run)
-                return ComparisonResult(run_folder.read_json(RESULT), load_classifier(run_folder.path))
+            done = distributed.broadcast_state(_done(folder) if folder is not None else None)
+            if done is not None:
+                found, about, weights = (done[name] for name in ("found", "about", "weights"))
+                return ComparisonResult(found, classifier_of(weights, about))
             comparison = Comparison(problem, folder, callback)
             chosen = comparison.train(progress=progress)
             test_errors = comparison.test(chosen)
@@ -172,11 +179,17 @@ def compare(
         return ComparisonResult(found, _best(problem, chosen))
 
 
+def _done(folder: RunFolder) -> dict[str, Any] | None:
+    """What a complete run holds, for other ranks too, which may not see its folder; None for one to be continued."""
+    if finished(folder) is None:
+        return None
+    network, about = read_classifier(best_classifier(folder)[1])
+    return {"found": folder.read_json(RESULT), "about": about, "weights": network.state_dict()}
+
+
 def _training(init: Sequence[str], labels: int | None, seeds: int, options: Mapping[str, Any]) -> Finetuning:
-    for name in options:
-        if name not in FinetuningOptions.__annotations__:
-            raise InputError(f"compare has no option {name!r}{suggestion(name, FinetuningOptions.__annotations__)}")
-    return Finetuning(init=(init,) if isinstance(init, str) else tuple(init), labels=labels, seeds=seeds, **options)
+    check_options(compare, options, FinetuningOptions.__annotations__)
+    return Finetuning(init=several(init), labels=labels, seeds=seeds, **options)
 
 
 def _best(problem: Problem, chosen: Sequence[TunedArm]) -> Classifier:

@@ -74,7 +74,7 @@ class Comparison:
         file = file or (self.run.checkpoint.path if self.run else Path("the checkpoint of rank 0"))
         return corrupt_file(file, "it is not of this comparison")
 
-    def train(self, *, progress: bool = False) -> list[TunedArm]:
+    def train(self, *, progress: bool | None = False) -> list[TunedArm]:
         """Every arm with its best learning rate: the least mean validation error, the smaller rate of equals."""
         chosen = []
         config, seeds = self.problem.config, self.problem.seeds

@@ -34,7 +34,7 @@ class SeededDropout(nn.Module):
             return x
         keep = 1 - self.rate
         # Drawn in float32 whatever x is: bfloat16 would round the probability.
-        mask = bernoulli_(torch.full(x.shape, keep, device=x.device), self.generator)
+        mask = bernoulli_(torch.full(x.shape, keep, dtype=torch.float32, device=x.device), self.generator)
         return x * mask.div_(keep).to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types, parsing
 from dbn.models.mlp import ACTIVATIONS
 from dbn.runs.tensorboard import EventLog
 
@@ -91,7 +91,9 @@ def trace(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES
         norm.train()
         norm.momentum = 1.0  # the running statistics become those of this batch
     entrance, layers = _layers(twin)
-    with torch.enable_grad():
+    shapes = f"a batch {tuple(x.shape)} of {x.dtype} with labels of {y.dtype}"
+    misfit = f"{shapes} does not go through the network: give x as it takes it, and classes as whole numbers"
+    with torch.enable_grad(), parsing(InputError(misfit)):
         h = entrance(x.detach())
         linears, pre, post = [], [], []
         for layer in layers:
@@ -155,6 +157,7 @@ def _singular_values(jacobian: Tensor) -> Tensor:
     return torch.where(finite, found, torch.nan)
 
 
+@check_types
 def signal_propagation(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES) -> list[LayerSignal]:
     """How activations and gradients pass through a network, layer by layer, the output layer last.
 

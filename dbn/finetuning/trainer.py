@@ -84,7 +84,7 @@ class Trainer:
         self.full_rates = [group["lr"] for group in self.optimizer.param_groups]
         """Of the optimizer's groups, before the schedule."""
         self.steps = -(-len(train) // config.batch_size)
-        self.loss = torch.zeros((), device=problem.device)
+        self.loss = torch.zeros((), dtype=torch.float32, device=problem.device)
         self.epoch = 0
         """Epochs done."""
         self.position = 0
@@ -131,7 +131,7 @@ class Trainer:
         freeze = self.problem.config.freeze_epochs
         self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
         if self.position == 0:
-            self.loss = torch.zeros((), device=self.problem.device)
+            self.loss = torch.zeros((), dtype=torch.float32, device=self.problem.device)
         self.learner.train()
         self.shared = distributed.averaging(self.learner)
         n, size = len(self.train_set), self.problem.config.batch_size

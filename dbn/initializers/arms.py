@@ -7,7 +7,7 @@ An initializer sets the hidden layers of a network. The output layer is the call
 import re
 from dataclasses import dataclass
 
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types
 from dbn.initializers import ALIASES, INITIALIZERS
 from dbn.initializers.schemes import Initializer, from_dbn
 from dbn.models.dbn import DBN
@@ -56,6 +56,7 @@ class Arm:
         return from_dbn(stack)
 
 
+@check_types
 def parse_arm(text: str) -> Arm:
     """An arm from NAME, NAME:ACTIVATION, NAME(PARAMETER=VALUE, …) or both; InputError for anything else.
 

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.errors import InputError
+from dbn.arrays import as_tensor
+from dbn.errors import InputError, check_types, naming_arguments
 from dbn.initializers import INITIALIZERS
 from dbn.initializers.arms import parse_scheme
 from dbn.initializers.schemes import Initializer, Layer
@@ -14,6 +15,8 @@ from dbn.registry import suggestion
 from dbn.rng import stream
 
 
+@naming_arguments()
+@check_types
 def initialize(
     network: nn.Module,
     scheme: str | Initializer,
@@ -46,7 +49,7 @@ def initialize(
     initializer = _initializer(scheme)
     if initializer.normalize and not initialize_normalizing(network):
         raise InputError("batch_norm is for a network with batch normalization: add such layers, or use he_normal")
-    x = torch.empty(0) if data is None else torch.as_tensor(data).to(layers[0].weight)
+    x = layers[0].weight.new_empty(0) if data is None else as_tensor(data, "data").to(layers[0].weight)
     if initializer.from_data and data is None:
         raise InputError("this initializer needs data: give a batch of the network's inputs as data")
     *hidden, last = layers

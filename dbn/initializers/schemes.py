@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import init
 
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types
 from dbn.models.dbn import DBN, copy_layers
 from dbn.models.mlp import activation_module
 
@@ -48,6 +48,7 @@ class Initializer:
     """In place of `fill` where the layers are not a chain, for a scheme that needs data."""
 
 
+@check_types
 def from_dbn(stack: DBN) -> Initializer:
     """The weights and hidden biases of a pre-trained stack (Hinton, Osindero & Teh 2006).
 
@@ -189,7 +190,7 @@ def torch_default() -> Initializer:
     @torch.no_grad()
     def fill(layers: Sequence[Layer], activation: str, generator: torch.Generator, x: Tensor) -> None:
         for layer in layers:
-            fresh = deepcopy(layer).to("cpu", torch.get_default_dtype())
+            fresh = deepcopy(layer).to("cpu", torch.float32)
             with _global_numbers(generator):
                 fresh.reset_parameters()
             for parameter, value in zip(layer.parameters(), fresh.parameters(), strict=True):
@@ -229,7 +230,7 @@ def _drawn(
 @torch.no_grad()
 def _set(layer: Layer, draw: Callable[[Tensor], object], bias: float) -> None:
     # Drawn on the CPU, so that a seed gives the same weights on every device.
-    weight = torch.empty(layer.weight.shape, device="cpu")
+    weight = torch.empty(layer.weight.shape, dtype=torch.float32, device="cpu")
     draw(weight)
     layer.weight.copy_(weight)
     if layer.bias is not None:
@@ -260,5 +261,5 @@ def _global_numbers(generator: torch.Generator) -> Iterator[None]:
     """The CPU's global random numbers follow from the generator here, and their state is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which seeds every device, as only the CPU's state is restored.
-        torch.default_generator.manual_seed(int(torch.randint(2**32, (), generator=generator)))
+        torch.default_generator.manual_seed(int(torch.randint(2**32, (), generator=generator, device=generator.device)))
         yield

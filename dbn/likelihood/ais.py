@@ -20,7 +20,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types
 from dbn.likelihood.estimates import Annealing, Bracket, LogZ, combine, estimate_log_z
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
@@ -42,6 +42,7 @@ Progress = Callable[[int], object]
 """Called with the number of steps done since the last call."""
 
 
+@check_types
 @torch.no_grad()
 def ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int = 100, seed: int = 0) -> LogZ:
     """log Z by annealing `chains` chains from independent units with the marginals of `data` to the RBM.
@@ -58,6 +59,7 @@ def ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int =
     return estimate_log_z(_forward(rbm, data, temperatures, chains, seed))
 
 
+@check_types
 @torch.no_grad()
 def reverse_ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int = 100, seed: int = 0) -> LogZ:
     """log Z by annealing from `chains` random rows of `data`, at most all of them, back to independent units.
@@ -75,6 +77,7 @@ def reverse_ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chain
     return estimate_log_z(_reverse(rbm, data, temperatures, chains, seed), reverse=True)
 
 
+@check_types
 @torch.no_grad()
 def bracket(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int = 100, seed: int = 0) -> Bracket:
     """`ais` and `reverse_ais` with their difference and warnings: estimates that disagree cannot be relied on.
@@ -128,7 +131,7 @@ def temperature_schedule(name_or_count: str | int) -> Tensor:
     if count < 2:
         names = ", ".join(TEMPERATURE_SCHEDULES)
         raise InputError(f"no annealing schedule {name_or_count!r}: give one of {names}, or 2 or more temperatures")
-    position = torch.linspace(0, 1, count, dtype=torch.float64)
+    position = torch.linspace(0, 1, count, dtype=torch.float64, device="cpu")
     betas = torch.zeros_like(position)
     for (start, low), (end, high) in pairwise(knots):
         betas += ((position - start) / (end - start)).clamp(0, 1) * (high - low)
@@ -196,7 +199,7 @@ def _anneal(
     path: Path, positions: list[float], v: Tensor, generator: torch.Generator, progress: Progress | None
 ) -> tuple[Tensor, Tensor]:
     """Σ log f_new(v) − log f_old(v) over the steps, (N,) in float64, and the final states."""
-    total = torch.zeros(len(v), dtype=torch.float64)
+    total = torch.zeros(len(v), dtype=torch.float64, device="cpu")
     terms: list[Tensor] = []
     steps = len(positions) - 1
     every = max(1, steps // 200)

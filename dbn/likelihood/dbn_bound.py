@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types
 from dbn.models.dbn import DBN
 from dbn.rng import stream
 
@@ -40,6 +40,7 @@ def layer_bounds(stack: DBN, x: Tensor, generator: torch.Generator, samples: int
     return bounds + gains.cumsum(0)
 
 
+@check_types
 def dbn_bound(stack: DBN, x: Tensor, log_z_top: float, samples: int = 10, seed: int = 0) -> Tensor:
     """A lower bound on log p(x) under the stack, estimated from `samples` draws of its hidden layers, (B,), nats.
 

@@ -16,7 +16,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types
 from dbn.likelihood.gradient import gradient_of
 from dbn.models.rbm import RBM
 
@@ -28,6 +28,7 @@ MAX_ELEMENTS = 2**20
 """The most elements of a matrix of states or fields."""
 
 
+@check_types
 @torch.no_grad()
 def log_partition(rbm: RBM) -> float:
     """log Z, nats. InputError if both sides have over 2²⁵ states, Z is infinite, or a parameter is not finite.
@@ -39,6 +40,7 @@ def log_partition(rbm: RBM) -> float:
     return _log_z(_precise(rbm))
 
 
+@check_types
 @torch.no_grad()
 def log_likelihood(rbm: RBM, v: Tensor, log_z: float) -> Tensor:
     """log p(v) = −F(v) − log Z of the rows of v, (B,), nats; a log-density for continuous visible units.
@@ -53,6 +55,7 @@ def log_likelihood(rbm: RBM, v: Tensor, log_z: float) -> Tensor:
     return _log_likelihood(_precise(rbm), v, log_z).to(rbm.weight)
 
 
+@check_types
 @torch.no_grad()
 def divergence(rbm: RBM, data: Tensor) -> float:
     """KL(data ‖ model) = Σ_v q(v) log(q(v)/p(v)), nats, where q is the empirical distribution of the rows, (N, V).
@@ -74,6 +77,7 @@ def divergence(rbm: RBM, data: Tensor) -> float:
     return float(q @ (q.log() - _log_likelihood(machine, states, _log_z(machine))))
 
 
+@check_types
 @torch.no_grad()
 def set_exact_gradient(rbm: RBM, data: Tensor) -> None:
     """Write the gradient of −mean log p(data) into `.grad` of every parameter, for an optimizer to descend.
@@ -105,6 +109,7 @@ def set_exact_gradient(rbm: RBM, data: Tensor) -> None:
         gradient_of(parameter).copy_(gradient_of(machine.get_parameter(name)))
 
 
+@check_types
 @torch.no_grad()
 def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor:
     """n independent v ~ p(v), (n, V), without a Markov chain. InputError as for `log_partition`.
@@ -115,6 +120,8 @@ def sample(rbm: RBM, n: int, generator: torch.Generator | None = None) -> Tensor
     >>> sample(RBM(Bernoulli(4), Bernoulli(3)), 5).shape
     torch.Size([5, 4])
     """
+    if n < 0:
+        raise InputError(f"a number of samples is at least 0, not {n}")
     machine = _precise(rbm)
     listing = _listing(machine)
     if listing is None:

@@ -67,8 +67,8 @@ class Offsets:
     def update(self, means: Means) -> None:
         """μ ← (1−s)·μ + s·⟨v⟩ and λ ← (1−s)·λ + s·⟨E[h|v]⟩ with s = `slide`."""
         # Never in place: a state taken earlier stays what it was.
-        self.visible = torch.lerp(self.visible, means.visible, self.slide)
-        self.hidden = torch.lerp(self.hidden, means.hidden, self.slide)
+        self.visible = torch.lerp(self.visible, means.visible.to(self.visible), self.slide)
+        self.hidden = torch.lerp(self.hidden, means.hidden.to(self.hidden), self.slide)
 
     def state(self) -> dict[str, Tensor]:
         """The offsets by name."""

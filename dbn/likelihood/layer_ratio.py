@@ -110,7 +110,8 @@ def _filled_up(rbm: RBM, model: Units) -> tuple[RBM, float]:
     n = rbm.hidden.size
     more = model.with_natural({name: theta[n:] for name, theta in model.natural().items()})
     theta = {name: torch.cat([value, more.natural()[name]]) for name, value in rbm.hidden.natural().items()}
-    wide = RBM(copy.deepcopy(rbm.visible), rbm.hidden.with_natural(theta)).to(rbm.weight).requires_grad_(False)
+    with rbm.weight.device:  # whatever the default device is
+        wide = RBM(copy.deepcopy(rbm.visible), rbm.hidden.with_natural(theta)).to(rbm.weight).requires_grad_(False)
     wide.weight[:n] = rbm.weight
     more = more.cpu().double()  # not every device has float64
     return wide, float(more.log_partition(more.bias.new_zeros(1, more.size)))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dbn.errors import InputError
+from dbn.errors import InputError, check_types
 from dbn.models.rbm import RBM
 from dbn.models.units.base import Units
 
@@ -11,6 +11,7 @@ MAX_ELEMENTS = 2**21
 """The most elements of a chunk of flipped states, unless one example alone has more."""
 
 
+@check_types
 @torch.no_grad()
 def pseudo_log_likelihood(rbm: RBM, v: Tensor) -> Tensor:
     """Σ_i log p(v_i | v_−i), exact, (B,), in nats: every unit is set to every value of its support.

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.errors import InputError
+from dbn.arrays import Array, as_tensor
+from dbn.errors import InputError, check_types
+from dbn.models.matmul import is_transforming
 from dbn.models.mlp import initialize_output, linear_layers, mlp
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
@@ -20,6 +22,9 @@ from dbn.rng import stream
 
 class DBN(nn.Module):
     """A stack of RBMs, trained by `dbn.pretrain`. `up`, `down` and `sample` take and give scaled values: see `scale`.
+
+    As a module it is `up`. A stack from `dbn.pretrain` or `dbn.load` is in eval mode, and its parameters require no
+    gradient: to train it as a part of a network, call `requires_grad_()`, or take `to_mlp`.
 
     >>> from dbn.models import RBM, Bernoulli, Gaussian
     >>> stack = DBN([RBM(Bernoulli(784), Bernoulli(100)), RBM(Bernoulli(100), Gaussian(20))])
@@ -36,9 +41,11 @@ class DBN(nn.Module):
         image_shape: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.rbms = nn.ModuleList(rbms)
-        if not self.rbms:
-            raise InputError("a stack needs at least one layer: give one RBM or more")
+        given: Any = rbms
+        made = list(given) if isinstance(given, Iterable) else [given]
+        if not made or not all(isinstance(rbm, RBM) for rbm in made):
+            raise InputError("a stack needs at least one layer: give a list of RBMs")
+        self.rbms = nn.ModuleList(made)
         self.scaling = Scaling() if scaling is None else scaling
         self.history: list[dict[str, Any]] = []
         """Of training: the lines of metrics.jsonl; not saved with the weights."""
@@ -62,27 +69,62 @@ class DBN(nn.Module):
         """V, H_1, …, H_top."""
         return [self.layers[0].visible.size, *(rbm.hidden.size for rbm in self.layers)]
 
-    def scale(self, x: Tensor) -> Tensor:
-        """Raw data as in training, (B, V) float32: bytes divided, columns standardized."""
-        scaled: Tensor = self.scaling(x)
+    def scale(self, x: Array) -> Tensor:
+        """Raw data as in training, (B, V) float32: images flattened, bytes divided, columns standardized."""
+        scaled: Tensor = self.scaling(self._rows(x))
         return scaled
 
-    def up(self, x: Tensor, layers: int | None = None) -> Tensor:
-        """Features: the mean of each layer given the mean of the one below, (B, V) -> (B, H_top), or of `layers`."""
-        for rbm in self.layers[:layers]:
-            x = rbm.up(x)
-        return x
+    def _rows(self, x: Array) -> Tensor:
+        """Rows or images of any library, (B, V). InputError for another width."""
+        rows = as_tensor(x)
+        rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
+        self.layers[0].visible.check_rows(rows)
+        return rows
 
-    def down(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """`up`."""
+        return self.up(x)
+
+    def up(self, x: Array, layers: int | None = None) -> Tensor:
+        """Features: the mean of each layer given the mean of the one below, (B, V) -> (B, H_top), or of `layers`.
+
+        x: floats that are scaled already, (B, V), or images (B, H, W) or (B, C, H, W), as tensor, array or list; bytes
+        and other whole numbers are scaled first, as in training. InputError for rows of another width, and for values
+        that the visible units cannot take (of floats this is asked on the CPU alone, where it costs no transfer).
+        """
+        rows = self._rows(x)
+        weight, is_raw = self.layers[0].weight, not rows.is_floating_point()
+        h = (self.scale(rows.to(weight.device)) if is_raw else rows).to(weight)
+        if is_raw or rows.device.type == "cpu":
+            self._check_range(h)
+        for rbm in self.layers[:layers]:
+            h = rbm.up(h)
+        return h
+
+    def _check_range(self, x: Tensor) -> None:
+        """InputError for scaled values that the visible units cannot take; a compiler or transform asks for none."""
+        if not x.numel() or torch.compiler.is_compiling() or is_transforming():
+            return
+        least, greatest = (float(end) for end in x.detach().aminmax())
+        if self.layers[0].visible.range_error(least, greatest):
+            raise InputError(
+                f"x has values from {least:g} to {greatest:g}, which {self.layers[0].visible.kind} units cannot take: "
+                "bring them to the scale of the training data"
+            )
+
+    def down(self, h: Array, generator: torch.Generator | None = None) -> Tensor:
         """The mean of the visible units given a state of the top, (B, H_top) -> (B, V).
 
         Layers between are sampled with `generator`, or replaced by their means without one.
         """
+        h = as_tensor(h, "h")
+        self.layers[-1].hidden.check_rows(h)
         for depth in range(len(self.layers) - 1, 0, -1):
             rbm = self.layers[depth]
             h = rbm.down(h) if generator is None else rbm.sample_visible(h, generator)
         return self.layers[0].down(h)
 
+    @check_types
     @torch.no_grad()
     def sample(
         self,
@@ -100,6 +142,8 @@ class DBN(nn.Module):
         """
         if steps < 1:
             raise InputError(f"sampling needs at least one Gibbs step, not {steps}")
+        if n < 0:
+            raise InputError(f"a number of samples is at least 0, not {n}")
         top = self.layers[-1]
         top.check_partition("top RBM")
         generator = stream(0, "sample", device=top.weight.device) if generator is None else generator
@@ -108,7 +152,7 @@ class DBN(nn.Module):
         else:
             if len(start) != n:
                 raise InputError(f"{n} samples need {n} starting points, not {len(start)}")
-            v = start
+            v = self._rows(start)
             for rbm in self.layers[:-1]:
                 v = rbm.sample_hidden(v, generator)
         for _ in range(steps - 1):
@@ -126,6 +170,7 @@ class DBN(nn.Module):
         copy_layers(self, linear_layers(network))
         return network
 
+    @check_types
     def to_mlp(self, n_classes: int, seed: int = 0) -> nn.Sequential:
         """The encoder and a new output layer of `n_classes` units (Xavier uniform): scaled data to logits."""
         if n_classes < 2:
@@ -150,7 +195,8 @@ class DBN(nn.Module):
         """A stack with zero weights, for `load_state_dict`; the inverse of `description`."""
         units = [(UNITS[layer["kind"]], int(layer["size"])) for layer in description["units"]]
         rbms = [RBM(visible(size), hidden(hidden_size)) for (visible, size), (hidden, hidden_size) in pairwise(units)]
-        standard = (torch.zeros(units[0][1]), torch.ones(units[0][1])) if description["standardised"] else ()
+        ends = torch.zeros(2, units[0][1], dtype=torch.float32)
+        standard = (ends[0], ends[1] + 1) if description["standardised"] else ()
         shape = description["image_shape"]
         return cls(rbms, Scaling(float(description["divisor"]), *standard), tuple(shape) if shape else None)
 

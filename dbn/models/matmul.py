@@ -19,7 +19,7 @@ LEAST = 2**22
 """The fewest multiplications that pay for oneDNN's more expensive call, some ten microseconds."""
 
 
-_is_transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+is_transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 """Whether a torch.func transform is active; assumed where torch does not say."""
 
 
@@ -37,7 +37,7 @@ def _is_followed(*tensors: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
-        or _is_transforming()
+        or is_transforming()
         or any(unpack_dual(tensor).tangent is not None for tensor in tensors)
     )
 

@@ -26,12 +26,12 @@ def mlp(sizes: Sequence[int], activation: str | Sequence[str], *, normalize: boo
         raise InputError(f"{len(sizes) - 2} hidden layers need as many activations, not {len(names)}")
     network = nn.Sequential()
     for inputs, outputs, name in zip(sizes[:-2], sizes[1:-1], names, strict=True):
-        network.append(nn.Linear(inputs, outputs))
+        network.append(nn.Linear(inputs, outputs, dtype=torch.float32))
         if normalize:
-            network.append(nn.BatchNorm1d(outputs))
+            network.append(nn.BatchNorm1d(outputs, dtype=torch.float32))
         if name != "identity":
             network.append(activation_module(name))
-    network.append(nn.Linear(sizes[-2], sizes[-1]))
+    network.append(nn.Linear(sizes[-2], sizes[-1], dtype=torch.float32))
     return network
 
 
@@ -64,5 +64,6 @@ def initialize_normalizing(network: nn.Module) -> bool:
 @torch.no_grad()
 def initialize_output(layer: nn.Linear, generator: torch.Generator) -> None:
     """Xavier uniform with bias 0, drawn from a CPU generator."""
-    layer.weight.copy_(init.xavier_uniform_(torch.empty(layer.weight.shape), generator=generator))
+    weight = torch.empty(layer.weight.shape, dtype=torch.float32, device="cpu")
+    layer.weight.copy_(init.xavier_uniform_(weight, generator=generator))
     layer.bias.zero_()

@@ -14,7 +14,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from dbn.errors import InputError
+from dbn.arrays import Array, as_tensor
+from dbn.errors import InputError, check_types
 from dbn.models.matmul import product
 from dbn.models.units.base import Units
 
@@ -74,12 +75,27 @@ class RBM(Harmonium, nn.Module):
     (torch.Size([5, 20]), torch.Size([5]))
     """
 
+    @check_types
     def __init__(self, visible: Units, hidden: Units) -> None:
         super().__init__()
         self.visible = visible
         self.hidden = hidden
-        self.weight = nn.Parameter(torch.zeros(hidden.size, visible.size))
+        self.weight = nn.Parameter(torch.zeros(hidden.size, visible.size, dtype=torch.float32))
         self._rounded: Tensor | None = None
+
+    def forward(self, v: Array) -> Tensor:
+        """`up`."""
+        return self.up(v)
+
+    def up(self, v: Array) -> Tensor:
+        """E[h | v], (B, H). InputError for rows of another width."""
+        v = as_tensor(v, "v")
+        if v.shape[-1:] != (self.visible.size,):
+            self.visible.check_rows(v)
+        return super().up(v)
+
+    def __repr__(self) -> str:
+        return f"RBM({self.visible}, {self.hidden})"
 
     @torch.no_grad()
     def initialize(self, mean: Tensor, variance: Tensor, n: int, generator: torch.Generator) -> None:
@@ -93,7 +109,8 @@ class RBM(Harmonium, nn.Module):
     @torch.no_grad()
     def uncoupled(self) -> "RBM":
         """The same units with W = 0 and hidden biases 0, a model in which all are independent; nothing is learned."""
-        alone = RBM(copy.deepcopy(self.visible), copy.deepcopy(self.hidden)).to(self.weight).requires_grad_(False)
+        with self.weight.device:  # whatever the default device is
+            alone = RBM(copy.deepcopy(self.visible), copy.deepcopy(self.hidden)).to(self.weight).requires_grad_(False)
         alone.hidden.bias.zero_()
         return alone
 

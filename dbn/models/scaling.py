@@ -23,8 +23,9 @@ def standardization(x: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
     Sums run in float64, a slice of rows at a time. InputError for constant columns, naming the first of them.
     """
     slices = x.split(4096)
-    shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), torch.tensor(0.0)) / len(x)
-    squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), torch.tensor(0.0))
+    zero = x.new_zeros((), dtype=torch.float32)
+    shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), zero) / len(x)
+    squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), zero)
     scale = (squares / len(x)).sqrt().float()
     least, greatest = x.aminmax(dim=0)
     constant = ((least == greatest) | (scale < torch.finfo(torch.float32).tiny)).nonzero().flatten().tolist()
@@ -61,6 +62,10 @@ class Scaling(nn.Module):
             return scaled
         return (scaled - self.shift) / self.spread
 
+    def extra_repr(self) -> str:
+        """The divisor of bytes, and the number of standardized columns."""
+        return f"divisor={self.divisor:g}" + ("" if self.shift is None else f", standardized={len(self.shift)}")
+
     def description(self) -> dict[str, Any]:
         """The numbers, for a file's metadata."""
         return {
@@ -73,7 +78,8 @@ class Scaling(nn.Module):
     def from_description(cls, description: Mapping[str, Any]) -> "Scaling":
         """The inverse of `description`; other keys are ignored."""
         shift, spread = (
-            None if description[name] is None else torch.tensor(description[name]) for name in ("shift", "spread")
+            None if values is None else torch.tensor(values, dtype=torch.float32, device="cpu")
+            for values in (description["shift"], description["spread"])
         )
         return cls(float(description["divisor"]), shift, spread)
 

@@ -35,8 +35,8 @@ def _reconstruction(
     rbm: RBM, x: Tensor, generator: torch.Generator, chunk: int = 1000
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Means over examples of squared error, divergence and free energy, each 0-dim, and of E[h | x], (H,)."""
-    sums = [torch.zeros((), device=x.device) for _ in range(3)]
-    activity = torch.zeros(rbm.hidden.size, device=x.device)
+    sums = [torch.zeros((), dtype=torch.float32, device=x.device) for _ in range(3)]
+    activity = torch.zeros(rbm.hidden.size, dtype=torch.float32, device=x.device)
     for part in x.split(chunk):
         field = rbm.hidden_field(part)
         x_hat = rbm.down(rbm.hidden.sample(field, generator))

@@ -49,5 +49,5 @@ class PretrainArguments(PretrainingOptions, total=False):
     resume: bool
     overwrite: bool
     device: str
-    progress: bool
+    progress: bool | None
     callback: Callback | None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dbn.config.common import ALIASES, to_dict
 from dbn.config.pretraining import Pretraining
+from dbn.config.validation import several
 from dbn.data.binarize import binarize
 from dbn.data.cut import splits_from_arrays
 from dbn.data.splits import Splits
@@ -30,13 +31,15 @@ from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainArguments, PretrainingOptions
 from dbn.pretraining.penalties import penalties
 from dbn.pretraining.stack import begin_pretraining, new_rbms, pretrain_stack
-from dbn.registry import suggestion
+from dbn.registry import check_options
 from dbn.rng import stream
+from dbn.storage.files import as_path
 from dbn.training import distributed
-from dbn.training.checkpoint_control import Callback
+from dbn.training.checkpoint_control import Callback, check_callback
 from dbn.training.device import matmul_dtype, pick_device
 
 LOGGER = logging.getLogger(__name__)
+OPTIONS = [each.name for each in fields(Pretraining)]
 
 
 def pretrain(
@@ -47,7 +50,7 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
-    progress: bool = False,
+    progress: bool | None = False,
     callback: Callback | None = None,
     **options: Unpack[PretrainingOptions],
 ) -> DBN:
@@ -58,6 +61,7 @@ def pretrain(
     hidden: units of each layer, from the data upwards.
     run: a new folder for metrics, images, checkpoints and weights; without it nothing is written. resume: resume the
     run in that folder, with the same rows and options. overwrite: replace it.
+    progress: show a bar for each layer, in a notebook too; None shows it where standard error is a terminal.
     callback: called with each line of metrics.jsonl as a dict, after an epoch; an exception ends the run, which
     `resume` continues after that epoch.
     options: the fields of `dbn.config.Pretraining`.
@@ -76,12 +80,10 @@ def pretrain(
     if run is None and (resume or overwrite):
         raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
     given: dict[str, Any] = {ALIASES.get(name, name): value for name, value in options.items()}
-    known = [each.name for each in fields(Pretraining)]
-    for name in given:
-        if name not in known:
-            raise InputError(f"pretrain has no option {name!r}{suggestion(name, known)}")
+    check_options(pretrain, given, OPTIONS)
+    check_callback(callback)
     with naming_arguments():
-        config = Pretraining(hidden=(hidden,) if isinstance(hidden, Integral) else tuple(hidden), **given)  # type: ignore[arg-type]
+        config = Pretraining(hidden=several(hidden), **given)
         splits = splits_from_arrays(x)
         distributed.check_alike([to_dict(config), splits.fingerprint])
         data = unlabeled(splits, config, pick_device(device))
@@ -89,7 +91,7 @@ def pretrain(
             nullcontext()
             if run is None or not distributed.is_main()
             else begin_pretraining(
-                Path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
+                as_path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
             )
         ) as folder:
             return pretrain_stack(data, config, folder, progress=progress, callback=callback)
@@ -106,6 +108,7 @@ def train_rbm(x: Tensor | NDArray, hidden: int = 500, **options: Unpack[Pretrain
     >>> rbm.up(torch.rand(5, 20)).shape
     torch.Size([5, 10])
     """
+    check_options(train_rbm, (ALIASES.get(name, name) for name in options), PretrainArguments.__annotations__)
     count: Any = hidden
     if not isinstance(count, Integral):
         raise InputError(f"hidden must be one number of units, not {hidden!r}: use dbn.pretrain for several layers")
@@ -157,6 +160,6 @@ def summary(records: Sequence[Mapping[str, float]]) -> str:
         seconds = sum(record["seconds"] for record in of_layer if isinstance(record.get("seconds"), float))
         widths = {"reconstruction_error": 20, "kl": 9, "valid_kl": 13, "free_energy_gap": 15}
         values = [(last.get(name), width) for name, width in widths.items()]
-        cells = [f"{value:{width}.2f}" if isinstance(value, float) else f"{'–':>{width}}" for value, width in values]
+        cells = [f"{value:z{width}.2f}" if isinstance(value, float) else f"{'–':>{width}}" for value, width in values]
         lines.append("  ".join([f"{layer:5}", f"{last['epoch']:6}", *cells, f"{seconds:7.1f}"]))
     return "\n".join(lines)

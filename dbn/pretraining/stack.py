@@ -31,7 +31,8 @@ def begin_pretraining(
 ) -> RunFolder:
     """As `begin`, for the run of `options`, which include `config`; the last layer may train for more epochs."""
     harmless = partial(train_longer, config)
-    return begin(path, options, resume=resume, overwrite=overwrite, data=data, harmless=harmless)
+    longer = "" if len(config.hidden) == 1 else "train the last layer alone for more epochs (one value a layer)"
+    return begin(path, options, resume=resume, overwrite=overwrite, data=data, harmless=harmless, longer=longer)
 
 
 def pretrain_stack(
@@ -39,7 +40,7 @@ def pretrain_stack(
     config: Pretraining,
     run: RunFolder | None = None,
     *,
-    progress: bool = False,
+    progress: bool | None = False,
     callback: Callback | None = None,
 ) -> DBN:
     """Train a DBN, or resume the run in a folder; a complete run is left as it is.
@@ -63,7 +64,8 @@ def pretrain_stack(
             callback(dict(record))
 
     for layer in range(1, len(config.hidden) + 1):
-        rbm = new_rbm(data.train.shape[1], layer, config).to(data.train.device)
+        with data.train.device:  # whatever the default device is
+            rbm = new_rbm(data.train.shape[1], layer, config)
         try:
             if state is not None and layer < state["layer"]:
                 rbm.load_state_dict(state["rbms"][layer - 1])
@@ -118,10 +120,11 @@ def is_complete(run: RunFolder, config: Pretraining) -> bool:
 def _ended(data: Unlabeled, run: RunFolder | None, config: Pretraining) -> DBN:
     """The stack of a complete run, on every rank."""
     weights = distributed.broadcast_state(load(run.path).to(data.train.device).state_dict() if run else None)
-    stack = DBN(new_rbms(data.train.shape[1], config), data.scaling, data.image_shape)
+    with data.train.device:
+        stack = DBN(new_rbms(data.train.shape[1], config), data.scaling, data.image_shape)
     stack.load_state_dict(weights)
     stack.history = run.metrics() if run else []
-    return stack.to(data.train.device).requires_grad_(False).eval()
+    return stack.requires_grad_(False).eval()
 
 
 def _check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraining) -> None:
@@ -166,8 +169,9 @@ def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None)
     """Save the stack of the last checkpoint, if there is one; an addition to the error message."""
     state = run.load_checkpoint(data.train.device) if run else None
     if run is None or state is None:
-        return ""
-    rbms = new_rbms(data.train.shape[1], config)[: state["layer"]]
+        return f"; the run that was in {run.path} is replaced and gone" if run and run.replaced else ""
+    with data.train.device:
+        rbms = new_rbms(data.train.shape[1], config)[: state["layer"]]
     for rbm, parameters in zip(rbms, state["rbms"], strict=True):
         rbm.load_state_dict(parameters)
     if state["averaged"]:

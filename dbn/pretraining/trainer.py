@@ -106,7 +106,7 @@ class LayerTrainer:
         self.noise = torch.Generator(self.device)
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
-        self.update_ratio = torch.zeros(())
+        self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
         self.watch = Diagnostics()
 
     @property
@@ -122,7 +122,7 @@ class LayerTrainer:
     def _gibbs_steps(self, epoch: int) -> int:
         return round(self.setting.gibbs_steps.at(epoch, self.setting.epochs))
 
-    def train(self, run: RunFolder | None, *, progress: bool, callback: Callback | None = None) -> None:
+    def train(self, run: RunFolder | None, *, progress: bool | None, callback: Callback | None = None) -> None:
         """All remaining epochs; rank 0 calls back after each with its line of metrics.jsonl."""
         epochs = self.setting.epochs
         for record in run.metrics() if run else []:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from dbn.data.checks import Array, as_array, checked_rows
-from dbn.errors import InputError, parsing
+from dbn.errors import InputError, listed, naming_arguments, parsing
 from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.weights import check_finite, check_number
-from dbn.storage.files import corrupt_file
+from dbn.storage.files import as_path, corrupt_file
 from dbn.storage.tensors import read_tensors, write_tensors
 
 CLASSIFIER = "classifier.safetensors"
@@ -32,6 +32,10 @@ class Classifier(nn.Module):
         self.width: int = description["sizes"][0]
         self.classes: tuple[str, ...] = tuple(description["classes"])
         """Names, in the order of the columns."""
+
+    def extra_repr(self) -> str:
+        """The width of the rows, and the classes."""
+        return f"width={self.width}, classes=[{listed(self.classes)}]"
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, V) -> logits (N, C). InputError for rows of another width."""
@@ -65,6 +69,7 @@ class Classifier(nn.Module):
         return [self.classes[place] for place in self.predict_proba(x).argmax(1).tolist()]
 
 
+@naming_arguments()
 def load_classifier(path: Path | str) -> Classifier:
     """A classifier in eval mode on the CPU: the best one of a fine-tuning run, or one by its ARM/seed-N folder or file.
 
@@ -82,7 +87,7 @@ def load_classifier(path: Path | str) -> Classifier:
     >>> classifier.classes, classifier(x).shape, classifier.predict_proba(x).shape, len(classifier.predict(x))
     (('cat', 'dog'), torch.Size([5, 2]), torch.Size([5, 2]), 5)
     """
-    file = path = Path(path)
+    file = path = as_path(path, "path")
     if path.is_dir():
         file = path / CLASSIFIER if (path / CLASSIFIER).is_file() else best_classifier(RunFolder.open(path))[1]
     return Classifier(*read_classifier(file)).eval()
@@ -114,7 +119,7 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
         is_fit = isinstance(classes, list) and len(classes) == sizes[-1] and all(type(name) is str for name in classes)
         "".join(classes).encode()
         scaling = Scaling.from_description(description)
-        scaled = scaling(torch.zeros(1, sizes[0]))
+        scaled = scaling(torch.zeros(1, sizes[0], dtype=torch.float32, device="cpu"))
         is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)
         is_fit = is_fit and is_scaling and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
     if not is_fit:
@@ -123,13 +128,20 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
     return network.eval(), description
 
 
+def classifier_of(weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> Classifier:
+    """The classifier of these weights, in eval mode on the CPU."""
+    network = meta_mlp(description)
+    network.load_state_dict(weights, assign=True)
+    return Classifier(network, description).cpu().eval()
+
+
 def best_classifier(run: RunFolder) -> tuple[str, Path]:
     """The arm with the least mean validation error of a finished comparison, and its classifier's file."""
     if not (run.path / RESULT).is_file():
-        raise InputError(f"{run.path} is no finished run of finetune.py: name one, or end it with --resume")
+        raise InputError(f"{run.path} is no finished run of finetune: name one, or end it with --resume")
     found = run.read_json(RESULT)
     if "arms" not in found:
-        raise InputError(f"{run.path} is not a run of finetune.py, which compares arms: name one")
+        raise InputError(f"{run.path} is not a run of finetune, which compares arms: name one")
     try:
         errors = {name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
         best = min(errors, key=lambda name: errors[name])

@@ -37,6 +37,8 @@ class RunFolder:
     """
 
     path: Path
+    replaced: bool = field(default=False, repr=False, compare=False)
+    """Whether it took the place of another run, which is gone."""
     checkpoint: Checkpoint = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +55,7 @@ class RunFolder:
                 acquire(path)
                 release(path)
             _check_replaceable(path, overwrite)
+            replaced = (path / CONFIG).is_file()
             path.mkdir(parents=True, exist_ok=True)
             acquire(path)
             try:
@@ -63,7 +66,7 @@ class RunFolder:
                 raise
         except OSError as error:
             raise io_error(path, "made a run folder", error) from error
-        return cls(path)
+        return cls(path, replaced)
 
     def close(self) -> None:
         """Wait for the checkpoint, and release the lock."""

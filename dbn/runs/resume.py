@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from dbn.config.validation import option_name
 from dbn.errors import InputError
 from dbn.runs.folder import RUN_FORMAT, VERSIONS, RunFolder, remove_partial_writes
 from dbn.runs.lock import acquire, release
@@ -19,12 +20,13 @@ def begin(
     overwrite: bool,
     data: str | None = None,
     harmless: Harmless = lambda before: (),
+    longer: str = "",
 ) -> RunFolder:
     """A new run folder with `config`, or with `resume` the folder of an existing run that has the same options.
 
     No other process may write there until it is closed. `data`: the fingerprint of the run's data. `harmless`: given
     the options of the existing run, it names those that may have changed, besides the machine's; config.yaml is
-    brought up to date.
+    brought up to date. `longer`: what an error advises where the epochs differ.
 
     InputError when the folder exists (see `RunFolder.create`), is in use, is of a format that cannot be resumed, or
     when options or data differ from the existing run's.
@@ -34,7 +36,7 @@ def begin(
         acquire(path)
     try:
         if resume:
-            _check_same(run, config, data, harmless)
+            _check_same(run, config, data, harmless, longer)
             remove_partial_writes(path)
         else:
             run.write_config(config, data)
@@ -44,7 +46,14 @@ def begin(
     return run
 
 
-def _check_same(run: RunFolder, config: Mapping[str, Any], data: str | None, harmless: Harmless) -> None:
+def _shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _check_same(run: RunFolder, config: Mapping[str, Any], data: str | None, harmless: Harmless, longer: str) -> None:
     before, made_with = run.read_config(), run.read_json(VERSIONS)
     version = made_with.get("format", 1)
     if version != RUN_FORMAT:
@@ -56,10 +65,20 @@ def _check_same(run: RunFolder, config: Mapping[str, Any], data: str | None, har
     free = {"run", "device", "data_dir"}
     differ = [name for name in {**before, **config} if name not in free and before.get(name) != config.get(name)]
     grown = harmless(before) if differ else ()
-    changes = [f"{name} {before.get(name)} -> {config.get(name)}" for name in differ if name not in grown]
+    changed = [name for name in differ if name not in grown]
+    if changed:
+        options = [
+            f"{option_name(name)} {_shown(before.get(name))} (now {_shown(config.get(name))})" for name in changed
+        ]
+        advice = f", {longer}" if "epochs" in changed and longer else ""
+        raise InputError(
+            f"{run.path} was started with {', '.join(options)}: resume it with the same{advice}, or start again with "
+            "--overwrite or another --run"
+        )
     if made_with.get("data") != data:
-        changes.append(f"the examples themselves (fingerprint {made_with.get('data')} -> {data})")
-    if changes:
-        raise InputError(f"--resume needs the options and data of {run.path}, but these differ: {', '.join(changes)}")
+        raise InputError(
+            f"{run.path} was started on other examples (fingerprint {made_with.get('data')}, not {data}): restore the "
+            "data to resume it, or start again with --overwrite or another --run"
+        )
     if differ:
         run.write_config(config, data)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dbn.errors import InputError, parsing
 from dbn.models.dbn import DBN
-from dbn.storage.files import corrupt_file
+from dbn.storage.files import as_path, corrupt_file
 from dbn.storage.tensors import read_tensors, write_tensors
 
 STACK = "dbn.safetensors"
@@ -29,7 +29,7 @@ def save_stack(folder: Path, stack: DBN) -> None:
 
 
 def load(path: Path | str) -> DBN:
-    """The stack in a run folder or a dbn.safetensors file, on the CPU and in eval mode.
+    """The stack in a run folder or a dbn.safetensors file, on the CPU, in eval mode, and without gradients.
 
     InputError when there is none, or the file is damaged, describes other weights than it holds, or is too new.
 
@@ -40,10 +40,10 @@ def load(path: Path | str) -> DBN:
     >>> stack.sizes, torch.equal(stack.rbms[0].weight, trained.rbms[0].weight)
     ([20, 8, 4], True)
     """
-    path = Path(path)
+    path = as_path(path, "path")
     file = path / STACK if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"{path} holds no stack: name a run folder of pretrain.py with {STACK} in it, or that file")
+        raise InputError(f"{path} holds no stack: name a run of pretrain, whose folder has {STACK} in it, or that file")
     tensors, description = read_tensors(file)
     with parsing(corrupt_file(file, "its weights are not those of the stack that it describes")):
         check_number(description["units"], tensors)
@@ -54,7 +54,7 @@ def load(path: Path | str) -> DBN:
     if not is_stack:
         raise corrupt_file(file, "its description is not that of a stack")
     check_finite(file, tensors)
-    return stack.eval()
+    return stack.requires_grad_(False).eval()
 
 
 def _is_sound(stack: DBN) -> bool:

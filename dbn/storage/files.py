@@ -22,6 +22,13 @@ ADVICE = {
 """What to do when the file system refuses to write."""
 
 
+def as_path(path: object, name: str = "run") -> Path:
+    """The path that an argument of that name gives; InputError for what is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{name} must be a path, not {path!r}")
+    return Path(path)
+
+
 def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
     """Write beside `path`, flush to the disk, rename: a reader sees the old file or the new one, never a part.
 

@@ -32,7 +32,7 @@ PLOTTED_SIGNALS = ("z_std", "example_std", "gradient_std", "saturated", "dead", 
 """The panels of the signals' figure."""
 
 
-def run_study(study: Study, *, figures: bool = True, progress: bool = False) -> str:
+def run_study(study: Study, *, figures: bool = True, progress: bool | None = False) -> str:
     """Do all pending work; return the text of study.md, which is in the run folder with results.jsonl and figures.
 
     results.jsonl and study.md are updated whenever an arm in a cell is finished. InputError as for `run_tasks`.
@@ -51,7 +51,7 @@ def _each(
     name: str,
     after: Callable[[], object],
     *,
-    progress: bool,
+    progress: bool | None,
 ) -> None:
     config = study.config
     prepare: Callable[[], Callable[[Any], None]] = partial(_worker, config, study.recipe, study.fingerprint, method)
@@ -94,7 +94,7 @@ def _drawn(study: Study, found: Results) -> Iterator[str]:
             save(draw(), study.config.run / path)
             yield f"![{name}]({path.as_posix()})"
         except InputError as error:
-            refusals.append(f"{str(error).rstrip('.')}.")
+            refusals.append(f"{error}.")
     yield from dict.fromkeys(refusals)
 
 

@@ -104,7 +104,7 @@ class Study:
         return replace(options, hidden=hidden, seed=self.config.training.seed + number, **fewer)
 
     def stack_folder(self, number: int) -> Path:
-        """The run folder of a stack of the study's own, like those of scripts/pretrain.py."""
+        """The run folder of a stack of the study's own, like those of pretrain."""
         return self.config.run / "stacks" / f"seed-{self.config.training.seed + number}"
 
     def _begin_stack(self, number: int) -> RunFolder:
@@ -117,7 +117,8 @@ class Study:
         if not self.recipe:
             return []
         training, n = self._pretraining(0), self.splits.train.x.shape[1]
-        rbms = [new_rbm(n, layer, training) for layer in range(1, len(training.hidden) + 1)]
+        with self.device:
+            rbms = [new_rbm(n, layer, training) for layer in range(1, len(training.hidden) + 1)]
         return [DBN(rbms, unlabeled(self.splits, training, self.device).scaling)]
 
     def has_stack(self, number: int) -> bool:
@@ -142,7 +143,7 @@ class Study:
         return [stack.requires_grad_(False).to(self.device) for stack in stacks]
 
     def problem(self, cell_arm: CellArm) -> Problem:
-        """The comparison of this one arm, as scripts/finetune.py has it."""
+        """The comparison of this one arm, as finetune has it."""
         return self._problem(cell_arm, self.stacks, [cell_arm.full_arm])
 
     def _problem(self, cell_arm: CellArm, stacks: list[DBN], arms: list[str]) -> Problem:
@@ -153,7 +154,7 @@ class Study:
         return Problem(self.splits, scaling, cell_arm.hidden, cut[: training.seeds], training)
 
     def folder(self, cell_arm: CellArm) -> Path:
-        """The run folder of an arm in a cell, like those of scripts/finetune.py."""
+        """The run folder of an arm in a cell, like those of finetune."""
         return self.config.run / "cells" / cell_arm.cell / folder_name(parse_arm(cell_arm.arm).name)
 
     def is_done(self, cell_arm: CellArm) -> bool:

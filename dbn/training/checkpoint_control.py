@@ -7,10 +7,17 @@ from contextlib import contextmanager
 from signal import SIGTERM
 from typing import Any, final
 
+from dbn.errors import InputError
 from dbn.interrupts import Stopped, deferred_interrupts
 from dbn.training import distributed
 
 Callback = Callable[[dict[str, Any]], object]
+
+
+def check_callback(callback: object) -> None:
+    """InputError for what cannot be called, before any training."""
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback must be a function of one argument, a record, not {callback!r}")
 
 
 @final

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dbn.rng import permutation, stream
 from dbn.training import distributed
@@ -52,6 +52,8 @@ def run_epochs(
             return
 
 
-def progress_bar(total: int, description: str, *, shown: bool, initial: int = 0) -> "tqdm[Any]":
-    """A bar on standard error if `shown` and that is a terminal."""
-    return tqdm(total=total, desc=description, initial=initial, disable=None if shown else True, dynamic_ncols=True)
+def progress_bar(total: int, description: str, *, shown: bool | None, initial: int = 0) -> "tqdm[Any]":
+    """A bar of rank 0 in a notebook or on standard error; None shows it where that is a terminal."""
+    hidden = None if shown is None else not shown
+    hidden = hidden if distributed.is_main() else True
+    return tqdm(total=total, desc=description, initial=initial, disable=hidden, dynamic_ncols=True)

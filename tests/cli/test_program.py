@@ -60,10 +60,13 @@ def test_python_dash_m_is_the_same_program_and_help_does_not_import_torch() -> N
         ("pretrain --hiden 3", "torch-dbn pretrain: error: unknown option --hiden, did you mean --hidden?"),
         ("recipes rbm-1", "torch-dbn recipes: error: there is no recipe 'rbm-1', did you mean 'rbm-16'?"),
         ("recipes a b", "torch-dbn recipes: error: unexpected argument 'b'"),
-        ("completion fish", "torch-dbn completion: error: --shell must be one of bash, zsh, not 'fish'."),
+        ("completion fish", "torch-dbn completion: error: SHELL must be one of bash, zsh, not 'fish'\n"),
         ("pretrain --config rbm-50", "error: --config rbm-50 is neither a file nor a recipe, did you mean 'rbm-500'?"),
-        ("pretrain --config away/rbm-500", "error: --config away/rbm-500 cannot be read: No such file or directory."),
-        ("pretrain --config study-labels", "unknown option recipe in "),
+        ("pretrain --config away/rbm-500", "error: --config away/rbm-500 cannot be read: No such file or directory\n"),
+        (
+            "pretrain --config study-labels",
+            "study-labels.yaml holds options of torch-dbn study: run that command with it",
+        ),
     ],
 )
 def test_mistakes_end_in_one_sentence(

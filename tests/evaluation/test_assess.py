@@ -315,7 +315,7 @@ def test_the_tables_of_a_deep_stack_name_its_layers() -> None:
     for name in ("layer 2, exact", "test log-likelihood of layer 1", "test lower bound of layers 1–2"):
         assert name in names
     assert "test, gain by layer 2" in names
-    assert "test pseudo-likelihood of layer 1" in names
+    assert "test pseudo-log-likelihood of layer 1" in names
 
 
 def test_the_tables_say_what_annealing_between_layers_found() -> None:

@@ -107,7 +107,7 @@ def test_a_run_folder_holds_the_same_and_can_be_resumed(found: ComparisonResult,
     ]  # fmt: skip
     with pytest.raises(InputError, match="continue it with resume=True"):
         compare(X, Y, ["he_normal", "zeros"], **options)
-    with pytest.raises(InputError, match="epochs 3 -> 4"):
+    with pytest.raises(InputError, match=r"epochs=3 \(now 4\): resume it with the same"):
         compare(X, Y, ["he_normal", "zeros"], resume=True, **options | {"epochs": 4})
     again = compare(X, Y, ["he_normal", "zeros"], resume=True, **options)
     assert timeless(again.to_dict()) == timeless(found.to_dict())
@@ -136,7 +136,7 @@ def test_options_are_the_fields_of_the_configuration() -> None:
     [
         ({}, "^init dbn needs pretrained"),
         ({"init": "he_normal"}, "^hidden is needed where pretrained is not given"),
-        ({"init": "he_normal", "hidden": [5], "epoch": 3}, "compare has no option 'epoch'"),
+        ({"init": "he_normal", "hidden": [5], "epoch": 3}, "dbn.compare has no option 'epoch'"),
         ({"init": "he_normal", "hidden": [5], "batch_size": 0}, "^batch_size must be a whole number"),
         ({"init": "he_norml", "hidden": [5]}, "he_normal"),
         ({"pretrained": STACK, "hidden": [5]}, "^hidden does not go with pretrained"),
@@ -144,7 +144,7 @@ def test_options_are_the_fields_of_the_configuration() -> None:
         ({"pretrained": stack(sizes=(30, 7)), "init": "dbn"}, "pre-trained on 30 values"),
         ({"pretrained": "nowhere"}, "nowhere holds no stack"),
         ({"init": "he_normal", "hidden": [5], "x_test": X}, "label both x and x_test or neither"),
-        ({"init": "he_normal", "hidden": [5], "labels": 999}, "^labels 999 is more than"),
+        ({"init": "he_normal", "hidden": [5], "labels": 999}, "^labels=999 is more than"),
         ({"init": "he_normal", "hidden": [5], "resume": True}, "resume=True needs a run folder"),
         ({"init": "he_normal", "hidden": [5], "y": Y[:9]}, r"x: y has shape \(9,\)"),
     ],

@@ -550,8 +550,8 @@ def test_the_heading(errors: dict[str, list[float]], about: dict[str, Any], said
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (None, "is no finished run of finetune.py: name one, or end it with --resume"),
-        ("{}", "is not a run of finetune.py, which compares arms: name one"),
+        (None, "is no finished run of finetune: name one, or end it with --resume"),
+        ("{}", "is not a run of finetune, which compares arms: name one"),
         ('{"arms": {}}', "is damaged"),
         ('{"arms": {"dbn": {}}}', "is damaged"),
         ('{"arms": {"dbn": {"valid_error": [1.0]}}}', "holds no classifier of the arm dbn: .* --resume"),

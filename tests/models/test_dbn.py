@@ -104,7 +104,7 @@ def test_a_description_and_the_weights_make_the_same_stack(kinds: tuple[str, ...
     again = DBN.from_description(json.loads(json.dumps(stack.description())))
     again.load_state_dict(stack.state_dict())
     x = torch.randint(0, 256, (6, width), generator=rng(2), dtype=torch.uint8)
-    assert torch.equal(again.up(again.scale(x)), stack.up(stack.scale(x)))
+    assert torch.equal(again.up(grey(stack)), stack.up(grey(stack)))
     assert torch.equal(again.scale(x), (x - shift) / spread if standardized else x / 255)
     assert again.description() == stack.description()
     assert again.image_shape == (1, 1, width)

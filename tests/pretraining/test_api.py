@@ -95,7 +95,7 @@ def test_train_rbm_is_a_stack_of_one_layer(tmp_path: Path) -> None:
 
 
 def test_an_unknown_option_gets_the_nearest_name() -> None:
-    with pytest.raises(InputError, match=r"^pretrain has no option 'epochz', did you mean 'epochs'\?$"):
+    with pytest.raises(InputError, match=r"^dbn.pretrain has no option 'epochz', did you mean 'epochs'\?$"):
         dbn.pretrain(X, epochz=1)  # type: ignore[call-arg]
 
 

@@ -133,7 +133,7 @@ def test_what_is_no_classifier_is_named(name: str, sentence: str, tmp_path: Path
 def test_a_run_without_a_result_is_named(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path / "run", overwrite=False) as folder:
         folder.write_config({"seed": 0})
-    with pytest.raises(InputError, match=r"is no finished run of finetune\.py"):
+    with pytest.raises(InputError, match=r"is no finished run of finetune"):
         load_classifier(tmp_path / "run")
     (tmp_path / "run" / "result.json").write_text(json.dumps({"arms": {"../..": {"valid_error": [1.0]}}}))
     with pytest.raises(InputError, match="is damaged"):

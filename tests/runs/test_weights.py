@@ -170,7 +170,7 @@ def test_any_changed_byte_of_the_header_is_a_sentence_or_a_stack(tmp_path: Path)
 
 def test_what_holds_no_stack_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "nowhere.safetensors"):
-        with pytest.raises(InputError, match="holds no stack: name a run folder"):
+        with pytest.raises(InputError, match="holds no stack: name a run of pretrain"):
             load(path)
 
 

@@ -331,7 +331,10 @@ BAD: dict[str, list[tuple[str, str]]] = {
             PRETRAIN,
             "runs/pre exists already: continue it with --resume, replace it with --overwrite, or name another --run",
         ),
-        (f"{PRETRAIN} --resume --batch-size 7", "but these differ: batch_size 40 -> 7"),
+        (
+            f"{PRETRAIN} --resume --batch-size 7",
+            "was started with --batch-size 40 (now 7): resume it with the same, or start again",
+        ),
         (f"{PRETRAIN} --resume --run new", "there is no run folder new"),
         (
             "--dataset tiny.npz --momentum 0.5 --optimizer adam --run new",
@@ -353,7 +356,7 @@ BAD: dict[str, list[tuple[str, str]]] = {
         (f"{FINETUNE} --run new --valid-labels 500", "--valid-labels 500 is more than the 12 validation examples"),
         ("--dataset tiny.npz --hidden 5 --run new", "--init dbn needs --pretrained"),
         ("--dataset tiny.npz --init he_normal --run new", "--hidden is needed where --pretrained is not given"),
-        (f"{FINETUNE} --resume --epochs 3", "but these differ: epochs 2 -> 3"),
+        (f"{FINETUNE} --resume --epochs 3", "was started with --epochs 2 (now 3): resume it with the same"),
         (f"{FINETUNE} --resume --overwrite", "--resume does not go with --overwrite"),
     ],
     "sample": [
@@ -373,7 +376,7 @@ BAD: dict[str, list[tuple[str, str]]] = {
         (f"{PREDICT} --data outside.npz", r"outside.npz has values from 0 to 2\d\d, but .* \[0, 1\]"),
         (f"{PREDICT} --data tiny.csv", "tiny.csv, line 2, column 'kind': 'any' is not a number"),
         (f"{PREDICT} --data tiny.npz --run missing", "there is no run folder missing"),
-        (f"{PREDICT} --data tiny.npz --run runs/pre", "runs/pre is no finished run of finetune.py"),
+        (f"{PREDICT} --data tiny.npz --run runs/pre", "runs/pre is no finished run of finetune"),
         (f"{PREDICT} --data tiny.npz --output picture.txt/out.csv", "picture.txt cannot be made"),
     ],
 }

@@ -20,7 +20,7 @@ def main(config: EvaluateConfig) -> None:
     file = config.output or (config.run / "result.json" if config.run.is_dir() else None)
     if file is not None:  # before the long work
         check_writable(file)
-    found = evaluate_stack(stack.to(device), data.to(device), config, progress=True)
+    found = evaluate_stack(stack.to(device), data.to(device), config, progress=None)
     print(evaluation_text(found))
     if file is not None:
         RunFolder(file.parent).write_json(file.name, found)

@@ -32,7 +32,7 @@ def main(config: FinetuneConfig) -> None:
                 )
                 return
             comparison = Comparison(problem, run)
-            chosen = comparison.train(progress=True)
+            chosen = comparison.train(progress=None)
             test_errors = comparison.test(chosen)
             found = result(problem, chosen, test_errors)
             comparison.write(chosen, test_errors)

@@ -34,7 +34,7 @@ def main(config: PretrainConfig) -> None:
             was_complete = is_complete(run, config.training)
             if not was_complete:
                 print(splits.describe())
-            pretrain_stack(data, config.training, run, progress=True)
+            pretrain_stack(data, config.training, run, progress=None)
         place = f"stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors."
         if was_complete:
             print(f"This run is complete, and nothing was done: the {place}")

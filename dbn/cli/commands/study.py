@@ -24,7 +24,7 @@ def main(config: StudyConfig) -> None:
     options = {name: value for name, value in to_dict(config).items() if name not in ("workers", "threads")}
     with begin(config.run, options, resume=config.resume, overwrite=config.overwrite, data=study.fingerprint):
         was_complete = study.is_complete
-        print(run_study(study, progress=True))
+        print(run_study(study, progress=None))
     if was_complete:
         print("This study is complete, and no cell was left to do.")
     print(f"This is {config.run}/study.md; every number is in results.jsonl beside it.")

@@ -12,7 +12,8 @@ Welling, Rosen-Zvi & Hinton (2004), "Exponential family harmoniums with an appli
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from numbers import Integral
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +36,19 @@ class Units(nn.Module, ABC):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(size))
+        given: Any = size
+        if not isinstance(given, Integral) or size < 0:
+            raise InputError(f"the number of {self.kind} units must be a whole number, not {size!r}")
+        self.bias = nn.Parameter(torch.zeros(size, dtype=torch.float32))
 
     @property
     def size(self) -> int:
         """The number of units."""
         return self.bias.shape[-1]
+
+    def extra_repr(self) -> str:
+        """The size."""
+        return str(self.size)
 
     def natural(self) -> dict[str, Tensor]:
         """θ by name, each (size,)."""
@@ -127,7 +135,8 @@ class Units(nn.Module, ABC):
     def dot(self, theta: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """θ·T(x) for any θ, each (size,) or (B, size), summed over units: (B,)."""
         statistics = self.statistics(x)
-        return sum((torch.linalg.vecdot(statistics[name], theta[name]) for name in theta), x.new_zeros(()))
+        terms = (torch.linalg.vecdot(statistics[name], value.to(x.dtype)) for name, value in theta.items())
+        return sum(terms, x.new_zeros(()))
 
     @torch.no_grad()
     def with_natural(self, theta: Mapping[str, Tensor]) -> Self:

@@ -23,7 +23,7 @@ class Gaussian(Units):
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self.log_precision = nn.Parameter(torch.zeros(size))
+        self.log_precision = nn.Parameter(torch.zeros(size, dtype=torch.float32))
 
     @property
     def precision(self) -> Tensor:
