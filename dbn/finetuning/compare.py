@@ -62,11 +62,11 @@ class ComparisonResult:
 
     @property
     def arms(self) -> dict[str, dict[str, Any]]:
-        """By name: test_error (%, one per seed), mean, ci95 (points), valid_error, learning_rate and so on."""
+        """By name, fields of `dbn.finetuning.report.result`: test_error (%, one per seed), mean, ci95 (points) and so on."""
         return self.to_dict()["arms"]  # type: ignore[no-any-return]
 
     def table(self) -> str:
-        """Heading, one line per arm with the best first, and whether the best is separated from the next."""
+        """Heading, one line per arm with the best first, and sentences: what is doubtful, and who is separated."""
         return comparison_text(self.found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def compare(
     >>> x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
     >>> found = compare(x, x[:, 0] > 0.5, ["he_normal", "zeros"], hidden=[8], seeds=2, epochs=20, batch_size=10)
     >>> found.table().splitlines()[-1].split(":")[0]
-    'he_normal is separated from the next best, zeros'
+    'he_normal alone has learned'
     >>> found.best().predict_proba(x).shape, found.best().classes
     (torch.Size([60, 2]), ('False', 'True'))
 
@@ -164,10 +164,10 @@ def compare(
                 return ComparisonResult(run_folder.read_json(RESULT), load_classifier(run_folder.path))
             comparison = Comparison(problem, folder, callback)
             chosen = comparison.train(progress=progress)
-            test_errors = comparison.test(chosen)
-            found = result(problem, chosen, test_errors)
+            tested = comparison.test(chosen)
+            found = result(problem, chosen, tested)
             if folder is not None:
-                comparison.write(chosen, test_errors)
+                comparison.write(chosen, tested)
                 folder.write_json(RESULT, found)
         return ComparisonResult(found, _best(problem, chosen))
 

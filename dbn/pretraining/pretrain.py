@@ -24,6 +24,7 @@ from dbn.data.binarize import binarize
 from dbn.data.splits import Splits, splits_from_arrays
 from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
+from dbn.models.idle import idle_layers, idle_sentence
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, as_float, standardization
 from dbn.models.units import UNITS, Units
@@ -33,7 +34,7 @@ from dbn.pretraining.penalties import penalties
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.trainer import Diverged, LayerTrainer
 from dbn.registry import suggestion
-from dbn.rng import stream
+from dbn.rng import fixed_subset, stream
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import ENCODER, load, save_stack
@@ -99,7 +100,10 @@ def pretrain(
                 Path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
             )
         ) as folder:
-            return pretrain_stack(data, config, folder, progress=progress, callback=callback)
+            stack = pretrain_stack(data, config, folder, progress=progress, callback=callback)
+        if distributed.is_main() and (idle := idle_in(stack, data)):
+            LOGGER.warning(idle_sentence(idle))
+        return stack
 
 
 def train_rbm(x: Tensor | NDArray, hidden: int = 500, **options: Unpack[PretrainArguments]) -> RBM:
@@ -152,6 +156,12 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
             pixels = [binarize(scaling(rows), "fixed", drawn) * scaling.divisor for rows in x.split(ROWS_AT_ONCE)]
             parts[part] = torch.cat([rows.to(torch.uint8) for rows in pixels])
     return Unlabeled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
+
+
+def idle_in(stack: DBN, data: Unlabeled) -> list[int]:
+    """The layers of a stack that have hardly left their start, by some of its training rows."""
+    rows = fixed_subset(len(data.train), 1000).to(data.train.device)
+    return idle_layers(stack, data.scaling(data.train[rows]))
 
 
 def check_range(splits: Splits, units: type[Units]) -> None:
