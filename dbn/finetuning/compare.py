@@ -2,9 +2,10 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, final
 
@@ -58,11 +59,11 @@ class ComparisonResult:
     """Results of a comparison; `table()` for the reader, `to_dict()` for every number."""
 
     found: dict[str, Any]
-    _best: Classifier
+    _best: Callable[[str | None], Classifier]
 
     @property
     def arms(self) -> dict[str, dict[str, Any]]:
-        """By name, fields of `dbn.finetuning.report.result`: test_error (%, one per seed), mean, ci95 (points) and so on."""
+        """By name: test_error (%, one per seed), mean, ci95 (points), …: see `dbn.finetuning.report.result`."""
         return self.to_dict()["arms"]  # type: ignore[no-any-return]
 
     def table(self) -> str:
@@ -73,12 +74,13 @@ class ComparisonResult:
         """Plain data, as result.json of scripts/finetune.py holds it."""
         return copy.deepcopy(self.found)
 
-    def best(self) -> Classifier:
-        """The classifier of the arm and seed with the lowest validation errors: a module with `classes`.
+    def best(self, init: str | None = None) -> Classifier:
+        """The classifier of the arm and seed with the lowest validation errors, or of the arm `init`.
 
-        It takes rows as they are stored; `predict_proba` gives class probabilities, (N, C).
+        A module with `classes`, which takes rows as they are stored; `predict_proba` gives class probabilities, (N, C).
+        InputError for an arm that is not there.
         """
-        return self._best
+        return self._best(init)
 
     def __repr__(self) -> str:
         return self.table()
@@ -161,7 +163,7 @@ def compare(
                 folder = until_done.enter_context(begun)
             if distributed.any_rank(folder is not None and finished(folder) is not None):
                 run_folder = RunFolder(config.run)
-                return ComparisonResult(run_folder.read_json(RESULT), load_classifier(run_folder.path))
+                return ComparisonResult(run_folder.read_json(RESULT), partial(load_classifier, run_folder.path))
             comparison = Comparison(problem, folder, callback)
             chosen = comparison.train(progress=progress)
             tested = comparison.test(chosen)
@@ -169,7 +171,7 @@ def compare(
             if folder is not None:
                 comparison.write(chosen, tested)
                 folder.write_json(RESULT, found)
-        return ComparisonResult(found, _best(problem, chosen))
+        return ComparisonResult(found, _classifiers(problem, chosen))
 
 
 def _training(init: Sequence[str], labels: int | None, seeds: int, options: Mapping[str, Any]) -> Finetuning:
@@ -179,9 +181,18 @@ def _training(init: Sequence[str], labels: int | None, seeds: int, options: Mapp
     return Finetuning(init=(init,) if isinstance(init, str) else tuple(init), labels=labels, seeds=seeds, **options)
 
 
-def _best(problem: Problem, chosen: Sequence[TunedArm]) -> Classifier:
-    """Of the arm with the least mean validation error, the seed with the least."""
-    arm = min(chosen, key=lambda each: math.fsum(fit.valid_error for fit in each.tuned))
-    errors = [fit.valid_error for fit in arm.tuned]
-    network = problem.network_with(arm.arm, arm.final[errors.index(min(errors))].weights)
-    return Classifier(network, problem.description(arm.arm)).to(problem.device).eval()
+def _classifiers(problem: Problem, chosen: Sequence[TunedArm]) -> Callable[[str | None], Classifier]:
+    """Of an arm, by default that with the least mean validation error, the seed with the least."""
+    found = {}
+    for each in chosen:
+        errors = [fit.valid_error for fit in each.tuned]
+        network = problem.network_with(each.arm, each.final[errors.index(min(errors))].weights)
+        found[each.arm.name] = Classifier(network, problem.description(each.arm)).to(problem.device).eval()
+    best = min(chosen, key=lambda each: math.fsum(fit.valid_error for fit in each.tuned)).arm.name
+
+    def classifier(init: str | None) -> Classifier:
+        if init is not None and init not in found:
+            raise InputError(f"there is no arm {init!r}{suggestion(init, found)}")
+        return found[init or best]
+
+    return classifier

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
-from dbn.finetuning.metrics import Scores, predict, scores, summed
+from dbn.finetuning.metrics import Scores, score, summed
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.recorder import SignalsByTime, finalize_events, log_epoch, rewind_events, tag_prefix
 from dbn.finetuning.results import FitResult, TunedArm, check_fit_result
@@ -188,8 +188,8 @@ class Comparison:
     def _tested(self, chosen: TunedArm) -> Iterator[Scores]:
         test = self.problem.test
         for result in chosen.final:
-            network = self.problem.network_with(chosen.arm, result.weights).eval()
-            yield scores(predict(network, self.problem.scaling, test.x), labels_of(test))
+            network = self.problem.network_with(chosen.arm, result.weights)
+            yield score(network.eval(), self.problem.scaling, test.x, labels_of(test))
 
     def write(self, chosen: Sequence[TunedArm], tested: dict[str, list[Scores]]) -> dict[str, list[SignalsByTime]]:
         """Curves and rows for TensorBoard, confusion.png, and each arm's best classifier (by validation error).

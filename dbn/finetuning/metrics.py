@@ -45,6 +45,11 @@ def predict(network: nn.Module, scale: nn.Module, x: Tensor, chunk: int = 2000) 
     return torch.cat([network(scale(part)) for part in x.split(chunk)])
 
 
+def score(network: nn.Module, scale: nn.Module, x: Tensor, y: Tensor) -> Scores:
+    """Of a network's predictions for rows x (N, V) of the classes y (N,)."""
+    return scores(predict(network, scale, x), y)
+
+
 def scores(logits: Tensor, y: Tensor) -> Scores:
     """Of logits (N, C), or log-probabilities, of examples of the classes y (N,).
 

@@ -236,7 +236,9 @@ def sentence(found: Mapping[str, Any]) -> str:
         return "One arm alone: nothing to compare it with."
     if comparison is None:
         learned = [name for name, arm in found["arms"].items() if not _is_stuck(arm)]
-        return f"{learned[0] if learned else 'No arm'} alone has learned: nothing to compare it with."
+        if not learned:
+            return "No arm has learned: there is nothing to compare."
+        return f"{learned[0]} alone has learned: nothing to compare it with."
     best, following, points = comparison["best"], comparison["next"], comparison["difference"]
     if comparison["p"] is None:
         said = f"{best} is {points:.2f} points ahead of {following} under one seed, which says nothing about chance."
@@ -257,7 +259,7 @@ def _dbn_sentence(which: str, each: Mapping[str, Any]) -> str:
     points, p = each["difference"], each["p"]
     side = f"{abs(points):.2f} points {'ahead' if points >= 0 else 'behind'}"
     if p is None:
-        return f"{each['dbn']} is {side} of the {which}, {each['other']}."
+        return f"{each['dbn']} is {side}{' of' * (points >= 0)} the {which}, {each['other']}."
     return f"{each['dbn']} is {_separated(p)} from the {which}, {each['other']}: {side} ({_p(p)})."
 
 
