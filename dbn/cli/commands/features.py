@@ -13,9 +13,9 @@ def main(config: FeaturesConfig) -> None:
     from dbn.storage.files import check_writable
     from dbn.storage.rows import write_rows
 
+    stack, from_run = read_model(config.run), config.run.is_dir()
     x = read_table(config.data, config.label_column).train.x
     check_writable(config.output)
-    stack, from_run = read_model(config.run), config.run.is_dir()
     found = rows_of(stack, x, config.write, config.likelihood, config.layer, from_run=from_run, name=str(config.data))
     arrays = {name: values.numpy() for name, values in found.values.items()}
     if config.output.suffix.lower() == ".npy" and len(arrays) > 1:
