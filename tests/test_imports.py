@@ -28,7 +28,7 @@ PACKAGES = {
     "runs": "models data storage config",
     "plotting": "models data storage",
     "pretraining": "models sampling likelihood data config training runs storage plotting",
-    "finetuning": "models initializers data config training runs storage",
+    "finetuning": "models initializers data config training runs storage plotting",
     "evaluation": "models sampling likelihood data config training runs storage pretraining",
     "study": "models initializers data config training runs storage plotting pretraining finetuning",
     "benchmarks": "models sampling likelihood initializers config data training runs storage plotting pretraining "
@@ -49,7 +49,7 @@ LIBRARIES = {
     "cli": "torch tqdm yaml shtab",
     "data": "torch numpy torchvision",
     "evaluation": "torch numpy safetensors",
-    "plotting": "torch matplotlib",
+    "plotting": "torch matplotlib PIL",
     "pretraining": "torch numpy",
     "runs": "torch yaml tensorboard",
     "statistics": "torch scipy",

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from dbn.errors import InputError
-from dbn.finetuning.metrics import error_rate, predict
+from dbn.finetuning.metrics import predict, score
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
@@ -116,8 +116,8 @@ def test_error_rate_by_hand() -> None:
     with torch.no_grad():
         network.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]))
     x = torch.tensor([[255, 0], [0, 255], [200, 100], [100, 200]], dtype=torch.uint8)
-    assert error_rate(network, Scaling(), x, torch.tensor([0, 1, 1, 1])) == 25.0
-    assert error_rate(network, Scaling(), x, torch.tensor([0, 1, 0, 1])) == 0.0
+    assert score(network, Scaling(), x, torch.tensor([0, 1, 1, 1])).error == 25.0
+    assert score(network, Scaling(), x, torch.tensor([0, 1, 0, 1])).error == 0.0
     logits = predict(network, Scaling(), x, chunk=3)
     torch.testing.assert_close(logits, network(x / 255).detach())
     assert not logits.requires_grad

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import signal
 import sys
 from argparse import ArgumentParser
@@ -151,6 +152,13 @@ def _started_with(config_class: type[Config], given: Given, options: dict[str, O
 
 def _program() -> str:
     return Path(sys.argv[0]).name
+
+
+def command_to_type(verb: str, *words: object) -> str:
+    """Another command, started as this one was: by the program, or by a script of a checkout."""
+    program, _, own_verb = sys.argv[0].partition(" ")
+    start = [program, verb] if own_verb else ["python", str(Path(sys.argv[0]).with_name(f"{verb}.py"))]
+    return shlex.join([*start, *map(str, words)])
 
 
 def _of_several() -> bool:

@@ -1,12 +1,16 @@
-"""Options of sampling and prediction."""
+"""Options of sampling, prediction and features."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dbn.config.common import FolderOption, OutputConfig, ReadingOptions, SeedOption
-from dbn.config.validation import Count
+from dbn.config.evaluation import EvaluateConfig
+from dbn.config.validation import AtLeast2, Count, check_distinct
 from dbn.errors import InputError
+
+RowValue = Literal["features", "reconstruction", "free-energy", "log-likelihood", "pseudo-likelihood"]
+Binarization = Literal["threshold", "sample", "fixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,4 +35,43 @@ class PredictConfig(ReadingOptions, OutputConfig):
     """Options of predict."""
 
     data: Path
+    """The examples: a .npz, .npy or .csv file. Where it has labels, scores are printed."""
+    init: str | None = None
+    """Arm of the run that predicts (default: the one with the lowest validation error)."""
+    columns: Literal["probabilities", "class", "all"] = "probabilities"
+    """probabilities: a column for each class. class: predicted_class and predicted_probability. all: both of these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig(ReadingOptions, SeedOption, OutputConfig):
+    """Options of features."""
+
+    data: Path
     """The examples: a .npz, .npy or .csv file."""
+    output: Path
+    """File to write: .csv, .npz with an array for each of --write, or .npy for one of them."""
+    write: tuple[RowValue, ...] = ("features",)
+    """features: mean activities. reconstruction: through the layers and back. free-energy: in nats. log-likelihood: in
+    nats, exact up to 2²⁵ states, else by AIS with an interval; a lower bound above the first layer. pseudo-likelihood:
+    of the first layer."""
+    layer: Count | None = None
+    """Layer, counted from 1 at the data (default: the top one)."""
+    binarize: Binarization | None = None
+    """For likelihoods of gray levels: cut at 0.5, or drawn once (default: as in training)."""
+    ais: AtLeast2 | Literal["published", "quick"] = "quick"
+    """Temperatures of AIS: quick (1,001), published (14,501), or a number."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_distinct(self, "write")
+        if self.output.suffix.lower() not in (".csv", ".npy", ".npz"):
+            raise InputError(f"--output {self.output} must end in .csv, .npy or .npz.")
+        if self.output.suffix.lower() == ".npy" and len(self.write) > 1:
+            raise InputError(f"--output {self.output} holds one array: name a .npz file, or one of --write.")
+
+    @property
+    def likelihood(self) -> EvaluateConfig:
+        """How log-likelihoods are measured."""
+        return EvaluateConfig(
+            run=self.run, binarize=self.binarize, ais=self.ais, seed=self.seed, device=self.device, reverse=False
+        )

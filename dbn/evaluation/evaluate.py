@@ -123,12 +123,12 @@ def evaluate(
             device=device,
         )  # fmt: skip
         place = pick_device(device)
-        stack = read_model(path) if path else _copied(model)
+        stack = read_model(path) if path else copied(model)
         data = evaluation_data(stack, test, train, config, from_run=path is not None)
         return Evaluation(evaluate_stack(stack.to(place), data.to(place), config, progress=progress))
 
 
-def _copied(model: Any) -> DBN:
+def copied(model: Any) -> DBN:
     """On a device of its own, so that the caller's model stays where it is."""
     if not isinstance(model, RBM | DBN):
         raise InputError(f"model must be an RBM, a DBN or the path of one, not {type(model).__name__}")
@@ -156,7 +156,7 @@ def evaluate_stack(
     gains: list[dict[str, Any]] = []
     for part, x in data.parts.items():
         rows = subsample(x) if part == "train" else x
-        terms = _bounds_plus_log_z(stack, data, rows, config.seed, part)
+        terms = bounds_plus_log_z(stack, data, rows, config.seed, part)
         figures = [_figure(term, each.log_z, each.interval) for each, term in zip(estimates, terms, strict=True)]
         parts[part] = {"rows": len(rows), "layers": figures}
         if part == "test":
@@ -176,7 +176,7 @@ def evaluate_stack(
         "units": [{"kind": each.kind, "size": each.size} for each in units],
         "origin": list(data.origin),
         "seed": config.seed,
-        "exact_possible": all(map(_has_exact_values, stack.layers)),
+        "exact_possible": all(map(has_exact_values, stack.layers)),
         **_method(config),
         "layers": [_layer(estimate) for estimate in estimates],
         "parts": parts,
@@ -200,14 +200,15 @@ def _warnings(estimates: Sequence[Estimate], ratios: Sequence[Ratio | None], con
     return warnings
 
 
-def _has_exact_values(rbm: RBM) -> bool:
+def has_exact_values(rbm: RBM) -> bool:
+    """Whether log Z can be a sum over all states of a side, or a Gaussian integral."""
     sides = [(side.support(), side.size) for side in (rbm.visible, rbm.hidden)]
     if all(support is None for support, _ in sides):
         return True  # a Gaussian integral
     return any(support is not None and len(support) ** size <= exact.MOST_STATES for support, size in sides)
 
 
-def _bounds_plus_log_z(stack: DBN, data: EvaluationData, rows: Tensor, seed: int, part: str) -> Tensor:
+def bounds_plus_log_z(stack: DBN, data: EvaluationData, rows: Tensor, seed: int, part: str) -> Tensor:
     """The bound of the first 1, 2, … layers plus the log Z of the last of them, of every row, (L, N)."""
     noise = stream(seed, "bound", part, device=rows.device)
     terms = [layer_bounds(stack, data.scaling(x), noise) for x in rows.split(ROWS)]

@@ -71,11 +71,16 @@ def load_evaluation_data(stack: DBN, config: EvaluateConfig) -> EvaluationData:
 
 
 def evaluation_data(
-    stack: DBN, test: Array, train: Array | None, config: EvaluateConfig, *, from_run: bool
+    stack: DBN,
+    test: Array,
+    train: Array | None,
+    config: EvaluateConfig,
+    *,
+    from_run: bool,
+    name: str = "the given data set",
 ) -> EvaluationData:
     """Arrays to be scored, treated like those of a file; `from_run`: binarized as `config.run` was trained."""
     before = RunFolder.open(config.run).read_config() if from_run and config.run.is_dir() else {}
-    name = "the given data set"
     splits = unsplit(name, test) if train is None else unsplit(name, train, x_test=test)
     return _prepared(stack, [_from_splits(splits)], config, before)
 

@@ -59,12 +59,18 @@ def log_partitions(
 ) -> list[Estimate]:
     """log Z of every layer; its data are the training rows passed up through the layers below."""
     if config.exact:
-        values = [exact.log_partition(rbm) for rbm in stack.layers]
-        return [Estimate(value, (value, value), None, {}, []) for value in values]
+        return [_exact(rbm) for rbm in stack.layers]
     work = _Work(stack, data, config)
     steps = len(stack.layers) * (3 if config.reverse else 1) * (len(work.betas) - 1)
     with progress_bar(steps, "annealing", shown=progress) as bar:
         return [work.log_z(layer, bar.update) for layer in range(len(stack.layers))]
+
+
+def top_log_partition(stack: DBN, data: EvaluationData, config: EvaluateConfig, *, is_exact: bool) -> Estimate:
+    """log Z of the top layer alone, exact or as `log_partitions` estimates it."""
+    if is_exact:
+        return _exact(stack.layers[-1])
+    return _Work(stack, data, config).log_z(len(stack.layers) - 1, lambda _: None)
 
 
 def log_ratios(
@@ -86,6 +92,11 @@ def log_ratios(
             work.log_ratio(layer, bar.update) if can_bridge(*pair) else None
             for layer, pair in enumerate(pairs, start=1)
         ]
+
+
+def _exact(rbm: RBM) -> Estimate:
+    value = exact.log_partition(rbm)
+    return Estimate(value, (value, value), None, {}, [])
 
 
 class _Work:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from dbn.finetuning.problem import Problem, make_problem
 from dbn.finetuning.report import comparison_text, finished, result
 from dbn.finetuning.results import TunedArm
 from dbn.models.dbn import DBN
-from dbn.registry import check_options
+from dbn.registry import check_options, suggestion
 from dbn.runs.classifier import Classifier, best_classifier, classifier_of, read_classifier
 from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.resume import begin
@@ -60,27 +60,28 @@ class ComparisonResult:
     """Results of a comparison; `table()` for the reader, `to_dict()` for every number."""
 
     found: dict[str, Any]
-    _best: Classifier
+    _best: Callable[[str | None], Classifier]
 
     @property
     def arms(self) -> dict[str, dict[str, Any]]:
-        """By name: test_error (%, one per seed), mean, ci95 (points), valid_error, learning_rate and so on."""
+        """By name: test_error (%, one per seed), mean, ci95 (points), …: see `dbn.finetuning.report.result`."""
         return self.to_dict()["arms"]  # type: ignore[no-any-return]
 
     def table(self) -> str:
-        """Heading, one line per arm with the best first, and whether the best is separated from the next."""
+        """Heading, one line per arm with the best first, and sentences: what is doubtful, and who is separated."""
         return comparison_text(self.found)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as result.json of torch-dbn finetune holds it."""
         return copy.deepcopy(self.found)
 
-    def best(self) -> Classifier:
-        """The classifier of the arm and seed with the lowest validation errors: a module with `classes`.
+    def best(self, init: str | None = None) -> Classifier:
+        """The classifier of the arm and seed with the lowest validation errors, or of the arm `init`.
 
-        It takes rows as they are stored; `predict_proba` gives class probabilities, (N, C).
+        A module with `classes`, which takes rows as they are stored; `predict_proba` gives class probabilities, (N, C).
+        InputError for an arm that is not there.
         """
-        return self._best
+        return self._best(init)
 
     def __repr__(self) -> str:
         return self.table()
@@ -128,7 +129,7 @@ def compare(
     >>> x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
     >>> found = compare(x, x[:, 0] > 0.5, ["he_normal", "zeros"], hidden=[8], seeds=2, epochs=20, batch_size=10)
     >>> found.table().splitlines()[-1].split(":")[0]
-    'he_normal is separated from the next best, zeros'
+    'he_normal alone has learned'
     >>> found.best().predict_proba(x).shape, found.best().classes
     (torch.Size([60, 2]), ('False', 'True'))
 
@@ -167,24 +168,26 @@ def compare(
                 folder = until_done.enter_context(begun)
             done = distributed.broadcast_state(_done(folder) if folder is not None else None)
             if done is not None:
-                found, about, weights = (done[name] for name in ("found", "about", "weights"))
-                return ComparisonResult(found, classifier_of(weights, about))
+                classifiers = {name: classifier_of(*parts) for name, parts in done["arms"].items()}
+                return ComparisonResult(done["found"], _of_arm(classifiers, done["best"]))
             comparison = Comparison(problem, folder, callback)
             chosen = comparison.train(progress=progress)
-            test_errors = comparison.test(chosen)
-            found = result(problem, chosen, test_errors)
+            tested = comparison.test(chosen)
+            found = result(problem, chosen, tested)
             if folder is not None:
-                comparison.write(chosen, test_errors)
+                comparison.write(chosen, tested)
                 folder.write_json(RESULT, found)
-        return ComparisonResult(found, _best(problem, chosen))
+        return ComparisonResult(found, _classifiers(problem, chosen))
 
 
 def _done(folder: RunFolder) -> dict[str, Any] | None:
     """What a complete run holds, for other ranks too, which may not see its folder; None for one to be continued."""
     if finished(folder) is None:
         return None
-    network, about = read_classifier(best_classifier(folder)[1])
-    return {"found": folder.read_json(RESULT), "about": about, "weights": network.state_dict()}
+    found = folder.read_json(RESULT)
+    read = {name: read_classifier(best_classifier(folder, name)[1]) for name in found["arms"]}
+    arms = {name: (network.state_dict(), about) for name, (network, about) in read.items()}
+    return {"found": found, "arms": arms, "best": best_classifier(folder)[0]}
 
 
 def _training(init: Sequence[str], labels: int | None, seeds: int, options: Mapping[str, Any]) -> Finetuning:
@@ -192,9 +195,20 @@ def _training(init: Sequence[str], labels: int | None, seeds: int, options: Mapp
     return Finetuning(init=several(init), labels=labels, seeds=seeds, **options)
 
 
-def _best(problem: Problem, chosen: Sequence[TunedArm]) -> Classifier:
-    """Of the arm with the least mean validation error, the seed with the least."""
-    arm = min(chosen, key=lambda each: math.fsum(fit.valid_error for fit in each.tuned))
-    errors = [fit.valid_error for fit in arm.tuned]
-    network = problem.network_with(arm.arm, arm.final[errors.index(min(errors))].weights)
-    return Classifier(network, problem.description(arm.arm)).to(problem.device).eval()
+def _classifiers(problem: Problem, chosen: Sequence[TunedArm]) -> Callable[[str | None], Classifier]:
+    """Of an arm, by default that with the least mean validation error, the seed with the least."""
+    found = {}
+    for each in chosen:
+        errors = [fit.valid_error for fit in each.tuned]
+        network = problem.network_with(each.arm, each.final[errors.index(min(errors))].weights)
+        found[each.arm.name] = Classifier(network, problem.description(each.arm)).to(problem.device).eval()
+    return _of_arm(found, min(chosen, key=lambda each: math.fsum(fit.valid_error for fit in each.tuned)).arm.name)
+
+
+def _of_arm(found: Mapping[str, Classifier], best: str) -> Callable[[str | None], Classifier]:
+    def classifier(init: str | None) -> Classifier:
+        if init is not None and init not in found:
+            raise InputError(f"there is no arm {init!r}{suggestion(init, found)}")
+        return found[init or best]
+
+    return classifier

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
-from dbn.finetuning.metrics import error_rate
+from dbn.finetuning.metrics import Scores, score, summed
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.recorder import SignalsByTime, finalize_events, log_epoch, rewind_events, tag_prefix
 from dbn.finetuning.results import FitResult, TunedArm, check_fit_result
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import Arm, parse_arm
 from dbn.models.mlp import meta_mlp
+from dbn.plotting.confusion import confusion_image
+from dbn.plotting.images import save_png
 from dbn.runs.classifier import folder_name, save_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.tensorboard import EventLog
@@ -27,6 +29,8 @@ from dbn.training.loop import progress_bar
 CHECKPOINT_SECONDS = 30.0
 """Between two steps. After an epoch a checkpoint is written as soon as it costs little: with few labels an epoch takes
 milliseconds, and a checkpoint as long."""
+CONFUSION = "confusion.png"
+"""In the run folder: a panel for each arm, summed over its seeds."""
 
 
 class FitKey(NamedTuple):
@@ -177,18 +181,18 @@ class Comparison:
             raise RuntimeError("a comparison without a run folder has no files")
         return self.run.subfolder(name)
 
-    def test(self, chosen: Sequence[TunedArm]) -> dict[str, list[float]]:
-        """Test error (%) of every arm, one per seed; the test set is used here and nowhere else."""
+    def test(self, chosen: Sequence[TunedArm]) -> dict[str, list[Scores]]:
+        """Scores of every arm on the test set, one per seed; the test set is used here and nowhere else."""
         return {each.arm.name: list(self._tested(each)) for each in chosen}
 
-    def _tested(self, chosen: TunedArm) -> Iterator[float]:
+    def _tested(self, chosen: TunedArm) -> Iterator[Scores]:
         test = self.problem.test
         for result in chosen.final:
             network = self.problem.network_with(chosen.arm, result.weights)
-            yield error_rate(network.eval(), self.problem.scaling, test.x, labels_of(test))
+            yield score(network.eval(), self.problem.scaling, test.x, labels_of(test))
 
-    def write(self, chosen: Sequence[TunedArm], test_errors: dict[str, list[float]]) -> dict[str, list[SignalsByTime]]:
-        """Curves and rows for TensorBoard, and each arm's best classifier (by validation error).
+    def write(self, chosen: Sequence[TunedArm], tested: dict[str, list[Scores]]) -> dict[str, list[SignalsByTime]]:
+        """Curves and rows for TensorBoard, confusion.png, and each arm's best classifier (by validation error).
 
         By arm and seed: the signals, empty unless they are asked for.
         """
@@ -196,12 +200,14 @@ class Comparison:
         for each in chosen:
             name = each.arm.name
             signals[name] = [
-                finalize_events(self.folder(name, seed), self.problem, each, seed, error, several=len(self.rates) > 1)
-                for seed, error in zip(self.problem.seeds, test_errors[name], strict=True)
+                finalize_events(self.folder(name, seed), self.problem, each, seed, found, several=len(self.rates) > 1)
+                for seed, found in zip(self.problem.seeds, tested[name], strict=True)
             ]
             errors = [result.valid_error for result in each.tuned]
             best = errors.index(min(errors))
             network = self.problem.network_with(each.arm, each.final[best].weights)
             file = self.folder(name, self.problem.seeds[best]) / "classifier.safetensors"
             save_classifier(file, network, self.problem.description(each.arm))
+        sums = {name: summed([each.confusion for each in seeds]) for name, seeds in tested.items()}
+        save_png(confusion_image(sums, self.problem.splits.classes) / 255, self._subfolder("") / CONFUSION)
         return signals

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from dbn.finetuning.metrics import Scores
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import FitResult, TunedArm
 from dbn.finetuning.signal_propagation import LayerSignal, record, trace
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import Arm
+from dbn.plotting.confusion import confusion_image
 from dbn.runs.tensorboard import EventLog
 
 NOT_OF_A_FIT = ("init", "seeds", "signals")
@@ -38,9 +40,11 @@ def log_epoch(events: EventLog, prefix: str, fit: Trainer) -> None:
 
 
 def finalize_events(
-    folder: Path, problem: Problem, chosen: TunedArm, seed: int, test_error: float, *, several: bool
+    folder: Path, problem: Problem, chosen: TunedArm, seed: int, scores: Scores, *, several: bool
 ) -> SignalsByTime:
-    """Write the selected fit under the tags that all arms share and its row of the HPARAMS tab; return its signals.
+    """Write the selected fit, with its test scores and confusion matrix, under the tags that all arms share.
+
+    Also its row of the HPARAMS tab. Returns its signals.
 
     Signals are empty unless they are asked for; those of other learning rates are removed.
     """
@@ -48,7 +52,7 @@ def finalize_events(
     tuned, final = chosen.tuned[place], chosen.final[place]
     # A seed that did not tune was trained at one learning rate, others at several.
     own = ["refit"] if problem.config.refit else ["finetune", tag_prefix(chosen.learning_rate, "tune", several=True)]
-    written_here = ("finetune/", "hparam/") if several else ("finetune/test_error", "hparam/")
+    written_here = ("finetune/" if several else "finetune/test_", "hparam/", "confusion")
 
     def rename(tag: str) -> str:
         prefix, found, name = tag.partition("/signals/")
@@ -63,8 +67,11 @@ def finalize_events(
     with EventLog(folder) as events:
         for epoch in tuned.history if several else ():
             events.scalars(_shown(epoch), prefix="finetune", step=int(epoch["epoch"]))
-        events.scalars({"test_error": test_error}, prefix="finetune", step=tuned.best_epoch)
-        _show_hparams(events, problem, chosen, seed, test_error)
+        tested = {f"test_{name}": getattr(scores, name) for name in ("error", "balanced_error", "log_loss")}
+        events.scalars(tested, prefix="finetune", step=tuned.best_epoch)
+        picture = confusion_image({chosen.arm.name: scores.confusion}, problem.splits.classes)
+        events.images("confusion", picture, tuned.best_epoch)
+        _show_hparams(events, problem, chosen, seed, scores.error)
     return signals
 
 

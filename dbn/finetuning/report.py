@@ -1,12 +1,20 @@
-"""Report of a comparison: numbers for result.json, a table, and a sentence on whether the best arm is separated."""
+"""Report of a comparison: numbers for result.json, a table, and sentences on what differs and what is doubtful."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from dbn.data.splits import labels_of
 from dbn.errors import InputError
+from dbn.finetuning.metrics import Scores, class_figures, summed
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import TunedArm
+from dbn.initializers import ALIASES
+from dbn.models.idle import idle_layers, idle_sentence
+from dbn.rng import fixed_subset
 from dbn.runs.classifier import has_classifier
 from dbn.runs.folder import RESULT, RunFolder
 from dbn.statistics import mean_interval, paired_t_test
@@ -14,26 +22,45 @@ from dbn.storage.files import corrupt_file
 from dbn.text_tables import plain_table
 
 SIGNIFICANT = 0.05
+FEW_TESTED, FEW_VALIDATED = 100, 30
+"""Below these numbers of examples the head of the table says what one of them counts."""
+MEASURED = 1000
+"""Rows on which the hidden units of a stack are measured."""
+RIVALS = "xavier_uniform", "xavier_normal", "he_uniform", "he_normal"
+XAVIER_HE = "best of Xavier and He"
 
 
-def result(problem: Problem, chosen: Sequence[TunedArm], test_errors: Mapping[str, list[float]]) -> dict[str, Any]:
-    """The results as plain data: errors in %, intervals in points, seconds of training without measurements."""
+def result(problem: Problem, chosen: Sequence[TunedArm], tested: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
+    """The results as plain data: errors in %, intervals in points, seconds of training without measurements.
+
+    Lists of an arm that start with test_ or valid_ have an entry per seed. `confusion` (true class, predicted class) is
+    summed over seeds, `recall` and `precision` are figures of that sum. `one_class` counts the seeds under which nearly
+    every test example is given the same class. None is what is not finite, and of classes without examples.
+    """
     arms = {}
     for each in chosen:
-        errors = test_errors[each.arm.name]
+        found = tested[each.arm.name]
+        errors = [scores.error for scores in found]
         mean, half_width = mean_interval(errors)
+        confusion = summed([scores.confusion for scores in found])
         arms[each.arm.name] = {
             "test_error": errors,
             "mean": mean,
             "ci95": half_width,
+            "test_balanced_error": [scores.balanced_error for scores in found],
+            "test_log_loss": [scores.log_loss if math.isfinite(scores.log_loss) else None for scores in found],
             "valid_error": [fit.valid_error for fit in each.tuned],
             "learning_rate": each.learning_rate,
             "activation": each.arm.activation,
             "normalise": problem.description(each.arm)["normalise"],
             "best_epoch": [fit.best_epoch for fit in each.tuned],
             "diverged": sum(a.diverged or b.diverged for a, b in zip(each.tuned, each.final, strict=True)),
+            "one_class": sum(scores.is_one_class for scores in found),
             "seconds": [fit.seconds for fit in each.final],
+            **class_figures(confusion),
+            "confusion": confusion,
         }
+    learned = {name: arm for name, arm in arms.items() if not _is_stuck(arm)}
     return {
         "dataset": problem.splits.name,
         "labels": problem.labels,
@@ -41,9 +68,23 @@ def result(problem: Problem, chosen: Sequence[TunedArm], test_errors: Mapping[st
         "refit": problem.config.refit,
         "seeds": list(problem.seeds),
         "stacks": len(problem.stacks),
+        "idle_layers": _idle_layers(problem),
+        "test_examples": len(problem.test),
+        "classes": list(problem.splits.classes),
+        "support": torch.bincount(labels_of(problem.test), minlength=problem.splits.n_classes).tolist(),
         "arms": arms,
-        "comparison": _separation(arms),
+        "comparison": _separation(learned),
+        "dbn_against": _dbn_against(learned),
     }
+
+
+def _idle_layers(problem: Problem) -> list[int]:
+    """The layers that have hardly left their start in a stack that an arm uses."""
+    if not problem.config.uses_stack:
+        return []
+    x = problem.splits.train.x
+    rows = problem.scaling(x[fixed_subset(len(x), MEASURED).to(x.device)])
+    return sorted({layer for stack in problem.stacks for layer in idle_layers(stack, rows)})
 
 
 def finished(run: RunFolder) -> str | None:
@@ -65,8 +106,14 @@ def finished(run: RunFolder) -> str | None:
 
 
 def comparison_text(found: Mapping[str, Any]) -> str:
-    """Heading, table and sentence."""
-    return f"{heading(found)}\n\n{table(found)}\n\n{sentence(found)}"
+    """Heading, table and sentences."""
+    head = "\n".join([heading(found), *notes(found)])
+    return "\n".join([f"{head}\n\n{table(found)}\n", *filter(None, [stuck_sentence(found), sentence(found)])])
+
+
+def _is_stuck(arm: Mapping[str, Any]) -> bool:
+    """Whether it gives nearly every test example the same class under every seed."""
+    return bool(arm.get("one_class") == len(arm["test_error"]))
 
 
 def _separation(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -74,17 +121,39 @@ def _separation(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     if len(arms) < 2:
         return None
     best, following = sorted(arms, key=lambda name: arms[name]["mean"])[:2]
-    a, b = arms[best]["test_error"], arms[following]["test_error"]
+    return {"best": best, "next": following, **_difference(arms[best], arms[following])}
+
+
+def _difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """How many points b has more than a, and p."""
+    errors = a["test_error"], b["test_error"]
+    return {"difference": b["mean"] - a["mean"], "p": paired_t_test(*errors) if len(errors[0]) > 1 else None}
+
+
+def _dbn_against(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The best `dbn` arm against the best other arm, and against the best of Xavier and He: as `_separation`."""
+
+    def best(names: Sequence[str]) -> str | None:
+        return min((name for name in arms if _scheme(name) in names), key=lambda name: arms[name]["mean"], default=None)
+
+    mine = best(["dbn"])
+    others = {"best other arm": best([each for each in map(_scheme, arms) if each != "dbn"]), XAVIER_HE: best(RIVALS)}
     return {
-        "best": best,
-        "next": following,
-        "difference": arms[following]["mean"] - arms[best]["mean"],
-        "p": paired_t_test(a, b) if len(a) > 1 else None,
+        which: {"dbn": mine, "other": other, **_difference(arms[mine], arms[other])}
+        for which, other in others.items()
+        if mine and other
     }
 
 
+def _scheme(arm: str) -> str:
+    """The initializer of an arm, by its own name."""
+    name = re.split(r"[(:]", arm)[0]
+    return ALIASES.get(name, name)
+
+
 def table(found: Mapping[str, Any]) -> str:
-    """One line per arm, best first."""
+    """One line per arm, best first. Runs of earlier versions have no balanced error and no log-loss."""
+    scored = all("test_log_loss" in arm for arm in found["arms"].values())
     rows = []
     for name, arm in sorted(found["arms"].items(), key=lambda item: item[1]["mean"]):
         n = len(arm["valid_error"])
@@ -96,11 +165,20 @@ def table(found: Mapping[str, Any]) -> str:
                 arm["activation"] + ", normalized" * arm["normalise"],
                 f"{arm['learning_rate']:g}",
                 f"{arm['mean']:.2f}{interval}",
+                *((_mean(arm["test_balanced_error"], 2), _mean(arm["test_log_loss"], 3)) if scored else ()),
                 f"{math.fsum(arm['valid_error']) / n:.2f}",
                 f"{math.fsum(arm['seconds']) / n:.1f}{diverged}",
             )
         )
-    return plain_table(("arm", "activation", "rate", "test error %", "validation %", "seconds"), rows, align="llllll")
+    headers = ("arm", "activation", "rate", "test error %", *(("balanced %", "log-loss") if scored else ()),
+               "validation %", "seconds")  # fmt: skip
+    return plain_table(headers, rows, align="l" * len(headers))
+
+
+def _mean(values: Sequence[float | None], digits: int) -> str:
+    """– where one is not finite."""
+    finite = [value for value in values if value is not None]
+    return f"{math.fsum(finite) / len(finite):.{digits}f}" if len(finite) == len(values) else "–"
 
 
 def heading(found: Mapping[str, Any]) -> str:
@@ -110,22 +188,84 @@ def heading(found: Mapping[str, Any]) -> str:
     one = "one pre-trained stack" + (", whose own variance the interval leaves out" if n > 1 else "")
     stacks = {0: "no pre-trained stack", 1: one}
     refit = ", refitted on both" if found["refit"] else ""
+    tested = f", {found['test_examples']:,} for testing" if "test_examples" in found else ""
     return (
-        f"{found['dataset']}: {found['labels']:,} training labels, {found['valid_labels']:,} for validation{refit}; "
-        f"{n} seed{'s' if n > 1 else ''}, {interval}; {stacks.get(found['stacks'], 'one pre-trained stack a seed')}"
+        f"{found['dataset']}: {found['labels']:,} training labels, {found['valid_labels']:,} for validation{refit}"
+        f"{tested}; {n} seed{'s' if n > 1 else ''}, {interval}; "
+        f"{stacks.get(found['stacks'], 'one pre-trained stack a seed')}"
+    )
+
+
+def notes(found: Mapping[str, Any]) -> list[str]:
+    """What makes the table doubtful, a sentence each: few examples, a stack that has hardly learned."""
+    said, tested, validated = [], found.get("test_examples", FEW_TESTED), found["valid_labels"]
+    if tested < FEW_TESTED:
+        least = min(arm["mean"] for arm in found["arms"].values()) / 100
+        share = min(max(least, 1 / tested), 0.5)
+        margin = 196 * math.sqrt(share * (1 - share) / tested)
+        said.append(
+            f"The test set is too small to show small differences: one of its {tested} examples is "
+            f"{100 / tested:.1f} %, and errors on {tested} others would differ by up to about {margin:.0f} points."
+        )
+    if validated < FEW_VALIDATED and "test_examples" in found:
+        said.append(
+            f"Only {validated} validation labels select learning rate and epoch: one is {100 / validated:.1f} %."
+        )
+    return [*said, *filter(None, [idle_sentence(found.get("idle_layers", ()))])]
+
+
+def stuck_sentence(found: Mapping[str, Any]) -> str:
+    """Names the arms that give nearly every test example the same class; empty where there are none."""
+    n = len(found["seeds"])
+    stuck = {name: arm["one_class"] for name, arm in found["arms"].items() if arm.get("one_class")}
+    if not stuck:
+        return ""
+    names = [name if count == n else f"{name} (under {count} of {n} seeds)" for name, count in stuck.items()]
+    one = len(names) == 1
+    return (
+        f"{' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))} give{'s' * one} nearly every test example "
+        f"the same class: {'it has' if one else 'they have'} not learned to tell the classes apart. Try other learning "
+        "rates, more epochs or another activation."
     )
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """Whether the best arm is separated from the next."""
+    """Whether the best arm is separated from the next; and `dbn` from the best other arm, and from Xavier and He."""
     comparison, n = found["comparison"], len(found["seeds"])
-    if comparison is None:
+    if len(found["arms"]) == 1:
         return "One arm alone: nothing to compare it with."
+    if comparison is None:
+        learned = [name for name, arm in found["arms"].items() if not _is_stuck(arm)]
+        if not learned:
+            return "No arm has learned: there is nothing to compare."
+        return f"{learned[0]} alone has learned: nothing to compare it with."
     best, following, points = comparison["best"], comparison["next"], comparison["difference"]
     if comparison["p"] is None:
-        return f"{best} is {points:.2f} points ahead of {following} under one seed, which says nothing about chance."
-    p = f"p = {comparison['p']:.3f}" if comparison["p"] >= 0.001 else "p < 0.001"
-    test = f"paired t-test over {n} seeds: {p}"
-    if comparison["p"] < SIGNIFICANT:
-        return f"{best} is separated from the next best, {following}: {points:.2f} points ahead ({test})."
-    return f"{best} is not separated from the next best, {following}: {points:.2f} points ahead ({test})."
+        said = f"{best} is {points:.2f} points ahead of {following} under one seed, which says nothing about chance."
+    else:
+        p = comparison["p"]
+        test = f"paired t-test over {n} seeds: {_p(p)}"
+        said = f"{best} is {_separated(p)} from the next best, {following}: {points:.2f} points ahead ({test})."
+    pairs = {(best, following), (following, best)}
+    for which, each in found.get("dbn_against", {}).items():
+        pair = each["dbn"], each["other"]
+        if pair not in pairs:
+            pairs.add(pair)
+            said += " " + _dbn_sentence(which, each)
+    return said
+
+
+def _dbn_sentence(which: str, each: Mapping[str, Any]) -> str:
+    points, p = each["difference"], each["p"]
+    side = f"{abs(points):.2f} points {'ahead' if points >= 0 else 'behind'}"
+    if p is None:
+        return f"{each['dbn']} is {side}{' of' * (points >= 0)} the {which}, {each['other']}."
+    return f"{each['dbn']} is {_separated(p)} from the {which}, {each['other']}: {side} ({_p(p)})."
+
+
+def _separated(p: float) -> str:
+    return "separated" if p < SIGNIFICANT else "not separated"
+
+
+def _p(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"

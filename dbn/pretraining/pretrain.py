@@ -24,6 +24,7 @@ from dbn.data.cut import splits_from_arrays
 from dbn.data.splits import Splits
 from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
+from dbn.models.idle import idle_layers, idle_sentence
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, as_float, standardization
 from dbn.models.units import UNITS, Units
@@ -32,7 +33,7 @@ from dbn.pretraining.options import PretrainArguments, PretrainingOptions
 from dbn.pretraining.penalties import penalties
 from dbn.pretraining.stack import begin_pretraining, new_rbms, pretrain_stack
 from dbn.registry import check_options
-from dbn.rng import stream
+from dbn.rng import fixed_subset, stream
 from dbn.storage.files import as_path
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback, check_callback
@@ -94,7 +95,10 @@ def pretrain(
                 as_path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
             )
         ) as folder:
-            return pretrain_stack(data, config, folder, progress=progress, callback=callback)
+            stack = pretrain_stack(data, config, folder, progress=progress, callback=callback)
+        if distributed.is_main() and (idle := idle_in(stack, data)):
+            LOGGER.warning(idle_sentence(idle))
+        return stack
 
 
 def train_rbm(x: Tensor | NDArray, hidden: int = 500, **options: Unpack[PretrainArguments]) -> RBM:
@@ -140,6 +144,12 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
             pixels = [binarize(scaling(rows), "fixed", drawn) * scaling.divisor for rows in x.split(ROWS_AT_ONCE)]
             parts[part] = torch.cat([rows.to(torch.uint8) for rows in pixels])
     return Unlabeled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
+
+
+def idle_in(stack: DBN, data: Unlabeled) -> list[int]:
+    """The layers of a stack that have hardly left their start, by some of its training rows."""
+    rows = fixed_subset(len(data.train), 1000).to(data.train.device)
+    return idle_layers(stack, data.scaling(data.train[rows]))
 
 
 def check_range(splits: Splits, units: type[Units]) -> None:

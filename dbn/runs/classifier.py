@@ -14,6 +14,7 @@ from dbn.data.checks import Array, as_array, checked_rows
 from dbn.errors import InputError, listed, naming_arguments, parsing
 from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
+from dbn.registry import suggestion
 from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.weights import check_finite, check_number
 from dbn.storage.files import as_path, corrupt_file
@@ -44,13 +45,17 @@ class Classifier(nn.Module):
         logits: Tensor = self.network(self.scaling(x))
         return logits
 
-    @torch.no_grad()
     def predict_proba(self, x: Array, name: str = "x") -> Tensor:
         """Class probabilities (N, C) on the CPU of rows (N, V), or images (N, H, W) or (N, C, H, W), in batches.
 
         `name` is what errors call the rows. InputError for rows of another width or type, for values that are not
         finite, and for floats outside [0, 1] unless they are standardized.
         """
+        return self.predict_logits(x, name).softmax(1)
+
+    @torch.no_grad()
+    def predict_logits(self, x: Array, name: str = "x") -> Tensor:
+        """Logits, (N, C) on the CPU; arguments and InputError as for `predict_proba`."""
         rows = torch.from_numpy(checked_rows(name, "x", as_array(x)))
         if rows.shape[1] != self.width:
             raise InputError(f"{name} has {rows.shape[1]} values an example, but the classifier takes {self.width}")
@@ -62,7 +67,7 @@ class Classifier(nn.Module):
                     "[0, 1]: bring them there, or save bytes as uint8 in .npz or .npy"
                 )
         device = next(self.parameters()).device
-        return torch.cat([self(part.to(device)).softmax(1).cpu() for part in rows.split(ROWS_AT_ONCE)])
+        return torch.cat([self(part.to(device)).cpu() for part in rows.split(ROWS_AT_ONCE)])
 
     def predict(self, x: Array) -> list[str]:
         """The most probable class of every row, by name. InputError as for `predict_proba`."""
@@ -70,10 +75,10 @@ class Classifier(nn.Module):
 
 
 @naming_arguments()
-def load_classifier(path: Path | str) -> Classifier:
+def load_classifier(path: Path | str, init: str | None = None) -> Classifier:
     """A classifier in eval mode on the CPU: the best one of a fine-tuning run, or one by its ARM/seed-N folder or file.
 
-    Of a run it is that of the arm with the least mean validation error.
+    Of a run it is that of the arm `init`; left out, of the arm with the least mean validation error.
 
     InputError when there is none, or its file is damaged or describes other weights than it holds.
 
@@ -88,8 +93,12 @@ def load_classifier(path: Path | str) -> Classifier:
     (('cat', 'dog'), torch.Size([5, 2]), torch.Size([5, 2]), 5)
     """
     file = path = as_path(path, "path")
-    if path.is_dir():
-        file = path / CLASSIFIER if (path / CLASSIFIER).is_file() else best_classifier(RunFolder.open(path))[1]
+    if path.is_dir() and not (path / CLASSIFIER).is_file():
+        file = best_classifier(RunFolder.open(path), init)[1]
+    elif init is not None:
+        raise InputError(f"{path} is of one arm: leave init out, or name the run")
+    elif path.is_dir():
+        file = path / CLASSIFIER
     return Classifier(*read_classifier(file)).eval()
 
 
@@ -135,8 +144,8 @@ def classifier_of(weights: Mapping[str, Tensor], description: Mapping[str, Any])
     return Classifier(network, description).cpu().eval()
 
 
-def best_classifier(run: RunFolder) -> tuple[str, Path]:
-    """The arm with the least mean validation error of a finished comparison, and its classifier's file."""
+def best_classifier(run: RunFolder, init: str | None = None) -> tuple[str, Path]:
+    """The arm `init` of a finished comparison, or that with the least mean validation error; its classifier's file."""
     if not (run.path / RESULT).is_file():
         raise InputError(f"{run.path} is no finished run of finetune: name one, or end it with --resume")
     found = run.read_json(RESULT)
@@ -144,10 +153,12 @@ def best_classifier(run: RunFolder) -> tuple[str, Path]:
         raise InputError(f"{run.path} is not a run of finetune, which compares arms: name one")
     try:
         errors = {name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
-        best = min(errors, key=lambda name: errors[name])
-        file = _classifier_file(run, best)
+        best = min(errors, key=lambda name: errors[name]) if init is None else "".join(init.split())
+        file = _classifier_file(run, best) if best in errors else None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise corrupt_file(run.path / RESULT, "it is not that of a comparison") from error
+    if best not in errors:
+        raise InputError(f"{run.path} has no arm {init!r}{suggestion(best, errors)}")
     if file is None:
         raise InputError(f"{run.path} holds no classifier of the arm {best}: have it written again with --resume")
     return best, file

@@ -101,10 +101,12 @@ def error_table(table: Table, reference: str, found: Results) -> str:
         (mean, half), chance = means[cell_arm], p.get(cell_arm)
         text = f"{mean:.2f}" if half is None else f"{mean:.2f} ± {half:.2f}"
         diverged = sum(record["diverged"] for record in found[cell_arm])
+        stuck = sum(record.get("one_class", False) for record in found[cell_arm])
         return joined(
             f"**{text}**" if mean == least else text,
             "" if chance is None else "p < 0.001" if chance < 0.001 else f"p = {chance:.3f}",
             f"{diverged} diverged" if diverged else "",
+            f"{stuck} gave one class" if stuck else "",
         )
 
     rows = [

@@ -180,15 +180,18 @@ class Study:
 
     def _train(self, problem: Problem, run: RunFolder) -> None:
         comparison, chosen = self._chosen(problem, run)
-        test_errors = comparison.test([chosen])
-        (signals,) = comparison.write([chosen], test_errors).values()
+        tested = comparison.test([chosen])
+        (signals,) = comparison.write([chosen], tested).values()
         run.write_json(SIGNALS_FILE, _by_moment(signals))
-        found = result(problem, [chosen], test_errors)
-        (errors,) = test_errors.values()
+        found = result(problem, [chosen], tested)
+        (scores,) = tested.values()
         found["records"] = [
             {
                 "seed": seed,
-                "test_error": error,
+                "test_error": each.error,
+                "test_balanced_error": each.balanced_error,
+                "test_log_loss": each.log_loss,
+                "one_class": each.is_one_class,
                 "valid_error": tuned.valid_error,
                 "learning_rate": chosen.learning_rate,
                 "best_epoch": tuned.best_epoch,
@@ -196,7 +199,7 @@ class Study:
                 "diverged": tuned.diverged or final.diverged,
                 "seconds": final.seconds,
             }
-            for seed, error, tuned, final in zip(problem.seeds, errors, chosen.tuned, chosen.final, strict=True)
+            for seed, each, tuned, final in zip(problem.seeds, scores, chosen.tuned, chosen.final, strict=True)
         ]
         run.write_json(RESULT, found)
 

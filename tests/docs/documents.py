@@ -19,6 +19,7 @@ CONFIGS = {
     "evaluate": "EvaluateConfig",
     "sample": "SampleConfig",
     "predict": "PredictConfig",
+    "features": "FeaturesConfig",
     "study": "StudyConfig",
     "benchmark": "BenchmarkConfig",
     "benchmark_ranks": "RanksConfig",

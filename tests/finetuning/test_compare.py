@@ -15,6 +15,7 @@ from dbn.cli.commands.finetune import COMMAND
 from dbn.config.finetuning import Finetuning
 from dbn.errors import InputError
 from dbn.finetuning.compare import ComparisonResult, FinetuningOptions, compare
+from dbn.runs.classifier import load_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.weights import save_stack
 
@@ -60,7 +61,13 @@ def test_the_result_is_that_of_the_script(
     def without_seconds(text: str) -> list[list[str]]:
         return [line.split()[:-1] for line in text.replace("tiny.npz:", "x:").strip().splitlines()]
 
-    assert without_seconds(found.table()) == without_seconds(printed)
+    table, _, where = printed.strip().rpartition("\n")
+    assert without_seconds(found.table()) == without_seconds(table)
+    assert where == (
+        "All numbers are in run/result.json, confusion matrices in confusion.png beside it. Next: python predict.py "
+        "--run run --data FILE --output predictions.csv, or tensorboard --logdir run"
+    )
+    assert (tmp_path / "run" / "confusion.png").is_file()
     # As many given stacks, tensors in place of arrays: the same.
     assert timeless(compare(torch.from_numpy(X), Y, ARMS, pretrained=[STACK], **OPTIONS).to_dict()) == timeless(
         found.to_dict()
@@ -117,6 +124,25 @@ def test_a_run_folder_holds_the_same_and_can_be_resumed(found: ComparisonResult,
     x = torch.from_numpy(X)
     assert torch.equal(done.best().predict_proba(x), again.best().predict_proba(x))
     assert torch.equal(done.best().predict_proba(x), found.best().predict_proba(x))
+
+
+def test_any_arm_of_the_run_can_predict(tmp_path: Path) -> None:
+    found = compare(X, Y, ["he_normal", "zeros"], hidden=[7], run=tmp_path / "run", **OPTIONS | {"seeds": 1})
+    x = torch.from_numpy(X)
+    for name in ("he_normal", "zeros"):
+        loaded = load_classifier(tmp_path / "run", init=name)
+        assert torch.equal(loaded.predict_proba(x), found.best(name).predict_proba(x))
+        assert torch.equal(loaded.predict_proba(x), loaded.predict_logits(x).softmax(1))
+    done = compare(
+        X, Y, ["he_normal", "zeros"], hidden=[7], run=tmp_path / "run", resume=True, **OPTIONS | {"seeds": 1}
+    )
+    assert torch.equal(done.best("zeros").predict_proba(x), found.best("zeros").predict_proba(x))
+    for best in (found.best, done.best):
+        with pytest.raises(InputError, match="no arm 'zeross', did you mean 'zeros'"):
+            best("zeross")
+    (file,) = (tmp_path / "run" / "zeros").rglob("classifier.safetensors")
+    with pytest.raises(InputError, match="is of one arm: leave init out"):
+        load_classifier(file, init="zeros")
 
 
 def test_given_stacks_stay_as_they_are() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tiny import curves, events, metrics, splits, stack, steps
 from tiny import result as result_of
@@ -22,9 +23,9 @@ from dbn.data.splits import labels_of
 from dbn.errors import InputError
 from dbn.finetuning import comparison as module
 from dbn.finetuning.comparison import Comparison
-from dbn.finetuning.metrics import error_rate
+from dbn.finetuning.metrics import Scores, score
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.report import heading, result, sentence, table
+from dbn.finetuning.report import comparison_text, heading, notes, result, sentence, stuck_sentence, table
 from dbn.finetuning.results import FitResult, TunedArm, check_fit_result
 from dbn.finetuning.signal_propagation import signal_propagation as measure
 from dbn.finetuning.trainer import Trainer
@@ -48,6 +49,8 @@ CONFIG = Finetuning(
     learning_rate=(0.3, 0.02),
 )
 SPLITS, STACK = splits(), stack()
+LEARNED = Scores(10.0, 0.7, [[9, 1, 0], [0, 10, 0], [0, 2, 8]])
+STUCK = Scores(66.0, 1.1, [[0, 10, 0], [0, 10, 0], [0, 10, 0]])
 
 
 def problem(**options: Any) -> Problem:
@@ -59,9 +62,9 @@ def compare(path: Path, made: Problem, *, resume: bool = False) -> list[TunedArm
     run = begin(path, to_dict(made.config), resume=resume, overwrite=False)
     comparison = Comparison(made, run)
     chosen = comparison.train()
-    test_errors = comparison.test(chosen)
-    comparison.write(chosen, test_errors)
-    run.write_json("result.json", result(made, chosen, test_errors))
+    tested = comparison.test(chosen)
+    comparison.write(chosen, tested)
+    run.write_json("result.json", result(made, chosen, tested))
     return chosen
 
 
@@ -114,7 +117,7 @@ def test_the_classifier_is_the_one_that_was_tested(finished: Path) -> None:
         network, description = read_classifier(file)
         scaling = Scaling.from_description(description)
         assert description["classes"] == ["0", "1", "2"]
-        assert error_rate(network, scaling, test.x, labels_of(test)) == arm["test_error"][best]
+        assert score(network, scaling, test.x, labels_of(test)).error == arm["test_error"][best]
     least = min(found, key=lambda name: sum(found[name]["valid_error"]))
     name, file = best_classifier(RunFolder(finished))
     assert (name, file.parent.parent.name) == (least, least)
@@ -210,7 +213,7 @@ def test_refitting_keeps_the_best_epochs_and_tests_the_new_weights(tmp_path: Pat
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
-    compare(tmp_path / "run", problem(seeds=1, epochs=1, learning_rate=(0.1,)))
+    compare(tmp_path / "run", problem(seeds=1, epochs=20, batch_size=5, learning_rate=(0.1,)))
     found = json.loads((tmp_path / "run" / "result.json").read_text())
     assert {arm["ci95"] for arm in found["arms"].values()} == {None}
     assert found["comparison"]["p"] is None
@@ -346,7 +349,8 @@ def test_a_comparison_needs_no_folder(finished: Path) -> None:
     comparison = Comparison(problem(), None, seen.append)
     chosen = comparison.train()
     whole = json.loads((finished / "result.json").read_text())["arms"]
-    assert comparison.test(chosen) == {name: arm["test_error"] for name, arm in whole.items()}
+    errors = {name: [found.error for found in seeds] for name, seeds in comparison.test(chosen).items()}
+    assert errors == {name: arm["test_error"] for name, arm in whole.items()}
     times = ("seconds", "measuring_seconds")
     assert [{k: v for k, v in line.items() if k not in times} for line in seen] == metrics(finished)
 
@@ -441,20 +445,24 @@ def test_a_refit_that_diverges_is_counted() -> None:
         for which in ((5,), (5, 7))
     )
     chosen = [TunedArm(parse_arm("he_normal"), 0.1, tuned, final)]
-    assert result(made, chosen, {"he_normal": [1.0, 2.0, 3.0]})["arms"]["he_normal"]["diverged"] == 2
+    assert result(made, chosen, {"he_normal": [LEARNED] * 3})["arms"]["he_normal"]["diverged"] == 2
 
 
 # What is said
 
 
-def found(errors: dict[str, list[float]], **about: Any) -> dict[str, Any]:
-    """As `result` gives it."""
+def found(errors: dict[str, list[float]], stuck: dict[str, int] | None = None, **about: Any) -> dict[str, Any]:
+    """As `result` gives it; `stuck`: under how many seeds an arm gives one class."""
     made = problem(init=tuple(errors), seeds=len(next(iter(errors.values()))))
+    tested = {
+        name: [replace(STUCK if n < (stuck or {}).get(name, 0) else LEARNED, error=e) for n, e in enumerate(values)]
+        for name, values in errors.items()
+    }
     chosen = []
     for name, values in errors.items():
         outcomes = [FitResult({}, 1, [{"valid_error": value + 1, "seconds": 1.25}], diverged=False) for value in values]
         chosen.append(TunedArm(parse_arm(name), 0.1, outcomes, outcomes))
-    return result(made, chosen, errors) | about
+    return result(made, chosen, tested) | {"test_examples": 10_000, "valid_labels": 90, "idle_layers": []} | about
 
 
 def test_the_table() -> None:
@@ -467,6 +475,9 @@ def test_the_table() -> None:
         "test",
         "error",
         "%",
+        "balanced",
+        "%",
+        "log-loss",
         "validation",
         "%",
         "seconds",
@@ -475,8 +486,8 @@ def test_the_table() -> None:
     _, wide = mean_interval([8.0, 9.0])
     _, narrow = mean_interval([7.0, 7.5])
     assert cells == [
-        ["dbn", "sigmoid", "0.1", f"7.25 ± {narrow:.2f}", "8.25", "1.2"],
-        ["xavier_uniform", "sigmoid", "0.1", f"8.50 ± {wide:.2f}", "9.50", "1.2"],
+        ["dbn", "sigmoid", "0.1", f"7.25 ± {narrow:.2f}", "10.00", "0.700", "8.25", "1.2"],
+        ["xavier_uniform", "sigmoid", "0.1", f"8.50 ± {wide:.2f}", "10.00", "0.700", "9.50", "1.2"],
     ]
     assert "±" not in table(found({"dbn": [7.0], "he_normal": [8.0]}))
 
@@ -515,30 +526,158 @@ def test_the_sentence_where_nothing_can_be_tested() -> None:
 
 
 @pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        (  # the next best is neither Xavier nor He
+            {"dbn": [1.0, 2.0], "orthogonal": [2.0, 3.1], "he_normal": [3.0, 4.0]},
+            "dbn is separated from the best of Xavier and He, he_normal: 2.00 points ahead (p < 0.001).",
+        ),
+        (  # another wins, and the next is not dbn
+            {"dbn": [5.0, 6.0], "orthogonal": [2.0, 3.1], "glorot_normal:tanh": [3.0, 4.0]},
+            "dbn is separated from the best other arm, orthogonal: 2.95 points behind (p = 0.011). dbn is separated "
+            "from the best of Xavier and He, glorot_normal:tanh: 2.00 points behind (p < 0.001).",
+        ),
+        (  # one of two dbn arms
+            {"dbn": [2.0, 3.1], "dbn:tanh": [1.0, 2.0], "zeros": [8.0, 9.0], "he_uniform": [3.0, 4.4]},
+            "dbn:tanh is not separated from the best other arm, he_uniform: 2.20 points ahead (p = 0.058).",
+        ),
+        (
+            {"dbn": [5.0], "orthogonal": [2.0], "he_normal": [3.0]},
+            "dbn is 3.00 points behind the best other arm, orthogonal. "
+            "dbn is 2.00 points behind the best of Xavier and He, he_normal.",
+        ),
+        ({"dbn": [1.0, 2.0], "he_normal": [3.0, 4.0], "zeros": [8.0, 9.0]}, ""),  # said already
+        ({"he_normal": [3.0, 4.0], "dbn": [8.0, 9.0]}, ""),
+        ({"he_normal": [3.0, 4.0], "zeros": [8.0, 9.0]}, ""),
+    ],
+)
+def test_dbn_is_compared_with_the_best_other_arm_and_the_best_of_xavier_and_he(
+    errors: dict[str, list[float]], said: str
+) -> None:
+    made = found(errors)
+    first = sentence(made | {"dbn_against": {}})
+    assert sentence(made) == f"{first} {said}".strip()
+
+
+def test_an_arm_that_gives_one_class_is_named_and_not_compared() -> None:
+    errors = {"zeros": [66.0, 67.0], "dbn": [1.0, 2.0], "he_normal": [3.0, 4.0], "orthogonal": [30.0, 5.0]}
+    made = found(errors, {"zeros": 2, "orthogonal": 1})
+    assert [arm["one_class"] for arm in made["arms"].values()] == [2, 0, 0, 1]
+    assert stuck_sentence(made) == (
+        "zeros and orthogonal (under 1 of 2 seeds) give nearly every test example the same class: they have not "
+        "learned to tell the classes apart. Try other learning rates, more epochs or another activation."
+    )
+    assert stuck_sentence(found(errors, {"zeros": 2})).startswith("zeros gives nearly every test example the same")
+    assert stuck_sentence(found(errors)) == ""
+    assert sentence(made).startswith("dbn is separated from the next best, he_normal: 2.00")
+    two = {"zeros": [66.0, 66.0], "dbn": [1.0, 1.1]}
+    alone = found(two, {"zeros": 2})
+    assert (alone["comparison"], alone["dbn_against"]) == (None, {})
+    assert comparison_text(alone).splitlines()[-2:] == [
+        stuck_sentence(alone), "dbn alone has learned: nothing to compare it with."
+    ]  # fmt: skip
+    assert sentence(found(two, {"zeros": 2, "dbn": 2})) == "No arm has learned: there is nothing to compare."
+
+
+def test_few_examples_and_idle_stacks_are_said_in_the_head() -> None:
+    errors = {"dbn": [10.0, 10.0], "he_normal": [20.0, 20.0]}
+    assert notes(found(errors)) == []
+    small = found(errors, test_examples=36, valid_labels=9, idle_layers=[1, 2])
+    assert notes(small) == [
+        "The test set is too small to show small differences: one of its 36 examples is 2.8 %, and errors on 36 others "
+        "would differ by up to about 10 points.",
+        "Only 9 validation labels select learning rate and epoch: one is 11.1 %.",
+        "The stack has hardly left its start: the hidden units of layers 1 and 2 give nearly the same for every "
+        "example. Pre-train it for more updates: more epochs, or smaller batches.",
+    ]
+    assert comparison_text(small).splitlines()[1:4] == notes(small)
+
+
+def test_an_idle_stack_is_noticed_where_an_arm_uses_it() -> None:
+    idle = stack()
+    torch.nn.init.normal_(idle.layers[0].weight, std=0.01)
+    made = Problem(SPLITS, Scaling(), (7, 5), (idle,), replace(CONFIG, init=("dbn", "zeros"), seeds=1))
+    outcome = FitResult({}, 1, [{"valid_error": 1.0, "seconds": 1.0}], diverged=False)
+    chosen = [TunedArm(parse_arm("dbn"), 0.1, [outcome], [outcome])]
+    assert result(made, chosen, {"dbn": [LEARNED]})["idle_layers"] == [1, 2]
+    other = replace(made, config=replace(made.config, init=("he_normal",)))
+    assert result(other, chosen, {"dbn": [LEARNED]})["idle_layers"] == []
+    with torch.no_grad():
+        for rbm in idle.layers:
+            rbm.weight.normal_(std=2.0)
+    assert result(made, chosen, {"dbn": [LEARNED]})["idle_layers"] == []
+
+
+NEWER = ("idle_layers", "test_examples", "classes", "support", "dbn_against")
+NEWER_OF_ARMS = ("test_balanced_error", "test_log_loss", "one_class", "recall", "precision", "confusion")
+
+
+def test_results_of_earlier_versions_are_still_printed(finished: Path) -> None:
+    text = json.loads((finished / "result.json").read_text())
+    for name in NEWER:
+        del text[name]
+    for arm in text["arms"].values():
+        for name in NEWER_OF_ARMS:
+            del arm[name]
+    lines = comparison_text(text).splitlines()
+    assert lines[0].startswith("tiny: 24 training labels, 9 for validation; 3 seeds")
+    assert lines[2].split() == ["arm", "activation", "rate", "test", "error", "%", "validation", "%", "seconds"]
+    assert "separated from the next best" in lines[-1]
+
+
+def test_the_scores_of_the_test_set_are_kept(finished: Path) -> None:
+    text = json.loads((finished / "result.json").read_text())
+    test = problem().test
+    assert (text["test_examples"], text["classes"], text["support"]) == (30, ["0", "1", "2"], [10, 10, 10])
+    for name, arm in text["arms"].items():
+        counts = torch.tensor(arm["confusion"], dtype=torch.float64)
+        assert counts.sum() == 3 * 30  # summed over seeds
+        assert 100 * (1 - counts.trace() / 90) == pytest.approx(arm["mean"])
+        assert sum(arm["test_balanced_error"]) / 3 == pytest.approx(100 - sum(arm["recall"]) / 3)
+        (file,) = (finished / name).glob("seed-*/classifier.safetensors")
+        network, description = read_classifier(file)
+        best = score(network, Scaling.from_description(description), test.x, labels_of(test))
+        seed = int(file.parent.name.removeprefix("seed-")) - 5
+        assert (best.balanced_error, best.log_loss) == (
+            arm["test_balanced_error"][seed], pytest.approx(arm["test_log_loss"][seed])
+        )  # fmt: skip
+        shown = curves(file.parent)
+        assert shown["finetune/test_balanced_error"][0][1] == pytest.approx(best.balanced_error)
+        assert shown["finetune/test_log_loss"][0][1] == pytest.approx(best.log_loss)
+        assert steps(file.parent)["confusion"] == [arm["best_epoch"][seed]]
+    with Image.open(finished / "confusion.png") as image:
+        assert min(image.size) > 100
+
+
+@pytest.mark.parametrize(
     ("errors", "about", "said"),
     [
         (
             {"dbn": [1.0, 2.0]},
             {"labels": 60000},
-            "tiny: 60,000 training labels, 9 for validation; 2 seeds, mean ± 95 % interval (Student's t); "
+            "tiny: 60,000 training labels, 90 for validation, 10,000 for testing; 2 seeds, mean ± 95 % "
+            "interval (Student's t); "
             "one pre-trained stack, whose own variance the interval leaves out",
         ),
         (
             {"dbn": [1.0]},
             {"refit": True},
-            "tiny: 24 training labels, 9 for validation, refitted on both; 1 seed, one seed, no interval; "
+            "tiny: 24 training labels, 90 for validation, refitted on both, 10,000 for testing; 1 seed, "
+            "one seed, no interval; "
             "one pre-trained stack",
         ),
         (
             {"dbn": [1.0, 2.0]},
             {"stacks": 2},
-            "tiny: 24 training labels, 9 for validation; 2 seeds, mean ± 95 % interval (Student's t); "
+            "tiny: 24 training labels, 90 for validation, 10,000 for testing; 2 seeds, mean ± 95 % "
+            "interval (Student's t); "
             "one pre-trained stack a seed",
         ),
         (
             {"dbn": [1.0, 2.0]},
             {"stacks": 0},
-            "tiny: 24 training labels, 9 for validation; 2 seeds, mean ± 95 % interval (Student's t); "
+            "tiny: 24 training labels, 90 for validation, 10,000 for testing; 2 seeds, mean ± 95 % "
+            "interval (Student's t); "
             "no pre-trained stack",
         ),
     ],

@@ -17,7 +17,7 @@ from dbn.data.cut import splits_from_arrays
 from dbn.data.splits import Splits, labels_of
 from dbn.errors import InputError
 from dbn.finetuning.dropout import SeededDropout, with_dropout
-from dbn.finetuning.metrics import error_rate
+from dbn.finetuning.metrics import score
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
@@ -199,7 +199,7 @@ def test_a_fit_learns_and_keeps_its_best_epoch() -> None:
     network = made.network(HE, 5)
     network.load_state_dict(outcome.weights)
     valid = made.labeled(5)[1]
-    assert error_rate(network, made.scaling, valid.x, labels_of(valid)) == outcome.valid_error
+    assert score(network, made.scaling, valid.x, labels_of(valid)).error == outcome.valid_error
     loss = torch.nn.functional.cross_entropy(network(made.scaling(valid.x)), labels_of(valid)).item()
     assert loss == best["valid_loss"]
     assert outcome.seconds == pytest.approx(sum(record["seconds"] for record in history))

@@ -19,7 +19,7 @@ from dbn.config.finetuning import Finetuning
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
-from dbn.finetuning.metrics import error_rate
+from dbn.finetuning.metrics import score
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import result, table
 from dbn.finetuning.trainer import Trainer
@@ -373,5 +373,5 @@ def test_arms_with_brackets_and_normalized_ones_run_from_end_to_end(tmp_path: Pa
         network, about = read_classifier(file)
         assert about["normalise"] == (name == "batch_norm")
         seed = int(file.parent.name.removeprefix("seed-"))
-        assert error_rate(network, Scaling(), made.test.x, labels_of(made.test)) == errors[name][seed]
+        assert score(network, Scaling(), made.test.x, labels_of(made.test)) == errors[name][seed]
     assert best_classifier(run)[0] in names

@@ -186,9 +186,9 @@ def test_a_mixed_stack_is_fine_tuned(tmp_path: Path) -> None:
     weight, bias, _ = first.hidden.as_linear(first.weight)
     assert start[0].weight.equal(weight)
     assert start[0].bias.equal(bias)
-    errors = comparison.test(comparison.train())
-    assert all(0 <= error[0] <= 100 for error in errors.values())
-    assert list(errors) == ["dbn", "dbn:tanh", "he_normal"]
+    tested = comparison.test(comparison.train())
+    assert all(0 <= scores[0].error <= 100 for scores in tested.values())
+    assert list(tested) == ["dbn", "dbn:tanh", "he_normal"]
 
 
 def test_log_z_of_gaussian_hidden_units_is_measured() -> None:

@@ -5,6 +5,7 @@ import csv
 import importlib.util
 import io
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from tiny import metrics, pictures, result, save_pictures
 
 import dbn
 from dbn.finetuning.metrics import predict
+from dbn.finetuning.report import comparison_text
 from dbn.models.scaling import Scaling
 from dbn.runs.classifier import best_classifier, load_classifier, read_classifier
 from dbn.runs.folder import RunFolder
@@ -35,6 +37,7 @@ PRETRAIN = "--dataset tiny.npz --hidden 9 6 --epochs 2 --batch-size 40 --run run
 FINETUNE = "--pretrained runs/pre --init dbn he_normal --labels 24 --seeds 2 --epochs 2 --run runs/fine"
 PREDICT = "--run runs/fine --output out.csv"
 SAMPLE = "--run runs/pre --output out.png"
+FEATURES = "--run runs/pre --output out.csv"
 
 
 def start(script: str, words: str, folder: Path) -> "subprocess.Popen[str]":
@@ -92,6 +95,9 @@ def test_pretraining_says_what_came_out(folder: Path) -> None:
     )
     assert [line.split()[:2] for line in out[2:4]] == [["1", "2"], ["2", "2"]]
     assert "runs/pre/dbn.safetensors" in out[4]
+    assert out[5].startswith("The stack has hardly left its start: the hidden units of layers 1 and 2 give")
+    finetune = shlex.quote(str(SCRIPTS / "finetune.py"))
+    assert out[6] == f"Next: python {finetune} --pretrained runs/pre --run runs/pre-finetuned"
     files = {".lock", "config.yaml", "versions.json", "metrics.jsonl", "dbn.safetensors", "encoder.safetensors"}
     files.add("checkpoint")
     left = {path.name for path in (folder / "runs" / "pre").iterdir()} - files
@@ -101,13 +107,23 @@ def test_pretraining_says_what_came_out(folder: Path) -> None:
 
 
 def test_finetuning_prints_the_table(folder: Path) -> None:
-    out = (folder / "out").read_text().splitlines()[5:]
+    out = (folder / "out").read_text().splitlines()[7:]
     found = result(folder / "runs" / "fine")
-    assert out[0].startswith("tiny.npz: 24 training labels, 12 for validation; 2 seeds, mean ± 95 % interval")
-    lines = {line.split()[0]: line for line in out[4:6]}
+    assert out[0].startswith("tiny.npz: 24 training labels, 12 for validation, 30 for testing; 2 seeds, mean ± 95 % ")
+    assert [line[:22] for line in out[1:4]] == [
+        "The test set is too sm",
+        "Only 12 validation lab",
+        "The stack has hardly l",
+    ]
+    lines = {line.split()[0]: line for line in out[7:9]}
     for name, arm in found["arms"].items():
         assert f"{arm['mean']:.2f} ± {arm['ci95']:.2f}" in lines[name]
-    assert "separated from the next best" in out[7]
+    text = comparison_text(RunFolder(folder / "runs" / "fine").read_json("result.json"))
+    assert out[:-1] == text.splitlines()
+    assert out[-1].startswith(
+        "All numbers are in runs/fine/result.json, confusion matrices in confusion.png beside it."
+    )
+    assert out[-1].endswith("--run runs/fine --data FILE --output predictions.csv, or tensorboard --logdir runs/fine")
     assert found["dataset"] == "tiny.npz"
 
 
@@ -145,20 +161,70 @@ def probabilities(file: Path) -> tuple[list[str], NDArray]:
 def test_predictions_are_those_of_the_best_classifier(folder: Path, tmp_path: Path) -> None:
     out = run("predict", f"--run runs/fine --data tiny.npz --output {tmp_path / 'npz.csv'}", folder)
     words = f"--run runs/fine --data tiny.csv --label-column kind --output {tmp_path / 'csv.csv'}"
-    call("predict", words, folder)
+    assert "No scores: none of the labels is a class of the classifier, such as '0', '1', '2'" in call(
+        "predict", words, folder
+    )
     arm, file = best_classifier(RunFolder(folder / "runs" / "fine"))
-    assert out == f"150 examples classified by the arm {arm}: {tmp_path / 'npz.csv'}\n"
+    said, scored = out.splitlines()
+    assert said == f"150 examples classified by the arm {arm}: {tmp_path / 'npz.csv'}"
     network, description = read_classifier(file)
     x = torch.from_numpy(pictures(side=8)[0]).flatten(1)
     wanted = predict(network, Scaling.from_description(description), x).softmax(1).numpy()
     header, found = probabilities(tmp_path / "npz.csv")
     assert header == ["0", "1", "2"]
+    y = pictures(side=8)[1]
+    error, log_loss = 100 * (wanted.argmax(1) != y).mean(), -np.log(wanted[np.arange(150), y]).mean()
+    assert scored.startswith(f"Scores on 150 labeled examples: error {error:.2f} %, balanced error {error:.2f} %, ")
+    assert scored.endswith(f"log-loss {log_loss:.4g} nats.")
     np.testing.assert_allclose(found.sum(1), 1, atol=2e-6)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     classifier = load_classifier(folder / "runs" / "fine")
     assert np.array_equal(classifier.predict_proba(pictures(side=8)[0]), wanted)
     assert classifier.predict(x) == [header[place] for place in wanted.argmax(1)]
     np.testing.assert_allclose(probabilities(tmp_path / "csv.csv")[1], wanted[:5], atol=2e-6)
+
+
+def test_predictions_name_the_class_of_any_arm(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "out.csv"
+    with np.load(folder / "tiny.npz") as data:
+        np.savez(tmp_path / "some.npz", x=data["x"][:6], y=[0, 1, 2, 0, 7, 2])
+    words = f"--run runs/fine --data {tmp_path / 'some.npz'} --output {file} --init he_normal"
+    out = call("predict", f"{words} --columns all", folder)
+    assert "6 examples classified by the arm he_normal" in out
+    assert "Scores on 5 labeled examples: " in out
+    assert "; rows of '7', which the classifier does not know, are left out." in out
+    classifier = load_classifier(folder / "runs" / "fine", init="he_normal")
+    wanted = classifier.predict_proba(pictures(side=8)[0][:6])
+    header, *rows = csv.reader(file.read_text().splitlines())
+    assert header == ["0", "1", "2", "predicted_class", "predicted_probability"]
+    assert [row[3] for row in rows] == [header[place] for place in wanted.argmax(1)]
+    assert [float(row[4]) for row in rows] == pytest.approx(wanted.amax(1).tolist(), abs=1e-6)
+    np.testing.assert_allclose(np.array([row[:3] for row in rows], float), wanted, atol=1e-6)
+    call("predict", f"{words} --columns class", folder)
+    assert list(csv.reader(file.read_text().splitlines())) == [header[3:], *(row[3:] for row in rows)]
+
+
+def test_features_row_by_row(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "out.npy"
+    assert run("features", f"--run runs/pre --data tiny.npz --output {file} --layer 1", folder) == (
+        f"features of 150 examples: {file}\n"
+    )
+    stack = load(folder / "runs" / "pre")
+    v = stack.scale(torch.from_numpy(pictures(side=8)[0]).flatten(1))
+    np.testing.assert_allclose(np.load(file), stack.up(v, 1).detach().numpy(), atol=1e-6)
+    file = tmp_path / "out.csv"
+    words = f"--run runs/pre --data tiny.csv --label-column kind --output {file} --binarize threshold"
+    out = call("features", f"{words} --write features free-energy log-likelihood pseudo-likelihood", folder)
+    assert out.splitlines()[:2] == ["tiny.csv: gray levels are cut at 0.5 (--binarize threshold).", out.splitlines()[1]]
+    assert out.splitlines()[1].startswith("log Z is exact: ")
+    header, rows = probabilities(file)
+    assert header == [
+        *(f"features_{n}" for n in range(1, 7)),
+        "free_energy",
+        "pseudo_likelihood",
+        "log_likelihood_bound",
+    ]
+    np.testing.assert_allclose(rows[:, :6], stack.up(v[:5]).detach().numpy(), atol=1e-6)
 
 
 WITHOUT_DBN = """
@@ -200,7 +266,7 @@ def test_resuming_what_is_finished_changes_nothing(folder: Path, tmp_path: Path)
     out = run("pretrain", f"{PRETRAIN} --resume", tmp_path)
     assert re.fullmatch(r"This run is complete, and nothing was done: the stack is in runs/pre/dbn\.safe.*\n", out)
     *table, empty, sentence = run("finetune", "--resume --run runs/fine", tmp_path).splitlines()
-    assert table == (tmp_path / "out").read_text().splitlines()[5:]
+    assert table == (tmp_path / "out").read_text().splitlines()[7:-1]
     assert (empty, sentence) == (
         "",
         "This run is complete, and nothing was done: all numbers are in runs/fine/result.json.",
@@ -378,6 +444,18 @@ BAD: dict[str, list[tuple[str, str]]] = {
         (f"{PREDICT} --data tiny.npz --run missing", "there is no run folder missing"),
         (f"{PREDICT} --data tiny.npz --run runs/pre", "runs/pre is no finished run of finetune"),
         (f"{PREDICT} --data tiny.npz --output picture.txt/out.csv", "picture.txt cannot be made"),
+        (f"{PREDICT} --data tiny.npz --init he_norml", "runs/fine has no arm 'he_norml', did you mean 'he_normal'"),
+        (f"{PREDICT} --data tiny.npz --columns classes", "--columns must be"),
+    ],
+    "features": [
+        (f"{FEATURES} --data wide.npz", "wide.npz has 81 values an example, but the stack takes 64"),
+        (f"{FEATURES} --data outside.npz", r"outside.npz: values go from 0 to 2\d\d, but"),
+        (f"{FEATURES} --data tiny.npz --layer 3", "--layer 3 is none of the 2 layers"),
+        (f"{FEATURES} --data tiny.npz --write log-likelihood", "no log-probability: say how .* --binarize threshold"),
+        (f"{FEATURES} --data tiny.npz --write everything", "--write must be"),
+        (f"{FEATURES} --data tiny.npz --output out.txt", "must end in .csv, .npy or .npz"),
+        (f"{FEATURES} --data tiny.npz --output a.npy --write features free-energy", "a.npy holds one array"),
+        (f"{FEATURES} --data tiny.npz --run runs/fine", "runs/fine holds no stack"),
     ],
 }
 

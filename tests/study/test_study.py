@@ -149,14 +149,16 @@ def test_a_cell_gives_what_comparing_its_arm_alone_gives(
         (chosen,) = compared.train()
         by_rate[rate] = chosen.tuned, compared.test([chosen])[chosen.arm.name]
     best = min(sorted(by_rate), key=lambda rate: sum(outcome.valid_error for outcome in by_rate[rate][0][:2]))
-    tuned, errors = by_rate[best]
+    tuned, tested = by_rate[best]
     found = [
         line
         for line in lines(finished.config.run)
         if (line["arm"], line["depth"], line["labels"]) == (arm, depth, labels)
     ]
     assert [line["seed"] for line in found] == [5, 6, 7]
-    assert [line["test_error"] for line in found] == errors
+    assert [line["test_error"] for line in found] == [scores.error for scores in tested]
+    assert [line["test_balanced_error"] for line in found] == [scores.balanced_error for scores in tested]
+    assert [line["test_log_loss"] for line in found] == [scores.log_loss for scores in tested]
     assert [line["valid_error"] for line in found] == [outcome.valid_error for outcome in tuned]
     assert [line["best_epoch"] for line in found] == [outcome.best_epoch for outcome in tuned]
     assert {line["learning_rate"] for line in found} == {best}

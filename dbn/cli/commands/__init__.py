@@ -21,6 +21,17 @@ class Command(NamedTuple):
         run_script(self.main, self.config, self.description, several=self.several)
 
 
-VERBS = ("pretrain", "finetune", "evaluate", "sample", "predict", "study", "benchmark", "recipes", "completion")
+VERBS = (
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "sample",
+    "predict",
+    "features",
+    "study",
+    "benchmark",
+    "recipes",
+    "completion",
+)
 COMMANDS: Registry[Command] = Registry("command", {verb: f"dbn.cli.commands.{verb}:COMMAND" for verb in VERBS})
 """Every command by its name on the command line of torch-dbn."""

@@ -1,5 +1,6 @@
 """Train a classifier from several initializations, pre-training among them, and compare them."""
 
+from dbn.cli.command_line import command_to_type
 from dbn.cli.commands import Command
 from dbn.config.common import to_dict
 from dbn.config.finetuning import FinetuneConfig
@@ -7,7 +8,7 @@ from dbn.config.finetuning import FinetuneConfig
 
 def main(config: FinetuneConfig) -> None:
     """Train every arm with every seed; print one table and one sentence."""
-    from dbn.finetuning.comparison import Comparison
+    from dbn.finetuning.comparison import CONFUSION, Comparison
     from dbn.finetuning.problem import load_problem
     from dbn.finetuning.report import comparison_text, finished, result
     from dbn.runs.folder import RESULT, RunFolder
@@ -33,11 +34,15 @@ def main(config: FinetuneConfig) -> None:
                 return
             comparison = Comparison(problem, run)
             chosen = comparison.train(progress=None)
-            test_errors = comparison.test(chosen)
-            found = result(problem, chosen, test_errors)
-            comparison.write(chosen, test_errors)
+            tested = comparison.test(chosen)
+            found = result(problem, chosen, tested)
+            comparison.write(chosen, tested)
             run.write_json(RESULT, found)
-        print(comparison_text(found))
+        words = "--run", config.run, "--data", "FILE", "--output", "predictions.csv"
+        print(
+            f"{comparison_text(found)}\nAll numbers are in {config.run}/{RESULT}, confusion matrices in {CONFUSION} "
+            f"beside it. Next: {command_to_type('predict', *words)}, or tensorboard --logdir {config.run}"
+        )
 
 
 COMMAND = Command(main, FinetuneConfig, __doc__, several=True)

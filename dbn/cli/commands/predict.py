@@ -1,32 +1,67 @@
-"""Predict class probabilities of new examples with the classifier of the lowest validation error."""
+"""Predict classes and their probabilities for new examples, and score them where they have labels."""
 
-import csv
-import io
+from typing import TYPE_CHECKING, Any
 
 from dbn.cli.commands import Command
 from dbn.config.inference import PredictConfig
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dbn.data.splits import Splits
+
 
 def main(config: PredictConfig) -> None:
-    """Read the examples, write one row of probabilities for each."""
+    """Read the examples, write one row for each, print the scores."""
     from dbn.data.readers import read_table
     from dbn.runs.classifier import best_classifier, load_classifier
     from dbn.runs.folder import RunFolder
-    from dbn.storage.files import atomic_write, check_writable
+    from dbn.storage.files import check_writable
+    from dbn.storage.rows import write_csv
     from dbn.training.device import pick_device
 
     device = pick_device(config.device)
-    arm, file = best_classifier(RunFolder.open(config.run))
+    arm, file = best_classifier(RunFolder.open(config.run), config.init)
     classifier = load_classifier(file).to(device)
-    x = read_table(config.data, config.label_column).train.x
+    table = read_table(config.data, config.label_column)
     check_writable(config.output)
-    probabilities = classifier.predict_proba(x, str(config.data))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(classifier.classes)
-    writer.writerows([f"{p:.6f}" for p in row] for row in probabilities.tolist())
-    atomic_write(config.output, text.getvalue().encode())
-    print(f"{len(x)} examples classified by the arm {arm}: {config.output}")
+    logits = classifier.predict_logits(table.train.x, str(config.data))
+    probabilities = logits.softmax(1)
+    greatest, places = probabilities.max(1)
+    columns: dict[str, list[Any]] = {}
+    if config.columns != "class":
+        columns |= dict(zip(classifier.classes, probabilities.T.tolist(), strict=True))
+    if config.columns != "probabilities":
+        columns["predicted_class"] = [classifier.classes[place] for place in places.tolist()]
+        columns["predicted_probability"] = greatest.tolist()
+    write_csv(config.output, list(columns), zip(*columns.values(), strict=True), ".6f")
+    print(f"{len(logits)} examples classified by the arm {arm}: {config.output}")
+    if said := _scored(table, logits, classifier.classes):
+        print(said)
+
+
+def _scored(table: "Splits", logits: "Tensor", classes: tuple[str, ...]) -> str:
+    """A sentence with the scores on the rows whose label is one of the classes; empty without labels."""
+    import torch
+
+    from dbn.errors import listed
+    from dbn.finetuning.metrics import scores
+
+    if table.train.y is None:
+        return ""
+    place = {name: number for number, name in enumerate(classes)}
+    codes = torch.tensor([place.get(name, -1) for name in table.classes])
+    y = torch.where(table.train.y < 0, -1, codes[table.train.y])
+    known = y >= 0
+    unknown = [name for name in table.classes if name not in place]
+    left_out = f"; rows of {listed(unknown)}, which the classifier does not know, are left out" if unknown else ""
+    if not known.any():
+        return f"No scores: none of the labels is a class of the classifier, such as {listed(classes, 5)}."
+    found = scores(logits[known], y[known])
+    return (
+        f"Scores on {int(known.sum())} labeled examples: error {found.error:.2f} %, balanced error "
+        f"{found.balanced_error:.2f} %, log-loss {found.log_loss:.4g} nats{left_out}."
+    )
 
 
 COMMAND = Command(main, PredictConfig, __doc__)

@@ -1,5 +1,6 @@
 """Pre-train a stack of restricted Boltzmann machines on unlabeled data."""
 
+from dbn.cli.command_line import command_to_type
 from dbn.cli.commands import Command
 from dbn.config.common import to_dict
 from dbn.config.pretraining import PretrainConfig
@@ -8,7 +9,8 @@ from dbn.config.pretraining import PretrainConfig
 def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, print where the result is."""
     from dbn.data.datasets import load_splits
-    from dbn.pretraining.pretrain import summary, unlabeled
+    from dbn.models.idle import idle_sentence
+    from dbn.pretraining.pretrain import idle_in, summary, unlabeled
     from dbn.pretraining.stack import begin_pretraining, is_complete, pretrain_stack
     from dbn.training.device import pick_device
     from dbn.training.distributed import check_alike, host_by_host, is_main, process_group
@@ -34,12 +36,17 @@ def main(config: PretrainConfig) -> None:
             was_complete = is_complete(run, config.training)
             if not was_complete:
                 print(splits.describe())
-            pretrain_stack(data, config.training, run, progress=None)
+            stack = pretrain_stack(data, config.training, run, progress=None)
         place = f"stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors."
         if was_complete:
             print(f"This run is complete, and nothing was done: the {place}")
         else:
             print(f"{summary(run.metrics())}\nThe {place}")
+            if idle := idle_in(stack, data):
+                print(idle_sentence(idle))
+            words = ["--pretrained", config.run, "--run", f"{config.run}-finetuned"]
+            labeled = [] if splits.classes else ["--dataset", "FILE-WITH-LABELS"]
+            print(f"Next: {command_to_type('finetune', *words, *labeled)}")
 
 
 COMMAND = Command(main, PretrainConfig, __doc__, several=True)
