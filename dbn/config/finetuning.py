@@ -1,10 +1,11 @@
 """Options of fine-tuning."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+from dbn.config import defaults
 from dbn.config.common import ADAPTIVE_RATE, DataOptions, RunConfig, TrainingOptions
 from dbn.config.schedules import Schedule
 from dbn.config.validation import (
@@ -36,8 +37,8 @@ class Finetuning(TrainingOptions):
     """Labeled examples for tuning and early stopping (default: as many as --labels and at most 1000)."""
     seeds: Count = 5
     """Repetitions of every arm, with --seed, --seed + 1, …; a seed draws labels, order and output layer."""
-    epochs: Count = 50
-    """Passes over the labeled examples."""
+    epochs: Count = None  # type: ignore[assignment]
+    """Passes over the labeled examples (default: 50, and more for fewer than 1,000 updates)."""
     learning_rate: tuple[Positive, ...] | None = None
     """Each arm selects the rate with the lowest validation error (default: 0.1 for sgd, 0.001 otherwise)."""
     momentum: BelowOne | None = None
@@ -64,8 +65,14 @@ class Finetuning(TrainingOptions):
         super().__post_init__()
         check_distinct(self, "init", "learning_rate", "signals")
 
+    def for_data(self, labels: int) -> Self:
+        """The same with everything that was left out, as `dbn.config.defaults` chooses it for so many labels."""
+        batch = self.batch_size or defaults.batch_size(labels)
+        epochs = self.epochs or defaults.finetuning_epochs(labels, batch)
+        return replace(self, batch_size=batch, epochs=epochs, **self.resolved())
+
     def resolved(self) -> dict[str, Any]:
-        """Default values of what was left out."""
+        """Default values of what was left out, but for those that depend on the data."""
         momentum = 0.9 if self.optimizer == "sgd" and self.momentum is None else self.momentum
         return {"learning_rate": self.learning_rates, "momentum": momentum}
 
@@ -80,7 +87,7 @@ class Finetuning(TrainingOptions):
         return self.learning_rate or ((0.1,) if self.optimizer == "sgd" else (ADAPTIVE_RATE,))
 
     def rate_factor(self, done: float) -> float:
-        """The factor of learning rates after `done` epochs, which may be fractional."""
+        """The factor of learning rates after `done` epochs, which may be fractional; after `for_data`."""
         if self.schedule == "constant":
             return 1.0
         if self.schedule == "cosine":

@@ -21,7 +21,7 @@ from dbn.models.dbn import DBN
 from dbn.registry import suggestion
 from dbn.runs.classifier import Classifier, load_classifier
 from dbn.runs.folder import RESULT, RunFolder
-from dbn.runs.resume import begin
+from dbn.runs.resume import begin, started_with
 from dbn.runs.weights import load
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback
@@ -33,8 +33,8 @@ class FinetuningOptions(TypedDict, total=False):
 
     valid_labels: int | None
     seed: int
-    epochs: int
-    batch_size: int
+    epochs: int | None
+    batch_size: int | None
     learning_rate: float | list[float] | tuple[float, ...] | None
     optimizer: str
     momentum: float | None
@@ -119,7 +119,8 @@ def compare(
     resume, overwrite: continue or replace the run in that folder.
     callback: called with every record of metrics.jsonl, one per epoch; what it raises ends the run, which `resume`
     continues.
-    options: other fields of `dbn.config.Finetuning`, such as epochs=50, learning_rate=[0.1, 0.01].
+    options: other fields of `dbn.config.Finetuning`, such as epochs=50, learning_rate=[0.1, 0.01]; the number of
+    labels decides on those left out, as `dbn.config.defaults` says.
 
     >>> import torch
     >>> x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
@@ -137,6 +138,8 @@ def compare(
         raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
     stacks = [pretrained] if isinstance(pretrained, DBN | Path | str) else list(pretrained)
     with naming_arguments():
+        training = _training(init, labels, seeds, options)
+        training = started_with(Path(run), training) if resume and run is not None else training
         # The checks of options that depend on each other.
         config = FinetuneConfig(
             run=Path(run or "runs/none"),
@@ -146,13 +149,13 @@ def compare(
             dataset="x",
             hidden=None if hidden is None else tuple(hidden),
             pretrained=tuple(Path(f"stack {n}") if isinstance(s, DBN) else Path(s) for n, s in enumerate(stacks)),
-            training=_training(init, labels, seeds, options),
+            training=training,
         )
         splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True)
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
         problem = make_problem(splits, loaded, config.hidden, config.training, pick_device(device))
         _ = problem.test
-        about = {"hidden": list(problem.hidden), **to_dict(config.training)}
+        about = {"hidden": list(problem.hidden), **to_dict(problem.config)}
         distributed.check_alike([about, problem.fingerprint])
         with ExitStack() as until_done:
             folder = None

@@ -35,7 +35,7 @@ from dbn.pretraining.trainer import Diverged, LayerTrainer
 from dbn.registry import suggestion
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
-from dbn.runs.resume import begin
+from dbn.runs.resume import begin, started_with
 from dbn.runs.weights import ENCODER, load, save_stack
 from dbn.storage.files import corrupt_file
 from dbn.storage.tensors import read_tensors
@@ -67,7 +67,7 @@ def pretrain(
     run in that folder, with the same rows and options. overwrite: replace it.
     callback: called with each line of metrics.jsonl as a dict, after an epoch; an exception ends the run, which
     `resume` continues after that epoch.
-    options: the fields of `dbn.config.Pretraining`.
+    options: the fields of `dbn.config.Pretraining`; `dbn.config.defaults` chooses those left out by the size of x.
 
     The `history` of the result is the list of those dicts. InputError for data or options that cannot be used, for a
     folder that is not empty, and when a layer diverges. KeyboardInterrupt after Ctrl-C; with a run folder, after the
@@ -90,6 +90,8 @@ def pretrain(
     with naming_arguments():
         config = Pretraining(hidden=(hidden,) if isinstance(hidden, Integral) else tuple(hidden), **given)  # type: ignore[arg-type]
         splits = splits_from_arrays(x)
+        config = started_with(Path(run), config) if resume and run is not None else config
+        config = config.for_data(*splits.train.x.shape)
         distributed.check_alike([to_dict(config), splits.fingerprint])
         data = unlabeled(splits, config, pick_device(device))
         with (
@@ -133,10 +135,11 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     InputError for values that the visible units cannot take, for layers that cannot be tied, for penalties that cannot
     be made, for a precision that the device does not have, and for fewer examples per batch or chains than processes.
     """
+    config = config.for_data(*splits.train.x.shape)
     penalties(config)
     matmul_dtype(config.precision, device)
     distributed.check_shares("batch-size", config.batch_size)
-    distributed.check_shares("chains", config.resolved()["chains"])
+    distributed.check_shares("chains", config.chains)
     check_range(splits, UNITS[config.visible])
     standard = standardization(splits.train.x, splits.divisor) if UNITS[config.visible].standardized else ()
     scaling = Scaling(splits.divisor, *standard)
@@ -191,6 +194,7 @@ def pretrain_stack(
     diverges, and for a checkpoint that is missing or of another run. A signal raises `Stopped` after a checkpoint, or
     KeyboardInterrupt without a run folder.
     """
+    config = config.for_data(*data.train.shape)
     if distributed.any_rank(run is not None and is_complete(run, config)):
         return _ended(data, run, config)
     state = distributed.broadcast_state(run.load_checkpoint(data.train.device) if run else None)

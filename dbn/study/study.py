@@ -29,7 +29,7 @@ from dbn.models.scaling import Scaling
 from dbn.pretraining.pretrain import new_rbm, pretrain_stack, unlabeled
 from dbn.runs.classifier import folder_name
 from dbn.runs.folder import CONFIG, RESULT, RunFolder
-from dbn.runs.resume import begin
+from dbn.runs.resume import begin, started_with
 from dbn.runs.training_data import splits_of
 from dbn.runs.weights import load
 from dbn.study.grid import CellArm, grid, network_shapes
@@ -51,6 +51,7 @@ class Study:
         self.config, self.recipe = config, recipe
         self.device = pick_device(config.device)
         self.splits = on_device(self._load_splits(), self.device)
+        self.config = replace(config, training=config.training.for_data(len(self.splits.train)))
         self.given = [load(path) for path in config.pretrained]
         self.shapes = network_shapes(config, recipe, [stack.sizes for stack in self.given])
         self.cell_arms = grid(config, self.shapes)
@@ -103,7 +104,8 @@ class Study:
         hidden, options = max(self.shapes, key=len), self.recipe.training
         per_layer = {name: getattr(options, name) for name in ("epochs", "learning_rate", "gibbs_steps")}
         fewer = {name: values and values[: len(hidden)] for name, values in per_layer.items()}
-        return replace(options, hidden=hidden, seed=self.config.training.seed + number, **fewer)
+        training = replace(options, hidden=hidden, seed=self.config.training.seed + number, **fewer)
+        return started_with(self.stack_folder(number), training).for_data(*self.splits.train.x.shape)
 
     def stack_folder(self, number: int) -> Path:
         """The run folder of a stack of the study's own, like those of scripts/pretrain.py."""

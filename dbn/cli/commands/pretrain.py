@@ -1,5 +1,7 @@
 """Pre-train a stack of restricted Boltzmann machines on unlabeled data."""
 
+from dataclasses import replace
+
 from dbn.cli.commands import Command
 from dbn.config.common import to_dict
 from dbn.config.pretraining import PretrainConfig
@@ -7,6 +9,7 @@ from dbn.config.pretraining import PretrainConfig
 
 def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, print where the result is."""
+    from dbn.config.defaults import told
     from dbn.data.datasets import load_splits
     from dbn.pretraining.pretrain import begin_pretraining, is_complete, pretrain_stack, summary, unlabeled
     from dbn.training.device import pick_device
@@ -18,6 +21,8 @@ def main(config: PretrainConfig) -> None:
             splits = load_splits(
                 config.data.dataset, data_dir=config.data.data_dir, label_column=config.data.label_column
             )
+        rows, columns = splits.train.x.shape
+        given, config = config.training, replace(config, training=config.training.for_data(rows, columns))
         data = unlabeled(splits, config.training, device)
         check_alike([to_dict(config), splits.fingerprint])  # before anything is written
         if not is_main():
@@ -35,6 +40,8 @@ def main(config: PretrainConfig) -> None:
             was_complete = is_complete(run, config.training)
             if not was_complete:
                 print(splits.describe())
+                if chosen := told(given, config.training):
+                    print(f"Chosen for {rows:,} rows of {columns:,} values: {chosen}")
             pretrain_stack(data, config.training, run, progress=True)
         place = f"stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors."
         if was_complete:
