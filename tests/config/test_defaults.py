@@ -29,7 +29,7 @@ def test_few_rows_get_as_many_updates(rows: int, given: dict[str, int]) -> None:
     steps = math.ceil(rows / filled.batch_size)
     assert 900 <= filled.epochs[0] * steps < max(900 + steps, 10 * steps + 1)
     # The learning rate has risen, and the momentum after it, at the same part of all updates as with many rows.
-    assert filled.epochs[0] / 10 - 1 < filled.warmup_epochs <= filled.epochs[0] / 10
+    assert filled.epochs[0] / 10 - 1 <= filled.warmup_epochs <= filled.epochs[0] / 10
     (_, first), (epoch, second) = filled.for_layer(0).momentum.steps[0], filled.for_layer(0).momentum.steps[1]
     assert (first, second) == (0.5, 0.9)
     assert epoch - 1 == pytest.approx(filled.epochs[0] / 2, abs=1)
