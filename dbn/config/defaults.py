@@ -16,8 +16,6 @@ LEAST_BATCH, MOST_BATCH, BATCHES = 10, 100, 50
 PRETRAINING_EPOCHS, FINETUNING_EPOCHS = 10, 50
 PRETRAINING_UPDATES, FINETUNING_UPDATES = 90, 20
 """The least number of updates that count as one of those epochs."""
-CHOSEN = ("batch_size", "epochs", "learning_rate", "momentum", "warmup_epochs", "measure_every", "picture_every")
-"""The options that depend on the data where they are left out."""
 
 
 def batch_size(examples: int) -> int:
@@ -66,8 +64,12 @@ def finetuning_epochs(labels: int, batch: int) -> int:
     return math.ceil(FINETUNING_EPOCHS * stretch(labels, batch, FINETUNING_UPDATES))
 
 
+def left_out(config: Any) -> list[str]:
+    """The options without a value that depend on the data."""
+    return [name for name in config.CHOSEN_BY_DATA if getattr(config, name) is None]
+
+
 def told(given: Any, filled: Any) -> str:
     """What was chosen for `filled` that `given` leaves out, as options: "--batch-size 10 --epochs 60"."""
-    chosen = [name for name in CHOSEN if hasattr(given, name) and getattr(given, name) is None]
-    words = [[option_name(name), *map(str, values_of(filled, name))] for name in chosen if values_of(filled, name)]
-    return " ".join(word for each in words for word in each)
+    chosen = [(name, values_of(filled, name)) for name in left_out(given)]
+    return " ".join(f"{option_name(name)} {' '.join(map(str, values))}" for name, values in chosen if values)

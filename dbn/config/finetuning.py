@@ -29,6 +29,8 @@ Factor = Rule("constant, cosine or a factor above 0", lambda factor: factor > 0,
 class Finetuning(TrainingOptions):
     """Training and comparison of the arms."""
 
+    CHOSEN_BY_DATA = ("batch_size", "epochs", "learning_rate")
+
     init: tuple[InitName, ...] = ("dbn", "xavier_uniform", "he_normal")
     """The arms: dbn, NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION, such as normal(std=1.0):relu."""
     labels: AtLeast2 | None = None

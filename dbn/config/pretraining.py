@@ -45,6 +45,10 @@ class LayerTraining(NamedTuple):
 class Pretraining(TrainingOptions):
     """Training of a stack of RBMs, bottom to top."""
 
+    CHOSEN_BY_DATA = (
+        "batch_size", "epochs", "learning_rate", "momentum", "warmup_epochs", "measure_every", "picture_every"
+    )  # fmt: skip
+
     hidden: tuple[Count, ...] = (500, 500, 2000)
     """Hidden units of each layer, from the data upwards."""
     epochs: tuple[Count, ...] = None  # type: ignore[assignment]

@@ -33,8 +33,8 @@ class FinetuningOptions(TypedDict, total=False):
 
     valid_labels: int | None
     seed: int
-    epochs: int | None
-    batch_size: int | None
+    epochs: int
+    batch_size: int
     learning_rate: float | list[float] | tuple[float, ...] | None
     optimizer: str
     momentum: float | None

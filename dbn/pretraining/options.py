@@ -12,10 +12,10 @@ Schedule = float | str
 class PretrainingOptions(TypedDict, total=False):
     """The fields of `dbn.config.Pretraining` but `hidden`, documented there; a sequence has one value per layer."""
 
-    epochs: int | Sequence[int] | None
-    batch_size: int | None
+    epochs: int | Sequence[int]
+    batch_size: int
     learning_rate: Schedule | Sequence[Schedule] | None
-    warmup_epochs: int | None
+    warmup_epochs: int
     estimator: str
     gibbs_steps: int | str | Sequence[int | str]
     chains: int | None
@@ -36,9 +36,9 @@ class PretrainingOptions(TypedDict, total=False):
     binarize: Literal["none", "threshold", "sample", "fixed"]
     tied: bool
     features: Literal["mean", "sample"]
-    measure_every: int | None
+    measure_every: int
     likelihood_every: int
-    picture_every: int | None
+    picture_every: int
     seed: int
 
 

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 
 from dbn.config.common import to_dict
-from dbn.config.defaults import CHOSEN, told
+from dbn.config.defaults import left_out, told
 from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import Pretraining
 from dbn.config.study import StudyTraining
@@ -51,7 +51,7 @@ def test_what_is_given_stays() -> None:
 
 def test_nothing_is_left_to_choose_afterwards() -> None:
     for filled in (Pretraining().for_data(100, 4), Finetuning().for_data(100)):
-        assert all(getattr(filled, name, 1) is not None for name in CHOSEN)
+        assert left_out(filled) == []
     filled = Pretraining(estimator="pcd").for_data(100, 4)
     assert filled.chains == filled.batch_size == 10
     assert filled.for_data(10**6, 3) == filled
@@ -63,7 +63,7 @@ def test_the_options_chosen_are_those_without_a_value() -> None:
     for config in (Pretraining, Finetuning):
         filled = config().for_data(*(100, 4)[: 1 + (config is Pretraining)])
         changed = {each.name for each in fields(config) if getattr(filled, each.name) != getattr(config(), each.name)}
-        assert changed <= {*CHOSEN}
+        assert changed - {"momentum"} == {*config.CHOSEN_BY_DATA} - {"momentum"}
 
 
 @pytest.mark.parametrize(("labels", "updates"), [(50, 1000), (200, 1000), (1000, 2500), (9000, 4500)])
