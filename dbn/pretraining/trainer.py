@@ -106,7 +106,7 @@ class LayerTrainer:
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros(())
-        self.watch = Diagnostics()
+        self.watch = Diagnostics(self.steps)
 
     @property
     def kept(self) -> RBM:
