@@ -13,6 +13,8 @@ from dbn.config.validation import option_name, values_of
 
 LEAST_BATCH, MOST_BATCH, BATCHES = 10, 100, 50
 """A batch is one part of so many of the examples, within these bounds."""
+HIDDEN, ROWS_PER_UNIT, LEAST_UNITS = (500, 500, 2000), 4, 10
+"""Hidden units of the layers where there are so many rows for each, and the least number."""
 PRETRAINING_EPOCHS, FINETUNING_EPOCHS = 10, 50
 PRETRAINING_UPDATES, FINETUNING_UPDATES = 90, 20
 """The least number of updates that count as one of those epochs."""
@@ -25,6 +27,24 @@ def batch_size(examples: int) -> int:
     [10, 25, 100]
     """
     return min(max(examples // BATCHES, LEAST_BATCH), MOST_BATCH)
+
+
+def hidden_layers(rows: int) -> tuple[int, ...]:
+    """Hidden units of each layer.
+
+    >>> hidden_layers(108), hidden_layers(8000)
+    ((27, 27, 27), (500, 500, 2000))
+    """
+    return tuple(min(units, max(rows // ROWS_PER_UNIT, LEAST_UNITS)) for units in HIDDEN)
+
+
+def sgd_rates(batch: int) -> tuple[float, ...]:
+    """Learning rates of fine-tuning that every arm selects from: the steps of small batches are noisier.
+
+    >>> sgd_rates(10), sgd_rates(100)
+    ((0.03, 0.1), (0.1,))
+    """
+    return (0.1,) if batch >= MOST_BATCH else (0.03, 0.1)
 
 
 def stretch(examples: int, batch: int, updates: int) -> float:

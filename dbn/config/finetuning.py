@@ -42,7 +42,8 @@ class Finetuning(TrainingOptions):
     epochs: Count = None  # type: ignore[assignment]
     """Passes over the labeled examples (default: 50, and more for fewer than 1,000 updates)."""
     learning_rate: tuple[Positive, ...] | None = None
-    """Each arm selects the rate with the lowest validation error (default: 0.1 for sgd, 0.001 otherwise)."""
+    """Each arm selects the rate with the lowest validation error (default: 0.1 for sgd, for batches below 100 also
+    0.03; 0.001 otherwise)."""
     momentum: BelowOne | None = None
     """sgd and rmsprop (default: 0.9 for sgd)."""
     schedule: Literal["constant", "cosine"] | Annotated[str, Factor] = "cosine"
@@ -71,7 +72,9 @@ class Finetuning(TrainingOptions):
         """The same with everything that was left out, as `dbn.config.defaults` chooses it for so many labels."""
         batch = self.batch_size or defaults.batch_size(labels)
         epochs = self.epochs or defaults.finetuning_epochs(labels, batch)
-        return replace(self, batch_size=batch, epochs=epochs, **self.resolved())
+        filled = replace(self, batch_size=batch, epochs=epochs, **self.resolved())
+        rates = defaults.sgd_rates(batch) if self.optimizer == "sgd" else filled.learning_rate
+        return replace(filled, learning_rate=self.learning_rate or rates)
 
     def resolved(self) -> dict[str, Any]:
         """Default values of what was left out, but for those that depend on the data."""

@@ -46,11 +46,11 @@ class Pretraining(TrainingOptions):
     """Training of a stack of RBMs, bottom to top."""
 
     CHOSEN_BY_DATA = (
-        "batch_size", "epochs", "learning_rate", "momentum", "warmup_epochs", "measure_every", "picture_every"
+        "hidden", "batch_size", "epochs", "learning_rate", "momentum", "warmup_epochs", "measure_every", "picture_every"
     )  # fmt: skip
 
-    hidden: tuple[Count, ...] = (500, 500, 2000)
-    """Hidden units of each layer, from the data upwards."""
+    hidden: tuple[Count, ...] = None  # type: ignore[assignment]
+    """Hidden units of each layer, from the data upwards (default: 500 500 2000, and at most a quarter of the rows)."""
     epochs: tuple[Count, ...] = None  # type: ignore[assignment]
     """Passes over the training data: one value, or one per layer (default: 10, and more for fewer than 900 updates)."""
     learning_rate: tuple[Rate, ...] | None = None
@@ -101,7 +101,15 @@ class Pretraining(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_per_item(self, len(self.hidden), "a layer", "epochs", "learning_rate", "gibbs_steps", "hidden_units")
+        check_per_item(
+            self,
+            len(self.hidden or defaults.HIDDEN),
+            "a layer",
+            "epochs",
+            "learning_rate",
+            "gibbs_steps",
+            "hidden_units",
+        )
         self._check_penalties()
         if self.binarize != "none" and self.visible != "bernoulli":
             raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out.")
@@ -136,7 +144,7 @@ class Pretraining(TrainingOptions):
     def unit_kinds(self) -> list[str]:
         """The unit types of the data and of every hidden layer."""
         one = len(self.hidden_units) == 1
-        return [self.visible, *(self.hidden_units * len(self.hidden) if one else self.hidden_units)]
+        return [self.visible, *(self.hidden_units * len(self.hidden or defaults.HIDDEN) if one else self.hidden_units)]
 
     def for_data(self, rows: int, columns: int) -> Self:
         """The same with everything that was left out, as `dbn.config.defaults` chooses it for training rows (N, V)."""
@@ -145,7 +153,8 @@ class Pretraining(TrainingOptions):
         if self.optimizer != "sgd":
             del chosen["momentum"]
         left_out = {name: value for name, value in chosen.items() if getattr(self, name) is None}
-        filled = replace(self, batch_size=batch, **left_out)
+        hidden = self.hidden or defaults.hidden_layers(rows)
+        filled = replace(self, hidden=hidden, batch_size=batch, **left_out)
         return replace(filled, **filled.resolved())
 
     def resolved(self) -> dict[str, Any]:

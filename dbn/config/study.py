@@ -40,6 +40,7 @@ class StudyTraining(Finetuning):
         """The same with everything that was left out, as for `Finetuning`; `rows` are all training rows."""
         filled = [self.at(labels).for_data(rows if labels == "all" else labels) for labels in self.labels]
         chosen: Any = {name: tuple(getattr(each, name) for each in filled) for name in LIKE_LABELS}
+        chosen["learning_rate"] = max((each.learning_rates for each in filled), key=len)
         return replace(self, **{name: getattr(self, name) or values for name, values in chosen.items()})
 
     def at(self, labels: int | Literal["all"]) -> Finetuning:

@@ -48,7 +48,7 @@ LOGGER = logging.getLogger(__name__)
 
 def pretrain(
     x: Tensor | NDArray,
-    hidden: int | Sequence[int] = (500, 500, 2000),
+    hidden: int | Sequence[int] | None = None,
     *,
     run: Path | str | None = None,
     resume: bool = False,
@@ -62,7 +62,7 @@ def pretrain(
 
     x: (N, V), or images (N, H, W) or (N, C, H, W); bytes or floats in [0, 1], or any real values with
     visible="gaussian". One tenth, at most 5,000 rows, is for validation.
-    hidden: units of each layer, from the data upwards.
+    hidden: units of each layer, from the data upwards; 500, 500 and 2000 by default, and at most a quarter of the rows.
     run: a new folder for metrics, images, checkpoints and weights; without it nothing is written. resume: resume the
     run in that folder, with the same rows and options. overwrite: replace it.
     callback: called with each line of metrics.jsonl as a dict, after an epoch; an exception ends the run, which
@@ -88,7 +88,10 @@ def pretrain(
         if name not in known:
             raise InputError(f"pretrain has no option {name!r}{suggestion(name, known)}")
     with naming_arguments():
-        config = Pretraining(hidden=(hidden,) if isinstance(hidden, Integral) else tuple(hidden), **given)  # type: ignore[arg-type]
+        layers: Any = hidden
+        config = Pretraining(
+            hidden=layers if layers is None or isinstance(layers, Integral) else tuple(layers), **given
+        )
         splits = splits_from_arrays(x)
         config = started_with(Path(run), config) if resume and run is not None else config
         config = config.for_data(*splits.train.x.shape)

@@ -409,7 +409,7 @@ def test_lists_single_values_and_numpy_numbers_from_python():
     [
         (Pretraining, {"hidden": "500"}, "--hidden must be a whole number of at least 1, not '500'"),
         (Pretraining, {"hidden": []}, "--hidden needs at least one value"),
-        (Pretraining, {"hidden": None}, "--hidden needs a value"),
+        (Pretraining, {"l1": None}, "--l1 needs a value"),
         (Pretraining, {"hidden": [True]}, "--hidden must be a whole number"),
         (Pretraining, {"batch_size": 2.0}, "--batch-size must be a whole number"),
         (Pretraining, {"weight_decay": None}, "--weight-decay needs a value"),

@@ -1,7 +1,8 @@
 """The rule for options left out: updates, not epochs, and constants for many rows."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ PUBLISHED = {"batch_size": 100, "epochs": (10,), "warmup_epochs": 1, "momentum":
 def test_many_rows_are_trained_as_published(rows: int) -> None:
     filled = Pretraining().for_data(rows, 784)
     assert {name: getattr(filled, name) for name in PUBLISHED} == PUBLISHED
+    assert filled.hidden == (500, 500, 2000)
     assert filled.learning_rate == (0.1,)
 
 
@@ -38,6 +40,26 @@ def test_few_rows_get_as_many_updates(rows: int, given: dict[str, int]) -> None:
 @pytest.mark.parametrize(("rows", "batch"), [(10, 10), (499, 10), (550, 11), (1294, 25), (4999, 99), (5000, 100)])
 def test_a_batch_is_a_fiftieth_of_the_examples(rows: int, batch: int) -> None:
     assert Pretraining().for_data(rows, 20).batch_size == Finetuning().for_data(rows).batch_size == batch
+
+
+@pytest.mark.parametrize(("rows", "hidden"), [(12, (10,) * 3), (108, (27,) * 3), (3000, (500, 500, 750))])
+def test_few_rows_get_few_hidden_units(rows: int, hidden: tuple[int, ...]) -> None:
+    assert Pretraining().for_data(rows, 4).hidden == hidden
+    assert Pretraining(hidden=2000).for_data(rows, 4).hidden == (2000,)
+
+
+@pytest.mark.parametrize(
+    ("given", "rates"),
+    [
+        ({}, (0.03, 0.1)),
+        ({"batch_size": 100}, (0.1,)),
+        ({"learning_rate": 0.5}, (0.5,)),
+        ({"optimizer": "adam"}, (0.001,)),
+    ],
+)
+def test_learning_rates_of_fine_tuning(given: dict[str, Any], rates: tuple[float, ...]) -> None:
+    assert Finetuning(**given).for_data(200).learning_rate == rates
+    assert Finetuning().for_data(5000).learning_rate == (0.1,)
 
 
 def test_what_is_given_stays() -> None:
@@ -75,8 +97,8 @@ def test_updates_of_fine_tuning(labels: int, updates: int) -> None:
 def test_a_study_chooses_for_each_number_of_labels() -> None:
     given = StudyTraining(labels=(100, 1000, "all"), epochs=7)
     filled = given.for_data(9000)
-    assert (filled.batch_size, filled.epochs) == ((10, 20, 100), (7,))
-    assert filled.at(1000).for_data(1000) == replace(given.at(1000), epochs=7).for_data(1000)
+    assert (filled.batch_size, filled.epochs, filled.learning_rate) == ((10, 20, 100), (7,), (0.03, 0.1))
+    assert filled.at(1000).for_data(1000) == given.at(1000).for_data(1000)
     assert to_dict(filled)["batch_size"] == [10, 20, 100]
 
 
