@@ -127,7 +127,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, *, desc
         file = given.pop("config", None)
         if file:
             given = read_config_file(find_config(Path(file[0])), options) | given
-        elif given.get("resume") == ["true"]:
+        if given.get("resume") == ["true"]:
             given = _started_with(config_class, given, options) | given
         return build(config_class, given)
     except InputError as error:

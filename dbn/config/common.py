@@ -146,10 +146,14 @@ class MeasurementConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(SeedOption):
-    """What pre-training and fine-tuning share."""
+    """What pre-training and fine-tuning share.
 
-    batch_size: Count = 100
-    """Examples per step."""
+    Options whose default depends on the data are None where they are left out, until `for_data` has chosen them; their
+    types are those that they have then.
+    """
+
+    batch_size: Count = None  # type: ignore[assignment]
+    """Examples per step (default: a fiftieth of them, at least 10 and at most 100)."""
     optimizer: Optimizer = "sgd"
     """Optimizer of torch.optim."""
     weight_decay: NonNegative = 0.0

@@ -1,10 +1,11 @@
 """Options of fine-tuning."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+from dbn.config import defaults
 from dbn.config.common import ADAPTIVE_RATE, DataOptions, RunConfig, TrainingOptions
 from dbn.config.schedules import Schedule
 from dbn.config.validation import (
@@ -28,6 +29,8 @@ Factor = Rule("constant, cosine or a factor above 0", lambda factor: factor > 0,
 class Finetuning(TrainingOptions):
     """Training and comparison of the arms."""
 
+    CHOSEN_BY_DATA = ("batch_size", "epochs", "learning_rate")
+
     init: tuple[InitName, ...] = ("dbn", "xavier_uniform", "he_normal")
     """The arms: dbn, NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION, such as normal(std=1.0):relu."""
     labels: AtLeast2 | None = None
@@ -36,10 +39,11 @@ class Finetuning(TrainingOptions):
     """Labeled examples for tuning and early stopping (default: as many as --labels and at most 1000)."""
     seeds: Count = 5
     """Repetitions of every arm, with --seed, --seed + 1, …; a seed draws labels, order and output layer."""
-    epochs: Count = 50
-    """Passes over the labeled examples."""
+    epochs: Count = None  # type: ignore[assignment]
+    """Passes over the labeled examples (default: 50, and more for fewer than 1,000 updates)."""
     learning_rate: tuple[Positive, ...] | None = None
-    """Each arm selects the rate with the lowest validation error (default: 0.1 for sgd, 0.001 otherwise)."""
+    """Each arm selects the rate with the lowest validation error (default: 0.1 for sgd, for batches below 100 also
+    0.03; 0.001 otherwise)."""
     momentum: BelowOne | None = None
     """sgd and rmsprop (default: 0.9 for sgd)."""
     schedule: Literal["constant", "cosine"] | Annotated[str, Factor] = "cosine"
@@ -64,8 +68,16 @@ class Finetuning(TrainingOptions):
         super().__post_init__()
         check_distinct(self, "init", "learning_rate", "signals")
 
+    def for_data(self, labels: int) -> Self:
+        """The same with everything that was left out, as `dbn.config.defaults` chooses it for so many labels."""
+        batch = self.batch_size or defaults.batch_size(labels)
+        epochs = self.epochs or defaults.finetuning_epochs(labels, batch)
+        filled = replace(self, batch_size=batch, epochs=epochs, **self.resolved())
+        rates = defaults.sgd_rates(batch) if self.optimizer == "sgd" else filled.learning_rate
+        return replace(filled, learning_rate=self.learning_rate or rates)
+
     def resolved(self) -> dict[str, Any]:
-        """Default values of what was left out."""
+        """Default values of what was left out, but for those that depend on the data."""
         momentum = 0.9 if self.optimizer == "sgd" and self.momentum is None else self.momentum
         return {"learning_rate": self.learning_rates, "momentum": momentum}
 
@@ -80,7 +92,7 @@ class Finetuning(TrainingOptions):
         return self.learning_rate or ((0.1,) if self.optimizer == "sgd" else (ADAPTIVE_RATE,))
 
     def rate_factor(self, done: float) -> float:
-        """The factor of learning rates after `done` epochs, which may be fractional."""
+        """The factor of learning rates after `done` epochs, which may be fractional; after `for_data`."""
         if self.schedule == "constant":
             return 1.0
         if self.schedule == "cosine":

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
+from dbn.config import defaults
 from dbn.config.common import (
     ADAPTIVE_RATE,
     GAUSSIAN_RATE,
@@ -44,15 +45,20 @@ class LayerTraining(NamedTuple):
 class Pretraining(TrainingOptions):
     """Training of a stack of RBMs, bottom to top."""
 
-    hidden: tuple[Count, ...] = (500, 500, 2000)
-    """Hidden units of each layer, from the data upwards."""
-    epochs: tuple[Count, ...] = (10,)
-    """Passes over the training data: one value, or one per layer."""
+    CHOSEN_BY_DATA = (
+        "hidden", "batch_size", "epochs", "learning_rate", "momentum", "warmup_epochs", "measure_every", "picture_every"
+    )  # fmt: skip
+
+    hidden: tuple[Count, ...] = None  # type: ignore[assignment]
+    """Hidden units of each layer, from the data upwards (default: 500 500 2000, and at most a quarter of the rows)."""
+    epochs: tuple[Count, ...] = None  # type: ignore[assignment]
+    """Passes over the training data: one value, or one per layer (default: 10, and more for fewer than 900 updates)."""
     learning_rate: tuple[Rate, ...] | None = None
     """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.1 for sgd, 0.01 for Gaussian units, 0.001
     otherwise)."""
-    warmup_epochs: Natural = 1
-    """Epochs over which a layer's learning rate rises from 0; without them units of wide layers overshoot and die."""
+    warmup_epochs: Natural = None  # type: ignore[assignment]
+    """Epochs over which a layer's learning rate rises from 0; without them units of wide layers overshoot and die
+    (default: 1, or as many as are 90 updates)."""
     estimator: Annotated[str, CHAINS] = "cd"
     """Source of negative samples: chains from the data, persistent chains, or parallel tempering."""
     gibbs_steps: tuple[Steps, ...] = (1,)
@@ -64,7 +70,8 @@ class Pretraining(TrainingOptions):
     centered: bool = False
     """Center the gradient on the running means of the units: the same model, better conditioned."""
     momentum: Momentum | None = None
-    """sgd and rmsprop: one value or schedule (default: 0.5,0.9@6 for sgd)."""
+    """sgd and rmsprop: one value or schedule (default: 0.5,0.9@6 for sgd, and a later epoch for fewer than 450
+    updates)."""
     weight_decay: NonNegative = 2e-4
     penalty: tuple[Annotated[str, PENALTIES], ...] = ()
     """Penalties by name, such as l1(strength=0.001); --l1, --sparsity-target and --max-norm are short for the first
@@ -85,16 +92,24 @@ class Pretraining(TrainingOptions):
     """Initialize an upper layer as the transpose of the one below: the bound then starts at the value it had."""
     features: Literal["mean", "sample"] = "mean"
     """Input of the next layer: probabilities or samples."""
-    measure_every: Count = 1
-    """Epochs between measurements."""
+    measure_every: Count = None  # type: ignore[assignment]
+    """Epochs between measurements (default: 1, or as many as are 90 updates)."""
     likelihood_every: Natural = 0
     """Epochs between quick estimates of the log-likelihood by annealed importance sampling; 0 for none."""
-    picture_every: Count = 5
-    """Epochs between sets of images."""
+    picture_every: Count = None  # type: ignore[assignment]
+    """Epochs between sets of images (default: 5, or as many as are 450 updates)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_per_item(self, len(self.hidden), "a layer", "epochs", "learning_rate", "gibbs_steps", "hidden_units")
+        check_per_item(
+            self,
+            len(self.hidden or defaults.HIDDEN),
+            "a layer",
+            "epochs",
+            "learning_rate",
+            "gibbs_steps",
+            "hidden_units",
+        )
         self._check_penalties()
         if self.binarize != "none" and self.visible != "bernoulli":
             raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out")
@@ -127,24 +142,33 @@ class Pretraining(TrainingOptions):
     def unit_kinds(self) -> list[str]:
         """The unit types of the data and of every hidden layer."""
         one = len(self.hidden_units) == 1
-        return [self.visible, *(self.hidden_units * len(self.hidden) if one else self.hidden_units)]
+        return [self.visible, *(self.hidden_units * len(self.hidden or defaults.HIDDEN) if one else self.hidden_units)]
+
+    def for_data(self, rows: int, columns: int) -> Self:
+        """The same with everything that was left out, as `dbn.config.defaults` chooses it for training rows (N, V)."""
+        batch = self.batch_size or defaults.batch_size(rows)
+        chosen = defaults.pretraining(rows, batch, self.epochs)
+        if self.optimizer != "sgd":
+            del chosen["momentum"]
+        left_out = {name: value for name, value in chosen.items() if getattr(self, name) is None}
+        hidden = self.hidden or defaults.hidden_layers(rows)
+        filled = replace(self, hidden=hidden, batch_size=batch, **left_out)
+        return replace(filled, **filled.resolved())
 
     def resolved(self) -> dict[str, Any]:
-        """Default values of what was left out."""
+        """Default values of what was left out, but for those that depend on the data."""
         rate = 0.1 if self.optimizer == "sgd" else ADAPTIVE_RATE
         rates = [min(rate, GAUSSIAN_RATE) if "gaussian" in kinds else rate for kinds in pairwise(self.unit_kinds)]
-        momentum = "0.5,0.9@6" if self.optimizer == "sgd" else None
         takes, sparse = self.estimator_parameters, self.sparsity_target is not None
         return {
             "learning_rate": self.learning_rate or (tuple(rates) if len(set(rates)) > 1 else (rates[0],)),
-            "momentum": momentum if self.momentum is None else self.momentum,
             "chains": self.batch_size if self.chains is None and "chains" in takes else self.chains,
             "temperatures": 10 if self.temperatures is None and "temperatures" in takes else self.temperatures,
             "sparsity_cost": 0.01 if self.sparsity_cost is None and sparse else self.sparsity_cost,
         }
 
     def for_layer(self, layer: int) -> LayerTraining:
-        """The settings of layer 0 … len(hidden) − 1."""
+        """The settings of layer 0 … len(hidden) − 1; after `for_data`."""
 
         def of_layer(values: tuple[Any, ...]) -> Any:
             return values[layer if len(values) > 1 else 0]
@@ -154,7 +178,7 @@ class Pretraining(TrainingOptions):
             of_layer(self.epochs),
             Schedule.read(of_layer(resolved["learning_rate"])),
             Schedule.read(of_layer(self.gibbs_steps)),
-            Schedule.read(resolved["momentum"] or 0.0),
+            Schedule.read(self.momentum or 0.0),
         )
 
 

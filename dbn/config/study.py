@@ -1,13 +1,16 @@
 """Options of a study: those of a comparison, over a grid."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from dbn.config.common import DataOptions, RunConfig
 from dbn.config.finetuning import Finetuning
 from dbn.config.validation import AtLeast2, Count, check_distinct, check_fields, check_per_item
 from dbn.errors import InputError
+
+LIKE_LABELS = ("epochs", "batch_size")
+"""Options chosen for each number of labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +25,8 @@ class StudyTraining(Finetuning):
     seeds: tuple[Count, ...] = (5,)  # type: ignore[assignment]
     tuning_seeds: Count | None = None
     """Number of seeds that select the learning rate (default: all)."""
-    epochs: tuple[Count, ...] = (50,)  # type: ignore[assignment]
-    batch_size: tuple[Count, ...] = (100,)  # type: ignore[assignment]
+    epochs: tuple[Count, ...] = None  # type: ignore[assignment]
+    batch_size: tuple[Count, ...] = None  # type: ignore[assignment]
     signals: tuple[Count, ...] = (1, 10, 100)
     """Epochs after which the propagation of activations and gradients is measured, besides start and end."""
 
@@ -32,6 +35,13 @@ class StudyTraining(Finetuning):
         check_distinct(self, "labels")
         check_per_item(self, len(self.labels), "for each of --labels", "valid_labels", "seeds", "epochs", "batch_size")
         _ = [self.at(labels) for labels in self.labels]  # which checks the rest
+
+    def for_data(self, rows: int) -> Self:
+        """The same with everything that was left out, as for `Finetuning`; `rows` are all training rows."""
+        filled = [self.at(labels).for_data(rows if labels == "all" else labels) for labels in self.labels]
+        chosen: Any = {name: tuple(getattr(each, name) for each in filled) for name in LIKE_LABELS}
+        chosen["learning_rate"] = max((each.learning_rates for each in filled), key=len)
+        return replace(self, **{name: getattr(self, name) or values for name, values in chosen.items()})
 
     def at(self, labels: int | Literal["all"]) -> Finetuning:
         """The training of the arms for one number of labels."""

@@ -117,7 +117,7 @@ def check_fields(config: Any) -> None:
     for name, default in ((each.name, each.default) for each in fields(config)):
         value, option, within = getattr(config, name), option_name(name), _flat(kinds[name])
         if value is None:
-            if NoneType not in within:
+            if NoneType not in within and default is not None:
                 raise InputError(f"{option} needs a value")
             continue
         if any(get_origin(each) is tuple for each in within):

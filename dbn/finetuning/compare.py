@@ -22,7 +22,7 @@ from dbn.models.dbn import DBN
 from dbn.registry import check_options, suggestion
 from dbn.runs.classifier import Classifier, best_classifier, classifier_of, read_classifier
 from dbn.runs.folder import RESULT, RunFolder
-from dbn.runs.resume import begin
+from dbn.runs.resume import begin, started_with
 from dbn.runs.weights import load
 from dbn.storage.files import as_path
 from dbn.training import distributed
@@ -123,7 +123,8 @@ def compare(
     progress: show a bar for each arm, in a notebook too; None shows it where standard error is a terminal.
     callback: called with every record of metrics.jsonl, one per epoch; what it raises ends the run, which `resume`
     continues.
-    options: other fields of `dbn.config.Finetuning`, such as epochs=50, learning_rate=[0.1, 0.01].
+    options: other fields of `dbn.config.Finetuning`, such as epochs=50, learning_rate=[0.1, 0.01]; the number of
+    labels decides on those left out, as `dbn.config.defaults` says.
 
     >>> import torch
     >>> x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
@@ -142,6 +143,8 @@ def compare(
     check_callback(callback)
     stacks = [pretrained] if isinstance(pretrained, DBN) else several(pretrained)
     with naming_arguments():
+        training = _training(init, labels, seeds, options)
+        training = started_with(Path(run), training) if resume and run is not None else training
         # The checks of options that depend on each other.
         config = FinetuneConfig(
             run=as_path(run or "runs/none"),
@@ -153,13 +156,13 @@ def compare(
             pretrained=tuple(
                 Path(f"stack {n}") if isinstance(s, DBN) else as_path(s, "pretrained") for n, s in enumerate(stacks)
             ),
-            training=_training(init, labels, seeds, options),
+            training=training,
         )
         splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True)
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
         problem = make_problem(splits, loaded, config.hidden, config.training, pick_device(device))
         _ = problem.test
-        about = {"hidden": list(problem.hidden), **to_dict(config.training)}
+        about = {"hidden": list(problem.hidden), **to_dict(problem.config)}
         distributed.check_alike([about, problem.fingerprint])
         with ExitStack() as until_done:
             folder = None

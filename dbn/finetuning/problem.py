@@ -39,8 +39,10 @@ class Problem:
     stacks: tuple[DBN, ...]
     """None, one for all seeds, or one per seed."""
     config: Finetuning
+    """With everything that was left out."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "config", self.config.for_data(self.labels))
         if not self.splits.classes:
             raise InputError(f"{self.splits.name} has no labels, and fine-tuning needs them: add y, or --label-column")
         width = self.splits.train.x.shape[1]

@@ -94,7 +94,6 @@ def _show_hparams(events: EventLog, problem: Problem, chosen: TunedArm, seed: in
             "activation": chosen.arm.activation,
             "hidden": list(problem.hidden),
             **options,
-            **config.resolved(),
             "labels": problem.labels,
             "valid_labels": problem.valid_labels,
             "learning_rate": chosen.learning_rate,

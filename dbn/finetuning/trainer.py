@@ -78,7 +78,7 @@ class Trainer:
             config.optimizer,
             *layers,
             learning_rate=[learning_rate * factor for factor in factors],
-            momentum=config.resolved()["momentum"],
+            momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
         self.full_rates = [group["lr"] for group in self.optimizer.param_groups]

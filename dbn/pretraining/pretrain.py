@@ -34,6 +34,7 @@ from dbn.pretraining.penalties import penalties
 from dbn.pretraining.stack import begin_pretraining, new_rbms, pretrain_stack
 from dbn.registry import check_options
 from dbn.rng import fixed_subset, stream
+from dbn.runs.resume import started_with
 from dbn.storage.files import as_path
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback, check_callback
@@ -45,7 +46,7 @@ OPTIONS = [each.name for each in fields(Pretraining)]
 
 def pretrain(
     x: Tensor | NDArray,
-    hidden: int | Sequence[int] = (500, 500, 2000),
+    hidden: int | Sequence[int] | None = None,
     *,
     run: Path | str | None = None,
     resume: bool = False,
@@ -59,13 +60,13 @@ def pretrain(
 
     x: (N, V), or images (N, H, W) or (N, C, H, W); bytes or floats in [0, 1], or any real values with
     visible="gaussian". One tenth, at most 5,000 rows, is for validation.
-    hidden: units of each layer, from the data upwards.
+    hidden: units of each layer, from the data upwards; 500, 500 and 2000 by default, and at most a quarter of the rows.
     run: a new folder for metrics, images, checkpoints and weights; without it nothing is written. resume: resume the
     run in that folder, with the same rows and options. overwrite: replace it.
     progress: show a bar for each layer, in a notebook too; None shows it where standard error is a terminal.
     callback: called with each line of metrics.jsonl as a dict, after an epoch; an exception ends the run, which
     `resume` continues after that epoch.
-    options: the fields of `dbn.config.Pretraining`.
+    options: the fields of `dbn.config.Pretraining`; `dbn.config.defaults` chooses those left out by the size of x.
 
     The `history` of the result is the list of those dicts. InputError for data or options that cannot be used, for a
     folder that is not empty, and when a layer diverges. KeyboardInterrupt after Ctrl-C; with a run folder, after the
@@ -84,8 +85,11 @@ def pretrain(
     check_options(pretrain, given, OPTIONS)
     check_callback(callback)
     with naming_arguments():
-        config = Pretraining(hidden=several(hidden), **given)
+        layers: Any = hidden if hidden is None else several(hidden)
+        config = Pretraining(hidden=layers, **given)
         splits = splits_from_arrays(x)
+        config = started_with(Path(run), config) if resume and run is not None else config
+        config = config.for_data(*splits.train.x.shape)
         distributed.check_alike([to_dict(config), splits.fingerprint])
         data = unlabeled(splits, config, pick_device(device))
         with (
@@ -125,10 +129,11 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     InputError for values that the visible units cannot take, for layers that cannot be tied, for penalties that cannot
     be made, for a precision that the device does not have, and for fewer examples per batch or chains than processes.
     """
+    config = config.for_data(*splits.train.x.shape)
     penalties(config)
     matmul_dtype(config.precision, device)
     distributed.check_shares("batch-size", config.batch_size)
-    distributed.check_shares("chains", config.resolved()["chains"])
+    distributed.check_shares("chains", config.chains)
     check_range(splits, UNITS[config.visible])
     standard = standardization(splits.train.x, splits.divisor) if UNITS[config.visible].standardized else ()
     scaling = Scaling(splits.divisor, *standard)

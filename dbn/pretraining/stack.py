@@ -49,6 +49,7 @@ def pretrain_stack(
     diverges, and for a checkpoint that is missing or of another run. A signal raises `Stopped` after a checkpoint, or
     KeyboardInterrupt without a run folder.
     """
+    config = config.for_data(*data.train.shape)
     if distributed.any_rank(run is not None and is_complete(run, config)):
         return _ended(data, run, config)
     state = distributed.broadcast_state(run.load_checkpoint(data.train.device) if run else None)

@@ -46,14 +46,12 @@ class Diverged(InputError):
 
 def make_chains(config: Pretraining, steps: int) -> Chains:
     """The negative samples of a configuration; persistent chains are divided among ranks."""
-    resolved = config.resolved()
 
-    def make(chains: int) -> Chains:
-        made: Chains = CHAINS.build(config.estimator, steps=steps, chains=chains, temperatures=resolved["temperatures"])
+    def make(chains: int | None) -> Chains:
+        made: Chains = CHAINS.build(config.estimator, steps=steps, chains=chains, temperatures=config.temperatures)
         return made
 
-    chains = resolved["chains"]
-    return SharedChains(make, chains) if chains is not None and distributed.size() > 1 else make(chains)
+    return SharedChains(make, config.chains) if config.chains and distributed.size() > 1 else make(config.chains)
 
 
 class LayerTrainer:
@@ -64,6 +62,7 @@ class LayerTrainer:
     """
 
     def __init__(self, rbm: RBM, below: list[RBM], data: Unlabeled, config: Pretraining) -> None:
+        config = config.for_data(*data.train.shape)
         self.rbm, self.config = rbm, config
         self.layer = len(below) + 1
         self.below = below
@@ -107,7 +106,7 @@ class LayerTrainer:
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
-        self.watch = Diagnostics()
+        self.watch = Diagnostics(self.steps)
 
     @property
     def kept(self) -> RBM:
@@ -117,7 +116,7 @@ class LayerTrainer:
     @property
     def has_momentum(self) -> bool:
         """Whether the optimizer takes momentum."""
-        return self.config.resolved()["momentum"] is not None
+        return self.config.momentum is not None
 
     def _gibbs_steps(self, epoch: int) -> int:
         return round(self.setting.gibbs_steps.at(epoch, self.setting.epochs))
@@ -211,7 +210,7 @@ class LayerTrainer:
         if self.flat is None:
             return None
         n = batch_length(number, len(self.data), self.config.batch_size)
-        return GlobalBatch(n, self.config.resolved()["chains"] or n, self.flat.all_reduce_sum)
+        return GlobalBatch(n, self.config.chains or n, self.flat.all_reduce_sum)
 
     def _record(self, seconds: float, recorder: LayerRecorder | None, *, last: bool) -> dict[str, float]:
         """Measure what is due, log and return it: rank 0 alone, but for the metrics of chains."""

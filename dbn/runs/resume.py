@@ -1,15 +1,19 @@
 """Start or resume a run: which options and data must be the same, and which may have changed."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from dbn.config import defaults
+from dbn.config.common import TrainingOptions
 from dbn.config.validation import option_name
 from dbn.errors import InputError
-from dbn.runs.folder import RUN_FORMAT, VERSIONS, RunFolder, remove_partial_writes
+from dbn.runs.folder import CONFIG, RUN_FORMAT, VERSIONS, RunFolder, remove_partial_writes
 from dbn.runs.lock import acquire, release
 
 Harmless = Callable[[Mapping[str, Any]], Collection[str]]
+Training = TypeVar("Training", bound=TrainingOptions)
 
 
 def begin(
@@ -44,6 +48,21 @@ def begin(
         release(path)
         raise
     return run
+
+
+def started_with(path: Path, training: Training) -> Training:
+    """The options, of which those that are left to the size of the data are as in the run folder, where there is one.
+
+    An older dbn may have chosen otherwise, and a run is resumed as it was started.
+    """
+    if not (path / CONFIG).is_file():
+        return training
+    before = RunFolder(path).read_config()
+    kept = {name: before[name] for name in defaults.left_out(training) if before.get(name) is not None}
+    try:
+        return replace(training, **kept)
+    except InputError:  # they do not go with other options, and `begin` says which differ
+        return training
 
 
 def _shown(value: Any) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, final
 
 from dbn.config.common import DataConfig, to_dict
+from dbn.config.defaults import hidden_layers
 from dbn.config.pretraining import PretrainConfig, Pretraining
 from dbn.config.study import StudyConfig
 from dbn.data.datasets import load_splits
@@ -30,7 +31,7 @@ from dbn.pretraining.pretrain import unlabeled
 from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.runs.classifier import folder_name
 from dbn.runs.folder import CONFIG, RESULT, RunFolder
-from dbn.runs.resume import begin
+from dbn.runs.resume import begin, started_with
 from dbn.runs.training_data import splits_of
 from dbn.runs.weights import load
 from dbn.study.grid import CellArm, grid, network_shapes
@@ -52,6 +53,11 @@ class Study:
         self.config, self.recipe = config, recipe
         self.device = pick_device(config.device)
         self.splits = on_device(self._load_splits(), self.device)
+        self.config = replace(config, training=config.training.for_data(len(self.splits.train)))
+        if recipe:
+            training = started_with(self.stack_folder(0), recipe.training)
+            layers = training.hidden or hidden_layers(len(self.splits.train))
+            recipe = self.recipe = replace(recipe, training=replace(training, hidden=layers))
         self.given = [load(path) for path in config.pretrained]
         self.shapes = network_shapes(config, recipe, [stack.sizes for stack in self.given])
         self.cell_arms = grid(config, self.shapes)
@@ -101,7 +107,8 @@ class Study:
         hidden, options = max(self.shapes, key=len), self.recipe.training
         per_layer = {name: getattr(options, name) for name in ("epochs", "learning_rate", "gibbs_steps")}
         fewer = {name: values and values[: len(hidden)] for name, values in per_layer.items()}
-        return replace(options, hidden=hidden, seed=self.config.training.seed + number, **fewer)
+        training = replace(options, hidden=hidden, seed=self.config.training.seed + number, **fewer)
+        return training.for_data(*self.splits.train.x.shape)
 
     def stack_folder(self, number: int) -> Path:
         """The run folder of a stack of the study's own, like those of pretrain."""

@@ -24,6 +24,8 @@ from dbn.errors import InputError
 
 CLASSES = [PretrainConfig, FinetuneConfig, EvaluateConfig, SampleConfig, PredictConfig, StudyConfig]
 SAMPLE = ["--run", "r", "--output", "o.png"]
+MANY = (9000, 784)
+"""Rows and columns from which on the defaults are constants."""
 ALONE = ["--init", "he_normal", "--dataset", "mnist", "--hidden", "9"]
 
 
@@ -370,7 +372,9 @@ def resolved(config):
 
 
 def test_what_the_file_of_a_run_holds():
-    plain = to_dict(read(PretrainConfig, "--visible", "gaussian", "--hidden", "4", "3", "--overwrite"))
+    config = read(PretrainConfig, "--visible", "gaussian", "--hidden", "4", "3", "--overwrite")
+    plain = to_dict(dataclasses.replace(config, training=config.training.for_data(*MANY)))
+    assert (plain["batch_size"], plain["epochs"]) == (100, [10])
     assert plain["learning_rate"] == [0.01, 0.1]
     assert plain["momentum"] == "0.5,0.9@6"
     assert plain["hidden"] == [4, 3]
@@ -405,10 +409,10 @@ def test_lists_single_values_and_numpy_numbers_from_python():
     [
         (Pretraining, {"hidden": "500"}, "--hidden must be a whole number of at least 1, not '500'"),
         (Pretraining, {"hidden": []}, "--hidden needs at least one value"),
-        (Pretraining, {"hidden": None}, "--hidden needs a value"),
+        (Pretraining, {"l1": None}, "--l1 needs a value"),
         (Pretraining, {"hidden": [True]}, "--hidden must be a whole number"),
         (Pretraining, {"batch_size": 2.0}, "--batch-size must be a whole number"),
-        (Pretraining, {"batch_size": None}, "--batch-size needs a value"),
+        (Pretraining, {"weight_decay": None}, "--weight-decay needs a value"),
         (Pretraining, {"penalty": [3]}, "--penalty must be a word, not 3"),
         (EvaluateConfig, {"run": Path("r"), "binarize": "fxed"}, "--binarize must be one of threshold, sample, fixed"),
         (EvaluateConfig, {"run": Path("r"), "ais": "fast"}, "--ais must be a whole number of at least 2, not 'fast'"),
@@ -444,7 +448,7 @@ def test_refused_in_python(made, options, message):
     ],
 )
 def test_learning_rate_of_each_layer(options, rates):
-    training = Pretraining(**options)
+    training = Pretraining(**options).for_data(*MANY)
     assert tuple(training.for_layer(layer).learning_rate.at(1, 10) for layer in range(3)) == rates
 
 
@@ -467,7 +471,7 @@ def test_epochs_and_steps_of_each_layer():
     ],
 )
 def test_momentum_of_each_epoch(options, by_epoch):
-    training = Pretraining(**options)
+    training = Pretraining(**options).for_data(*MANY)
     momentum = training.for_layer(0).momentum
     assert [momentum.at(epoch, len(by_epoch)) for epoch in range(1, len(by_epoch) + 1)] == pytest.approx(by_epoch)
 

@@ -1,5 +1,7 @@
 """Train a classifier from several initializations, pre-training among them, and compare them."""
 
+from dataclasses import replace
+
 from dbn.cli.command_line import command_to_type
 from dbn.cli.commands import Command
 from dbn.config.common import to_dict
@@ -8,6 +10,7 @@ from dbn.config.finetuning import FinetuneConfig
 
 def main(config: FinetuneConfig) -> None:
     """Train every arm with every seed; print one table and one sentence."""
+    from dbn.config.defaults import told
     from dbn.finetuning.comparison import CONFUSION, Comparison
     from dbn.finetuning.problem import load_problem
     from dbn.finetuning.report import comparison_text, finished, result
@@ -19,7 +22,7 @@ def main(config: FinetuneConfig) -> None:
     with process_group(pick_device(config.device)):
         with host_by_host():
             problem = load_problem(config)
-        options, data = to_dict(config), problem.fingerprint
+        options, data = to_dict(replace(config, training=problem.config)), problem.fingerprint
         check_alike([options, data])  # before anything is written
         if not is_main():
             if not any_rank(False):
@@ -32,6 +35,8 @@ def main(config: FinetuneConfig) -> None:
                     f"{before}\n\nThis run is complete, and nothing was done: all numbers are in {config.run}/{RESULT}."
                 )
                 return
+            if chosen_options := told(config.training, problem.config):
+                print(f"Chosen for {problem.labels:,} labels: {chosen_options}")
             comparison = Comparison(problem, run)
             chosen = comparison.train(progress=None)
             tested = comparison.test(chosen)

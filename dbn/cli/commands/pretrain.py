@@ -1,5 +1,7 @@
 """Pre-train a stack of restricted Boltzmann machines on unlabeled data."""
 
+from dataclasses import replace
+
 from dbn.cli.command_line import command_to_type
 from dbn.cli.commands import Command
 from dbn.config.common import to_dict
@@ -8,6 +10,7 @@ from dbn.config.pretraining import PretrainConfig
 
 def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, print where the result is."""
+    from dbn.config.defaults import told
     from dbn.data.datasets import load_splits
     from dbn.models.idle import idle_sentence
     from dbn.pretraining.pretrain import idle_in, summary, unlabeled
@@ -19,6 +22,8 @@ def main(config: PretrainConfig) -> None:
     with process_group(device):
         with host_by_host():
             splits = load_splits(config.data.dataset, **config.data.reading())
+        rows, columns = splits.train.x.shape
+        given, config = config.training, replace(config, training=config.training.for_data(rows, columns))
         data = unlabeled(splits, config.training, device)
         check_alike([to_dict(config), splits.fingerprint])  # before anything is written
         if not is_main():
@@ -36,6 +41,8 @@ def main(config: PretrainConfig) -> None:
             was_complete = is_complete(run, config.training)
             if not was_complete:
                 print(splits.describe())
+                if chosen := told(given, config.training):
+                    print(f"Chosen for {rows:,} rows of {columns:,} values: {chosen}")
             stack = pretrain_stack(data, config.training, run, progress=None)
         place = f"stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors."
         if was_complete:

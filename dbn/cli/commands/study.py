@@ -13,6 +13,7 @@ def main(config: StudyConfig) -> None:
     """Check every cell, train those that are left, print the tables."""
     # Before torch loads Intel's library, where it has that: the same sums whatever the number of threads.
     os.environ.setdefault("MKL_CBWR", "AUTO")
+    from dbn.config.defaults import told
     from dbn.runs.resume import begin
     from dbn.study.runner import run_study
     from dbn.study.study import Study
@@ -21,7 +22,9 @@ def main(config: StudyConfig) -> None:
     study = Study(config, recipe)
     study.check()
     # The number of processes and threads may change between calls.
-    options = {name: value for name, value in to_dict(config).items() if name not in ("workers", "threads")}
+    options = {name: value for name, value in to_dict(study.config).items() if name not in ("workers", "threads")}
+    if chosen := told(config.training, study.config.training):
+        print(f"Chosen for the numbers of labels: {chosen}")
     with begin(config.run, options, resume=config.resume, overwrite=config.overwrite, data=study.fingerprint):
         was_complete = study.is_complete
         print(run_study(study, progress=None))
