@@ -17,7 +17,7 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
 from dbn.data.datasets import load_splits
-from dbn.data.readers import read_table
+from dbn.data.readers import options_of, read_table
 from dbn.data.splits import Splits, unsplit
 from dbn.errors import InputError, listed
 from dbn.evaluation.external_rbm import read_arrays
@@ -125,10 +125,10 @@ def _sources(config: EvaluateConfig, before: dict[str, Any], width: int) -> list
     """What holds the rows to be scored, and last what holds the training rows: one source, or two."""
     sources, column = [], config.label_column
     if config.data is not None:
-        takes_column = config.data.suffix.lower() == ".csv"
+        takes_column = "label_column" in options_of(config.data)
         sources.append(_from_file(config.data, column if takes_column else None, width))
         if column and not takes_column and config.dataset is None:
-            raise InputError(f"--label-column is for .csv files only, leave it out with {config.data}")
+            raise InputError(f"--label-column is for files with named columns, leave it out with {config.data}")
         column = None if takes_column else column
         if "train" in sources[0].parts and config.dataset is None:
             return sources

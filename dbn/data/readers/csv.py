@@ -3,34 +3,37 @@
 import csv
 from array import array
 from collections.abc import Iterator
-from dataclasses import replace
+from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dbn.data.checks import check_finite
-from dbn.data.splits import Splits, unsplit
+from dbn.data.table import Table, table_of
 from dbn.errors import InputError, listed, shortened
 
 
-def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Splits:
-    """The columns of an open CSV file with a header; all but `label_column` hold numbers."""
+def read_csv(path: Path, label_column: str | None = None) -> Table:
+    """The columns of a CSV file with a header; all but `label_column` hold numbers."""
+    name = str(path)
+    with path.open("rb") as file:
+        return _read(file, name, label_column)
+
+
+def _read(file: IO[bytes], name: str, label_column: str | None) -> Table:
     try:
         text = (line.decode() for line in _without_mark(file))
         reader = csv.reader(text, skipinitialspace=True)
         header = next(reader, [])
         label_index = _check_header(name, header, label_column)
         numbers, lines = array("f"), array("q")
-        classes: dict[str, int] = {}
-        labels = array("q")  # places in `classes`: an array of text would give every label the size of the longest
+        labels: list[str | None] = []
+        known: dict[str, str] = {}  # one string for each class
         for line, cells in _full_lines(name, reader, len(header)):
             lines.append(line)
             if label_index is not None:
                 label = cells.pop(label_index)
-                if not label.strip():
-                    raise InputError(f"{name}, line {line}, column {label_column!r}: the label is missing")
-                labels.append(classes.setdefault(label, len(classes)))
+                labels.append(known.setdefault(label, label) if label.strip() else None)
             try:
                 numbers.extend(map(_number, cells) if "_" in "".join(cells) else map(float, cells))
             except ValueError:
@@ -42,14 +45,10 @@ def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Splits:
         raise InputError(f"{name}, line {reader.line_num} cannot be read ({why}): save the table again") from error
     if not lines:
         raise InputError(f"{name} is empty: there is a header line and no row below it")
-
-    names = [column for index, column in enumerate(header) if index != label_index]
-    x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(names))
-    check_finite(x, lambda row, column: f"{name}, line {lines[row]}, column {names[column]!r}")
-    splits = unsplit(name, x)
-    if label_index is not None:
-        splits = _labeled(name, x, np.frombuffer(labels, np.int64), list(classes))
-    return replace(splits, columns=tuple(names))
+    columns = tuple(column for index, column in enumerate(header) if index != label_index)
+    x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(columns))
+    arrays = {"x": x} if label_index is None else {"x": x, "y": _labels(labels)}
+    return table_of(name, arrays, columns=columns, place=lambda part, row: f"{name}, line {lines[row]}")
 
 
 def _without_mark(file: IO[bytes]) -> Iterator[bytes]:
@@ -112,12 +111,13 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _labeled(name: str, x: NDArray, labels: NDArray, classes: list[str]) -> Splits:
-    """Rows with labels, which are places in `classes`: numbers where all of these are such, else text."""
-    if all(map(_is_number, classes)):
-        return unsplit(name, x, np.array(list(map(float, classes)))[labels])
-    rank = np.argsort(sorted(range(len(classes)), key=classes.__getitem__))
-    return replace(unsplit(name, x, rank[labels]), classes=tuple(sorted(classes)))
+def _labels(labels: list[str | None]) -> NDArray:
+    """Numbers where all labels that are there are such, NaN for those that are not; else text and None."""
+    there = {label for label in labels if label is not None}
+    if not all(map(_is_number, there)):
+        return np.array(labels, object)
+    numbers = {label: float(label) for label in there}
+    return np.array([float("nan") if label is None else numbers[label] for label in labels])
 
 
 def _bad_cell(name: str, line: int, header: list[str], label_index: int | None, cells: list[str]) -> InputError:
