@@ -14,7 +14,7 @@ FILES = sorted((ROOT / "dbn").rglob("*.py"))
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 SOURCES = [*MODULES.values(), *sorted((ROOT / "scripts").rglob("*.py"))]
 
-ANY_MAY = "errors registry rng interrupts statistics text_tables"
+ANY_MAY = "arrays errors registry rng interrupts statistics text_tables"
 """The modules at the top, which every package may import."""
 PACKAGES = {
     "models": "",
@@ -44,9 +44,10 @@ TOP = {
 }
 
 LIBRARIES = {
+    "arrays": "torch numpy narwhals",
     "benchmarks": "torch numpy sklearn rbms learnergy threadpoolctl",
     "cli": "torch tqdm yaml shtab",
-    "data": "torch numpy torchvision",
+    "data": "torch numpy torchvision narwhals pyarrow scipy safetensors sklearn PIL",
     "evaluation": "torch numpy safetensors",
     "plotting": "torch matplotlib",
     "pretraining": "torch numpy",

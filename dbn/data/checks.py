@@ -4,23 +4,24 @@ Nothing is repaired: what is not a finite number is an error that says where it 
 """
 
 from collections.abc import Callable
+from numbers import Number
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from dbn.errors import InputError
-
-Array = Tensor | NDArray
-
-
-def as_array(values: Array) -> NDArray:
-    """The values in numpy, on the CPU."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+from dbn.arrays import Array as Array
+from dbn.arrays import as_array as as_array
+from dbn.errors import InputError, shortened
 
 
-def checked_rows(name: str, key: str, x: NDArray, where: Callable[[int, int], str] | None = None) -> NDArray:
+def checked_rows(name: str, key: str, x: NDArray, place: Callable[[int, int], str] | None = None) -> NDArray:
     """`x` (N, V), (N, H, W), (N, C, H, W) or (N, H, W, C) as (N, V): bytes and bool as uint8, else finite float32."""
+
+    def where(row: int, column: int) -> str:
+        return place(row, column) if place else f"{name}: {key}, row {row}, column {column} (counted from 0)"
+
+    if x.dtype == object and x.ndim == 2:
+        x = _numbers(x, where)
     if x.dtype.kind not in "biuf":
         raise InputError(f"{name}: {key} holds {x.dtype}, but numbers are needed (bytes, integers or floats)")
     if x.ndim not in (2, 3, 4):
@@ -35,8 +36,18 @@ def checked_rows(name: str, key: str, x: NDArray, where: Callable[[int, int], st
         return np.require(x.view(np.uint8) if x.flags.c_contiguous else x.astype(np.uint8), None, ["C", "W"])
     with np.errstate(over="ignore"):
         floats = np.require(x, np.float32, ["C", "W"])
-    check_finite(floats, where or (lambda row, column: f"{name}: {key}, row {row}, column {column} (counted from 0)"))
+    check_finite(floats, where)
     return floats
+
+
+def _numbers(x: NDArray, where: Callable[[int, int], str]) -> NDArray:
+    """Objects (N, V) that are numbers or booleans as floats; InputError for the first that is none."""
+    for row, cells in enumerate(x):
+        for column, cell in enumerate(cells):
+            if cell is None or not isinstance(cell, Number | np.bool_) or isinstance(cell, complex):
+                what = "is missing" if cell is None else f"is {shortened(str(cell))}, which is no number"
+                raise InputError(f"{where(row, column)} {what}: fill in a number, or leave the row or the column out")
+    return x.astype(np.float64)
 
 
 def check_finite(x: NDArray, where: Callable[[int, int], str]) -> None:

@@ -3,16 +3,20 @@
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dbn.data.checks import Array, as_array, check_alike, checked_rows, image_shape_of
+from dbn.data.checks import check_alike, checked_rows, has_channels_last, image_shape_of
 from dbn.data.labels import checked_labels, known_codes
-from dbn.data.table import Table, table_of
+from dbn.data.objects import as_table
+from dbn.data.table import Table
 from dbn.errors import InputError
+
+LAST = "Images have their channels last, and were brought to channels first."
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,7 @@ class Splits:
     `classes` are names in the order of their indices, () without labels. `image_shape` is (C, H, W) where rows are
     gray or color images. Bytes are divided by `divisor` before use: 255, or 1 where all bytes outside the test
     set are 0 or 1. `test_is_cut` says that the data came without a test set of its own. `columns` are their names where
-    the source has such.
+    the source has such. `notes` are sentences on how the rows were read.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Splits:
     divisor: float
     test_is_cut: bool = False
     columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -80,14 +85,12 @@ class Splits:
             values = f"bytes are divided by {self.divisor:g}" if self.divisor != 1 else "bytes are 0 or 1"
         return (
             f"{self.name}: {len(self.train):,} training, {len(self.valid):,} validation and {test} test examples of "
-            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values}."
+            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values}." + "".join(f" {note}" for note in self.notes)
         )
 
 
-def unsplit(
-    name: str, x: Array, y: Array | None = None, x_test: Array | None = None, y_test: Array | None = None
-) -> Splits:
-    """The arrays, checked, all rows of `x` in `train`; `name` is what errors call their source.
+def unsplit(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None) -> Splits:
+    """Objects in memory as `as_table` takes them, checked, all rows of `x` in `train`; errors call them `name`.
 
     `x` is (N, V), (N, H, W), (N, C, H, W) or, with 1 or 3 channels, (N, H, W, C). Bytes and bool stay bytes, which are
     divided before use; all else becomes float32. Labels are (N,) whole numbers or strings, and their sorted values the
@@ -97,8 +100,7 @@ def unsplit(
         InputError: no rows, another shape or type, values that are not finite, labels of another length, labels
             that are not classes, or test rows unlike the others.
     """
-    given = {"x": x, "y": y, "x_test": x_test, "y_test": y_test}
-    return checked(table_of(name, {key: as_array(values) for key, values in given.items() if values is not None}))
+    return checked(as_table(name, x, y, x_test, y_test))
 
 
 def checked(table: Table) -> Splits:
@@ -138,6 +140,7 @@ def checked(table: Table) -> Splits:
         image_shape_of(table.x[""]),
         divisor,
         columns=table.columns,
+        notes=(LAST,) if has_channels_last(table.x[""]) else (),
     )
 
 

@@ -1,10 +1,8 @@
 """Tables: the arrays that a reader found in a source, not checked yet."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from dbn.errors import InputError, listed
 
@@ -30,12 +28,16 @@ class Table:
     needs_all_labels: bool = True
     """Whether all parts or none have labels; test files of competitions have none."""
 
+    def start(self, part: str, row: int) -> str:
+        """The place of a row, as errors call it."""
+        return self.place(part, row) if self.place else f"{self.name}: x{part}, row {row} (counted from 0)"
+
     def where(self, part: str, row: int, column: int) -> str:
         """The place of a value, as errors call it."""
+        if self.columns:
+            return f"{self.start(part, row)}, column {self.columns[column]!r}"
         start = self.place(part, row) if self.place else f"{self.name}: x{part}, row {row}"
-        if not self.columns:
-            return f"{start}, column {column} (counted from 0)"
-        return f"{start}, column {self.columns[column]!r}" + ("" if self.place else " (rows counted from 0)")
+        return f"{start}, column {column} (counted from 0)"
 
 
 def table_of(name: str, arrays: Mapping[str, Any], **more: Any) -> Table:
@@ -50,44 +52,41 @@ def table_of(name: str, arrays: Mapping[str, Any], **more: Any) -> Table:
 def joined(tables: Mapping[str, Table]) -> Table:
     """Tables of one part each as one; columns with names are matched by them, in any order.
 
-    InputError for a column that a table lacks or has in excess.
+    InputError for a column that a table lacks or has in excess, and for a table of several parts.
     """
     first = tables[""]
-    tables = {part: _in_order(table, first) for part, table in tables.items()}
+    for table in tables.values():
+        if len(table.x) > 1:
+            raise InputError(
+                f"{table.name} has {listed([f'x{part}' for part in table.x if part])} besides x: leave --test-file and "
+                "--valid-file out, or save one part a file"
+            )
     return replace(
         first,
-        x={part: table.x[""] for part, table in tables.items()},
-        y={part: table.y[""] for part, table in tables.items() if "" in table.y},
-        place=lambda part, row: _start(tables[part], row),
+        x={
+            part: in_order(table.x[""], table.columns, table.name, first.name, first.columns)
+            for part, table in tables.items()
+        },
+        y={part: each.y[""] for part, each in tables.items() if each.y},
+        place=lambda part, row: tables[part].start("", row),
         needs_all_labels=False,
     )
 
 
-def _start(table: Table, row: int) -> str:
-    return table.place("", row) if table.place else f"{table.name}: row {row} (counted from 0)"
+def in_order(x: Any, columns: tuple[str, ...], name: str, other: str, wanted: tuple[str, ...]) -> Any:
+    """`x`, whose `columns` have these names, with its columns in the order `wanted`, that of `other`.
 
-
-def _in_order(table: Table, first: Table) -> Table:
-    """The table with its columns in the order of `first`."""
-    if len(table.x) > 1:
-        raise InputError(f"{table.name} has test or validation rows of its own, but a file of one kind is needed")
-    if table.columns == first.columns:
-        return table
-    check_same_columns(table.name, table.columns, first.name, first.columns)
-    places = {column: place for place, column in enumerate(table.columns)}
-    order = [places[column] for column in first.columns]
-    return replace(table, x={"": np.asarray(table.x[""])[:, order]}, columns=first.columns)
-
-
-def check_same_columns(name: str, columns: tuple[str, ...], other: str, wanted: tuple[str, ...]) -> None:
-    """InputError unless both have the same names, in any order."""
-    for words in _differences(name, columns, other, wanted):
-        raise InputError(f"{words}: both need the same columns")
-
-
-def _differences(name: str, columns: tuple[str, ...], other: str, wanted: tuple[str, ...]) -> Iterator[str]:
+    Where either has no names, columns are matched by their places. InputError for a column that one has alone.
+    """
+    if not columns or not wanted or columns == wanted:
+        return x
     for here, names, there, others in ((name, columns, other, wanted), (other, wanted, name, columns)):
-        missing = [column for column in others if column not in set(names)]
+        known = set(names)
+        missing = [column for column in others if column not in known]
         if missing:
             what = "column" if len(missing) == 1 else "columns"
-            yield f"{here} lacks the {what} {listed(missing, 5)} that {there} has"
+            raise InputError(
+                f"{here} lacks the {what} {listed(missing, 5)} that {there} has, but both need the same columns"
+            )
+    places = {column: place for place, column in enumerate(columns)}
+    return x[:, [places[column] for column in wanted]]
