@@ -31,4 +31,4 @@ class PredictConfig(ReadingOptions, OutputConfig):
     """Options of predict."""
 
     data: Path
-    """The examples: a .npz, .npy or .csv file."""
+    """The examples: a file or folder of any kind that --dataset takes."""

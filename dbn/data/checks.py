@@ -46,7 +46,10 @@ def _numbers(x: NDArray, where: Callable[[int, int], str]) -> NDArray:
         for column, cell in enumerate(cells):
             if cell is None or not isinstance(cell, Number | np.bool_) or isinstance(cell, complex):
                 what = "is missing" if cell is None else f"is {shortened(str(cell))}, which is no number"
-                raise InputError(f"{where(row, column)} {what}: fill in a number, or leave the row or the column out")
+                raise InputError(
+                    f"{where(row, column)} {what}: fill in a number, leave the row or the column out, or give the "
+                    "column as the labels"
+                )
     return x.astype(np.float64)
 
 

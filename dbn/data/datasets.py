@@ -6,13 +6,12 @@ bytes until a batch of them is used.
 
 from dataclasses import replace
 from importlib.resources import as_file, files
-from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
 from dbn.data import DATASETS
 from dbn.data.cut import cut
-from dbn.data.readers import READERS, kind_of, read_table
+from dbn.data.readers import READERS, SUFFIXES, kind_of, own_path, read_table
 from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.registry import suggestion
@@ -35,7 +34,7 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, **reading: Any) -
             raise InputError(f"--{option.replace('_', '-')} is for files only, leave it out with {dataset}")
         splits = DATASETS[dataset](dataset, data_dir)
     else:
-        path = Path(expanduser(dataset))  # as it is, where there is no such user
+        path = own_path(dataset)
         if kind_of(path) not in READERS:
             raise _unknown(dataset)
         splits = read_table(path, **reading)
@@ -49,7 +48,7 @@ def load_shipped(name: str, data_dir: Path | None = None) -> Splits:
 
 
 def _unknown(dataset: str) -> InputError:
-    path, suffixes = Path(dataset), ", ".join(READERS)
+    path = Path(dataset)
     if path.suffix or path.exists() or path.name != dataset:
-        return InputError(f"{dataset}: files must end in {suffixes}, and data sets are {', '.join(DATASETS)}")
-    return InputError(f"there is no data set {dataset!r}, nor is it a {suffixes} file{suggestion(dataset, DATASETS)}")
+        return InputError(f"{dataset}: files must end in {SUFFIXES}, and data sets are {', '.join(DATASETS)}")
+    return InputError(f"there is no data set {dataset!r}, nor is it a {SUFFIXES} file{suggestion(dataset, DATASETS)}")

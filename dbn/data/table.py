@@ -1,6 +1,6 @@
 """Tables: the arrays that a reader found in a source, not checked yet."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +47,20 @@ def table_of(name: str, arrays: Mapping[str, Any], **more: Any) -> Table:
         if part not in x:
             raise InputError(f"{name}: y{part} is there but x{part} is not, give both or neither")
     return Table(name, x, y, **more)
+
+
+def label_place(name: str, columns: Sequence[str], label_column: str | None, needs_label: bool = True) -> int | None:
+    """The index of the column with the labels; None without a name for it, and where it may lack and does.
+
+    InputError where it lacks, and where there is no other column.
+    """
+    if label_column is None or (label_column not in columns and not needs_label):
+        return None
+    if label_column not in columns:
+        raise InputError(f"{name}: there is no column {label_column!r}, only {listed(columns)}")
+    if len(columns) == 1:
+        raise InputError(f"{name}: there is no column beside the label column {label_column!r}")
+    return list(columns).index(label_column)
 
 
 def joined(tables: Mapping[str, Table]) -> Table:

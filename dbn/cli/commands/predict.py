@@ -18,7 +18,7 @@ def main(config: PredictConfig) -> None:
     device = pick_device(config.device)
     arm, file = best_classifier(RunFolder.open(config.run))
     classifier = load_classifier(file).to(device)
-    x = read_table(config.data, config.label_column).train.x
+    x = read_table(config.data, **config.reading()).train.x
     check_writable(config.output)
     probabilities = classifier.predict_proba(x, str(config.data))
     text = io.StringIO()
