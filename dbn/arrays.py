@@ -1,7 +1,12 @@
-"""Numbers in memory, of whatever library, as numpy arrays and dense tensors."""
+"""Numbers in memory, of whatever library, as numpy arrays and dense tensors.
+
+Every kind of object is known or refused: `numpy.asarray` of one that it does not know drops masks, glues the tensors of
+a data set together, and makes objects of frames.
+"""
 
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,27 +16,126 @@ from dbn.errors import InputError
 
 Array = Tensor | NDArray
 
+LARGEST_DENSE = 1 << 33
+"""Bytes that a sparse array may take when its zeros are filled in."""
+KINDS = "an array, a tensor, a frame, a sparse array or a list of rows"
+
 
 def as_array(values: Any, name: str = "x") -> NDArray:
-    """The values in numpy, on the CPU; sparse tensors filled with zeros, short floats as float32.
+    """The values in numpy, on the CPU: sparse ones filled with zeros, short floats as float32, frames column by column.
 
-    InputError for rows of different lengths, and for tensors without values; `name` is what it calls them.
+    Missing values of frames are NaN, or None beside text. InputError for masked entries, rows of different lengths,
+    tensors without values, and any other kind of object; `name` is what it calls them.
     """
     if isinstance(values, Tensor):
         if values.is_meta or values.is_nested or values.is_quantized:
             kind = "nested" if values.is_nested else f"of {values.dtype} on {values.device}"
             raise InputError(f"{name} is a tensor {kind}, whose values cannot be read: give floats, integers or bytes")
-        return dense(values.detach()).cpu().numpy()
+        return dense(values.detach(), name).cpu().numpy()
+    if isinstance(values, np.ma.MaskedArray):
+        return _unmasked(values, name)
+    if _is_sparse(values):
+        return _filled(values, name)
+    frame = frame_of(values, name)
+    if isinstance(frame, nw.Series):
+        return _column(frame)
+    if frame is not None:
+        return _stacked([_column(column) for column in frame.iter_columns()], len(frame))
+    if isinstance(values, list | tuple) and any(isinstance(each, Tensor | np.ma.MaskedArray) for each in values):
+        values = [as_array(each, name) for each in values]
+    if not isinstance(values, np.ndarray | np.generic | list | tuple | int | float) and not (
+        hasattr(values, "__array__") or hasattr(values, "__array_interface__")
+    ):
+        raise InputError(f"{name} is a {type(values).__name__}, but {KINDS} is needed")
     try:
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{name} is no array of numbers: give rows of equal length") from error
 
 
+def frame_of(values: Any, name: str = "x") -> Any:
+    """The pandas, polars or Arrow frame or series as one of narwhals; None for any other object."""
+    try:
+        frame = nw.from_native(values, pass_through=True, allow_series=True)
+    except nw.exceptions.DuplicateError as error:
+        twice = next(iter(str(error).partition("'")[2].split("'")))
+        raise InputError(f"{name} has two columns called {twice!r}, rename one of them") from error
+    if isinstance(frame, nw.LazyFrame):
+        raise InputError(f"{name} is a lazy frame, give the collected one: {name}.collect()")
+    return frame if isinstance(frame, nw.DataFrame | nw.Series) else None
+
+
+def _column(series: "nw.Series[Any]") -> NDArray:
+    """(N,): numbers and booleans as such, with NaN where one is missing; all else as objects, with None."""
+    missing = series.is_null().to_numpy()
+    values = series.to_numpy()
+    if not missing.any():
+        return values
+    if series.dtype.is_numeric() or series.dtype == nw.Boolean:
+        return np.where(missing, np.nan, np.where(missing, 0, values).astype(np.float64))
+    values = values.astype(object)
+    values[missing] = None
+    return values
+
+
+def _stacked(columns: list[NDArray], rows: int) -> NDArray:
+    """(N, V): of one type if all are, float32 for several types of numbers, else objects."""
+    kinds = {column.dtype for column in columns}
+    numbers = all(kind.kind in "biuf" for kind in kinds)
+    kind = kinds.pop() if len(kinds) == 1 else np.dtype(np.float32 if numbers else object)
+    stacked = np.empty((rows, len(columns)), kind)
+    for place, column in enumerate(columns):
+        with np.errstate(over="ignore"):  # infinity is refused where it is checked
+            stacked[:, place] = column
+    return stacked
+
+
+def _unmasked(values: "np.ma.MaskedArray[Any, Any]", name: str) -> NDArray:
+    """The array under a mask that hides nothing."""
+    mask = np.ma.getmaskarray(values)
+    if mask.any():
+        place = ", ".join(
+            f"{axis} {index}" for axis, index in zip(_axes(mask.ndim), np.argwhere(mask)[0].tolist(), strict=True)
+        )
+        raise InputError(
+            f"{name}, {place} (counted from 0) is masked, as {int(mask.sum()):,} of {mask.size:,} entries are, but "
+            "missing values cannot be learned: fill them in, as with .filled(0.5), or remove their rows"
+        )
+    return values.data
+
+
+def _axes(n: int) -> list[str]:
+    return ["row", "column"][:n] if n <= 2 else ["row", *(f"index of axis {axis}" for axis in range(1, n))]
+
+
+def _is_sparse(values: Any) -> bool:
+    """Whether the object is a sparse array or matrix of scipy, without importing it."""
+    return type(values).__module__.startswith("scipy.sparse") and hasattr(values, "toarray")
+
+
+def _filled(values: Any, name: str) -> NDArray:
+    """(N, V) of a sparse array: bytes and bool as they are, all else as float32."""
+    if values.dtype not in (np.bool_, np.uint8) and values.dtype.kind in "biuf":
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
+    check_dense(values.shape, values.dtype.itemsize, name)
+    return np.asarray(values.toarray())
+
+
+def check_dense(shape: tuple[int, ...], itemsize: int, name: str) -> None:
+    """InputError where the zeros of a sparse array of that shape take too much memory."""
+    needed = float(np.prod([float(n) for n in shape])) * itemsize
+    if needed > LARGEST_DENSE:
+        raise InputError(
+            f"{name} is sparse and would take {needed / 2**30:.1f} GiB with its zeros filled in, more than "
+            f"{LARGEST_DENSE >> 30} GiB: choose fewer rows or columns"
+        )
+
+
 def as_tensor(values: Any, name: str = "x") -> Tensor:
     """Numbers as a dense tensor: tensors stay on their device and in their graph, all else is read by `as_array`."""
     if isinstance(values, Tensor) and not (values.is_nested or values.is_quantized):
-        return dense(values)
+        return dense(values, name)
     array = as_array(values, name)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} holds {array.dtype}, but numbers are needed (bytes, integers or floats)")
@@ -41,7 +145,9 @@ def as_tensor(values: Any, name: str = "x") -> Tensor:
     return torch.from_numpy(np.require(array, kind, ["C", "W"]))
 
 
-def dense(x: Tensor) -> Tensor:
+def dense(x: Tensor, name: str = "x") -> Tensor:
     """Without a sparse layout or float16, bfloat16 and shorter, which numpy or a CPU lack."""
-    x = x if x.layout == torch.strided else x.to_dense()
+    if x.layout != torch.strided:
+        check_dense(tuple(x.shape), x.itemsize, name)
+        x = x.to_dense()
     return x.float() if x.is_floating_point() and x.itemsize < 4 else x

@@ -26,7 +26,16 @@ ADAPTIVE_RATE, GAUSSIAN_RATE = 0.001, 0.01
 ALIASES = {"centred": "centered"}
 """Earlier names of options, which command lines, files and Python may still use."""
 
-NEWER = ("hidden_units", "penalty")
+NEWER = (
+    "hidden_units",
+    "penalty",
+    "delimiter",
+    "decimal",
+    "image_size",
+    "colors",
+    "test_file",
+    "valid_file",
+)
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
 
 
@@ -73,19 +82,44 @@ class ReadingOptions(Options):
     """Of everything that reads the user's own files: how they are read."""
 
     label_column: str | None = None
-    """Column of a .csv file that holds the labels (default: there is none)."""
+    """Column that holds the labels, in files with named columns (default: there is none)."""
+    delimiter: Literal["comma", "semicolon", "tab", "pipe", "space"] | None = None
+    """What separates the cells of a text table (default: found in its first lines)."""
+    decimal: Literal["point", "comma"] | None = None
+    """Decimal mark of a text table (default: a comma where it can be nothing else)."""
+    image_size: tuple[Count, ...] | None = None
+    """Height and width that pictures in a folder are resized to, or one number for both (default: as they are)."""
+    colors: Literal["gray", "rgb"] | None = None
+    """What pictures in a folder are made (default: as they are)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size is not None and len(self.image_size) > 2:
+            raise InputError(f"--image-size takes a height and a width, not {len(self.image_size)} numbers.")
+
+    def reading(self) -> dict[str, Any]:
+        """What `dbn.data.load_splits` takes besides the name, or `read_table` besides the path."""
+        kinds = [kind for kind in (FolderOption, SplitFilesOptions, ReadingOptions) if isinstance(self, kind)]
+        return {each.name: getattr(self, each.name) for kind in kinds for each in fields(kind)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(FolderOption, ReadingOptions):
+class SplitFilesOptions(Options):
+    """Of data whose test and validation rows are in files of their own."""
+
+    test_file: Path | None = None
+    """File of test rows, with the columns of the data set in any order; labels may lack where they are not needed
+    (default: none)."""
+    valid_file: Path | None = None
+    """File of validation rows likewise, with labels (default: none)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(FolderOption, SplitFilesOptions, ReadingOptions):
     """The data set."""
 
     dataset: Annotated[str | None, Choice("dbn.data:DATASETS", strict=False)] = None
-    """A name, or a .npz, .npy or .csv file (default: the data set of the run or recipe that is read)."""
-
-    def reading(self) -> dict[str, Any]:
-        """What `dbn.data.load_splits` takes besides the name."""
-        return {each.name: getattr(self, each.name) for kind in (FolderOption, ReadingOptions) for each in fields(kind)}
+    """A name, a file or a folder (default: the data set of the run or recipe that is read)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +127,7 @@ class DataConfig(DataOptions):
     """The data set."""
 
     dataset: Annotated[str, Choice("dbn.data:DATASETS", strict=False)] = "mnist-10k"
-    """A name, or a .npz, .npy or .csv file; mnist-10k is part of the package."""
+    """A name, or a file (.npz, .csv, .parquet and others) or folder; mnist-10k is part of the package."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ class EvaluateConfig(DataOptions, SeedOption, OutputConfig):
     run: Path
     """A run of pretrain, or an RBM in a .npz or .safetensors file: weight, visible_bias, hidden_bias."""
     data: Path | None = None
-    """Examples to score: a .npz (x, or x and x_test, or train and test), .npy or .csv file (default: the data set)."""
+    """Examples to score: a file or folder; all rows, unless it has test rows of its own (default: the data set)."""
     binarize: Literal["threshold", "sample", "fixed"] | None = None
     """Gray levels: cut at 0.5 (threshold), or drawn once (sample, fixed) (default: as in training)."""
     exact: bool = False

@@ -35,7 +35,7 @@ class PredictConfig(ReadingOptions, OutputConfig):
     """Options of predict."""
 
     data: Path
-    """The examples: a .npz, .npy or .csv file. Where it has labels, scores are printed."""
+    """The examples: a file or folder of any kind that --dataset takes. Where it has labels, scores are printed."""
     init: str | None = None
     """Arm of the run that predicts (default: the one with the lowest validation error)."""
     columns: Literal["probabilities", "class", "all"] = "probabilities"
@@ -47,7 +47,7 @@ class FeaturesConfig(ReadingOptions, SeedOption, OutputConfig):
     """Options of features."""
 
     data: Path
-    """The examples: a .npz, .npy or .csv file."""
+    """The examples: a file or folder of any kind that --dataset takes."""
     output: Path
     """File to write: .csv, .npz with an array for each of --write, or .npy for one of them."""
     write: tuple[RowValue, ...] = ("features",)

@@ -6,11 +6,11 @@ rows.
 
 from bisect import bisect_right
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dbn.data.checks import Array
 from dbn.data.splits import Examples, Splits, unsplit
 from dbn.errors import InputError
 from dbn.rng import permutation, stream
@@ -21,15 +21,17 @@ SPLIT_SEED = 0
 
 
 def splits_from_arrays(
-    x: Array,
-    y: Array | None = None,
-    x_test: Array | None = None,
-    y_test: Array | None = None,
+    x: Any,
+    y: Any = None,
+    x_test: Any = None,
+    y_test: Any = None,
     *,
     name: str = "x",
     cut_test: bool = False,
 ) -> Splits:
-    """Arrays in memory, checked and split as a file of them would be; without `x_test` test rows only if `cut_test`.
+    """Objects in memory (`as_table`), checked and split as a file of them would be.
+
+    Without `x_test` there are test rows only if `cut_test`.
 
     Raises:
         InputError: as `unsplit` and `cut`.

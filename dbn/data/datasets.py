@@ -5,21 +5,22 @@ bytes until a batch of them is used.
 """
 
 from dataclasses import replace
-from importlib.resources import files
-from os.path import expanduser
+from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from dbn.data import DATASETS
 from dbn.data.cut import cut
-from dbn.data.readers import SUFFIXES, read_table
-from dbn.data.readers.numpy_files import read_numpy
+from dbn.data.readers import READERS, SUFFIXES, kind_of, own_path, read_table
 from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.registry import suggestion
 
 
-def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
-    """The splits of a named data set (`DATASETS`), or of a `.npz`, `.npy` or `.csv` file; what it lacks is `cut`.
+def load_splits(dataset: str, *, data_dir: Path | None = None, **reading: Any) -> Splits:
+    """The splits of a named data set (`DATASETS`), or of a file (`READERS`); what it lacks is `cut`.
+
+    `reading` are options of readers, such as `label_column`.
 
     Raises:
         InputError: nothing of that name, no way to fetch it, or a file that cannot be used.
@@ -28,26 +29,26 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str
     >>> len(splits.train), len(splits.valid), len(splits.test)
     (9000, 1000, 2000)
     """
-    suffix = Path(dataset).suffix.lower()
-    if dataset not in DATASETS and suffix not in SUFFIXES:
-        raise _unknown(dataset)
-    if label_column is not None and (dataset in DATASETS or suffix != ".csv"):
-        raise InputError(f"--label-column is for .csv files only, leave it out with {dataset}")
     if dataset in DATASETS:
+        for option in (name for name, value in reading.items() if value is not None):
+            raise InputError(f"--{option.replace('_', '-')} is for files only, leave it out with {dataset}")
         splits = DATASETS[dataset](dataset, data_dir)
     else:
-        splits = read_table(Path(expanduser(dataset)), label_column)  # as it is, where there is no such user
+        path = own_path(dataset)
+        if kind_of(path) not in READERS:
+            raise _unknown(dataset)
+        splits = read_table(path, **reading)
     return cut(replace(splits, name=dataset), test=True)
 
 
 def load_shipped(name: str, data_dir: Path | None = None) -> Splits:
     """A data set that is part of the package."""
-    with files("dbn").joinpath("data", f"{name}.npz").open("rb") as file:
-        return read_numpy(file, name)
+    with as_file(files("dbn").joinpath("data", f"{name}.npz")) as path:
+        return replace(read_table(path), name=name)
 
 
 def _unknown(dataset: str) -> InputError:
-    path, suffixes = Path(dataset), ", ".join(SUFFIXES)
+    path = Path(dataset)
     if path.suffix or path.exists() or path.name != dataset:
-        return InputError(f"{dataset}: files must end in {suffixes}, and data sets are {', '.join(DATASETS)}")
-    return InputError(f"there is no data set {dataset!r}, nor is it a {suffixes} file{suggestion(dataset, DATASETS)}")
+        return InputError(f"{dataset}: files must end in {SUFFIXES}, and data sets are {', '.join(DATASETS)}")
+    return InputError(f"there is no data set {dataset!r}, nor is it a {SUFFIXES} file{suggestion(dataset, DATASETS)}")

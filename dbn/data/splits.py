@@ -1,17 +1,22 @@
 """Training, validation and test examples: checked rows of a data set."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dbn.data.checks import Array, as_array, check_alike, checked_rows, image_shape_of
+from dbn.data.checks import check_alike, checked_rows, has_channels_last, image_shape_of
 from dbn.data.labels import checked_labels, known_codes
+from dbn.data.objects import as_table
+from dbn.data.table import Table
 from dbn.errors import InputError
+
+LAST = "Images have their channels last, and were brought to channels first."
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +45,7 @@ class Splits:
     `classes` are names in the order of their indices, () without labels. `image_shape` is (C, H, W) where rows are
     gray or color images. Bytes are divided by `divisor` before use: 255, or 1 where all bytes outside the test
     set are 0 or 1. `test_is_cut` says that the data came without a test set of its own. `columns` are their names where
-    the source has such.
+    the source has such. `notes` are sentences on how the rows were read.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Splits:
     divisor: float
     test_is_cut: bool = False
     columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -79,50 +85,63 @@ class Splits:
             values = f"bytes are divided by {self.divisor:g}" if self.divisor != 1 else "bytes are 0 or 1"
         return (
             f"{self.name}: {len(self.train):,} training, {len(self.valid):,} validation and {test} test examples of "
-            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values}."
+            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values}." + "".join(f" {note}" for note in self.notes)
         )
 
 
-def unsplit(
-    name: str, x: Array, y: Array | None = None, x_test: Array | None = None, y_test: Array | None = None
-) -> Splits:
-    """The arrays, checked, all rows of `x` in `train`; `name` is what errors call their source.
+def unsplit(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None) -> Splits:
+    """Objects in memory as `as_table` takes them, checked, all rows of `x` in `train`; errors call them `name`.
 
-    `x` is (N, V), (N, H, W) or (N, C, H, W). Bytes and bool stay bytes, which are divided before use; all else becomes
-    float32. Labels are (N,) whole numbers or strings, and their sorted values the classes.
+    `x` is (N, V), (N, H, W), (N, C, H, W) or, with 1 or 3 channels, (N, H, W, C). Bytes and bool stay bytes, which are
+    divided before use; all else becomes float32. Labels are (N,) whole numbers or strings, and their sorted values the
+    classes.
 
     Raises:
         InputError: no rows, another shape or type, values that are not finite, labels of another length, labels
             that are not classes, or test rows unlike the others.
     """
-    given = {"x": x, "y": y, "x_test": x_test, "y_test": y_test}
-    arrays = {
-        key: as_array(values, f"{name}: {key}") for key, values in given.items() if values is not None or key == "x"
+    return checked(as_table(name, x, y, x_test, y_test))
+
+
+def checked(table: Table) -> Splits:
+    """The rows of a table, checked, each part where it belongs; `valid` is empty where there is none.
+
+    InputError as for `unsplit`.
+    """
+    name = table.name
+    rows = {
+        part: checked_rows(name, f"x{part}", x, partial(table.where, part))  # by part, for the place of a value
+        for part, x in table.x.items()
     }
-    rows = {key: checked_rows(name, key, arrays[key]) for key in ("x", "x_test") if key in arrays}
-    if "y_test" in arrays and "x_test" not in arrays:
-        raise InputError(f"{name}: y_test is there but x_test is not, give both or neither")
-    if "x_test" in arrays:
-        if ("y" in arrays) != ("y_test" in arrays):
-            there, missing = ("y", "y_test") if "y" in arrays else ("y_test", "y")
-            raise InputError(f"{name}: {there} is there but {missing} is not, label both x and x_test or neither")
-        check_alike(name, rows["x"], rows["x_test"])
-    image_shape = image_shape_of(name, arrays["x"])
+    for part, others in rows.items():
+        if table.needs_all_labels and ("" in table.y) != (part in table.y):
+            there, missing = ("y", f"y{part}") if "" in table.y else (f"y{part}", "y")
+            raise InputError(f"{name}: {there} is there but {missing} is not, label both x and x{part} or neither")
+        check_alike(name, rows[""], f"x{part}", others)
     classes: tuple[str, ...] = ()
     codes: dict[str, NDArray] = {}
-    if "y" in arrays:
-        values, found = np.unique(checked_labels(name, "y", arrays["y"], len(rows["x"])), return_inverse=True)
-        classes, codes["x"] = tuple(map(str, values)), found.astype(np.int64)
-        if "y_test" in arrays:
-            labels = checked_labels(name, "y_test", arrays["y_test"], len(rows["x_test"]))
-            codes["x_test"] = known_codes(name, values, labels)
+    if "" in table.y:
+        labels = {part: checked_labels(name, f"y{part}", y, len(rows[part])) for part, y in table.y.items()}
+        values, found = np.unique(labels.pop(""), return_inverse=True)
+        classes, codes[""] = tuple(map(str, values)), found.astype(np.int64)
+        codes |= {part: known_codes(name, values, f"y{part}", given) for part, given in labels.items()}
     parts = {
-        key: Examples(torch.from_numpy(part), torch.from_numpy(codes[key]) if codes else None)
-        for key, part in rows.items()
+        part: Examples(torch.from_numpy(x), torch.from_numpy(codes[part]) if part in codes else None)
+        for part, x in rows.items()
     }
-    train = parts["x"]
+    train = parts[""]
     divisor = 255.0 if train.x.dtype == torch.uint8 and int(train.x.max()) > 1 else 1.0
-    return Splits(name, train, train[:0], parts.get("x_test"), classes, image_shape, divisor)
+    return Splits(
+        name,
+        train,
+        parts.get("_valid", train[:0]),
+        parts.get("_test"),
+        classes,
+        image_shape_of(table.x[""]),
+        divisor,
+        columns=table.columns,
+        notes=(LAST,) if has_channels_last(table.x[""]) else (),
+    )
 
 
 def labels_of(examples: Examples) -> Tensor:

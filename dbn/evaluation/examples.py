@@ -17,7 +17,7 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
 from dbn.data.datasets import load_splits
-from dbn.data.readers import read_table
+from dbn.data.readers import kind_of, options_of, read_table
 from dbn.data.splits import Splits, unsplit
 from dbn.errors import InputError, listed
 from dbn.evaluation.external_rbm import read_arrays
@@ -130,10 +130,12 @@ def _sources(config: EvaluateConfig, before: dict[str, Any], width: int) -> list
     """What holds the rows to be scored, and last what holds the training rows: one source, or two."""
     sources, column = [], config.label_column
     if config.data is not None:
-        takes_column = config.data.suffix.lower() == ".csv"
-        sources.append(_from_file(config.data, column if takes_column else None, width))
+        taken = options_of(kind_of(config.data))
+        takes_column = "label_column" in taken
+        own = {name: value for name, value in config.reading().items() if name in taken}
+        sources.append(_from_file(config.data, own, width))
         if column and not takes_column and config.dataset is None:
-            raise InputError(f"--label-column is for .csv files only, leave it out with {config.data}")
+            raise InputError(f"--label-column is for files with named columns, leave it out with {config.data}")
         column = None if takes_column else column
         if "train" in sources[0].parts and config.dataset is None:
             return sources
@@ -151,7 +153,7 @@ def _sources(config: EvaluateConfig, before: dict[str, Any], width: int) -> list
     return [*sources, EvaluationData(parts, Scaling(splits.divisor), (), splits.name)]
 
 
-def _from_file(path: Path, label_column: str | None, width: int) -> EvaluationData:
+def _from_file(path: Path, reading: dict[str, Any], width: int) -> EvaluationData:
     """All rows of a file are the test part, unless it holds both `x` and `x_test`, or `train` and `test`."""
     origin: tuple[str, ...] = ()
     arrays = read_arrays(path, ("train", "test")) if path.suffix.lower() == ".npz" else {}
@@ -161,7 +163,7 @@ def _from_file(path: Path, label_column: str | None, width: int) -> EvaluationDa
             origin = (f"{path}: bytes unpacked into {width:,} bits a row.",)
         splits = unsplit(str(path), arrays["train"], x_test=arrays["test"])
     else:
-        splits = read_table(path, label_column)
+        splits = read_table(path, **reading)
     return _from_splits(splits, origin)
 
 

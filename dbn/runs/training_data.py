@@ -6,7 +6,7 @@ from typing import Any
 from dbn.config.common import DataConfig
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
-from dbn.errors import InputError
+from dbn.errors import InputError, parsing
 from dbn.runs.folder import CONFIG, RunFolder
 from dbn.storage.files import corrupt_file
 
@@ -25,10 +25,13 @@ def splits_of(run: Path, **given: Any) -> Splits:
             "samples with --start noise"
         )
     known = {name: before.get(name) for name in DataConfig().reading()}
-    if not all(isinstance(known[name], str | None) for name in ("data_dir", "label_column")):
-        raise corrupt_file(run / CONFIG, "its data_dir or label_column is no text")
-    known["data_dir"] = Path(known["data_dir"]) if known["data_dir"] else None
-    stored = DataConfig(dataset=before["dataset"], **known)
+    for name in ("data_dir", "test_file", "valid_file"):
+        value = known[name]
+        known[name] = Path(value) if isinstance(value, str) and value else value or None
+    if not all(isinstance(value, str | Path | None) or name == "image_size" for name, value in known.items()):
+        raise corrupt_file(run / CONFIG, "it does not say how its data are read")
+    with parsing(corrupt_file(run / CONFIG, "it does not say how its data are read")):
+        stored = DataConfig(dataset=before["dataset"], **known)
     own = {name: value for name, value in given.items() if value is not None}
     reading = stored.reading() | own
     splits = load_splits(stored.dataset, **reading)

@@ -23,7 +23,7 @@ def main(config: PredictConfig) -> None:
     device = pick_device(config.device)
     arm, file = best_classifier(RunFolder.open(config.run), config.init)
     classifier = load_classifier(file).to(device)
-    table = read_table(config.data, config.label_column)
+    table = read_table(config.data, **config.reading())
     check_writable(config.output)
     logits = classifier.predict_logits(table.train.x, str(config.data))
     probabilities = logits.softmax(1)

@@ -1,30 +1,99 @@
-"""Readers of the user's own files."""
+"""Readers of the user's own files and folders."""
 
+from collections.abc import Callable
+from os.path import expanduser
 from pathlib import Path
+from typing import Any
 
-from dbn.data.readers.csv import read_csv
-from dbn.data.readers.numpy_files import read_numpy
-from dbn.data.splits import Splits
+from dbn.data.splits import Splits, checked
+from dbn.data.table import Table, joined
 from dbn.errors import InputError
+from dbn.registry import Registry
 
-SUFFIXES = (".npz", ".npy", ".csv")
+READERS: "Registry[Callable[..., Table]]" = Registry(
+    "kind of file",
+    {
+        ".npz": "dbn.data.readers.numpy_files:read_numpy",
+        ".npy": "dbn.data.readers.numpy_files:read_numpy",
+        ".csv": "dbn.data.readers.csv:read_csv",
+        ".tsv": "dbn.data.readers.csv:read_csv",
+        ".csv.gz": "dbn.data.readers.csv:read_csv",
+        ".tsv.gz": "dbn.data.readers.csv:read_csv",
+        ".parquet": "dbn.data.readers.frames:read_frame",
+        ".feather": "dbn.data.readers.frames:read_frame",
+        ".arrow": "dbn.data.readers.frames:read_frame",
+        ".pt": "dbn.data.readers.torch_files:read_torch",
+        ".safetensors": "dbn.data.readers.torch_files:read_safetensors",
+        "folder of pictures": "dbn.data.readers.pictures:read_pictures",
+        "folder of datasets.save_to_disk": "dbn.data.readers.frames:read_datasets",
+    },
+)
+"""Functions of a path, and of those options that they take by name, that read the kind of file into a table."""
+
+SUFFIXES = ", ".join(kind for kind in READERS if kind.startswith("."))
 
 
-def read_table(path: Path, label_column: str | None = None) -> Splits:
-    """The rows in a `.npz` (`x`, and `y`, `x_test`, `y_test` where there are), `.npy` or `.csv` file, not cut.
+def kind_of(path: Path) -> str:
+    """The entry of `READERS` for a file or folder; "" where there is none."""
+    if path.is_dir():
+        is_saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+        return "folder of datasets.save_to_disk" if is_saved else "folder of pictures"
+    fitting = [kind for kind in READERS if kind.startswith(".") and path.name.lower().endswith(kind)]
+    return max(fitting, key=len, default="")
+
+
+def options_of(kind: str) -> set[str]:
+    """The names of the options that the reader of a kind of file takes."""
+    return set(READERS.parameters(kind)) - {"path", "needs_label"} if kind in READERS else set()
+
+
+def read_table(
+    path: Path,
+    label_column: str | None = None,
+    *,
+    test_file: Path | None = None,
+    valid_file: Path | None = None,
+    **options: Any,
+) -> Splits:
+    """The rows in a file, checked and not cut, with test and validation rows from files of their own.
+
+    These have the same columns in any order; the test file may lack that of the labels. InputError as for `read` and
+    `checked`.
+    """
+    options["label_column"] = label_column
+    tables = {"": read(path, **options)}
+    if valid_file is not None:
+        tables["_valid"] = read(own_path(valid_file), **options)
+    if test_file is not None:
+        tables["_test"] = read(own_path(test_file), needs_label=False, **options)
+    return checked(joined(tables) if len(tables) > 1 else tables[""])
+
+
+def own_path(path: Path | str) -> Path:
+    """The path with the user's folder for ~; as it is, where there is no such user."""
+    return Path(expanduser(path))
+
+
+def read(path: Path, *, needs_label: bool = True, **options: Any) -> Table:
+    """The rows in a file; options that are None are left out.
 
     Raises:
-        InputError: the file is not there, cannot be read, is damaged, or holds what `unsplit` refuses.
+        InputError: the file is not there, cannot be read or is damaged, or its reader does not take an option.
     """
-    name = str(path)
-    if path.exists() and not path.is_file():  # a pipe may never end
-        raise InputError(f"{name} is {'a folder' if path.is_dir() else 'no file'}, but a file is needed")
+    kind, given = kind_of(path), {name: value for name, value in options.items() if value is not None}
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe may never end
+        raise InputError(f"{path} is no file, but a file or folder is needed")
+    if kind not in READERS:
+        raise InputError(f"{path}: files must end in {SUFFIXES}")
+    for name in given:
+        if name not in options_of(kind):
+            kinds = [each for each in READERS if name in options_of(each)]
+            raise InputError(f"--{name.replace('_', '-')} is for {', '.join(kinds)} only, leave it out with {path}")
+    if not needs_label and "needs_label" in READERS.parameters(kind):
+        given["needs_label"] = False
     try:
-        with path.open("rb") as file:
-            if path.suffix.lower() == ".csv":
-                return read_csv(file, name, label_column)
-            return read_numpy(file, name)
+        return READERS[kind](path, **given)
     except FileNotFoundError:
-        raise InputError(f"{name} does not exist, check the path given to --dataset") from None
+        raise InputError(f"{path} does not exist, check the path given to --dataset") from None
     except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error

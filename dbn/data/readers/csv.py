@@ -1,67 +1,131 @@
-"""CSV files: a cell that is missing or not a number is an error that says where it is."""
+"""Text tables with a header: a cell that is missing or not a number is an error that says where it is."""
 
 import csv
+import gzip
+import io
+import re
+import zlib
 from array import array
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import IO
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dbn.data.checks import check_finite
-from dbn.data.splits import Splits, unsplit
-from dbn.errors import InputError, listed, shortened
+from dbn.data.table import Table, label_place, table_of
+from dbn.errors import InputError, shortened
+
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
+TRUTH = {word: value for value, name in enumerate(("false", "true")) for word in (name, name.title(), name.upper())}
+LONGEST_LINE = 1 << 26
+DECIMAL = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
+THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")
+"""A number with a comma that may stand for thousands as well."""
 
 
-def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Splits:
-    """The columns of an open CSV file with a header; all but `label_column` hold numbers."""
+def read_csv(
+    path: Path,
+    label_column: str | None = None,
+    needs_label: bool = True,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+) -> Table:
+    """The columns of a text table with a header; all but `label_column` hold numbers, or True and False.
+
+    Without `delimiter` and `decimal` they are found where only one reading is possible. UTF-16 with a mark is read, and
+    so is what gzip packed.
+    """
+    name = str(path)
     try:
-        text = (line.decode() for line in _without_mark(file))
-        reader = csv.reader(text, skipinitialspace=True)
+        with ExitStack() as opened:
+            file: Any = opened.enter_context(path.open("rb"))
+            is_packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if is_packed:
+                file = opened.enter_context(gzip.GzipFile(fileobj=file))
+            text = opened.enter_context(io.TextIOWrapper(file, _encoding(file), newline=""))
+            return _read(text, name, label_column, needs_label, _delimiter(text, name, path, delimiter), decimal)
+    except UnicodeError as error:
+        raise InputError(f"{name} is not UTF-8 text, save it as one") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{name} is damaged (not a whole gzip file): take another copy") from error
+
+
+def _encoding(file: Any) -> str:
+    """UTF-8 with or without a byte-order mark, or UTF-16 by its mark."""
+    mark = file.read(2)
+    file.seek(0)
+    return "utf-16" if mark in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _delimiter(text: io.TextIOWrapper, name: str, path: Path, given: str | None) -> str:
+    """What separates the cells: as `given`, else by the first two lines."""
+    if given:
+        return DELIMITERS[given]
+    if ".tsv" in path.suffixes[-2:]:
+        return "\t"
+    first, second = text.readline(LONGEST_LINE), text.readline(LONGEST_LINE)
+    text.seek(0)
+    there = [each for each in ",;\t|" if each in first]
+    if len(there) < 2:
+        return there[0] if there else ","
+    widths = {each: [len(next(csv.reader([line], delimiter=each), [])) for line in (first, second)] for each in there}
+    fitting = [each for each, (header, row) in widths.items() if header == row > 1]
+    if len(fitting) > 1:
+        raise InputError(
+            f"{name}: cells may be separated by {' or '.join(map(repr, fitting))}, say which with --delimiter"
+        )
+    return fitting[0] if fitting else there[0]
+
+
+def _read(
+    text: io.TextIOWrapper, name: str, label_column: str | None, needs_label: bool, delimiter: str, decimal: str | None
+) -> Table:
+    reader = csv.reader(_lines(text, name), delimiter=delimiter, skipinitialspace=True)
+    try:
         header = next(reader, [])
-        label_index = _check_header(name, header, label_column)
-        numbers, lines = array("f"), array("q")
-        classes: dict[str, int] = {}
-        labels = array("q")  # places in `classes`: an array of text would give every label the size of the longest
+        _check_header(name, header)
+        label_index = label_place(name, header, label_column, needs_label)
+        cell_values, numbers, lines = _Cells(name, decimal), array("f"), array("q")
+        labels: list[str | None] = []
+        known: dict[str, str] = {}  # one string for each class
         for line, cells in _full_lines(name, reader, len(header)):
             lines.append(line)
             if label_index is not None:
                 label = cells.pop(label_index)
-                if not label.strip():
-                    raise InputError(f"{name}, line {line}, column {label_column!r}: the label is missing")
-                labels.append(classes.setdefault(label, len(classes)))
+                labels.append(known.setdefault(label, label) if label.strip() else None)
             try:
-                numbers.extend(map(_number, cells) if "_" in "".join(cells) else map(float, cells))
+                numbers.fromlist(cell_values(line, cells))
             except ValueError:
-                raise _bad_cell(name, line, header, label_index, cells) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not UTF-8 text, save it as one") from error
+                raise _bad_cell(name, line, header, label_index, cells, cell_values) from None
     except csv.Error as error:
         why = str(error).partition(" - ")[0]  # then comes advice to programmers
         raise InputError(f"{name}, line {reader.line_num} cannot be read ({why}): save the table again") from error
     if not lines:
         raise InputError(f"{name} is empty: there is a header line and no row below it")
-
-    names = [column for index, column in enumerate(header) if index != label_index]
-    x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(names))
-    check_finite(x, lambda row, column: f"{name}, line {lines[row]}, column {names[column]!r}")
-    splits = unsplit(name, x)
-    if label_index is not None:
-        splits = _labeled(name, x, np.frombuffer(labels, np.int64), list(classes))
-    return replace(splits, columns=tuple(names))
+    cell_values.check()
+    columns = tuple(column for index, column in enumerate(header) if index != label_index)
+    x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(columns))
+    arrays = {"x": x} if label_index is None else {"x": x, "y": _labels(labels)}
+    return table_of(name, arrays, columns=columns, place=lambda part, row: f"{name}, line {lines[row]}")
 
 
-def _without_mark(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file, without the byte-order mark that some spreadsheets put before the first."""
-    yield file.readline().removeprefix(b"\xef\xbb\xbf")
-    yield from file
+def _lines(text: io.TextIOWrapper, name: str) -> Iterator[str]:
+    """The lines, each with its end; InputError for one that no table has, as a small packed file may unpack to."""
+    while line := text.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise InputError(f"{name} has a line of more than {LONGEST_LINE:,} characters: it is no table")
+        yield line
 
 
-def _check_header(name: str, header: list[str], label_column: str | None) -> int | None:
-    """The index of the label column; without a name for it, None."""
+def _check_header(name: str, header: list[str]) -> None:
     if not header:
         raise InputError(f"{name} is empty or begins with an empty line, but a header line is needed")
+    if any("\0" in column for column in header):
+        raise InputError(f"{name} is not UTF-8 text, save it as one")
     first = {column: len(header) - 1 - index for index, column in enumerate(reversed(header))}
     for index, column in enumerate(header):
         if not column.strip():
@@ -73,13 +137,6 @@ def _check_header(name: str, header: list[str], label_column: str | None) -> int
     counted = [str(number) for number in range(len(header) + 1)]
     if all(map(_is_number, header)) and header not in (counted[:-1], counted[1:]):
         raise InputError(f"{name}: the first line holds only numbers, but a header line is needed")
-    if label_column is None:
-        return None
-    if label_column not in header:
-        raise InputError(f"{name}: there is no column {label_column!r}, only {listed(header)}")
-    if len(header) == 1:
-        raise InputError(f"{name}: there is no column beside the label column {label_column!r}")
-    return header.index(label_column)
 
 
 def _full_lines(name: str, reader: Iterator[list[str]], width: int) -> Iterator[tuple[int, list[str]]]:
@@ -97,8 +154,65 @@ def _full_lines(name: str, reader: Iterator[list[str]], width: int) -> Iterator[
         yield line, cells
 
 
+class _Cells:
+    """Cells as numbers: True and False are 1 and 0, and decimal commas are read where they can be nothing else."""
+
+    def __init__(self, name: str, decimal: str | None) -> None:
+        self.name, self.decimal = name, decimal
+        self.point: tuple[int, str] | None = None
+        self.comma: tuple[int, str] | None = None
+        self.is_certain = decimal is not None
+
+    def __call__(self, line: int, cells: list[str]) -> list[float]:
+        """The numbers of a row; ValueError where a cell is none."""
+        joined = "".join(cells)
+        if self.point is None and "." in joined:
+            self.point = line, next(cell for cell in cells if "." in cell)
+        if "_" not in joined:
+            try:
+                return list(map(float, cells))
+            except ValueError:
+                pass
+        return [self.number(line, cell) for cell in cells]
+
+    def number(self, line: int, cell: str) -> float:
+        """Python's own reading of a number, but for its 1_000; or of a decimal comma, or a word for 1 or 0."""
+        if "," in cell and self.decimal != "point" and DECIMAL.fullmatch(cell):
+            self.is_certain = self.is_certain or not THOUSANDS.fullmatch(cell)
+            self.comma = self.comma or (line, cell)
+            return float(cell.replace(",", "."))
+        if cell in TRUTH:
+            return float(TRUTH[cell])
+        return _number(cell)
+
+    def is_number(self, line: int, cell: str) -> bool:
+        """Whether `number` reads it."""
+        try:
+            self.number(line, cell)
+        except ValueError:
+            return False
+        return True
+
+    def check(self) -> None:
+        """InputError where commas may be those of thousands, or stand beside decimal points."""
+        if self.comma is None and not (self.decimal == "comma" and self.point):
+            return
+        if self.point:
+            line, cell = self.point
+            other = f"line {self.comma[0]} has {self.comma[1]!r}" if self.comma else "--decimal comma is given"
+            raise InputError(
+                f"{self.name}, line {line} has {shortened(cell)} where {other}: use one decimal mark, and none for "
+                "thousands"
+            )
+        if not self.is_certain and self.comma:
+            line, cell = self.comma
+            raise InputError(
+                f"{self.name}, line {line}: {cell!r} may be {cell.replace(',', '.')} or {cell.replace(',', '')}, say "
+                "--decimal comma, or save numbers without commas for thousands"
+            )
+
+
 def _number(cell: str) -> float:
-    """Python's own reading of a number, but for its 1_000."""
     if "_" in cell:
         raise ValueError(cell)
     return float(cell)
@@ -112,18 +226,21 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _labeled(name: str, x: NDArray, labels: NDArray, classes: list[str]) -> Splits:
-    """Rows with labels, which are places in `classes`: numbers where all of these are such, else text."""
-    if all(map(_is_number, classes)):
-        return unsplit(name, x, np.array(list(map(float, classes)))[labels])
-    rank = np.argsort(sorted(range(len(classes)), key=classes.__getitem__))
-    return replace(unsplit(name, x, rank[labels]), classes=tuple(sorted(classes)))
+def _labels(labels: list[str | None]) -> NDArray:
+    """Numbers where all labels that are there are such, NaN for those that are not; else text and None."""
+    there = {label for label in labels if label is not None}
+    if not all(map(_is_number, there)):
+        return np.array(labels, object)
+    numbers = {label: float(label) for label in there}
+    return np.array([float("nan") if label is None else numbers[label] for label in labels])
 
 
-def _bad_cell(name: str, line: int, header: list[str], label_index: int | None, cells: list[str]) -> InputError:
+def _bad_cell(
+    name: str, line: int, header: list[str], label_index: int | None, cells: list[str], values: _Cells
+) -> InputError:
     """The sentence for the first of `cells` (without the label's) that is not a number."""
     names = [column for index, column in enumerate(header) if index != label_index]
-    column, cell = next(pair for pair in zip(names, cells, strict=True) if not _is_number(pair[1]))
+    column, cell = next(pair for pair in zip(names, cells, strict=True) if not values.is_number(line, pair[1]))
     what = f"{cell[:40]!r} is not a number" if cell.strip() else "the cell is empty"
     hint = "" if label_index is not None else " (if these are the labels, name the column with --label-column)"
     return InputError(f"{name}, line {line}, column {column!r}: {what}{hint}")

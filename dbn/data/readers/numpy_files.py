@@ -1,15 +1,42 @@
-"""NumPy files, `.npz` and `.npy`."""
+"""NumPy files, `.npz` and `.npy`, and scipy's sparse arrays in `.npz`."""
 
-from typing import IO
+from pathlib import Path
+from typing import Any
 
-from dbn.data.splits import Splits, unsplit
-from dbn.errors import InputError, listed
+from dbn.arrays import as_array
+from dbn.data.readers.array_names import by_role, roles
+from dbn.data.table import Table, table_of
+from dbn.errors import InputError, parsing
 from dbn.storage.npz import read_arrays
 
+SPARSE = ("data", "indices", "indptr", "row", "col", "shape", "format")
 
-def read_numpy(file: IO[bytes], name: str) -> Splits:
-    """The arrays of an open `.npz` or `.npy` file."""
-    arrays, keys = read_arrays(file, ("x", "y", "x_test", "y_test"), name)
-    if "x" not in arrays:
-        raise InputError(f"{name}: there is no array 'x', only {listed(keys) or 'nothing at all'}")
-    return unsplit(name, **arrays)
+
+def read_numpy(path: Path) -> Table:
+    """The arrays of a `.npz` or `.npy` file by their usual names, or a sparse array that scipy saved."""
+    name = str(path)
+    with path.open("rb") as file:
+        _, keys = read_arrays(file, (), name)
+        is_sparse = {"data", "format", "shape"} <= set(keys)
+        wanted = SPARSE if is_sparse else [key for key in keys if key in roles(keys)]
+        arrays, _ = read_arrays(file, wanted, name)
+    return table_of(name, {"x": _dense(arrays, name)} if is_sparse else by_role(arrays, keys, name))
+
+
+def _dense(arrays: dict[str, Any], name: str) -> Any:
+    """The sparse array with its zeros filled in; InputError for parts that are no such array."""
+    import scipy.sparse
+
+    with parsing(
+        InputError(f"{name} is damaged, or a sparse array other than csr, csc and coo: save it as one of these")
+    ):
+        kind, shape = arrays["format"].item(), tuple(map(int, arrays["shape"]))
+        kind = kind.decode() if isinstance(kind, bytes) else kind
+        make = {"csr": scipy.sparse.csr_array, "csc": scipy.sparse.csc_array, "coo": scipy.sparse.coo_array}[kind]
+        data = arrays["data"]
+        if kind == "coo":
+            sparse = make((data, (arrays["row"], arrays["col"])), shape=shape)
+        else:
+            sparse = make((data, arrays["indices"], arrays["indptr"]), shape=shape)
+            sparse.check_format(full_check=True)
+    return as_array(sparse, name)

@@ -1,0 +1,138 @@
+"""Objects in memory as tables: arrays, frames, lists of rows, and torch's data sets."""
+
+from collections.abc import Sequence
+from numbers import Number
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils import data as torch_data
+from torch.utils.data._utils.collate import default_collate, default_convert
+
+from dbn.arrays import as_array, frame_of
+from dbn.data.table import Table, in_order, table_of
+from dbn.errors import InputError, listed, shortened
+
+
+def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None) -> Table:
+    """Rows and labels: arrays, tensors, frames, lists, and torch's data sets and loaders of those.
+
+    Columns of frames keep their names, by which those of `x_test` are matched; `y` may be the name of one of them. A
+    data set of rows, or of rows and targets, gives both.
+
+    InputError for what `as_array` refuses, and for data sets of another kind.
+    """
+    if x is None:
+        raise InputError(f"{name} is missing")
+    arrays: dict[str, Any] = {}
+    columns: dict[str, tuple[str, ...]] = {}
+    for part, rows, labels in (("", x, y), ("_test", x_test, y if isinstance(y, str) else y_test)):
+        key = f"x{part}"
+        if rows is None:
+            if labels is not None and not isinstance(labels, str):
+                arrays[f"y{part}"] = as_labels(labels, f"y{part}")
+            continue
+        rows, labels = _rows_and_labels(rows, labels, part)
+        columns[key] = columns_of(rows)
+        arrays[key] = as_array(rows, key)
+        if labels is not None:
+            arrays[f"y{part}"] = as_labels(labels, f"y{part}")
+    if "x_test" in arrays:
+        arrays["x_test"] = in_order(arrays["x_test"], columns["x_test"], "x_test", "x", columns["x"])
+    return table_of(name, arrays, columns=columns["x"])
+
+
+def as_labels(values: Any, name: str) -> NDArray:
+    """As `as_array`; of objects, numbers become floats with NaN for a missing one, and text has None there."""
+    array = as_array(values, name)
+    if array.dtype != object:
+        return array
+    cells = [None if _is_missing(cell) else cell for cell in array.flat]
+    if all(cell is None or isinstance(cell, Number | np.bool_) for cell in cells):
+        return np.array([np.nan if cell is None else cell for cell in cells], np.float64).reshape(array.shape)
+    for cell in cells:
+        if not isinstance(cell, str | None):
+            raise InputError(f"{name} holds {shortened(str(cell))} beside text, give all labels as one type")
+    return np.array(cells, object).reshape(array.shape)
+
+
+def _is_missing(cell: Any) -> bool:
+    return cell is None or type(cell).__name__ == "NAType" or (isinstance(cell, float) and cell != cell)
+
+
+def columns_of(values: Any) -> tuple[str, ...]:
+    """The names of a frame's columns; () for anything else, and for a frame whose columns are numbered."""
+    frame = frame_of(values)
+    names = frame.columns if isinstance(frame, nw.DataFrame) else []
+    return tuple(map(str, names)) if any(isinstance(each, str) for each in names) else ()
+
+
+def _rows_and_labels(rows: Any, labels: Any, part: str) -> tuple[Any, Any]:
+    """The rows of an object, and the labels that it holds or that were given beside it."""
+    key = f"x{part}"
+    if isinstance(rows, torch_data.DataLoader):
+        rows = _data_set(rows, key)
+    if isinstance(rows, torch_data.Dataset):
+        rows, targets = _items(rows, key)
+        if targets is not None and labels is not None:
+            raise InputError(f"{key} is a data set with labels of its own, leave y{part} out")
+        return rows, targets if labels is None else labels
+    if not isinstance(labels, str):
+        return rows, labels
+    frame = frame_of(rows, key)
+    if not isinstance(frame, nw.DataFrame):
+        raise InputError(f"y={labels!r} names a column, but {key} is no frame: give the labels themselves")
+    if labels not in frame.columns:
+        if part:
+            return rows, None
+        raise InputError(f"{key} has no column {labels!r}, only {listed(map(str, frame.columns))}")
+    return frame.drop(labels).to_native(), frame[labels].to_native()
+
+
+def _data_set(loader: "torch_data.DataLoader[Any]", key: str) -> Any:
+    """The data set behind a loader that changes nothing but its order."""
+    if loader.collate_fn not in (default_collate, default_convert):
+        raise InputError(f"{key} is a DataLoader with a collate_fn of its own, give the arrays that it makes")
+    if not isinstance(loader.sampler, torch_data.SequentialSampler | torch_data.RandomSampler):
+        chosen = type(loader.sampler).__name__
+        raise InputError(f"{key} is a DataLoader that chooses rows ({chosen}), give a torch.utils.data.Subset of them")
+    return loader.dataset
+
+
+def _items(dataset: Any, key: str) -> tuple[Any, Any]:
+    """The rows of a torch data set with a length, and the targets where its items are pairs."""
+    if isinstance(dataset, torch_data.IterableDataset) or not hasattr(dataset, "__len__"):
+        raise InputError(f"{key} is a data set without places, give one with __len__ and __getitem__, or an array")
+    if len(dataset) == 0:
+        raise InputError(f"{key} is an empty data set")
+    if type(dataset) is torch_data.TensorDataset:
+        columns: Sequence[Any] = dataset.tensors
+    else:
+        items = [dataset[place] for place in range(len(dataset))]
+        if not isinstance(items[0], tuple | list):
+            items = [(item,) for item in items]
+        if len({len(item) if isinstance(item, tuple | list) else 0 for item in items}) > 1:
+            raise InputError(
+                f"the items of {key} are of different lengths, but rows, or pairs of row and target, are needed"
+            )
+        columns = list(zip(*items, strict=True))
+    if len(columns) > 2:
+        raise InputError(
+            f"the items of {key} have {len(columns)} parts, but rows, or pairs of row and target, are needed"
+        )
+    x, y = columns[0], columns[1] if len(columns) == 2 else None
+    return x if isinstance(x, Tensor) else _together(x, key), y if y is None or isinstance(y, Tensor) else list(y)
+
+
+def _together(rows: Sequence[Any], key: str) -> Any:
+    """Rows of one shape as one array."""
+    arrays = [as_array(row, f"{key}, row {place}") for place, row in enumerate(rows)]
+    for place, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            raise InputError(
+                f"{key}, row {place} (counted from 0) has shape {array.shape} but row 0 {arrays[0].shape}: bring all "
+                "to one shape"
+            )
+    return np.stack(arrays)

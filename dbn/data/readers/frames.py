@@ -1,0 +1,124 @@
+"""Tables with typed columns, by pyarrow: Parquet, Feather and Arrow files, and folders of Hugging Face's `datasets`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dbn.arrays import as_array
+from dbn.data.objects import as_labels, columns_of
+from dbn.data.readers.array_names import PARTS
+from dbn.data.readers.pictures import pixels
+from dbn.data.table import Table, label_place, table_of
+from dbn.errors import InputError, listed, parsing
+
+DICT, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
+
+
+def read_frame(path: Path, label_column: str | None = None, needs_label: bool = True) -> Table:
+    """The columns of a Parquet, Feather or Arrow file; all but `label_column` hold numbers or booleans."""
+    return _table(str(path), _read(path), label_column, needs_label)
+
+
+def _read(path: Path) -> Any:
+    """An Arrow table, without the row labels that pandas adds."""
+    pyarrow = import_pyarrow()
+    path.open("rb").close()  # OSError where it cannot be read
+    with parsing(InputError(f"{path} is damaged or no {path.suffix} file: take another copy or save it again")):
+        if path.suffix.lower() == ".parquet":
+            table = pyarrow.parquet.ParquetFile(path).read()
+        else:
+            with pyarrow.memory_map(str(path)) as source:
+                is_file = source.read(6) == b"ARROW1"
+                source.seek(0)
+                table = (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(source).read_all()
+    return table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])
+
+
+def _table(name: str, frame: Any, label_column: str | None, needs_label: bool = True) -> Table:
+    label_index = label_place(name, frame.column_names, label_column, needs_label)
+    arrays = {}
+    if label_index is not None:
+        arrays["y"] = as_labels(frame.column(label_index), f"{name}, column {label_column!r}")
+        frame = frame.remove_column(label_index)
+    if frame.num_columns == 1 and import_pyarrow().types.is_nested(frame.schema.types[0]):  # a list a row
+        return table_of(name, arrays | {"x": as_array(frame.column(0).to_pylist(), name)})
+    columns = columns_of(frame)
+    arrays["x"] = as_array(frame, name)
+    return table_of(name, arrays, columns=columns, place=lambda part, row: f"{name}, row {row} (counted from 0)")
+
+
+def import_pyarrow() -> Any:
+    """pyarrow; InputError where it is missing."""
+    try:
+        import pyarrow
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError("this kind of file needs pyarrow: pip install 'torch-dbn[tables]'") from error
+    return pyarrow
+
+
+def read_datasets(
+    path: Path,
+    label_column: str | None = None,
+    image_size: Sequence[int] | None = None,
+    colors: str | None = None,
+) -> Table:
+    """A folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
+
+    It holds a column of pictures, one of equal lists of numbers, or columns of numbers. Labels are the column of
+    classes, unless `label_column` names another.
+    """
+    splits = _json(path / DICT)["splits"] if (path / DICT).is_file() else [""]
+    if "" not in splits and "train" not in splits:
+        raise InputError(f"{path} has no split 'train', only {', '.join(splits)}: name the folder of one of them")
+    arrays: dict[str, Any] = {}
+    for split in splits:
+        if split and split not in PARTS:
+            raise InputError(f"{path} has a split {split!r}, but train, validation and test are known: remove it")
+        part = PARTS.get(split, "")
+        table = _split(path / split, label_column, image_size, colors)
+        columns = table.columns
+        arrays |= {f"x{part}": table.x[""]} | {f"y{part}": y for y in table.y.values()}
+    return table_of(str(path), arrays, columns=columns)
+
+
+def _split(folder: Path, label_column: str | None, size: Sequence[int] | None, colors: str | None) -> Table:
+    name = str(folder)
+    pyarrow = import_pyarrow()
+    with parsing(InputError(f"{name} is damaged or no folder of datasets.save_to_disk: save it again")):
+        features = _json(folder / INFO)["features"]
+        files = [folder / Path(each["filename"]).name for each in _json(folder / STATE)["_data_files"]]
+    frame = pyarrow.concat_tables([_read(file) for file in files])
+    classes = [each for each, about in features.items() if about.get("_type") == "ClassLabel"]
+    if label_column is None and len(classes) == 1:
+        label_column = classes[0]
+    images = [each for each, about in features.items() if about.get("_type") == "Image"]
+    if images:
+        kept = [each for each in (images[0], label_column) if each]
+        if set(frame.column_names) != set(kept):
+            raise InputError(
+                f"{name} has the columns {listed(frame.column_names)}: keep one of pictures and the labels"
+            )
+        cells = frame.column(images[0]).to_pylist()
+        places = [f"{name}, row {row} (counted from 0)" for row in range(len(cells))]
+        sources = [BytesIO(each["bytes"]) if each and each["bytes"] else (each or {}).get("path") for each in cells]
+        pictures = pixels(zip(places, sources, strict=True), size, colors)
+        table = _table(name, frame.drop_columns(images[:1]).append_column("0", [list(range(len(cells)))]), label_column)
+        table = replace(table, x={"": pictures}, columns=())
+    else:
+        table = _table(name, frame, label_column)
+    names = features.get(label_column, {}).get("names")
+    if not names:
+        return table
+    return replace(table, y={"": np.array([names[int(each)] if each >= 0 else None for each in table.y[""]], object)})
+
+
+def _json(path: Path) -> Any:
+    with parsing(InputError(f"{path} is damaged: save the data set again")):
+        return json.loads(path.read_bytes())

@@ -1,0 +1,106 @@
+"""Tables: the arrays that a reader found in a source, not checked yet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dbn.errors import InputError, listed
+
+PARTS = ("", "_valid", "_test")
+"""What follows `x` and `y`: training, validation and test rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows `x` and labels `y`, as they were read, by part: "" for training, "_valid", "_test".
+
+    A missing label is None or NaN.
+
+    `name` is what errors call the source. `columns` are the names of the columns of `x` where the source has such.
+    `place` says where a row of a part stands, for sources that do not count rows from 0.
+    """
+
+    name: str
+    x: Mapping[str, Any]
+    y: Mapping[str, Any]
+    columns: tuple[str, ...] = ()
+    place: Callable[[str, int], str] | None = None
+    needs_all_labels: bool = True
+    """Whether all parts or none have labels; test files of competitions have none."""
+
+    def start(self, part: str, row: int) -> str:
+        """The place of a row, as errors call it."""
+        return self.place(part, row) if self.place else f"{self.name}: x{part}, row {row} (counted from 0)"
+
+    def where(self, part: str, row: int, column: int) -> str:
+        """The place of a value, as errors call it."""
+        if self.columns:
+            return f"{self.start(part, row)}, column {self.columns[column]!r}"
+        start = self.place(part, row) if self.place else f"{self.name}: x{part}, row {row}"
+        return f"{start}, column {column} (counted from 0)"
+
+
+def table_of(name: str, arrays: Mapping[str, Any], **more: Any) -> Table:
+    """Arrays called `x`, `y`, `x_valid`, `y_valid`, `x_test` and `y_test`, as far as they are there."""
+    x, y = ({part: arrays[key + part] for part in PARTS if arrays.get(key + part) is not None} for key in "xy")
+    for part in y:
+        if part not in x:
+            raise InputError(f"{name}: y{part} is there but x{part} is not, give both or neither")
+    return Table(name, x, y, **more)
+
+
+def label_place(name: str, columns: Sequence[str], label_column: str | None, needs_label: bool = True) -> int | None:
+    """The index of the column with the labels; None without a name for it, and where it may lack and does.
+
+    InputError where it lacks, and where there is no other column.
+    """
+    if label_column is None or (label_column not in columns and not needs_label):
+        return None
+    if label_column not in columns:
+        raise InputError(f"{name}: there is no column {label_column!r}, only {listed(columns)}")
+    if len(columns) == 1:
+        raise InputError(f"{name}: there is no column beside the label column {label_column!r}")
+    return list(columns).index(label_column)
+
+
+def joined(tables: Mapping[str, Table]) -> Table:
+    """Tables of one part each as one; columns with names are matched by them, in any order.
+
+    InputError for a column that a table lacks or has in excess, and for a table of several parts.
+    """
+    first = tables[""]
+    for table in tables.values():
+        if len(table.x) > 1:
+            raise InputError(
+                f"{table.name} has {listed([f'x{part}' for part in table.x if part])} besides x: leave --test-file and "
+                "--valid-file out, or save one part a file"
+            )
+    return replace(
+        first,
+        x={
+            part: in_order(table.x[""], table.columns, table.name, first.name, first.columns)
+            for part, table in tables.items()
+        },
+        y={part: each.y[""] for part, each in tables.items() if each.y},
+        place=lambda part, row: tables[part].start("", row),
+        needs_all_labels=False,
+    )
+
+
+def in_order(x: Any, columns: tuple[str, ...], name: str, other: str, wanted: tuple[str, ...]) -> Any:
+    """`x`, whose `columns` have these names, with its columns in the order `wanted`, that of `other`.
+
+    Where either has no names, columns are matched by their places. InputError for a column that one has alone.
+    """
+    if not columns or not wanted or columns == wanted:
+        return x
+    for here, names, there, others in ((name, columns, other, wanted), (other, wanted, name, columns)):
+        known = set(names)
+        missing = [column for column in others if column not in known]
+        if missing:
+            what = "column" if len(missing) == 1 else "columns"
+            raise InputError(
+                f"{here} lacks the {what} {listed(missing, 5)} that {there} has, but both need the same columns"
+            )
+    places = {column: place for place, column in enumerate(columns)}
+    return x[:, [places[column] for column in wanted]]
