@@ -44,8 +44,9 @@ def main(config: SvmConfig) -> None:
     except ImportError as error:
         raise InputError("scikit-learn is not installed: pip install scikit-learn") from error
     data = config.data
-    splits = load_splits(data.dataset, data_dir=data.data_dir, label_column=data.label_column)
-    everything = len(splits.valid) if config.labels is None else None
+    splits = load_splits(data.dataset, **data.reading())
+    splits.check_labels()
+    everything = len(splits.valid.labeled()) if config.labels is None else None
     options = Finetuning(
         init=("he_normal",),
         labels=config.labels,

@@ -26,8 +26,11 @@ ADAPTIVE_RATE, GAUSSIAN_RATE = 0.001, 0.01
 ALIASES = {"centred": "centered"}
 """Earlier names of options, which command lines, files and Python may still use."""
 
-NEWER = ("hidden_units", "penalty")
+NEWER = ("hidden_units", "penalty", "unlabeled", "labels_per_class")
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
+
+OLDER = {"split": "balanced"}
+"""What runs did that have no such key yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,9 @@ class ReadingOptions(Options):
 
     label_column: str | None = None
     """Column of a .csv file that holds the labels (default: there is none)."""
+    unlabeled: str | None = None
+    """Label of rows without one, such as -1, which serve pre-training alone; so do empty cells and NaN (default:
+    none)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +88,14 @@ class DataOptions(FolderOption, ReadingOptions):
 
     dataset: Annotated[str | None, Choice("dbn.data:DATASETS", strict=False)] = None
     """A name, or a .npz, .npy or .csv file (default: the data set of the run or recipe that is read)."""
+    split: Literal["proportional", "balanced"] | None = None
+    """Classes among the rows cut for validation and the labels drawn: as often as in the data (proportional), or
+    equally often (balanced) (default: proportional; balanced for named sets of images)."""
 
     def reading(self) -> dict[str, Any]:
         """What `dbn.data.load_splits` takes besides the name."""
-        return {each.name: getattr(self, each.name) for kind in (FolderOption, ReadingOptions) for each in fields(kind)}
+        shared = [each.name for kind in (FolderOption, ReadingOptions) for each in fields(kind)]
+        return {name: getattr(self, name) for name in (*shared, "split")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from os.path import expanduser
 from pathlib import Path
 
 from dbn.data import DATASETS
-from dbn.data.cut import cut
+from dbn.data.cut import Split, cut
 from dbn.data.readers import SUFFIXES, read_table
 from dbn.data.readers.numpy_files import read_numpy
 from dbn.data.splits import Splits
@@ -18,8 +18,17 @@ from dbn.errors import InputError
 from dbn.registry import suggestion
 
 
-def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
+def load_splits(
+    dataset: str,
+    *,
+    data_dir: Path | None = None,
+    label_column: str | None = None,
+    unlabeled: str | float | None = None,
+    split: Split | None = None,
+) -> Splits:
     """The splits of a named data set (`DATASETS`), or of a `.npz`, `.npy` or `.csv` file; what it lacks is `cut`.
+
+    Named sets of images are balanced by default.
 
     Raises:
         InputError: nothing of that name, no way to fetch it, or a file that cannot be used.
@@ -37,7 +46,9 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str
         splits = DATASETS[dataset](dataset, data_dir)
     else:
         splits = read_table(Path(expanduser(dataset)), label_column)  # as it is, where there is no such user
-    return cut(replace(splits, name=dataset), test=True)
+    if split is None and dataset in DATASETS and splits.image_shape:
+        split = "balanced"
+    return cut(replace(splits, name=dataset), test=True, unlabeled=unlabeled, split=split)
 
 
 def load_shipped(name: str, data_dir: Path | None = None) -> Splits:

@@ -1,11 +1,13 @@
 """Start or resume a run: which options and data must be the same, and which may have changed."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dbn.config.common import OLDER
 from dbn.errors import InputError
-from dbn.runs.folder import RUN_FORMAT, VERSIONS, RunFolder, remove_partial_writes
+from dbn.runs.folder import CONFIG, RUN_FORMAT, VERSIONS, RunFolder, remove_partial_writes
 from dbn.runs.lock import acquire, release
 
 Harmless = Callable[[Mapping[str, Any]], Collection[str]]
@@ -44,8 +46,23 @@ def begin(
     return run
 
 
+def split_of(path: Path) -> Any:
+    """How the run in a folder cut its data; None for the default, and where there is no run."""
+    return RunFolder(path).read_config().get("split", OLDER["split"]) if (path / CONFIG).is_file() else None
+
+
+def cut_as_begun(config: Any) -> Any:
+    """The configuration; to resume a run, with the run's own way to cut the data where it names none."""
+    data = getattr(config, "data", config)
+    if not config.resume or data.split is not None:
+        return config
+    data = replace(data, split=split_of(config.run))
+    return replace(config, data=data) if hasattr(config, "data") else data
+
+
 def _check_same(run: RunFolder, config: Mapping[str, Any], data: str | None, harmless: Harmless) -> None:
     before, made_with = run.read_config(), run.read_json(VERSIONS)
+    before = {name: value for name, value in OLDER.items() if name in config} | before
     version = made_with.get("format", 1)
     if version != RUN_FORMAT:
         raise InputError(

@@ -1,14 +1,29 @@
 """The data that a saved stack was trained on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dbn.config.common import DataConfig
+from dbn.config.common import OLDER, DataConfig
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.runs.folder import CONFIG, RunFolder
+from dbn.runs.resume import split_of
 from dbn.storage.files import corrupt_file
+
+
+def splits_for(dataset: str | None, runs: Sequence[Path], **reading: Any) -> Splits:
+    """The splits of a data set, or else of the first run; the data set of that run is cut as the run cut it.
+
+    InputError as for `load_splits` and `splits_of`.
+    """
+    if dataset is None:
+        return splits_of(runs[0], **reading)
+    if reading["split"] is None and runs and (runs[0] / CONFIG).is_file():
+        is_same = RunFolder(runs[0]).read_config().get("dataset") == dataset
+        reading["split"] = split_of(runs[0]) if is_same else None
+    return load_splits(dataset, **reading)
 
 
 def splits_of(run: Path, **given: Any) -> Splits:
@@ -24,9 +39,10 @@ def splits_of(run: Path, **given: Any) -> Splits:
             f"{run} was trained on arrays in memory, which it does not keep: name the data with --dataset, or draw "
             "samples with --start noise"
         )
-    known = {name: before.get(name) for name in DataConfig().reading()}
-    if not all(isinstance(known[name], str | None) for name in ("data_dir", "label_column")):
-        raise corrupt_file(run / CONFIG, "its data_dir or label_column is no text")
+    known = {name: before.get(name, OLDER.get(name)) for name in DataConfig().reading()}
+    for name, value in known.items():
+        if not isinstance(value, str | None):
+            raise corrupt_file(run / CONFIG, f"its {name} is no text")
     known["data_dir"] = Path(known["data_dir"]) if known["data_dir"] else None
     stored = DataConfig(dataset=before["dataset"], **known)
     own = {name: value for name, value in given.items() if value is not None}

@@ -11,10 +11,11 @@ def main(config: FinetuneConfig) -> None:
     from dbn.finetuning.problem import load_problem
     from dbn.finetuning.report import comparison_text, finished, result
     from dbn.runs.folder import RESULT, RunFolder
-    from dbn.runs.resume import begin
+    from dbn.runs.resume import begin, cut_as_begun
     from dbn.training.device import pick_device
     from dbn.training.distributed import any_rank, check_alike, host_by_host, is_main, process_group
 
+    config = cut_as_begun(config)
     with process_group(pick_device(config.device)):
         with host_by_host():
             problem = load_problem(config)
@@ -31,6 +32,8 @@ def main(config: FinetuneConfig) -> None:
                     f"{before}\n\nThis run is complete, and nothing was done: all numbers are in {config.run}/{RESULT}."
                 )
                 return
+            if told := problem.splits.describe_labels():
+                print(told)
             comparison = Comparison(problem, run)
             chosen = comparison.train(progress=True)
             test_errors = comparison.test(chosen)

@@ -10,9 +10,11 @@ def main(config: PretrainConfig) -> None:
     from dbn.data.datasets import load_splits
     from dbn.pretraining.pretrain import summary, unlabeled
     from dbn.pretraining.stack import begin_pretraining, is_complete, pretrain_stack
+    from dbn.runs.resume import cut_as_begun
     from dbn.training.device import pick_device
     from dbn.training.distributed import check_alike, host_by_host, is_main, process_group
 
+    config = cut_as_begun(config)
     device = pick_device(config.device)
     with process_group(device):
         with host_by_host():

@@ -13,13 +13,16 @@ def main(config: StudyConfig) -> None:
     """Check every cell, train those that are left, print the tables."""
     # Before torch loads Intel's library, where it has that: the same sums whatever the number of threads.
     os.environ.setdefault("MKL_CBWR", "AUTO")
-    from dbn.runs.resume import begin
+    from dbn.runs.resume import begin, cut_as_begun
     from dbn.study.runner import run_study
     from dbn.study.study import Study
 
     recipe = load_config(PretrainConfig, config.recipe, "--recipe ") if config.recipe else None
+    config = cut_as_begun(config)
     study = Study(config, recipe)
     study.check()
+    if told := study.splits.describe_labels():
+        print(told)
     # The number of processes and threads may change between calls.
     options = {name: value for name, value in to_dict(config).items() if name not in ("workers", "threads")}
     with begin(config.run, options, resume=config.resume, overwrite=config.overwrite, data=study.fingerprint):

@@ -22,15 +22,13 @@ def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Splits:
         header = next(reader, [])
         label_index = _check_header(name, header, label_column)
         numbers, lines = array("f"), array("q")
-        classes: dict[str, int] = {}
-        labels = array("q")  # places in `classes`: an array of text would give every label the size of the longest
+        labels: list[str | None] = []
+        known: dict[str, str] = {}  # one string for each class
         for line, cells in _full_lines(name, reader, len(header)):
             lines.append(line)
             if label_index is not None:
                 label = cells.pop(label_index)
-                if not label.strip():
-                    raise InputError(f"{name}, line {line}, column {label_column!r}: the label is missing")
-                labels.append(classes.setdefault(label, len(classes)))
+                labels.append(known.setdefault(label, label) if label.strip() else None)
             try:
                 numbers.extend(map(_number, cells) if "_" in "".join(cells) else map(float, cells))
             except ValueError:
@@ -46,9 +44,7 @@ def read_csv(file: IO[bytes], name: str, label_column: str | None) -> Splits:
     names = [column for index, column in enumerate(header) if index != label_index]
     x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(names))
     check_finite(x, lambda row, column: f"{name}, line {lines[row]}, column {names[column]!r}")
-    splits = unsplit(name, x)
-    if label_index is not None:
-        splits = _labeled(name, x, np.frombuffer(labels, np.int64), list(classes))
+    splits = unsplit(name, x, None if label_index is None else _labels(labels))
     return replace(splits, columns=tuple(names))
 
 
@@ -112,12 +108,13 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _labeled(name: str, x: NDArray, labels: NDArray, classes: list[str]) -> Splits:
-    """Rows with labels, which are places in `classes`: numbers where all of these are such, else text."""
-    if all(map(_is_number, classes)):
-        return unsplit(name, x, np.array(list(map(float, classes)))[labels])
-    rank = np.argsort(sorted(range(len(classes)), key=classes.__getitem__))
-    return replace(unsplit(name, x, rank[labels]), classes=tuple(sorted(classes)))
+def _labels(labels: list[str | None]) -> NDArray:
+    """Numbers where all labels that are there are such, NaN for those that are not; else text and None."""
+    there = {label for label in labels if label is not None}
+    if not all(map(_is_number, there)):
+        return np.array(labels, object)
+    numbers = {label: float(label) for label in there}
+    return np.array([float("nan") if label is None else numbers[label] for label in labels])
 
 
 def _bad_cell(name: str, line: int, header: list[str], label_index: int | None, cells: list[str]) -> InputError:
