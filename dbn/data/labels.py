@@ -78,7 +78,7 @@ def _one_a_row(key: str, y: NDArray, n_rows: int) -> NDArray:
             places: NDArray = y.argmax(1)
             return places
         raise InputError(
-            f"{key} has {y.shape[1]} columns, which are not one-hot, but one label a row is needed: keep one column"
+            f"{key} has {y.shape[1]} columns, which are not one-hot, but labels are classes, one a row: keep one column"
         )
     if y.shape != (n_rows,):
         raise InputError(f"{key} has shape {y.shape}, but one label a row is needed, which is ({n_rows},)")

@@ -77,7 +77,7 @@ def _check_test(splits: Splits) -> Splits:
     unseen = splits.test.y[~torch.isin(splits.test.y, known) & (splits.test.y >= 0)]
     if not len(unseen):
         return splits
-    return without_labels(splits, f"y_test holds the class {splits.classes[int(unseen[0])]!r}, which y never does")
+    return without_labels(splits, f"y_test holds {splits.classes[int(unseen[0])]!r}, which is none of the classes of y")
 
 
 def _each(splits: Splits, change: Callable[[Examples], Examples]) -> Splits:
