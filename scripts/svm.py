@@ -45,7 +45,8 @@ def main(config: SvmConfig) -> None:
         raise InputError("scikit-learn is not installed: pip install scikit-learn") from error
     data = config.data
     splits = load_splits(data.dataset, **data.reading())
-    everything = len(splits.valid) if config.labels is None else None
+    splits.check_labels()
+    everything = len(splits.valid.labeled()) if config.labels is None else None
     options = Finetuning(
         init=("he_normal",),
         labels=config.labels,

@@ -104,7 +104,8 @@ def own_options(config_class: type) -> dict[str, Option]:
             "positional" in known[name].metadata,
         )
         for name in names
-        if name in known and not is_dataclass(kinds[name])
+        # A configuration may lack an option of its base: it has the type None.
+        if name in known and not is_dataclass(kinds[name]) and kinds[name] is not NoneType
     }
 
 

@@ -29,6 +29,8 @@ ALIASES = {"centred": "centered"}
 NEWER = (
     "hidden_units",
     "penalty",
+    "unlabeled",
+    "labels_per_class",
     "delimiter",
     "decimal",
     "image_size",
@@ -37,6 +39,9 @@ NEWER = (
     "valid_file",
 )
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
+
+OLDER = {"split": "balanced"}
+"""What runs did that have no such key yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,9 @@ class ReadingOptions(Options):
 
     label_column: str | None = None
     """Column that holds the labels, in files with named columns (default: there is none)."""
+    unlabeled: str | None = None
+    """Label of rows without one, such as -1, which serve pre-training alone; so do empty cells and NaN (default:
+    none)."""
     delimiter: Literal["comma", "semicolon", "tab", "pipe", "space"] | None = None
     """What separates the cells of a text table (default: found in its first lines)."""
     decimal: Literal["point", "comma"] | None = None
@@ -99,7 +107,9 @@ class ReadingOptions(Options):
 
     def reading(self) -> dict[str, Any]:
         """What `dbn.data.load_splits` takes besides the name, or `read_table` besides the path."""
-        kinds = [kind for kind in (FolderOption, SplitFilesOptions, ReadingOptions) if isinstance(self, kind)]
+        kinds = [
+            kind for kind in (FolderOption, SplitFilesOptions, SplitOption, ReadingOptions) if isinstance(self, kind)
+        ]
         return {each.name: getattr(self, each.name) for kind in kinds for each in fields(kind)}
 
 
@@ -115,7 +125,16 @@ class SplitFilesOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(FolderOption, SplitFilesOptions, ReadingOptions):
+class SplitOption(Options):
+    """Of everything that cuts rows."""
+
+    split: Literal["proportional", "balanced"] | None = None
+    """Classes among the rows cut for validation and the labels drawn: as often as in the data (proportional), or
+    equally often (balanced) (default: proportional; balanced for named sets of images)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(FolderOption, SplitFilesOptions, SplitOption, ReadingOptions):
     """The data set."""
 
     dataset: Annotated[str | None, Choice("dbn.data:DATASETS", strict=False)] = None

@@ -34,7 +34,9 @@ class Finetuning(TrainingOptions):
     init: tuple[InitName, ...] = ("dbn", "xavier_uniform", "he_normal")
     """The arms: dbn, NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION, such as normal(std=1.0):relu."""
     labels: AtLeast2 | None = None
-    """Labeled training examples, balanced over classes (default: all)."""
+    """Labeled training examples, drawn as --split says (default: all)."""
+    labels_per_class: Count | None = None
+    """Labeled training examples of every class, in place of --labels (default: --labels)."""
     valid_labels: AtLeast2 | None = None
     """Labeled examples for tuning and early stopping (default: as many as --labels and at most 1000)."""
     seeds: Count = 5
@@ -67,6 +69,8 @@ class Finetuning(TrainingOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_distinct(self, "init", "learning_rate", "signals")
+        if self.labels is not None and self.labels_per_class is not None:
+            raise InputError("--labels does not go with --labels-per-class: keep one.")
 
     def for_data(self, labels: int) -> Self:
         """The same with everything that was left out, as `dbn.config.defaults` chooses it for so many labels."""

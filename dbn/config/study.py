@@ -18,7 +18,8 @@ class StudyTraining(Finetuning):
     """Training and comparison of the arms, for each number of labels."""
 
     labels: tuple[AtLeast2 | Literal["all"], ...] = ("all",)  # type: ignore[assignment]
-    """Numbers of labeled training examples, balanced over classes, or all."""
+    """Numbers of labeled training examples, drawn as --split says, or all."""
+    labels_per_class: None = None
     valid_labels: tuple[AtLeast2, ...] | None = None  # type: ignore[assignment]
     """As for finetune; like --seeds, --epochs and --batch-size, one value or one for each of --labels (default: as many
     as --labels and at most 1000)."""

@@ -10,17 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from dbn.data import DATASETS
-from dbn.data.cut import cut
+from dbn.data.cut import Split, cut
 from dbn.data.readers import READERS, SUFFIXES, kind_of, own_path, read_table
 from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.registry import suggestion
 
 
-def load_splits(dataset: str, *, data_dir: Path | None = None, **reading: Any) -> Splits:
+def load_splits(
+    dataset: str,
+    *,
+    data_dir: Path | None = None,
+    unlabeled: str | float | None = None,
+    split: Split | None = None,
+    **reading: Any,
+) -> Splits:
     """The splits of a named data set (`DATASETS`), or of a file (`READERS`); what it lacks is `cut`.
 
     `reading` are options of readers, such as `label_column`.
+
+    Named sets of images are balanced by default.
 
     Raises:
         InputError: nothing of that name, no way to fetch it, or a file that cannot be used.
@@ -38,7 +47,9 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, **reading: Any) -
         if kind_of(path) not in READERS:
             raise _unknown(dataset)
         splits = read_table(path, **reading)
-    return cut(replace(splits, name=dataset), test=True)
+    if split is None and dataset in DATASETS and splits.image_shape:
+        split = "balanced"
+    return cut(replace(splits, name=dataset), test=True, unlabeled=unlabeled, split=split)
 
 
 def load_shipped(name: str, data_dir: Path | None = None) -> Splits:

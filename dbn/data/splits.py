@@ -1,17 +1,17 @@
 """Training, validation and test examples: checked rows of a data set."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import blake2b
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dbn.data.checks import check_alike, checked_rows, has_channels_last, image_shape_of
-from dbn.data.labels import checked_labels, known_codes
+from dbn.data.labels import coded
 from dbn.data.objects import as_table
 from dbn.data.table import Table
 from dbn.errors import InputError
@@ -21,7 +21,10 @@ LAST = "Images have their channels last, and were brought to channels first."
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """`x` (N, V) uint8 as stored, or float32; `y` (N,) int64 class indices, where there are labels."""
+    """`x` (N, V) uint8 as stored, or float32; `y` (N,) int64 class indices, where there are labels.
+
+    A row without a label has y = −1: it serves pre-training alone.
+    """
 
     x: Tensor
     y: Tensor | None
@@ -32,6 +35,11 @@ class Examples:
     def __getitem__(self, rows: Tensor | slice) -> "Examples":
         """Some of the rows, by index or mask."""
         return Examples(self.x[rows], None if self.y is None else self.y[rows])
+
+    def labeled(self) -> "Examples":
+        """The examples with a label; InputError where no example has any."""
+        there = labels_of(self) >= 0
+        return self if there.all() else self[there]
 
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on `device`."""
@@ -45,7 +53,9 @@ class Splits:
     `classes` are names in the order of their indices, () without labels. `image_shape` is (C, H, W) where rows are
     gray or color images. Bytes are divided by `divisor` before use: 255, or 1 where all bytes outside the test
     set are 0 or 1. `test_is_cut` says that the data came without a test set of its own. `columns` are their names where
-    the source has such. `notes` are sentences on how the rows were read.
+    the source has such. `notes` are sentences on how the rows were read. `label_error` says why labels that were given
+    cannot be used: `check_labels` raises it. `balanced` data have equal numbers of every class among validation rows
+    and labels drawn, others their own proportions.
     """
 
     name: str
@@ -58,6 +68,8 @@ class Splits:
     test_is_cut: bool = False
     columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    label_error: str = ""
+    balanced: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
@@ -75,6 +87,13 @@ class Splits:
         """0 without labels."""
         return len(self.classes)
 
+    def check_labels(self) -> None:
+        """InputError unless the examples have labels that a classifier can learn."""
+        if self.label_error:
+            raise InputError(f"{self.name}: {self.label_error}")
+        if not self.classes:
+            raise InputError(f"{self.name} has no labels, and fine-tuning needs them: add y, or --label-column")
+
     def describe(self) -> str:
         """One sentence: sizes, and what is done to the values."""
         test = "no" if self.test is None else f"{len(self.test):,}"
@@ -85,20 +104,30 @@ class Splits:
             values = f"bytes are divided by {self.divisor:g}" if self.divisor != 1 else "bytes are 0 or 1"
         return (
             f"{self.name}: {len(self.train):,} training, {len(self.valid):,} validation and {test} test examples of "
-            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values}." + "".join(f" {note}" for note in self.notes)
+            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values}."
+            + "".join(f" {note}" for note in (*self.notes, self.describe_labels()) if note)
         )
+
+    def describe_labels(self) -> str:
+        """A sentence: why labels are left unused, or how many examples have one; empty where all have."""
+        if self.label_error:
+            return f"Labels are left unused: {self.label_error}."
+        labeled = [int((labels_of(part) >= 0).sum()) for part in (self.train, self.valid) if self.classes]
+        if not labeled or sum(labeled) == len(self.train) + len(self.valid):
+            return ""
+        return f"{labeled[0]:,} training and {labeled[1]:,} validation examples have labels, the others have none."
 
 
 def unsplit(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None) -> Splits:
     """Objects in memory as `as_table` takes them, checked, all rows of `x` in `train`; errors call them `name`.
 
     `x` is (N, V), (N, H, W), (N, C, H, W) or, with 1 or 3 channels, (N, H, W, C). Bytes and bool stay bytes, which are
-    divided before use; all else becomes float32. Labels are (N,) whole numbers or strings, and their sorted values the
-    classes.
+    divided before use; all else becomes float32. Labels are whole numbers or strings, (N,) or (N, 1), or one-hot rows,
+    and their sorted values the classes; None, NaN and empty strings are missing ones. Other labels are left out, with
+    the reason as `label_error`.
 
     Raises:
-        InputError: no rows, another shape or type, values that are not finite, labels of another length, labels
-            that are not classes, or test rows unlike the others.
+        InputError: no rows, another shape or type, values that are not finite, or test rows unlike the others.
     """
     return checked(as_table(name, x, y, x_test, y_test))
 
@@ -114,17 +143,8 @@ def checked(table: Table) -> Splits:
         for part, x in table.x.items()
     }
     for part, others in rows.items():
-        if table.needs_all_labels and ("" in table.y) != (part in table.y):
-            there, missing = ("y", f"y{part}") if "" in table.y else (f"y{part}", "y")
-            raise InputError(f"{name}: {there} is there but {missing} is not, label both x and x{part} or neither")
         check_alike(name, rows[""], f"x{part}", others)
-    classes: tuple[str, ...] = ()
-    codes: dict[str, NDArray] = {}
-    if "" in table.y:
-        labels = {part: checked_labels(name, f"y{part}", y, len(rows[part])) for part, y in table.y.items()}
-        values, found = np.unique(labels.pop(""), return_inverse=True)
-        classes, codes[""] = tuple(map(str, values)), found.astype(np.int64)
-        codes |= {part: known_codes(name, values, f"y{part}", given) for part, given in labels.items()}
+    classes, codes, label_error = _coded(table, {part: len(x) for part, x in rows.items()})
     parts = {
         part: Examples(torch.from_numpy(x), torch.from_numpy(codes[part]) if part in codes else None)
         for part, x in rows.items()
@@ -141,7 +161,20 @@ def checked(table: Table) -> Splits:
         divisor,
         columns=table.columns,
         notes=(LAST,) if has_channels_last(table.x[""]) else (),
+        label_error=label_error,
     )
+
+
+def _coded(table: Table, n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, NDArray], str]:
+    """Classes and their indices by part as `coded` finds them; nothing, and a sentence, for labels that are none."""
+    for part in n_rows if table.y and table.needs_all_labels else ():
+        if part not in table.y:
+            there = ", ".join(f"y{each}" for each in table.y)
+            return (), {}, f"{there} is there but y{part} is not, label both x and x_test or neither"
+    try:
+        return (*coded(table.y, n_rows), "") if "" in table.y else ((), {}, "")
+    except InputError as error:
+        return (), {}, str(error)
 
 
 def labels_of(examples: Examples) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor
 from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
-from dbn.data.datasets import load_splits
 from dbn.data.readers import kind_of, options_of, read_table
 from dbn.data.splits import Splits, unsplit
 from dbn.errors import InputError, listed
@@ -27,7 +26,7 @@ from dbn.models.units.base import Units
 from dbn.pretraining.layer_data import ROWS_AT_ONCE
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
-from dbn.runs.training_data import splits_of
+from dbn.runs.training_data import splits_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,18 +138,20 @@ def _sources(config: EvaluateConfig, before: dict[str, Any], width: int) -> list
         column = None if takes_column else column
         if "train" in sources[0].parts and config.dataset is None:
             return sources
-    if config.dataset is not None:
-        splits = load_splits(config.dataset, **config.reading() | {"label_column": column})
-    elif before.get("dataset") or (before and not sources):
-        splits = splits_of(config.run, **config.reading() | {"label_column": column})
+    if config.dataset is not None or before.get("dataset") or (before and not sources):
+        splits = splits_for(config.dataset, [config.run], **config.reading() | {"label_column": column})
     elif sources:
         return sources
     else:
         raise InputError(f"{config.run} does not say what it was trained on: name examples with --data or --dataset")
+    parts = {"valid": splits.valid.x, "train": splits.train.x}
+    origin: tuple[str, ...] = ()
     if splits.test is None:
-        raise InputError(f"{splits.name} has no test examples: name some with --data")
-    parts = {"test": splits.test.x, "valid": splits.valid.x, "train": splits.train.x}
-    return [*sources, EvaluationData(parts, Scaling(splits.divisor), (), splits.name)]
+        parts["test"] = parts.pop("valid")
+        origin = (f"{splits.name} has no test rows: validation rows stand in for them.",) * (not sources)
+    else:
+        parts["test"] = splits.test.x
+    return [*sources, EvaluationData(parts, Scaling(splits.divisor), origin, splits.name)]
 
 
 def _from_file(path: Path, reading: dict[str, Any], width: int) -> EvaluationData:

@@ -12,7 +12,7 @@ from dbn.config.common import to_dict
 from dbn.config.finetuning import FinetuneConfig, Finetuning
 from dbn.config.validation import several
 from dbn.data.checks import Array
-from dbn.data.cut import splits_from_arrays
+from dbn.data.cut import Split, splits_from_arrays
 from dbn.errors import InputError, naming_arguments
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem, make_problem
@@ -22,7 +22,7 @@ from dbn.models.dbn import DBN
 from dbn.registry import check_options, suggestion
 from dbn.runs.classifier import Classifier, best_classifier, classifier_of, read_classifier
 from dbn.runs.folder import RESULT, RunFolder
-from dbn.runs.resume import begin, started_with
+from dbn.runs.resume import begin, split_of, started_with
 from dbn.runs.weights import load
 from dbn.storage.files import as_path
 from dbn.training import distributed
@@ -33,6 +33,7 @@ from dbn.training.device import pick_device
 class FinetuningOptions(TypedDict, total=False):
     """The fields of `dbn.config.Finetuning` that `compare` has no argument for."""
 
+    labels_per_class: int | None
     valid_labels: int | None
     seed: int
     epochs: int
@@ -95,6 +96,8 @@ def compare(
     hidden: int | Sequence[int] | None = None,
     pretrained: DBN | Path | str | Sequence[DBN | Path | str] = (),
     labels: int | None = None,
+    unlabeled: str | float | None = None,
+    split: Split | None = None,
     seeds: int = 5,
     x_test: Array | None = None,
     y_test: Array | None = None,
@@ -111,13 +114,17 @@ def compare(
     Every arm has the same network, labels, order of examples, output layer, learning rates and epochs. Learning rate
     and epoch are selected by validation error; the test set is used once, at the end.
 
-    x, y: (N, V) or images, and (N,) labels; a tenth of the rows is for validation, and without `x_test` and `y_test`
-    a fifth for testing.
+    x, y: (N, V) or images, and labels, (N,), (N, 1) or one-hot rows; a tenth of the rows is for validation, and without
+    `x_test` and `y_test` a fifth for testing.
     init: the arms, NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION; names are those of
     `dbn.initializers.INITIALIZERS`, and dbn.
     hidden: units of each hidden layer, where there is no `pretrained`.
     pretrained: stacks, or paths of them: one, or one per seed; they bring the hidden layers and the scaling of x.
-    labels: labeled training examples, balanced over classes; all by default.
+    labels: labeled training examples, in the proportions of the classes; all by default. labels_per_class: as many of
+    every class instead.
+    unlabeled: the label of rows without one, beside None and NaN, which are not used here; by default -1 where it
+    stands beside 0, 1, ….
+    split: "balanced" cuts validation rows, and draws labels, with equal numbers of every class.
     run: a new folder for curves, checkpoints and classifiers; without it nothing is written.
     resume, overwrite: continue or replace the run in that folder.
     progress: show a bar for each arm, in a notebook too; None shows it where standard error is a terminal.
@@ -158,11 +165,13 @@ def compare(
             ),
             training=training,
         )
-        splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True)
+        if resume and split is None:
+            split = split_of(config.run)
+        splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True, unlabeled=unlabeled, split=split)
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
         problem = make_problem(splits, loaded, config.hidden, config.training, pick_device(device))
         _ = problem.test
-        about = {"hidden": list(problem.hidden), **to_dict(problem.config)}
+        about = {"hidden": list(problem.hidden), "split": split, **to_dict(problem.config)}
         distributed.check_alike([about, problem.fingerprint])
         with ExitStack() as until_done:
             folder = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 
 from dbn.config.finetuning import FinetuneConfig, Finetuning
 from dbn.data.cut import draw_labels
-from dbn.data.datasets import load_splits
 from dbn.data.splits import Examples, Splits, labels_of
 from dbn.errors import InputError
 from dbn.initializers.arms import Arm, parse_arm
@@ -19,7 +19,7 @@ from dbn.models.dbn import DBN
 from dbn.models.mlp import initialize_normalizing, initialize_output, linear_layers, meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.rng import permutation, stream
-from dbn.runs.training_data import splits_of
+from dbn.runs.training_data import splits_for
 from dbn.runs.weights import load
 from dbn.training import distributed
 from dbn.training.device import matmul_dtype, pick_device
@@ -42,9 +42,8 @@ class Problem:
     """With everything that was left out."""
 
     def __post_init__(self) -> None:
+        self.splits.check_labels()
         object.__setattr__(self, "config", self.config.for_data(self.labels))
-        if not self.splits.classes:
-            raise InputError(f"{self.splits.name} has no labels, and fine-tuning needs them: add y, or --label-column")
         width = self.splits.train.x.shape[1]
         for stack in self.stacks:
             if stack.sizes[0] != width:
@@ -61,12 +60,14 @@ class Problem:
             raise InputError(
                 f"--layer-rates takes one value or one per layer ({layers}, with the output's), not {rates}"
             )
-        if self.labels > len(self.splits.train):
-            raise InputError(f"--labels {self.labels} is more than the {len(self.splits.train)} training examples")
-        if self.valid_labels > len(self.splits.valid):
-            raise InputError(
-                f"--valid-labels {self.valid_labels} is more than the {len(self.splits.valid)} validation examples"
-            )
+        named = (
+            (self._asked, self.labels, self.labeled_train, "training"),
+            (f"--valid-labels {self.valid_labels}", self.valid_labels, self.labeled_valid, "validation"),
+        )
+        for asked, n, part, purpose in named:
+            if n > len(part):
+                labeled = "" if part in (self.splits.train, self.splits.valid) else "labeled "
+                raise InputError(f"{asked} is more than the {len(part)} {labeled}{purpose} examples")
         matmul_dtype(self.config.precision, self.device)
         distributed.check_shares("batch-size", self.config.batch_size)
         self.labeled(self.config.seed)  # whether the classes have enough examples is the same for every seed
@@ -109,14 +110,32 @@ class Problem:
     @property
     def labels(self) -> int:
         """Number of labeled training examples."""
-        return len(self.splits.train) if self.config.labels is None else self.config.labels
+        if self.config.labels_per_class is not None:
+            return self.config.labels_per_class * self.splits.n_classes
+        return len(self.labeled_train) if self.config.labels is None else self.config.labels
+
+    @property
+    def _asked(self) -> str:
+        """The option that asks for labels."""
+        per_class = self.config.labels_per_class
+        return f"--labels {self.labels}" if per_class is None else f"--labels-per-class {per_class}"
+
+    @cached_property
+    def labeled_train(self) -> Examples:
+        """The training examples with a label, all of them."""
+        return self.splits.train.labeled()
+
+    @cached_property
+    def labeled_valid(self) -> Examples:
+        """The validation examples with a label, all of them."""
+        return self.splits.valid.labeled()
 
     @property
     def valid_labels(self) -> int:
         """Number of labeled validation examples, for tuning and early stopping."""
         if self.config.valid_labels is not None:
             return self.config.valid_labels
-        return min(self.labels, 1000, len(self.splits.valid))
+        return min(self.labels, 1000, len(self.labeled_valid))
 
     @property
     def seeds(self) -> range:
@@ -130,10 +149,13 @@ class Problem:
 
     @property
     def test(self) -> Examples:
-        """The test examples."""
+        """The test examples that have a label."""
         if self.splits.test is None:
             raise InputError(f"{self.splits.name} has no test examples")
-        return self.splits.test
+        test = self.splits.test.labeled()
+        if not len(test):
+            raise InputError(f"{self.splits.name}: no test example has a label, and testing needs them: label some")
+        return test
 
     def description(self, arm: Arm) -> dict[str, Any]:
         """Metadata of a classifier file: network, classes and scaling."""
@@ -147,17 +169,17 @@ class Problem:
 
     def labeled(self, seed: int) -> tuple[Examples, Examples]:
         """The labeled training and validation examples of a seed, the same for every arm."""
+        per_class, balanced = self.config.labels_per_class is not None, self.splits.balanced
         parts = (
-            ("labels", "--labels", self.splits.train, self.labels),
-            ("validation labels", "--valid-labels", self.splits.valid, self.valid_labels),
+            ("labels", self._asked, self.labeled_train, self.labels, per_class),
+            ("validation labels", f"--valid-labels {self.valid_labels}", self.labeled_valid, self.valid_labels, False),
         )
         drawn = []
-        for purpose, option, part, n in parts:
-            if part.y is None or n == len(part):
-                drawn.append(part)
-                continue
-            rows = draw_labels(part.y, n, self.splits.n_classes, stream(seed, purpose), option)
-            drawn.append(Examples(part.x[rows], part.y[rows]))
+        for purpose, asked, part, n, equal in parts:
+            if n < len(part) or equal:
+                y, generator = labels_of(part), stream(seed, purpose)
+                part = part[draw_labels(y, n, self.splits.n_classes, generator, asked, balanced=balanced or equal)]
+            drawn.append(part)
         return drawn[0], drawn[1]
 
     def initializer(self, arm: Arm, seed: int) -> Initializer:
@@ -225,10 +247,7 @@ def load_problem(config: FinetuneConfig) -> Problem:
     """
     device = pick_device(config.device)
     stacks = [load(path) for path in config.pretrained]
-    if config.dataset is None:
-        splits = splits_of(config.pretrained[0], **config.reading())
-    else:
-        splits = load_splits(config.dataset, **config.reading())
+    splits = splits_for(config.dataset, config.pretrained, **config.reading())
     return make_problem(splits, stacks, config.hidden, config.training, device)
 
 

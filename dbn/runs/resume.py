@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dbn.config import defaults
-from dbn.config.common import TrainingOptions
+from dbn.config.common import OLDER, TrainingOptions
 from dbn.config.validation import option_name
 from dbn.errors import InputError
 from dbn.runs.folder import CONFIG, RUN_FORMAT, VERSIONS, RunFolder, remove_partial_writes
@@ -65,6 +65,20 @@ def started_with(path: Path, training: Training) -> Training:
         return training
 
 
+def split_of(path: Path) -> Any:
+    """How the run in a folder cut its data; None for the default, and where there is no run."""
+    return RunFolder(path).read_config().get("split", OLDER["split"]) if (path / CONFIG).is_file() else None
+
+
+def cut_as_begun(config: Any) -> Any:
+    """The configuration; to resume a run, with the run's own way to cut the data where it names none."""
+    data = getattr(config, "data", config)
+    if not config.resume or data.split is not None:
+        return config
+    data = replace(data, split=split_of(config.run))
+    return replace(config, data=data) if hasattr(config, "data") else data
+
+
 def _shown(value: Any) -> str:
     """A value as it is written on the command line."""
     if value is None or isinstance(value, bool):
@@ -74,6 +88,7 @@ def _shown(value: Any) -> str:
 
 def _check_same(run: RunFolder, config: Mapping[str, Any], data: str | None, harmless: Harmless, longer: str) -> None:
     before, made_with = run.read_config(), run.read_json(VERSIONS)
+    before = {name: value for name, value in OLDER.items() if name in config} | before
     version = made_with.get("format", 1)
     if version != RUN_FORMAT:
         raise InputError(

@@ -1,14 +1,29 @@
 """The data that a saved stack was trained on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dbn.config.common import DataConfig
+from dbn.config.common import OLDER, DataConfig
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError, parsing
 from dbn.runs.folder import CONFIG, RunFolder
+from dbn.runs.resume import split_of
 from dbn.storage.files import corrupt_file
+
+
+def splits_for(dataset: str | None, runs: Sequence[Path], **reading: Any) -> Splits:
+    """The splits of a data set, or else of the first run; the data set of that run is cut as the run cut it.
+
+    InputError as for `load_splits` and `splits_of`.
+    """
+    if dataset is None:
+        return splits_of(runs[0], **reading)
+    if reading["split"] is None and runs and (runs[0] / CONFIG).is_file():
+        is_same = RunFolder(runs[0]).read_config().get("dataset") == dataset
+        reading["split"] = split_of(runs[0]) if is_same else None
+    return load_splits(dataset, **reading)
 
 
 def splits_of(run: Path, **given: Any) -> Splits:
@@ -24,7 +39,7 @@ def splits_of(run: Path, **given: Any) -> Splits:
             f"{run} was trained on arrays in memory, which it does not keep: name the data with --dataset, or draw "
             "samples with --start noise"
         )
-    known = {name: before.get(name) for name in DataConfig().reading()}
+    known = {name: before.get(name, OLDER.get(name)) for name in DataConfig().reading()}
     for name in ("data_dir", "test_file", "valid_file"):
         value = known[name]
         known[name] = Path(value) if isinstance(value, str) and value else value or None

@@ -32,7 +32,7 @@ from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.runs.classifier import folder_name
 from dbn.runs.folder import CONFIG, RESULT, RunFolder
 from dbn.runs.resume import begin, started_with
-from dbn.runs.training_data import splits_of
+from dbn.runs.training_data import splits_for
 from dbn.runs.weights import load
 from dbn.study.grid import CellArm, grid, network_shapes
 from dbn.training.device import pick_device
@@ -64,8 +64,8 @@ class Study:
 
     def _load_splits(self) -> Splits:
         config, data = self.config, self._data()
-        if config.dataset is None and config.pretrained:
-            return splits_of(config.pretrained[0], **config.reading())
+        if config.pretrained:
+            return splits_for(config.dataset, config.pretrained, **config.reading())
         return load_splits(data.dataset, **data.reading())
 
     def _data(self) -> DataConfig:
@@ -83,7 +83,8 @@ class Study:
         """InputError for the first cell that cannot run, or stacks that were started with other options."""
         if len(self.config.pretrained) > max(self.config.training.seeds):
             raise InputError(f"--pretrained names {len(self.config.pretrained)} runs, more than there are seeds")
-        n, labels = len(self.splits.train), self.config.training.labels
+        self.splits.check_labels()
+        n, labels = len(self.splits.train.labeled()), self.config.training.labels
         if "all" in labels and n in labels:
             raise InputError(f"--labels names {n} and all, which are the same examples: keep one")
         stacks = self.given or self._untrained()

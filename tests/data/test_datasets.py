@@ -89,11 +89,11 @@ def test_no_row_is_in_two_splits(tmp_path, labeled, tested):
     if labeled:
         arrays |= {"y": labels[:200], "y_test": labels[200:]} if tested else {"y": labels}
     splits = load_splits(saved(tmp_path, **arrays))
-    parts = [splits.train, splits.valid, splits.test]
+    parts = [part for part in (splits.train, splits.valid, splits.test) if part is not None]
     rows = [number for part in parts for number in numbers_of(part)]
     assert sorted(rows) == list(range(300))
-    assert sizes(splits) == ((180, 20, 100) if tested else (216, 24, 60))
-    assert splits.test_is_cut is not tested
+    assert [len(part) for part in parts] == ([180, 20, 100] if tested else [216, 24, 60] if labeled else [270, 30])
+    assert splits.test_is_cut is (labeled and not tested)
     if tested:
         assert numbers_of(splits.test) == list(range(200, 300))
     for part in parts:
@@ -108,15 +108,35 @@ def test_no_row_is_in_two_splits(tmp_path, labeled, tested):
     ("class_sizes", "test", "valid"),
     [
         ([50, 50], [10, 10], [4, 4]),
-        ([30, 10], [6, 2], [2, 1]),  # stratified test, balanced validation; the odd one to the larger class
-        ([90, 3], [18, 1], [6, 1]),  # a small class gives half of what it has left, the other the rest
+        ([30, 10], [6, 2], [2, 1]),
+        ([60, 30, 10], [12, 6, 2], [5, 2, 1]),  # 8 of 48, 24 and 8: 4.8, 2.4 and 0.8
+        ([90, 3], [18, 1], [7, 0]),  # a class of three gives one: two would be more than half
+        ([90, 5], [18, 1], [6, 1]),  # 7 of 72 and 4 would be 6.6 and 0.4: one at least
         ([95, 1], [19, 0], [7, 0]),  # a single row stays in training
-        ([4, 3, 3], [1, 1, 1], [1, 0, 0]),  # ten rows
+        ([4, 3, 3], [1, 1, 1], [1, 0, 0]),  # ten rows: a class gives half, where no other can
+        ([5] * 20, [1] * 20, [1] * 20),  # more classes than a tenth of the rows
     ],
 )
 def test_sizes_of_splits_per_class(class_sizes, test, valid):
+    check_sizes(class_sizes, test, valid, None)
+
+
+@pytest.mark.parametrize(
+    ("class_sizes", "test", "valid"),
+    [
+        ([30, 10], [6, 2], [2, 1]),  # the odd one to the larger class
+        ([60, 30, 10], [12, 6, 2], [3, 3, 2]),
+        ([90, 3], [18, 1], [6, 1]),  # a small class gives half of what it has left, the other the rest
+        ([4, 3, 3], [1, 1, 1], [1, 0, 0]),
+    ],
+)
+def test_sizes_of_balanced_splits_per_class(class_sizes, test, valid):
+    check_sizes(class_sizes, test, valid, "balanced")
+
+
+def check_sizes(class_sizes, test, valid, split):
     y = np.repeat(np.arange(len(class_sizes)), class_sizes)
-    splits = splits_from_arrays(numbered(len(y)), y, cut_test=True)
+    splits = splits_from_arrays(numbered(len(y)), y, cut_test=True, split=split)
 
     def counts(part):
         return torch.bincount(part.y, minlength=len(class_sizes)).tolist()
@@ -175,7 +195,7 @@ def test_types_and_shapes(tmp_path, x, dtype, divisor, image_shape):
     splits = load_splits(str(path))
     assert (splits.train.x.dtype, splits.divisor, splits.image_shape) == (dtype, divisor, image_shape)
     assert (splits.classes, splits.n_classes) == ((), 0)
-    got = torch.cat([splits.train.x, splits.valid.x, splits.test.x]).double().numpy()
+    got = torch.cat([splits.train.x, splits.valid.x]).double().numpy()
     wanted = x.reshape(20, -1).astype(np.float32).astype(np.float64)
     assert np.array_equal(got[np.lexsort(got.T)], wanted[np.lexsort(wanted.T)])
 
@@ -213,6 +233,19 @@ def test_labels_are_balanced(n_labels, counts):
     assert drawn.tolist() == draw_labels(y, n_labels, 4, stream(3, "labels")).tolist()
     assert drawn.tolist() != draw_labels(y, n_labels, 4, stream(4, "labels")).tolist()
     assert set(drawn.tolist()) <= set(draw_labels(y, n_labels + 9, 4, stream(3, "labels")).tolist())
+
+
+@pytest.mark.parametrize(
+    ("n_labels", "counts"),
+    [(4, [1, 1, 1, 1]), (10, [5, 3, 1, 1]), (20, [11, 6, 2, 1]), (21, [12, 6, 2, 1]), (50, [30, 15, 4, 1])],
+)
+def test_labels_in_the_proportions_of_the_data(n_labels, counts):
+    """Of 60, 30, 9 and 1 rows, each class gets one first; the next is of the class with the least (2n + 1) / size."""
+    y = torch.repeat_interleave(torch.arange(4), torch.tensor([60, 30, 9, 1]))[torch.randperm(100)]
+    drawn = draw_labels(y, n_labels, 4, stream(3, "labels"), balanced=False)
+    assert torch.bincount(y[drawn]).tolist() == counts
+    for more in range(n_labels, 101):
+        assert set(drawn.tolist()) <= set(draw_labels(y, more, 4, stream(3, "labels"), balanced=False).tolist())
 
 
 def test_every_example_is_drawn_equally_often():

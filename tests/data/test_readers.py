@@ -31,7 +31,7 @@ ROWS = "".join(f"{n},{'ab'[n % 2]},{n / 8}\n" for n in range(20))
 def test_csv(tmp_path, text):
     splits = load_splits(csv_file(tmp_path, text, "data.CSV"), label_column="kind")
     assert splits.classes == ("a", "b")
-    assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [15, 1, 4]
+    assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [14, 2, 4]
     for part in (splits.train, splits.valid, splits.test):
         for row, code in zip(part.x.tolist(), part.y.tolist(), strict=True):
             assert row[1] == row[0] / 8
@@ -40,10 +40,22 @@ def test_csv(tmp_path, text):
 
 def test_csv_of_numbers_alone(tmp_path):
     path = csv_file(tmp_path, "0,1\n" + "".join(f"{n},{n % 2}.0\n" for n in range(20)))
-    assert load_splits(path).train.x.shape == (15, 2)
+    assert load_splits(path).train.x.shape == (18, 2)
     labeled = load_splits(path, label_column="1")
     assert labeled.classes == ("0", "1")
     assert labeled.train.y.tolist() == [n % 2 for n in labeled.train.x[:, 0].tolist()]
+
+
+@pytest.mark.parametrize(("labels", "missing"), [("ab", ""), ("ab", " "), ("12", ""), ("12", "nan"), ("12", "-1")])
+def test_csv_with_cells_of_labels_that_are_missing(tmp_path, labels, missing):
+    rows = "".join(f"{n},{labels[n % 2] if n < 12 else missing}\n" for n in range(40))
+    splits = load_splits(
+        csv_file(tmp_path, "n,kind\n" + rows), label_column="kind", unlabeled="-1" if missing == "-1" else None
+    )
+    assert splits.classes == tuple(labels)
+    for part in (splits.train, splits.valid, splits.test):
+        assert part.y.tolist() == [n % 2 if n < 12 else -1 for n in part.x[:, 0].tolist()]
+    assert [len(part.labeled()) for part in (splits.train, splits.valid, splits.test)] == [8, 2, 2]
 
 
 GOOD = RNG.random((20, 3))
@@ -72,23 +84,10 @@ def with_value(value, row=3, column=2):
         ({"x": with_value(np.nan)}, r"row 3, column 2 .* nan"),
         ({"x": with_value(-np.inf)}, r"row 3, column 2 .* -inf"),
         ({"x": with_value(1e39)}, r"row 3, column 2 .* inf as a 32-bit float"),
-        ({"x": GOOD, "y": HALVES[1:]}, r"y has shape \(19,\).*\(20,\)"),
-        ({"x": GOOD, "y": HALVES[:, None]}, r"y has shape \(20, 1\)"),
-        ({"x": GOOD, "y": HALVES * 0}, r"all labels are '0'.*two classes"),
-        ({"x": GOOD, "y": HALVES / 2}, r"y holds 0.5 in row 1 "),
-        ({"x": GOOD, "y": np.where(HALVES, np.nan, 0)}, r"y holds nan in row 1 "),
-        ({"x": GOOD, "y": HALVES.astype("M8[s]")}, r"datetime64\[s\], but labels"),
-        ({"x": GOOD, "y": np.arange(20)}, r"too few rows for a test split"),
-        ({"x": GOOD, "y": np.arange(20), "x_test": GOOD, "y_test": np.arange(20)}, r"for a validation split"),
-        ({"x": GOOD, "y": HALVES, "y_test": HALVES}, r"y_test is there but x_test is not"),
-        ({"x": GOOD, "y": HALVES, "x_test": GOOD}, r"y is there but y_test is not"),
-        ({"x": GOOD, "x_test": GOOD, "y_test": HALVES}, r"y_test is there but y is not"),
         ({"x": GOOD, "x_test": GOOD[:, :2]}, r"x_test has 2 columns but x has 3"),
         ({"x": GOOD, "x_test": GOOD[:0]}, r"x_test is empty"),
         ({"x": GOOD, "x_test": with_value(np.nan)}, r"x_test, row 3, column 2"),
         ({"x": GOOD.astype(np.uint8), "x_test": GOOD}, r"uint8 but x_test as float32"),
-        ({"x": GOOD, "y": HALVES, "x_test": GOOD, "y_test": HALVES + 1}, r"class '2', which y never"),
-        ({"x": GOOD, "y": HALVES, "x_test": GOOD, "y_test": HALVES.astype(str)}, r"y holds int64 but y_test <U"),
     ],
 )
 def test_arrays_that_cannot_be_used(tmp_path, arrays, words):
@@ -115,9 +114,6 @@ def test_arrays_that_cannot_be_used(tmp_path, arrays, words):
         ("a,b\n1,2\n1,nan\n", None, "line 3, column 'b' is nan"),
         ("a,b\n1,2\n1,1e99\n", None, "line 3, column 'b' is inf"),
         ("a,b\n1,2\n", None, "1 rows are too few"),
-        ("a,b\n1,\n", "b", "y holds nan in row 0"),
-        ("a,b\n" + "1,2\n" * 20, "b", "all labels are '2'"),
-        ("a,b\n" + "1,0.5\n" * 20, "b", "0.5 in row 0"),
         ("a,b\n1,2\n", "c", "no column 'c', only 'a', 'b'"),
         ("a\n1\n", "a", "no column beside"),
         ("a,b,a\n1,2,3\n", None, "two columns .* called 'a'"),

@@ -15,10 +15,11 @@ def main(config: FinetuneConfig) -> None:
     from dbn.finetuning.problem import load_problem
     from dbn.finetuning.report import comparison_text, finished, result
     from dbn.runs.folder import RESULT, RunFolder
-    from dbn.runs.resume import begin
+    from dbn.runs.resume import begin, cut_as_begun
     from dbn.training.device import pick_device
     from dbn.training.distributed import any_rank, check_alike, host_by_host, is_main, process_group
 
+    config = cut_as_begun(config)
     with process_group(pick_device(config.device)):
         with host_by_host():
             problem = load_problem(config)
@@ -35,6 +36,8 @@ def main(config: FinetuneConfig) -> None:
                     f"{before}\n\nThis run is complete, and nothing was done: all numbers are in {config.run}/{RESULT}."
                 )
                 return
+            if sentence := problem.splits.describe_labels():
+                print(sentence)
             if chosen_options := told(config.training, problem.config):
                 print(f"Chosen for {problem.labels:,} labels: {chosen_options}")
             comparison = Comparison(problem, run)

@@ -15,9 +15,11 @@ def main(config: PretrainConfig) -> None:
     from dbn.models.idle import idle_sentence
     from dbn.pretraining.pretrain import idle_in, summary, unlabeled
     from dbn.pretraining.stack import begin_pretraining, is_complete, pretrain_stack
+    from dbn.runs.resume import cut_as_begun
     from dbn.training.device import pick_device
     from dbn.training.distributed import check_alike, host_by_host, is_main, process_group
 
+    config = cut_as_begun(config)
     device = pick_device(config.device)
     with process_group(device):
         with host_by_host():

@@ -14,13 +14,16 @@ def main(config: StudyConfig) -> None:
     # Before torch loads Intel's library, where it has that: the same sums whatever the number of threads.
     os.environ.setdefault("MKL_CBWR", "AUTO")
     from dbn.config.defaults import told
-    from dbn.runs.resume import begin
+    from dbn.runs.resume import begin, cut_as_begun
     from dbn.study.runner import run_study
     from dbn.study.study import Study
 
     recipe = load_config(PretrainConfig, config.recipe, "--recipe ") if config.recipe else None
+    config = cut_as_begun(config)
     study = Study(config, recipe)
     study.check()
+    if sentence := study.splits.describe_labels():
+        print(sentence)
     # The number of processes and threads may change between calls.
     options = {name: value for name, value in to_dict(study.config).items() if name not in ("workers", "threads")}
     if chosen := told(config.training, study.config.training):

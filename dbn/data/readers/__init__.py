@@ -5,6 +5,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
+from dbn.data.marks import marked
 from dbn.data.splits import Splits, checked
 from dbn.data.table import Table, joined
 from dbn.errors import InputError
@@ -53,6 +54,7 @@ def read_table(
     *,
     test_file: Path | None = None,
     valid_file: Path | None = None,
+    unlabeled: str | float | None = None,
     **options: Any,
 ) -> Splits:
     """The rows in a file, checked and not cut, with test and validation rows from files of their own.
@@ -66,7 +68,8 @@ def read_table(
         tables["_valid"] = read(own_path(valid_file), **options)
     if test_file is not None:
         tables["_test"] = read(own_path(test_file), needs_label=False, **options)
-    return checked(joined(tables) if len(tables) > 1 else tables[""])
+    splits = checked(joined(tables) if len(tables) > 1 else tables[""])
+    return splits if unlabeled is None else marked(splits, unlabeled)
 
 
 def own_path(path: Path | str) -> Path:
