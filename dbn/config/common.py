@@ -26,7 +26,7 @@ ADAPTIVE_RATE, GAUSSIAN_RATE = 0.001, 0.01
 ALIASES = {"centred": "centered"}
 """Earlier names of options, which command lines, files and Python may still use."""
 
-NEWER = ("hidden_units", "penalty")
+NEWER = ("hidden_units", "penalty", "divisor", "standardize")
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
 
 
@@ -74,6 +74,9 @@ class ReadingOptions(Options):
 
     label_column: str | None = None
     """Column of a .csv file that holds the labels (default: there is none)."""
+    divisor: Positive | Literal["max"] | None = None
+    """Number that the values of a file are divided by, or max for the greatest training value (default: 255 for bytes
+    above 127, none otherwise; for data that meet a model, the model's)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +132,12 @@ class OutputConfig(DeviceOption):
                 raise InputError(
                     f"--output {self.output} is also the input, which would be replaced: name another file."
                 )
+
+
+def check_divisor(config: Any) -> None:
+    """InputError for the greatest value of data that a model does not learn from."""
+    if config.divisor == "max":
+        raise InputError("--divisor max is for training data: name the number, or leave it out for that of training.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dbn.config.common import FolderOption, OutputConfig, ReadingOptions, SeedOption
+from dbn.config.common import FolderOption, OutputConfig, ReadingOptions, SeedOption, check_divisor
 from dbn.config.validation import Count
 from dbn.errors import InputError
 
@@ -32,3 +32,7 @@ class PredictConfig(ReadingOptions, OutputConfig):
 
     data: Path
     """The examples: a .npz, .npy or .csv file."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_divisor(self)

@@ -19,6 +19,12 @@ def as_array(values: Array) -> NDArray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
+def names_of(x: object) -> tuple[str, ...]:
+    """The names of the columns of a data frame, () for what has none."""
+    names = getattr(x, "columns", ())
+    return tuple(names) if not callable(names) and all(type(each) is str for each in names) else ()
+
+
 def checked_rows(name: str, key: str, x: NDArray) -> NDArray:
     """`x` (N, V), (N, H, W) or (N, C, H, W) as (N, V): bytes and bool as uint8, all else as finite float32."""
     if x.dtype.kind not in "biuf":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dbn.data.checks import Array
-from dbn.data.splits import Examples, Splits, unsplit
+from dbn.data.splits import Divisor, Examples, Splits, unsplit
 from dbn.errors import InputError
 from dbn.rng import permutation, stream
 
@@ -28,13 +28,16 @@ def splits_from_arrays(
     *,
     name: str = "x",
     cut_test: bool = False,
+    divisor: Divisor = None,
 ) -> Splits:
     """Arrays in memory, checked and split as a file of them would be; without `x_test` test rows only if `cut_test`.
+
+    divisor: of the values, a number or "max", the greatest of `x`; by default see `Splits`.
 
     Raises:
         InputError: as `unsplit` and `cut`.
     """
-    return cut(unsplit(name, x, y, x_test, y_test), test=cut_test)
+    return cut(unsplit(name, x, y, x_test, y_test, divisor=divisor), test=cut_test)
 
 
 def cut(splits: Splits, *, test: bool) -> Splits:

@@ -13,12 +13,14 @@ from dbn.data import DATASETS
 from dbn.data.cut import cut
 from dbn.data.readers import SUFFIXES, read_table
 from dbn.data.readers.numpy_files import read_numpy
-from dbn.data.splits import Splits
+from dbn.data.splits import Divisor, Splits
 from dbn.errors import InputError
 from dbn.registry import suggestion
 
 
-def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
+def load_splits(
+    dataset: str, *, data_dir: Path | None = None, label_column: str | None = None, divisor: Divisor = None
+) -> Splits:
     """The splits of a named data set (`DATASETS`), or of a `.npz`, `.npy` or `.csv` file; what it lacks is `cut`.
 
     Raises:
@@ -33,10 +35,13 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str
         raise _unknown(dataset)
     if label_column is not None and (dataset in DATASETS or suffix != ".csv"):
         raise InputError(f"--label-column is for .csv files only, leave it out with {dataset}")
+    if divisor is not None and dataset in DATASETS:
+        raise InputError(f"--divisor is for files of your own, leave it out with {dataset}")
     if dataset in DATASETS:
         splits = DATASETS[dataset](dataset, data_dir)
     else:
-        splits = read_table(Path(expanduser(dataset)), label_column)  # as it is, where there is no such user
+        path = Path(expanduser(dataset))  # as it is, where there is no such user
+        splits = read_table(path, label_column, divisor)
     return cut(replace(splits, name=dataset), test=True)
 
 

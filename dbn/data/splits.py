@@ -1,17 +1,26 @@
 """Training, validation and test examples: checked rows of a data set."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
+from numbers import Real
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dbn.data.checks import Array, as_array, check_alike, checked_rows, image_shape_of
+from dbn.data.checks import Array, as_array, check_alike, checked_rows, image_shape_of, names_of
 from dbn.data.labels import checked_labels, known_codes
 from dbn.errors import InputError
+
+TOP = 127
+"""Bytes above it are of 0 … 255: nothing else sets the highest of eight bits."""
+
+Divisor = float | Literal["max"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +37,10 @@ class Examples:
         """Some of the rows, by index or mask."""
         return Examples(self.x[rows], None if self.y is None else self.y[rows])
 
+    def with_columns(self, order: Sequence[int]) -> "Examples":
+        """The same examples with their columns in another order."""
+        return Examples(self.x[:, list(order)], self.y)
+
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on `device`."""
         return Examples(self.x.to(device), None if self.y is None else self.y.to(device))
@@ -38,9 +51,10 @@ class Splits:
     """The rows of a data set: none is in two of `train`, `valid` and `test`. `valid` is empty until it is cut.
 
     `classes` are names in the order of their indices, () without labels. `image_shape` is (C, H, W) where rows are
-    gray or color images. Bytes are divided by `divisor` before use: 255, or 1 where all bytes outside the test
-    set are 0 or 1. `test_is_cut` says that the data came without a test set of its own. `columns` are their names where
-    the source has such.
+    gray or color images. Values are divided by `divisor` before use: for bytes it is 255 where any outside the test
+    set is above 127, else 1, as for all other values, unless one is given, which `divisor_given` tells. `test_is_cut`
+    says that the data came without a test set of its own. `columns` are their names where the source has such.
+    `unchecked` are data sets made to show what test values of another scale do.
     """
 
     name: str
@@ -52,6 +66,22 @@ class Splits:
     divisor: float
     test_is_cut: bool = False
     columns: tuple[str, ...] = ()
+    divisor_given: bool = False
+    unchecked: bool = False
+
+    @property
+    def parts(self) -> dict[str, Examples]:
+        """The examples that there are, by what they are for."""
+        named = {"training": self.train, "validation": self.valid, "test": self.test}
+        return {purpose: part for purpose, part in named.items() if part}
+
+    def with_columns(self, order: Sequence[int] | None) -> "Splits":
+        """The same examples with their columns in another order; None for theirs."""
+        if order is None:
+            return self
+        parts = {name: getattr(self, name) for name in ("train", "valid", "test")}
+        ordered: dict[str, Any] = {name: part and part.with_columns(order) for name, part in parts.items()}
+        return replace(self, **ordered, columns=tuple(self.columns[place] for place in order))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,27 +99,35 @@ class Splits:
         """0 without labels."""
         return len(self.classes)
 
-    def describe(self) -> str:
-        """One sentence: sizes, and what is done to the values."""
+    def describe(self, *, standardized: bool = False) -> str:
+        """One sentence: sizes, and what is done to the values, whether they are `standardized` included."""
         test = "no" if self.test is None else f"{len(self.test):,}"
         cut = ", the test examples cut from the same rows" if self.test_is_cut else ""
         labels = f"in {self.n_classes} classes" if self.classes else "without labels"
-        values = "values are used as they are"
-        if self.train.x.dtype == torch.uint8:
-            values = f"bytes are divided by {self.divisor:g}" if self.divisor != 1 else "bytes are 0 or 1"
+        values = "bytes are" if self.train.x.dtype == torch.uint8 else "values are"
+        done = [f"divided by {self.divisor:g}"] * (self.divisor != 1) + ["standardized"] * standardized
+        if values == "bytes are" and not done and int(self.train.x.aminmax().max) <= 1:
+            done = ["0 or 1"]
         return (
             f"{self.name}: {len(self.train):,} training, {len(self.valid):,} validation and {test} test examples of "
-            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values}."
+            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values} {' and '.join(done) or 'used as they are'}."
         )
 
 
 def unsplit(
-    name: str, x: Array, y: Array | None = None, x_test: Array | None = None, y_test: Array | None = None
+    name: str,
+    x: Array,
+    y: Array | None = None,
+    x_test: Array | None = None,
+    y_test: Array | None = None,
+    *,
+    divisor: Divisor = None,
 ) -> Splits:
     """The arrays, checked, all rows of `x` in `train`; `name` is what errors call their source.
 
     `x` is (N, V), (N, H, W) or (N, C, H, W). Bytes and bool stay bytes, which are divided before use; all else becomes
-    float32. Labels are (N,) whole numbers or strings, and their sorted values the classes.
+    float32. Labels are (N,) whole numbers or strings, and their sorted values the classes. `divisor` goes before that
+    of `Splits`; "max" is the greatest value of `x`.
 
     Raises:
         InputError: no rows, another shape or type, values that are not finite, labels of another length, labels
@@ -118,9 +156,22 @@ def unsplit(
         key: Examples(torch.from_numpy(part), torch.from_numpy(codes[key]) if codes else None)
         for key, part in rows.items()
     }
-    train = parts["x"]
-    divisor = 255.0 if train.x.dtype == torch.uint8 and int(train.x.max()) > 1 else 1.0
-    return Splits(name, train, train[:0], parts.get("x_test"), classes, image_shape, divisor)
+    train, columns = parts["x"], names_of(x)
+    splits = Splits(name, train, train[:0], parts.get("x_test"), classes, image_shape, 1.0, columns=columns)
+    return with_divisor(splits, divisor)
+
+
+def with_divisor(splits: Splits, divisor: Divisor = None) -> Splits:
+    """The splits with this divisor: a number, "max" for the greatest training value, None for what the type says."""
+    x = splits.train.x
+    greatest = x.aminmax().max.item()
+    if divisor is None:
+        return replace(splits, divisor=255.0 if x.dtype == torch.uint8 and greatest > TOP else 1.0)
+    if divisor != "max" and not (isinstance(divisor, Real) and 0 < divisor < math.inf):
+        raise InputError(f"--divisor must be a number above 0 or max, not {divisor!r}")
+    if divisor == "max" and greatest <= 0:
+        raise InputError(f"{splits.name}: the greatest training value is {greatest:g}, so --divisor max is none")
+    return replace(splits, divisor=float(greatest if divisor == "max" else divisor), divisor_given=True)
 
 
 def labels_of(examples: Examples) -> Tensor:

@@ -12,6 +12,7 @@ from dbn.config.common import to_dict
 from dbn.config.finetuning import FinetuneConfig, Finetuning
 from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays
+from dbn.data.splits import Divisor
 from dbn.errors import InputError, naming_arguments
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem, make_problem
@@ -48,6 +49,7 @@ class FinetuningOptions(TypedDict, total=False):
     patience: int | None
     freeze_epochs: int | Literal["all"]
     precision: Literal["float32", "tf32", "bf16"]
+    standardize: bool
     refit: bool
     signals: int | list[int] | tuple[int, ...] | None
 
@@ -101,6 +103,7 @@ def compare(
     device: str = "auto",
     progress: bool = False,
     callback: Callback | None = None,
+    divisor: Divisor = None,
     **options: Unpack[FinetuningOptions],
 ) -> ComparisonResult:
     """Train a classifier from several initializations under equal conditions, and test each.
@@ -119,6 +122,8 @@ def compare(
     resume, overwrite: continue or replace the run in that folder.
     callback: called with every record of metrics.jsonl, one per epoch; what it raises ends the run, which `resume`
     continues.
+    divisor: number that the values are divided by, or "max" for the greatest; by default the stacks', or else 255 for
+    bytes above 127. Values outside [0, 1] need it, or standardize=True.
     options: other fields of `dbn.config.Finetuning`, such as epochs=50, learning_rate=[0.1, 0.01].
 
     >>> import torch
@@ -148,11 +153,12 @@ def compare(
             pretrained=tuple(Path(f"stack {n}") if isinstance(s, DBN) else Path(s) for n, s in enumerate(stacks)),
             training=_training(init, labels, seeds, options),
         )
-        splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True)
+        splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True, divisor=divisor)
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
         problem = make_problem(splits, loaded, config.hidden, config.training, pick_device(device))
         _ = problem.test
         about = {"hidden": list(problem.hidden), **to_dict(config.training)}
+        about |= {} if divisor is None else {"divisor": splits.divisor}
         distributed.check_alike([about, problem.fingerprint])
         with ExitStack() as until_done:
             folder = None

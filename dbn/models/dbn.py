@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.errors import InputError
+from dbn.errors import InputError, naming_arguments
+from dbn.models.matching import Match, match
 from dbn.models.mlp import initialize_output, linear_layers, mlp
 from dbn.models.rbm import RBM
-from dbn.models.scaling import Scaling
+from dbn.models.scaling import Scaling, read_provenance
 from dbn.models.units import UNITS
 from dbn.rng import stream
 
@@ -62,10 +63,26 @@ class DBN(nn.Module):
         """V, H_1, …, H_top."""
         return [self.layers[0].visible.size, *(rbm.hidden.size for rbm in self.layers)]
 
-    def scale(self, x: Tensor) -> Tensor:
-        """Raw data as in training, (B, V) float32: bytes divided, columns standardized."""
-        scaled: Tensor = self.scaling(x)
+    def scale(self, x: Tensor, divisor: float | None = None) -> Tensor:
+        """Raw data as in training, (B, V) float32: bytes divided, columns standardized.
+
+        Values of another scale are brought to that of training where it is certain what they are; `divisor` says it.
+        InputError elsewhere, see `dbn.models.matching.match`.
+        """
+        with naming_arguments():
+            found = self.match(x, divisor=divisor, by_row=True)
+        scaled: Tensor = found.scaling(x)
         return scaled
+
+    def match(self, x: Tensor, name: str = "x", **known: Any) -> Match:
+        """How rows become what the stack takes: `dbn.models.matching.match` with the stack's scaling and units."""
+        usual: dict[str, Any] = {"width": self.sizes[0], "bounded": self.takes_fractions, "what": "the stack"}
+        return match(self.scaling, x, name, **usual | known)
+
+    @property
+    def takes_fractions(self) -> bool:
+        """Whether the visible units take values in [0, 1] alone."""
+        return self.layers[0].visible.range_error(-1.0, 2.0) != ""
 
     def up(self, x: Tensor, layers: int | None = None) -> Tensor:
         """Features: the mean of each layer given the mean of the one below, (B, V) -> (B, H_top), or of `layers`."""
@@ -143,6 +160,7 @@ class DBN(nn.Module):
             "divisor": self.scaling.divisor,
             "standardised": self.scaling.shift is not None,
             "image_shape": list(self.image_shape) if self.image_shape else None,
+            **self.scaling.provenance(),
         }
 
     @classmethod
@@ -152,7 +170,8 @@ class DBN(nn.Module):
         rbms = [RBM(visible(size), hidden(hidden_size)) for (visible, size), (hidden, hidden_size) in pairwise(units)]
         standard = (torch.zeros(units[0][1]), torch.ones(units[0][1])) if description["standardised"] else ()
         shape = description["image_shape"]
-        return cls(rbms, Scaling(float(description["divisor"]), *standard), tuple(shape) if shape else None)
+        scaling = Scaling(float(description["divisor"]), *standard, **read_provenance(description))
+        return cls(rbms, scaling, tuple(shape) if shape else None)
 
 
 @torch.no_grad()

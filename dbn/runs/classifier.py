@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.data.checks import Array, as_array, checked_rows
-from dbn.errors import InputError, parsing
+from dbn.data.checks import Array, as_array, checked_rows, names_of
+from dbn.errors import InputError, naming_arguments, parsing
+from dbn.models.matching import Match, match
 from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.runs.folder import RESULT, RunFolder
@@ -37,32 +38,39 @@ class Classifier(nn.Module):
         """(N, V) -> logits (N, C). InputError for rows of another width."""
         if x.ndim != 2 or x.shape[1] != self.width:
             raise InputError(f"x has shape {tuple(x.shape)}, but the classifier takes rows of {self.width} values")
-        logits: Tensor = self.network(self.scaling(x))
+        with naming_arguments():
+            found = self.match(x, by_row=True)
+        logits: Tensor = self.network(found.scaling(x))
         return logits
 
-    @torch.no_grad()
-    def predict_proba(self, x: Array, name: str = "x") -> Tensor:
+    def match(self, x: Tensor, name: str = "x", **known: Any) -> Match:
+        """How rows become what the network takes: `dbn.models.matching.match` with the classifier's scaling."""
+        return match(self.scaling, x, name, width=self.width, what="the classifier", **known)
+
+    def predict_proba(self, x: Array, name: str = "x", *, divisor: float | None = None) -> Tensor:
         """Class probabilities (N, C) on the CPU of rows (N, V), or images (N, H, W) or (N, C, H, W), in batches.
 
-        `name` is what errors call the rows. InputError for rows of another width or type, for values that are not
-        finite, and for floats outside [0, 1] unless they are standardized.
+        Columns with names, of a data frame, are matched by them. Values of another scale than that of training are
+        brought to it where it is certain what they are; `divisor` says it. `name` is what errors call the rows.
+        InputError for rows of another width or type, for values that are not finite, and as for
+        `dbn.models.matching.match`.
         """
-        rows = torch.from_numpy(checked_rows(name, "x", as_array(x)))
-        if rows.shape[1] != self.width:
-            raise InputError(f"{name} has {rows.shape[1]} values an example, but the classifier takes {self.width}")
-        if self.scaling.shift is None and rows.is_floating_point():
-            least, greatest = rows.aminmax()
-            if least < 0 or greatest > 1:
-                raise InputError(
-                    f"{name} has values from {least:g} to {greatest:g}, but the classifier was trained on values in "
-                    "[0, 1]: bring them there, or save bytes as uint8 in .npz or .npy"
-                )
-        device = next(self.parameters()).device
-        return torch.cat([self(part.to(device)).softmax(1).cpu() for part in rows.split(ROWS_AT_ONCE)])
+        with naming_arguments():
+            rows = torch.from_numpy(checked_rows(name, "x", as_array(x)))
+            found = self.match(rows, name, divisor=divisor, columns=names_of(x), by_row=True)
+        return self.probabilities(rows, found)
 
-    def predict(self, x: Array) -> list[str]:
+    @torch.no_grad()
+    def probabilities(self, rows: Tensor, found: Match) -> Tensor:
+        """`predict_proba` of rows (N, V) that are matched."""
+        device = next(self.parameters()).device
+        scaling = found.scaling.to(device)
+        parts = (found.rows(part).to(device) for part in rows.split(ROWS_AT_ONCE))
+        return torch.cat([self.network(scaling(part)).softmax(1).cpu() for part in parts])
+
+    def predict(self, x: Array, *, divisor: float | None = None) -> list[str]:
         """The most probable class of every row, by name. InputError as for `predict_proba`."""
-        return [self.classes[place] for place in self.predict_proba(x).argmax(1).tolist()]
+        return [self.classes[place] for place in self.predict_proba(x, divisor=divisor).argmax(1).tolist()]
 
 
 def load_classifier(path: Path | str) -> Classifier:
@@ -116,6 +124,7 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
         scaling = Scaling.from_description(description)
         scaled = scaling(torch.zeros(1, sizes[0]))
         is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)
+        is_scaling = is_scaling and len(scaling.columns) in (0, sizes[0])
         is_fit = is_fit and is_scaling and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
     if not is_fit:
         raise corrupt_file(path, "its description is not that of a classifier")

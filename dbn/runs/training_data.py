@@ -25,8 +25,8 @@ def splits_of(run: Path, **given: Any) -> Splits:
             "samples with --start noise"
         )
     known = {name: before.get(name) for name in DataConfig().reading()}
-    if not all(isinstance(known[name], str | None) for name in ("data_dir", "label_column")):
-        raise corrupt_file(run / CONFIG, "its data_dir or label_column is no text")
+    if not all(isinstance(known[name], str | None) for name in known if name != "divisor"):
+        raise corrupt_file(run / CONFIG, "it does not say how the data are read")
     known["data_dir"] = Path(known["data_dir"]) if known["data_dir"] else None
     stored = DataConfig(dataset=before["dataset"], **known)
     own = {name: value for name, value in given.items() if value is not None}

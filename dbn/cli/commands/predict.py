@@ -18,9 +18,13 @@ def main(config: PredictConfig) -> None:
     device = pick_device(config.device)
     arm, file = best_classifier(RunFolder.open(config.run))
     classifier = load_classifier(file).to(device)
-    x = read_table(config.data, config.label_column).train.x
+    splits = read_table(config.data, config.label_column, config.divisor)
+    x, divisor = splits.train.x, splits.divisor if splits.divisor_given else None
+    found = classifier.match(x, str(config.data), divisor=divisor, columns=splits.columns)
+    for note in found.notes:
+        print(f"{note}.")
     check_writable(config.output)
-    probabilities = classifier.predict_proba(x, str(config.data))
+    probabilities = classifier.probabilities(x, found)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(classifier.classes)

@@ -33,7 +33,7 @@ def main(config: PretrainConfig) -> None:
         with run:
             was_complete = is_complete(run, config.training)
             if not was_complete:
-                print(splits.describe())
+                print(splits.describe(standardized=data.scaling.shift is not None))
             pretrain_stack(data, config.training, run, progress=True)
         place = f"stack is in {config.run}/dbn.safetensors, its weights for other code in encoder.safetensors."
         if was_complete:

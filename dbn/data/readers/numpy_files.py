@@ -12,4 +12,4 @@ def read_numpy(file: IO[bytes], name: str) -> Splits:
     arrays, keys = read_arrays(file, ("x", "y", "x_test", "y_test"), name)
     if "x" not in arrays:
         raise InputError(f"{name}: there is no array 'x', only {listed(keys) or 'nothing at all'}")
-    return unsplit(name, **arrays)
+    return unsplit(name, *map(arrays.get, ("x", "y", "x_test", "y_test")))  # type: ignore[arg-type]
