@@ -167,11 +167,12 @@ def with_divisor(splits: Splits, divisor: Divisor = None) -> Splits:
     greatest = x.aminmax().max.item()
     if divisor is None:
         return replace(splits, divisor=255.0 if x.dtype == torch.uint8 and greatest > TOP else 1.0)
-    if divisor != "max" and not (isinstance(divisor, Real) and 0 < divisor < math.inf):
+    number: Any = greatest if divisor == "max" else divisor
+    if divisor != "max" and not (isinstance(number, Real) and 0 < float(number) < math.inf):
         raise InputError(f"--divisor must be a number above 0 or max, not {divisor!r}")
     if divisor == "max" and greatest <= 0:
         raise InputError(f"{splits.name}: the greatest training value is {greatest:g}, so --divisor max is none")
-    return replace(splits, divisor=float(greatest if divisor == "max" else divisor), divisor_given=True)
+    return replace(splits, divisor=float(number), divisor_given=True)
 
 
 def labels_of(examples: Examples) -> Tensor:
