@@ -46,7 +46,10 @@ def run_script(
     several: whether torchrun may start more than one process of this command.
     """
     _open_closed_streams()
-    logging.basicConfig(format=f"{_program()}: warning: %(message)s")
+    logging.addLevelName(logging.INFO, "note")
+    logging.addLevelName(logging.WARNING, "warning")
+    logging.basicConfig(format=f"{_program()}: %(levelname)s: %(message)s")
+    logging.getLogger("dbn").setLevel(logging.INFO)
     before = signal.signal(signal.SIGTERM, raise_stopped)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without ± must not end the work
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -29,6 +29,8 @@ ALIASES = {"centred": "centered"}
 NEWER = (
     "hidden_units",
     "penalty",
+    "divisor",
+    "standardize",
     "unlabeled",
     "labels_per_class",
     "delimiter",
@@ -99,6 +101,9 @@ class ReadingOptions(Options):
     """Height and width that pictures in a folder are resized to, or one number for both (default: as they are)."""
     colors: Literal["gray", "rgb"] | None = None
     """What pictures in a folder are made (default: as they are)."""
+    divisor: Positive | Literal["max"] | None = None
+    """Number that the values of a file are divided by, or max for the greatest training value (default: 255 for bytes
+    above 127, none otherwise; for data that meet a model, the model's)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,6 +187,12 @@ class OutputConfig(DeviceOption):
                 raise InputError(
                     f"--output {self.output} is also the input, which would be replaced: name another file"
                 )
+
+
+def check_divisor(config: Any) -> None:
+    """InputError for the greatest value of data that a model does not learn from."""
+    if config.divisor == "max":
+        raise InputError("--divisor max is for training data: name the number, or leave it out for that of training.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dbn.config.common import DataOptions, OutputConfig, SeedOption
+from dbn.config.common import DataOptions, OutputConfig, SeedOption, check_divisor
 from dbn.config.validation import AtLeast2, Count
 from dbn.errors import InputError
 
@@ -32,6 +32,7 @@ class EvaluateConfig(DataOptions, SeedOption, OutputConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_divisor(self)
         for name, given in (("ais", self.ais), ("chains", self.chains), ("no-reverse", not self.reverse)):
             if self.exact and given:
                 raise InputError(f"--{name} does not go with --exact, which takes the place of AIS")

@@ -62,6 +62,8 @@ class Finetuning(TrainingOptions):
     """Epochs in which only the output layer learns."""
     refit: bool = False
     """Train once more on training and validation examples together."""
+    standardize: bool = False
+    """Bring columns to mean 0 and variance 1 over the training rows, as real values need; a stack brings its own."""
     signals: tuple[Count, ...] | None = None
     """Epochs after which TensorBoard gets the propagation of activations and gradients, besides start and end
     (default: none)."""
@@ -121,6 +123,8 @@ class FinetuneConfig(DataOptions, RunConfig):
         check_per_item(self, self.training.seeds, "a seed", "pretrained")
         if self.pretrained and self.hidden:
             raise InputError("--hidden does not go with --pretrained, which brings its own sizes")
+        if self.pretrained and self.training.standardize:
+            raise InputError("--standardize does not go with --pretrained, which brings its own scaling")
         if self.pretrained:
             return
         if self.training.uses_stack:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dbn.config.common import FolderOption, OutputConfig, ReadingOptions, SeedOption
+from dbn.config.common import FolderOption, OutputConfig, ReadingOptions, SeedOption, check_divisor
 from dbn.config.evaluation import EvaluateConfig
 from dbn.config.validation import AtLeast2, Count, check_distinct
 from dbn.errors import InputError
@@ -41,6 +41,10 @@ class PredictConfig(ReadingOptions, OutputConfig):
     columns: Literal["probabilities", "class", "all"] = "probabilities"
     """probabilities: a column for each class. class: predicted_class and predicted_probability. all: both of these."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_divisor(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig(ReadingOptions, SeedOption, OutputConfig):
@@ -63,6 +67,7 @@ class FeaturesConfig(ReadingOptions, SeedOption, OutputConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_divisor(self)
         check_distinct(self, "write")
         if self.output.suffix.lower() not in (".csv", ".npy", ".npz"):
             raise InputError(f"--output {self.output} must end in .csv, .npy or .npz.")

@@ -88,6 +88,8 @@ class StudyConfig(DataOptions, RunConfig):
         arms = self.training.init
         if self.reference is not None and self.reference not in arms:
             raise InputError(f"--reference {self.reference} is none of the arms: --init names {', '.join(arms)}")
+        if self.training.standardize and (self.pretrained or self.recipe):
+            raise InputError("--standardize does not go with --pretrained or --recipe: the stacks bring their scaling")
         if self.pretrained and self.recipe:
             raise InputError("--recipe does not go with --pretrained: the stacks are there, or the study trains them")
         if self.stacks and not self.recipe:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dbn.data.marks import NO_LABEL, has_minus_one, marked, without_labels
-from dbn.data.splits import Examples, Splits, unsplit
+from dbn.data.splits import Divisor, Examples, Splits, unsplit
 from dbn.errors import InputError
 from dbn.rng import permutation, stream
 
@@ -30,6 +30,7 @@ def splits_from_arrays(
     *,
     name: str = "x",
     cut_test: bool = False,
+    divisor: Divisor = None,
     unlabeled: str | float | None = None,
     split: Split | None = None,
 ) -> Splits:
@@ -39,10 +40,12 @@ def splits_from_arrays(
 
     A class −1 beside 0, 1, … is the mark of rows without a label, as in scikit-learn.
 
+    divisor: of the values, a number or "max", the greatest of `x`; by default see `Splits`.
+
     Raises:
         InputError: as `unsplit` and `cut`.
     """
-    splits = unsplit(name, x, y, x_test, y_test)
+    splits = unsplit(name, x, y, x_test, y_test, divisor=divisor)
     if unlabeled is None and has_minus_one(splits.classes):
         unlabeled = NO_LABEL
     return cut(splits, test=cut_test, unlabeled=unlabeled, split=split)

@@ -1,10 +1,12 @@
 """Training, validation and test examples: checked rows of a data set."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from hashlib import blake2b
-from typing import Any
+from numbers import Real
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -17,6 +19,10 @@ from dbn.data.table import Table
 from dbn.errors import InputError
 
 LAST = "Images have their channels last, and were brought to channels first."
+TOP = 127
+"""Bytes above it are of 0 … 255: nothing else sets the highest of eight bits."""
+
+Divisor = float | Literal["max"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +47,10 @@ class Examples:
         there = labels_of(self) >= 0
         return self if there.all() else self[there]
 
+    def with_columns(self, order: Sequence[int]) -> "Examples":
+        """The same examples with their columns in another order."""
+        return Examples(self.x[:, list(order)], self.y)
+
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on `device`."""
         return Examples(self.x.to(device), None if self.y is None else self.y.to(device))
@@ -51,11 +61,12 @@ class Splits:
     """The rows of a data set: none is in two of `train`, `valid` and `test`. `valid` is empty until it is cut.
 
     `classes` are names in the order of their indices, () without labels. `image_shape` is (C, H, W) where rows are
-    gray or color images. Bytes are divided by `divisor` before use: 255, or 1 where all bytes outside the test
-    set are 0 or 1. `test_is_cut` says that the data came without a test set of its own. `columns` are their names where
-    the source has such. `notes` are sentences on how the rows were read. `label_error` says why labels that were given
-    cannot be used: `check_labels` raises it. `balanced` data have equal numbers of every class among validation rows
-    and labels drawn, others their own proportions.
+    gray or color images. Values are divided by `divisor` before use: for bytes it is 255 where any outside the test
+    set is above 127, else 1, as for all other values, unless one is given, which `divisor_given` tells. `test_is_cut`
+    says that the data came without a test set of its own. `columns` are their names where the source has such. `notes`
+    are sentences on how the rows were read. `label_error` says why labels that were given cannot be used:
+    `check_labels` raises it. `balanced` data have equal numbers of every class among validation rows and labels drawn,
+    others their own proportions. `unchecked` are data sets made to show what test values of another scale do.
     """
 
     name: str
@@ -70,6 +81,22 @@ class Splits:
     notes: tuple[str, ...] = ()
     label_error: str = ""
     balanced: bool = False
+    divisor_given: bool = False
+    unchecked: bool = False
+
+    @property
+    def parts(self) -> dict[str, Examples]:
+        """The examples that there are, by what they are for."""
+        named = {"training": self.train, "validation": self.valid, "test": self.test}
+        return {purpose: part for purpose, part in named.items() if part}
+
+    def with_columns(self, order: Sequence[int] | None) -> "Splits":
+        """The same examples with their columns in another order; None for theirs."""
+        if order is None:
+            return self
+        parts = {name: getattr(self, name) for name in ("train", "valid", "test")}
+        ordered: dict[str, Any] = {name: part and part.with_columns(order) for name, part in parts.items()}
+        return replace(self, **ordered, columns=tuple(self.columns[place] for place in order))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -94,17 +121,18 @@ class Splits:
         if not self.classes:
             raise InputError(f"{self.name} has no labels, and fine-tuning needs them: add y, or --label-column")
 
-    def describe(self) -> str:
-        """One sentence: sizes, and what is done to the values."""
+    def describe(self, *, standardized: bool = False) -> str:
+        """One sentence: sizes, and what is done to the values, whether they are `standardized` included."""
         test = "no" if self.test is None else f"{len(self.test):,}"
         cut = ", the test examples cut from the same rows" if self.test_is_cut else ""
         labels = f"in {self.n_classes} classes" if self.classes else "without labels"
-        values = "values are used as they are"
-        if self.train.x.dtype == torch.uint8:
-            values = f"bytes are divided by {self.divisor:g}" if self.divisor != 1 else "bytes are 0 or 1"
+        values = "bytes are" if self.train.x.dtype == torch.uint8 else "values are"
+        done = [f"divided by {self.divisor:g}"] * (self.divisor != 1) + ["standardized"] * standardized
+        if values == "bytes are" and not done and int(self.train.x.aminmax().max) <= 1:
+            done = ["0 or 1"]
         return (
             f"{self.name}: {len(self.train):,} training, {len(self.valid):,} validation and {test} test examples of "
-            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values}."
+            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values} {' and '.join(done) or 'used as they are'}."
             + "".join(f" {note}" for note in (*self.notes, self.describe_labels()) if note)
         )
 
@@ -118,21 +146,23 @@ class Splits:
         return f"{labeled[0]:,} training and {labeled[1]:,} validation examples have labels, the others have none."
 
 
-def unsplit(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None) -> Splits:
+def unsplit(
+    name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None, *, divisor: Divisor = None
+) -> Splits:
     """Objects in memory as `as_table` takes them, checked, all rows of `x` in `train`; errors call them `name`.
 
     `x` is (N, V), (N, H, W), (N, C, H, W) or, with 1 or 3 channels, (N, H, W, C). Bytes and bool stay bytes, which are
     divided before use; all else becomes float32. Labels are whole numbers or strings, (N,) or (N, 1), or one-hot rows,
     and their sorted values the classes; None, NaN and empty strings are missing ones. Other labels are left out, with
-    the reason as `label_error`.
+    the reason as `label_error`. `divisor` goes before that of `Splits`; "max" is the greatest value of `x`.
 
     Raises:
         InputError: no rows, another shape or type, values that are not finite, or test rows unlike the others.
     """
-    return checked(as_table(name, x, y, x_test, y_test))
+    return checked(as_table(name, x, y, x_test, y_test), divisor)
 
 
-def checked(table: Table) -> Splits:
+def checked(table: Table, divisor: Divisor = None) -> Splits:
     """The rows of a table, checked, each part where it belongs; `valid` is empty where there is none.
 
     InputError as for `unsplit`.
@@ -150,19 +180,19 @@ def checked(table: Table) -> Splits:
         for part, x in rows.items()
     }
     train = parts[""]
-    divisor = 255.0 if train.x.dtype == torch.uint8 and int(train.x.max()) > 1 else 1.0
-    return Splits(
+    splits = Splits(
         name,
         train,
         parts.get("_valid", train[:0]),
         parts.get("_test"),
         classes,
         image_shape_of(table.x[""]),
-        divisor,
+        1.0,
         columns=table.columns,
         notes=(LAST,) if has_channels_last(table.x[""]) else (),
         label_error=label_error,
     )
+    return with_divisor(splits, divisor)
 
 
 def _coded(table: Table, n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, NDArray], str]:
@@ -175,6 +205,20 @@ def _coded(table: Table, n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], di
         return (*coded(table.y, n_rows), "") if "" in table.y else ((), {}, "")
     except InputError as error:
         return (), {}, str(error)
+
+
+def with_divisor(splits: Splits, divisor: Divisor = None) -> Splits:
+    """The splits with this divisor: a number, "max" for the greatest training value, None for what the type says."""
+    x = splits.train.x
+    greatest = x.aminmax().max.item()
+    if divisor is None:
+        return replace(splits, divisor=255.0 if x.dtype == torch.uint8 and greatest > TOP else 1.0)
+    number: Any = greatest if divisor == "max" else divisor
+    if divisor != "max" and not (isinstance(number, Real) and 0 < float(number) < math.inf):
+        raise InputError(f"--divisor must be a number above 0 or max, not {divisor!r}")
+    if divisor == "max" and greatest <= 0:
+        raise InputError(f"{splits.name}: the greatest training value is {greatest:g}, so --divisor max is none")
+    return replace(splits, divisor=float(number), divisor_given=True)
 
 
 def labels_of(examples: Examples) -> Tensor:

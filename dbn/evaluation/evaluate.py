@@ -91,6 +91,7 @@ def evaluate(
     reverse: bool = True,
     device: str = "auto",
     progress: bool | None = False,
+    divisor: float | None = None,
 ) -> Evaluation:
     """log Z of every layer, and the log-likelihood of rows, or its lower bound for several layers.
 
@@ -99,6 +100,7 @@ def evaluate(
     model: an RBM, a DBN, the run folder of one, or a file of either. An RBM takes rows as its units do, bytes divided
     by 255; a DBN scales rows as in its training.
     test, train: (N, V) or images; rows as they are stored. AIS is based on the means of `train`, else of `test`.
+    divisor: of the rows; by default that of training, and where it is not certain which, an error says so.
     exact: sum over every state of the smaller side in place of AIS; feasible up to 2²⁵ states.
     binarize: how grey levels become 0 or 1 where units are binary; left out, as a run folder was trained.
     ais: temperatures of AIS, a number, "quick" (1,001) or "published" (14,501, the default); chains: 100 by default;
@@ -120,7 +122,7 @@ def evaluate(
         path = Path(model) if isinstance(model, str | Path) else None
         config = EvaluateConfig(
             run=path or Path(), exact=exact, binarize=binarize, seed=seed, ais=ais, chains=chains, reverse=reverse,
-            device=device,
+            device=device, divisor=divisor,
         )  # fmt: skip
         place = pick_device(device)
         stack = read_model(path) if path else copied(model)

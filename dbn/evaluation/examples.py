@@ -41,6 +41,9 @@ class EvaluationData:
     """Sentences: where the rows are from, and what was done to them."""
     name: str = ""
     """Of the file or data set."""
+    divisor: float | None = None
+    """Of the values, where it is named."""
+    columns: tuple[str, ...] = ()
 
     @property
     def base(self) -> Tensor:
@@ -80,7 +83,8 @@ def evaluation_data(
 ) -> EvaluationData:
     """Arrays to be scored, treated like those of a file; `from_run`: binarized as `config.run` was trained."""
     before = RunFolder.open(config.run).read_config() if from_run and config.run.is_dir() else {}
-    splits = unsplit(name, test) if train is None else unsplit(name, train, x_test=test)
+    x, x_test = (test, None) if train is None else (train, test)
+    splits = unsplit(name, x, x_test=x_test, divisor=config.divisor)
     return _prepared(stack, [_from_splits(splits)], config, before)
 
 
@@ -88,19 +92,16 @@ def _prepared(
     stack: DBN, sources: list[EvaluationData], config: EvaluateConfig, before: dict[str, Any]
 ) -> EvaluationData:
     """The parts to score and to base AIS on, in values that the visible units take."""
-    visible, scaling = stack.layers[0].visible, stack.scaling
-    for source in sources:
-        width = source.parts["test"].shape[1]
-        if width != visible.size:
-            raise InputError(
-                f"{source.name} has {width} values an example, but the model has {visible.size} visible units: name "
-                "the data it was trained on, or others like them"
-            )
+    visible = stack.layers[0].visible
+    if config.binarize and visible.support() is None:
+        raise InputError(f"--binarize {config.binarize} does not go with {visible.kind} visible units: leave it out")
+    sources = [_matched(stack, source) for source in sources]
     if visible.support() is not None:
         how = _binarization(config, before)
-        sources, scaling = [_discrete(source, visible, *how) for source in sources], Scaling(1.0)
-    elif config.binarize:
-        raise InputError(f"--binarize {config.binarize} does not go with {visible.kind} visible units: leave it out")
+        sources = [_discrete(source, visible, *how) for source in sources]
+        scaling = Scaling(1.0)
+    else:
+        scaling = _common(sources)
     scored, trained = sources[0], sources[-1]
     parts = {"test": scored.parts["test"]} | {part: x for part, x in trained.parts.items() if part != "test"}
     origin = *_origin(scored, trained, with_base=not config.exact), *_density_units(parts, scaling)
@@ -127,19 +128,20 @@ def _density_units(parts: dict[str, Tensor], scaling: Scaling) -> list[str]:
 
 def _sources(config: EvaluateConfig, before: dict[str, Any], width: int) -> list[EvaluationData]:
     """What holds the rows to be scored, and last what holds the training rows: one source, or two."""
-    sources, column = [], config.label_column
+    sources, column, divisor = [], config.label_column, config.divisor
     if config.data is not None:
         taken = options_of(kind_of(config.data))
         takes_column = "label_column" in taken
-        own = {name: value for name, value in config.reading().items() if name in taken}
+        own = {name: value for name, value in config.reading().items() if name in taken or name == "divisor"}
         sources.append(_from_file(config.data, own, width))
         if column and not takes_column and config.dataset is None:
             raise InputError(f"--label-column is for files with named columns, leave it out with {config.data}")
-        column = None if takes_column else column
+        column, divisor = None if takes_column else column, None
         if "train" in sources[0].parts and config.dataset is None:
             return sources
     if config.dataset is not None or before.get("dataset") or (before and not sources):
-        splits = splits_for(config.dataset, [config.run], **config.reading() | {"label_column": column})
+        own = config.reading() | {"label_column": column, "divisor": divisor}
+        splits = splits_for(config.dataset, [config.run], **own)
     elif sources:
         return sources
     else:
@@ -151,7 +153,7 @@ def _sources(config: EvaluateConfig, before: dict[str, Any], width: int) -> list
         origin = (f"{splits.name} has no test rows: validation rows stand in for them.",) * (not sources)
     else:
         parts["test"] = splits.test.x
-    return [*sources, EvaluationData(parts, Scaling(splits.divisor), origin, splits.name)]
+    return [*sources, _source(splits, parts, origin)]
 
 
 def _from_file(path: Path, reading: dict[str, Any], width: int) -> EvaluationData:
@@ -162,7 +164,7 @@ def _from_file(path: Path, reading: dict[str, Any], width: int) -> EvaluationDat
         if all(x.dtype == np.uint8 and x.ndim == 2 and x.shape[1] == -(-width // 8) != width for x in arrays.values()):
             arrays = {part: np.unpackbits(x, axis=1, count=width) for part, x in arrays.items()}
             origin = (f"{path}: bytes unpacked into {width:,} bits a row.",)
-        splits = unsplit(str(path), arrays["train"], x_test=arrays["test"])
+        splits = unsplit(str(path), arrays["train"], x_test=arrays["test"], divisor=reading.get("divisor"))
     else:
         splits = read_table(path, **reading)
     return _from_splits(splits, origin)
@@ -172,8 +174,43 @@ def _from_splits(splits: Splits, origin: tuple[str, ...] = ()) -> EvaluationData
     """Training rows are the test part where there are no test rows."""
     x, test = splits.train.x, splits.test
     parts = {"test": x} if test is None else {"test": test.x, "train": x}
-    is_binary = max(int(x.max()) for x in parts.values()) <= 1
-    return EvaluationData(parts, Scaling(1.0 if is_binary else 255.0), origin, splits.name)
+    return _source(splits, parts, origin)
+
+
+def _source(splits: Splits, parts: dict[str, Tensor], origin: tuple[str, ...] = ()) -> EvaluationData:
+    """Rows as they are stored; `_matched` brings them to the model."""
+    given = splits.divisor if splits.divisor_given else None
+    return EvaluationData(parts, Scaling(splits.divisor), origin, splits.name, given, splits.columns)
+
+
+def _matched(stack: DBN, source: EvaluationData) -> EvaluationData:
+    """The source as the model takes it; InputError for rows that do not fit."""
+    x = source.parts.get("train", source.parts["test"])
+    divisor, support = source.divisor, stack.layers[0].visible.support()
+    if divisor is None and support is not None and support.tolist() == [0.0, 1.0]:
+        greatest = max(part.aminmax().max.item() for part in source.parts.values())
+        # Bytes that are 0 or 1 are states of the units, whatever gray levels the model was trained on.
+        divisor = 1.0 if x.dtype == torch.uint8 and greatest <= 1 else None
+    found = stack.match(x, source.name, divisor=divisor, columns=source.columns, what="the model")
+    for part in source.parts.values():  # of which none may be wrong
+        stack.match(part, source.name, divisor=found.scaling.divisor, columns=source.columns, what="the model")
+    parts = {name: found.rows(part) for name, part in source.parts.items()}
+    notes = tuple(f"{note}." for note in found.notes)
+    return replace(source, parts=parts, scaling=found.scaling, origin=(*source.origin, *notes))
+
+
+def _common(sources: list[EvaluationData]) -> Scaling:
+    """One scaling for all sources; InputError where the same values of two stand for others."""
+    kinds = {source.scaling.stored: source.scaling for source in sources}
+    scaling = kinds.get("bytes", sources[0].scaling)
+    for source in sources:
+        if any(source.scaling.is_divided(x) != scaling.is_divided(x) for x in source.parts.values()) or (
+            source.scaling.divisor not in (1.0, scaling.divisor)
+        ):
+            raise InputError(
+                f"{sources[0].name} and {sources[-1].name} are stored on different scales: save both on the same"
+            )
+    return scaling
 
 
 def _binarization(config: EvaluateConfig, before: dict[str, Any]) -> tuple[Binarize | None, int, str]:

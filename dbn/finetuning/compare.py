@@ -13,6 +13,7 @@ from dbn.config.finetuning import FinetuneConfig, Finetuning
 from dbn.config.validation import several
 from dbn.data.checks import Array
 from dbn.data.cut import Split, splits_from_arrays
+from dbn.data.splits import Divisor
 from dbn.errors import InputError, naming_arguments
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem, make_problem
@@ -51,6 +52,7 @@ class FinetuningOptions(TypedDict, total=False):
     patience: int | None
     freeze_epochs: int | Literal["all"]
     precision: Literal["float32", "tf32", "bf16"]
+    standardize: bool
     refit: bool
     signals: int | list[int] | tuple[int, ...] | None
 
@@ -107,6 +109,7 @@ def compare(
     device: str = "auto",
     progress: bool | None = False,
     callback: Callback | None = None,
+    divisor: Divisor = None,
     **options: Unpack[FinetuningOptions],
 ) -> ComparisonResult:
     """Train a classifier from several initializations under equal conditions, and test each.
@@ -130,6 +133,8 @@ def compare(
     progress: show a bar for each arm, in a notebook too; None shows it where standard error is a terminal.
     callback: called with every record of metrics.jsonl, one per epoch; what it raises ends the run, which `resume`
     continues.
+    divisor: number that the values are divided by, or "max" for the greatest; by default the stacks', or else 255 for
+    bytes above 127. Values outside [0, 1] need it, or standardize=True.
     options: other fields of `dbn.config.Finetuning`, such as epochs=50, learning_rate=[0.1, 0.01]; the number of
     labels decides on those left out, as `dbn.config.defaults` says.
 
@@ -167,11 +172,14 @@ def compare(
         )
         if resume and split is None:
             split = split_of(config.run)
-        splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True, unlabeled=unlabeled, split=split)
+        splits = splits_from_arrays(
+            x, y, x_test, y_test, cut_test=True, unlabeled=unlabeled, split=split, divisor=divisor
+        )
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
         problem = make_problem(splits, loaded, config.hidden, config.training, pick_device(device))
         _ = problem.test
         about = {"hidden": list(problem.hidden), "split": split, **to_dict(problem.config)}
+        about |= {} if divisor is None else {"divisor": splits.divisor}
         distributed.check_alike([about, problem.fingerprint])
         with ExitStack() as until_done:
             folder = None

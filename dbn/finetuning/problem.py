@@ -1,5 +1,6 @@
 """The problem of a comparison, shared by its arms: data, labels drawn, network, budget."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,12 +18,14 @@ from dbn.initializers.arms import Arm, parse_arm
 from dbn.initializers.schemes import Initializer
 from dbn.models.dbn import DBN
 from dbn.models.mlp import initialize_normalizing, initialize_output, linear_layers, meta_mlp
-from dbn.models.scaling import Scaling
+from dbn.models.scaling import Scaling, as_float, to_fractions
 from dbn.rng import permutation, stream
 from dbn.runs.training_data import splits_for
 from dbn.runs.weights import load
 from dbn.training import distributed
 from dbn.training.device import matmul_dtype, pick_device
+
+LOGGER = logging.getLogger(__name__)
 
 STARTING_EXAMPLES, SIGNAL_EXAMPLES = 1000, 500
 """Rows for initializers that measure data, and for signals: standard deviations within a few per cent."""
@@ -53,7 +56,7 @@ class Problem:
                 )
             if stack.sizes[1:] != list(self.hidden):
                 raise InputError("the pre-trained stacks differ in their sizes: compare one architecture at a time")
-            if stack.scaling.description() != self.scaling.description():
+            if not stack.scaling.standardizes_as(self.scaling):
                 raise InputError("the pre-trained stacks scale their data differently: train all on one data set")
         rates, layers = len(self.config.layer_rates), len(self.hidden) + 1
         if rates not in (1, layers):
@@ -240,6 +243,37 @@ def on_device(splits: Splits, device: torch.device) -> Splits:
     return replace(splits, **{name: part and part.to(device) for name, part in parts.items()})
 
 
+def matched(splits: Splits, stacks: Sequence[DBN], *, standardize: bool = False) -> tuple[Splits, Scaling]:
+    """The splits with their columns in the stacks' order, and the scaling to the values that the stacks take.
+
+    Without stacks, that of the training rows. InputError for stacks whose scaling differs, and as for
+    `dbn.models.matching.match` for data that do not fit; without stacks for values outside [0, 1] unless standardized.
+    """
+    x, name, given = splits.train.x, splits.name, splits.divisor if splits.divisor_given else None
+    if stacks:
+        found = [stack.match(x, name, divisor=given, columns=splits.columns) for stack in stacks]
+        scaling, order, notes = found[0]
+        for stack, other in zip(stacks, found, strict=True):
+            is_alike = (other.scaling.divisor, other.order) == (scaling.divisor, order)
+            if not is_alike or not stack.scaling.standardizes_as(scaling):
+                raise InputError("the pre-trained stacks scale their data differently: train all on one data set")
+        splits = splits.with_columns(order)
+        bounded = scaling.shift is None and stacks[0].takes_fractions
+    else:
+        scaling = Scaling.fitted(x, splits.divisor, splits.columns, standardized=standardize)
+        notes, bounded = (scaling.constants(name),), not standardize
+    for note in filter(None, notes if distributed.is_main() else ()):
+        LOGGER.info("%s", note)
+    for purpose, part in splits.parts.items() if bounded and not splits.unchecked else ():
+        least, greatest = (float(as_float(end, scaling.divisor)) for end in part.x.aminmax())
+        if least < 0 or greatest > 1:
+            raise InputError(
+                f"{name}: {purpose} values go from {least:g} to {greatest:g}, but fine-tuning needs values in [0, 1]: "
+                f"{to_fractions(least, greatest)}" + ("" if stacks else ", or use --standardize for real values")
+            )
+    return splits, scaling
+
+
 def load_problem(config: FinetuneConfig) -> Problem:
     """The data set and the stacks that a configuration names, on its device.
 
@@ -258,9 +292,9 @@ def make_problem(
 
     InputError as for `Problem` and `Problem.check_initializers`.
     """
+    splits, scaling = matched(splits, stacks, standardize=config.standardize)
     stacks = tuple(stack.requires_grad_(False).to(device) for stack in stacks)
-    scaling = stacks[0].scaling if stacks else Scaling(splits.divisor).to(device)
     layers = stacks[0].sizes[1:] if stacks else hidden or ()
-    problem = Problem(on_device(splits, device), scaling, tuple(layers), stacks, config)
+    problem = Problem(on_device(splits, device), scaling.to(device), tuple(layers), stacks, config)
     problem.check_initializers()
     return problem

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from dbn.arrays import Array, as_tensor
-from dbn.errors import InputError, check_types
+from dbn.errors import InputError, check_types, naming_arguments
+from dbn.models.matching import Match, match
 from dbn.models.matmul import is_transforming
 from dbn.models.mlp import initialize_output, linear_layers, mlp
 from dbn.models.rbm import RBM
-from dbn.models.scaling import Scaling
+from dbn.models.scaling import Scaling, read_provenance
 from dbn.models.units import UNITS
 from dbn.rng import stream
 
@@ -69,9 +70,16 @@ class DBN(nn.Module):
         """V, H_1, …, H_top."""
         return [self.layers[0].visible.size, *(rbm.hidden.size for rbm in self.layers)]
 
-    def scale(self, x: Array) -> Tensor:
-        """Raw data as in training, (B, V) float32: images flattened, bytes divided, columns standardized."""
-        scaled: Tensor = self.scaling(self._rows(x))
+    def scale(self, x: Array, divisor: float | None = None) -> Tensor:
+        """Raw data as in training, (B, V) float32: images flattened, bytes divided, columns standardized.
+
+        Values of another scale are brought to that of training where it is certain what they are; `divisor` says it.
+        InputError for another width, and elsewhere, see `dbn.models.matching.match`.
+        """
+        rows = self._rows(x)
+        with naming_arguments():
+            found = self.match(rows, divisor=divisor, by_row=True)
+        scaled: Tensor = found.scaling(rows)
         return scaled
 
     def _rows(self, x: Array) -> Tensor:
@@ -80,6 +88,16 @@ class DBN(nn.Module):
         rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
         self.layers[0].visible.check_rows(rows)
         return rows
+
+    def match(self, x: Tensor, name: str = "x", **known: Any) -> Match:
+        """How rows become what the stack takes: `dbn.models.matching.match` with the stack's scaling and units."""
+        usual: dict[str, Any] = {"width": self.sizes[0], "bounded": self.takes_fractions, "what": "the stack"}
+        return match(self.scaling, x, name, **usual | known)
+
+    @property
+    def takes_fractions(self) -> bool:
+        """Whether the visible units take values in [0, 1] alone."""
+        return self.layers[0].visible.range_error(-1.0, 2.0) != ""
 
     def forward(self, x: Tensor) -> Tensor:
         """`up`."""
@@ -188,6 +206,7 @@ class DBN(nn.Module):
             "divisor": self.scaling.divisor,
             "standardised": self.scaling.shift is not None,
             "image_shape": list(self.image_shape) if self.image_shape else None,
+            **self.scaling.provenance(),
         }
 
     @classmethod
@@ -198,7 +217,8 @@ class DBN(nn.Module):
         ends = torch.zeros(2, units[0][1], dtype=torch.float32)
         standard = (ends[0], ends[1] + 1) if description["standardised"] else ()
         shape = description["image_shape"]
-        return cls(rbms, Scaling(float(description["divisor"]), *standard), tuple(shape) if shape else None)
+        scaling = Scaling(float(description["divisor"]), *standard, **read_provenance(description))
+        return cls(rbms, scaling, tuple(shape) if shape else None)
 
 
 @torch.no_grad()

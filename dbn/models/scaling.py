@@ -1,46 +1,68 @@
 """Scaling of stored values for a model: bytes to [0, 1], and standardized columns."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dbn.errors import InputError
+from dbn.errors import InputError, listed
+
+TOP = 127
+"""Bytes above it are of 0 … 255: nothing else sets the highest of eight bits."""
 
 
 def as_float(x: Tensor, divisor: float) -> Tensor:
-    """Bytes as float32 divided by `divisor`; anything else as float32, unchanged."""
-    if x.dtype == torch.uint8 and divisor != 1.0:
+    """The values as float32, divided by `divisor`."""
+    if divisor == 1.0 or x.dtype == torch.bool:
+        return x.to(torch.float32)
+    if x.dtype == torch.uint8:
         return x.to(torch.float32).div_(divisor)
-    return x.to(torch.float32)
+    return x.to(torch.float32) / divisor
+
+
+def kind_of(x: Tensor) -> str:
+    """What the values are stored as: "bytes" (uint8 and bool), or "floats" for all other numbers."""
+    return "bytes" if x.dtype in (torch.uint8, torch.bool) else "floats"
+
+
+def likely_divisor(greatest: float) -> float:
+    """255 for values that bytes of 0 … 255 may be, else the greatest value itself."""
+    return 255.0 if TOP < greatest <= 255 else greatest
+
+
+def to_fractions(least: float, greatest: float) -> str:
+    """Advice: how values from `least` to `greatest` come into [0, 1]."""
+    if least < 0:
+        return "bring them there (−1 … 1 by (x + 1)/2)"
+    if greatest <= 1:
+        return "check the divisor"
+    return f"divide them, with --divisor {likely_divisor(greatest):g}, or --divisor max for the greatest training value"
 
 
 def standardization(x: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
     """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
 
-    Sums run in float64, a slice of rows at a time. InputError for constant columns, naming the first of them.
+    Sums run in float64, a slice of rows at a time. The scale of a constant column is 0.
     """
     slices = x.split(4096)
     zero = x.new_zeros((), dtype=torch.float32)
     shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), zero) / len(x)
     squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), zero)
     scale = (squares / len(x)).sqrt().float()
-    least, greatest = x.aminmax(dim=0)
-    constant = ((least == greatest) | (scale < torch.finfo(torch.float32).tiny)).nonzero().flatten().tolist()
-    if constant:
-        columns = "column" if len(constant) == 1 else "columns"
-        more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
-        raise InputError(
-            f"cannot standardize {columns} {', '.join(map(str, constant[:5]))}{more} (counted from 0), constant in "
-            "the training data: remove what is constant, or use --visible bernoulli for values in [0, 1]"
-        )
-    return shift.float(), scale
+    ends = [rows.aminmax(dim=0) for rows in slices]
+    least, greatest = torch.stack([end.min for end in ends]).amin(0), torch.stack([end.max for end in ends]).amax(0)
+    constant = (least == greatest) | (scale < torch.finfo(torch.float32).tiny)
+    return shift.float(), scale.masked_fill(constant, 0.0)
 
 
 class Scaling(nn.Module):
-    """x ↦ (as_float(x) − shift)/spread, stored with a model. Without `shift` and `spread` (V,) only bytes are divided.
+    """x ↦ (as_float(x) − shift)/spread, stored with a model. Without `shift` and `spread` (V,) values are only divided.
+
+    Bytes are divided by `divisor`, other numbers too where the model was trained on such. What else is known of the
+    data it was trained on decides what it takes, see `dbn.models.matching`: `stored`, "bytes" or "floats"; `values`,
+    the least and the greatest after dividing; `columns`, their names. All three are absent in older files.
 
     >>> Scaling()(torch.tensor([[0, 255]], dtype=torch.uint8))
     tensor([[0., 1.]])
@@ -49,15 +71,56 @@ class Scaling(nn.Module):
     shift: Tensor | None
     spread: Tensor | None
 
-    def __init__(self, divisor: float = 255.0, shift: Tensor | None = None, spread: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        divisor: float = 255.0,
+        shift: Tensor | None = None,
+        spread: Tensor | None = None,
+        *,
+        stored: str | None = None,
+        values: tuple[float, float] | None = None,
+        columns: Sequence[str] = (),
+    ) -> None:
         super().__init__()
-        self.divisor = divisor
+        self.divisor, self.stored, self.values, self.columns = divisor, stored, values, tuple(columns)
+        self.constant: list[int] = []
+        """Places of the columns that do not vary in the training data; not stored."""
         self.register_buffer("shift", shift)
         self.register_buffer("spread", spread)
 
+    @classmethod
+    def fitted(cls, x: Tensor, divisor: float, columns: Sequence[str] = (), *, standardized: bool = False) -> "Scaling":
+        """That of training rows `x` (N, V); constant columns are centered alone, as by scikit-learn's StandardScaler.
+
+        InputError where all columns are constant, which leaves nothing to learn.
+        """
+        least, greatest = (as_float(end, divisor).item() for end in x.aminmax())
+        found = cls(divisor, stored=kind_of(x), values=(least, greatest), columns=columns)
+        if standardized:
+            found.shift, spread = standardization(x, divisor)
+            constant = spread == 0
+            if constant.all():
+                raise InputError("cannot standardize: every column is constant in the training data: give others")
+            found.spread, found.constant = spread.masked_fill(constant, 1.0), constant.nonzero().flatten().tolist()
+        return found
+
+    def constants(self, name: str) -> str:
+        """A sentence on the columns of `name` that do not vary in the training data; empty where there are none."""
+        n, names = len(self.constant), self.columns
+        if not n:
+            return ""
+        shown = listed([names[place] if names else place + 1 for place in self.constant], 5)
+        of = ("column is", "is") if n == 1 else ("columns are", "are")
+        counted = "" if names else " (counted from 1)"
+        return f"{name}: {n:,} {of[0]} constant in the training data and {of[1]} 0 to the model: {shown}{counted}"
+
+    def of_data(self, divisor: float, stored: str) -> "Scaling":
+        """The same standardization for data that are stored in another way."""
+        return Scaling(divisor, self.shift, self.spread, stored=stored, values=self.values, columns=self.columns)
+
     def forward(self, x: Tensor) -> Tensor:
         """(…, V) of any type -> float32."""
-        scaled = as_float(x, self.divisor)
+        scaled = as_float(x, self.divisor if self.is_divided(x) else 1.0)
         if self.shift is None or self.spread is None:
             return scaled
         return (scaled - self.shift) / self.spread
@@ -66,31 +129,42 @@ class Scaling(nn.Module):
         """The divisor of bytes, and the number of standardized columns."""
         return f"divisor={self.divisor:g}" + ("" if self.shift is None else f", standardized={len(self.shift)}")
 
+    def standardizes_as(self, other: "Scaling") -> bool:
+        """Whether both have the same shift and spread, or none."""
+        pairs = ((self.shift, other.shift), (self.spread, other.spread))
+        return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
+
     def description(self) -> dict[str, Any]:
         """The numbers, for a file's metadata."""
         return {
             "divisor": self.divisor,
             "shift": None if self.shift is None else self.shift.tolist(),
             "spread": None if self.spread is None else self.spread.tolist(),
+            **self.provenance(),
         }
+
+    def provenance(self) -> dict[str, Any]:
+        """What is known of the training data, for a file's metadata."""
+        known = {"stored": self.stored, "values": self.values and list(self.values), "columns": list(self.columns)}
+        return {name: value for name, value in known.items() if value}
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Scaling":
-        """The inverse of `description`; other keys are ignored."""
+        """The inverse of `description`; other keys are ignored. ValueError and the like for what is none."""
         shift, spread = (
             None if values is None else torch.tensor(values, dtype=torch.float32, device="cpu")
             for values in (description["shift"], description["spread"])
         )
-        return cls(float(description["divisor"]), shift, spread)
+        return cls(float(description["divisor"]), shift, spread, **read_provenance(description))
 
     def is_divided(self, x: Tensor) -> bool:
-        """Whether `x` are bytes that become fractions."""
-        return x.dtype == torch.uint8 and self.divisor != 1.0
+        """Whether `x` are values that are divided."""
+        return self.divisor != 1.0 and (x.dtype == torch.uint8 or self.stored == "floats")
 
     def log_abs_det_jacobian(self, x: Tensor) -> float:
         """log |∂x/∂v|, nats: subtracted from a log-density of scaled v, it gives that of the stored `x` (N, V).
 
-        Σ_i log spread_i, and V·log(divisor) for bytes.
+        Σ_i log spread_i, and V·log(divisor) where values are divided.
         """
         divided = x.shape[1] * math.log(self.divisor) if self.is_divided(x) else 0.0
         return divided + (0.0 if self.spread is None else float(self.spread.cpu().double().log().sum()))
@@ -100,3 +174,12 @@ class Scaling(nn.Module):
         if self.shift is None or self.spread is None:
             return x
         return x * self.spread + self.shift
+
+
+def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
+    """`Scaling.provenance` as arguments of `Scaling`; ValueError for what is none."""
+    stored, values, columns = (description.get(name) for name in ("stored", "values", "columns"))
+    is_range = values is None or (len(values) == 2 and all(math.isfinite(value) for value in values))
+    if stored not in (None, "bytes", "floats") or not is_range or not all(type(each) is str for each in columns or ()):
+        raise ValueError(f"{stored!r}, {values!r}, {columns!r} do not describe data")
+    return {"stored": stored, "values": values and (float(values[0]), float(values[1])), "columns": columns or ()}

@@ -51,3 +51,4 @@ class PretrainArguments(PretrainingOptions, total=False):
     device: str
     progress: bool | None
     callback: Callback | None
+    divisor: float | Literal["max"] | None

@@ -21,12 +21,12 @@ from dbn.config.pretraining import Pretraining
 from dbn.config.validation import several
 from dbn.data.binarize import binarize
 from dbn.data.cut import splits_from_arrays
-from dbn.data.splits import Splits
+from dbn.data.splits import Divisor, Splits
 from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.idle import idle_layers, idle_sentence
 from dbn.models.rbm import RBM
-from dbn.models.scaling import Scaling, as_float, standardization
+from dbn.models.scaling import Scaling, as_float
 from dbn.models.units import UNITS, Units
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainArguments, PretrainingOptions
@@ -54,6 +54,7 @@ def pretrain(
     device: str = "auto",
     progress: bool | None = False,
     callback: Callback | None = None,
+    divisor: Divisor = None,
     **options: Unpack[PretrainingOptions],
 ) -> DBN:
     """Train a stack of RBMs on unlabeled rows, layer by layer.
@@ -66,6 +67,7 @@ def pretrain(
     progress: show a bar for each layer, in a notebook too; None shows it where standard error is a terminal.
     callback: called with each line of metrics.jsonl as a dict, after an epoch; an exception ends the run, which
     `resume` continues after that epoch.
+    divisor: number that the values are divided by, or "max" for the greatest; by default 255 for bytes above 127.
     options: the fields of `dbn.config.Pretraining`; `dbn.config.defaults` chooses those left out by the size of x.
 
     The `history` of the result is the list of those dicts. InputError for data or options that cannot be used, for a
@@ -87,17 +89,16 @@ def pretrain(
     with naming_arguments():
         layers: Any = hidden if hidden is None else several(hidden)
         config = Pretraining(hidden=layers, **given)
-        splits = splits_from_arrays(x)
-        config = started_with(Path(run), config) if resume and run is not None else config
+        splits = splits_from_arrays(x, divisor=divisor)
+        config = started_with(as_path(run), config) if resume and run is not None else config
         config = config.for_data(*splits.train.x.shape)
-        distributed.check_alike([to_dict(config), splits.fingerprint])
+        about = to_dict(config) | ({} if divisor is None else {"divisor": splits.divisor})
+        distributed.check_alike([about, splits.fingerprint])
         data = unlabeled(splits, config, pick_device(device))
         with (
             nullcontext()
             if run is None or not distributed.is_main()
-            else begin_pretraining(
-                as_path(run), config, to_dict(config), splits.fingerprint, resume=resume, overwrite=overwrite
-            )
+            else begin_pretraining(as_path(run), config, about, splits.fingerprint, resume=resume, overwrite=overwrite)
         ) as folder:
             stack = pretrain_stack(data, config, folder, progress=progress, callback=callback)
         if distributed.is_main() and (idle := idle_in(stack, data)):
@@ -135,8 +136,10 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     distributed.check_shares("batch-size", config.batch_size)
     distributed.check_shares("chains", config.chains)
     check_range(splits, UNITS[config.visible])
-    standard = standardization(splits.train.x, splits.divisor) if UNITS[config.visible].standardized else ()
-    scaling = Scaling(splits.divisor, *standard)
+    standardized = UNITS[config.visible].standardized
+    scaling = Scaling.fitted(splits.train.x, splits.divisor, splits.columns, standardized=standardized)
+    if (note := scaling.constants(splits.name)) and distributed.is_main():
+        LOGGER.info("%s", note)
     with torch.device("meta"):  # before a lower layer is trained in vain
         rbms = new_rbms(splits.train.x.shape[1], config)
     for lower, upper in pairwise(rbms) if config.tied else ():
@@ -147,7 +150,8 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
         for part, x in parts.items():
             drawn = stream(config.seed, "pixels", part)
             pixels = [binarize(scaling(rows), "fixed", drawn) * scaling.divisor for rows in x.split(ROWS_AT_ONCE)]
-            parts[part] = torch.cat([rows.to(torch.uint8) for rows in pixels])
+            kept = torch.uint8 if scaling.divisor in range(1, 256) else torch.float32
+            parts[part] = torch.cat([rows.to(kept) for rows in pixels])
     return Unlabeled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
 
 
@@ -159,11 +163,10 @@ def idle_in(stack: DBN, data: Unlabeled) -> list[int]:
 
 def check_range(splits: Splits, units: type[Units]) -> None:
     """InputError unless the units can take all values, after division."""
-    for purpose, part in (("training", splits.train), ("validation", splits.valid), ("test", splits.test)):
-        if part is not None:
-            least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())
-            if wrong := units.range_error(least, greatest):
-                raise InputError(f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but {wrong}")
+    for purpose, part in splits.parts.items():
+        least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())
+        if wrong := units.range_error(least, greatest):
+            raise InputError(f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but {wrong}")
 
 
 def summary(records: Sequence[Mapping[str, float]]) -> str:

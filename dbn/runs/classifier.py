@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from dbn.data.checks import Array, as_array, checked_rows
+from dbn.data.objects import columns_of
 from dbn.errors import InputError, listed, naming_arguments, parsing
+from dbn.models.matching import Match, match
 from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.registry import suggestion
@@ -42,36 +44,43 @@ class Classifier(nn.Module):
         """(N, V) -> logits (N, C). InputError for rows of another width."""
         if x.ndim != 2 or x.shape[1] != self.width:
             raise InputError(f"x has shape {tuple(x.shape)}, but the classifier takes rows of {self.width} values")
-        logits: Tensor = self.network(self.scaling(x))
+        with naming_arguments():
+            found = self.match(x, by_row=True)
+        logits: Tensor = self.network(found.scaling(x))
         return logits
 
-    def predict_proba(self, x: Array, name: str = "x") -> Tensor:
+    def match(self, x: Tensor, name: str = "x", **known: Any) -> Match:
+        """How rows become what the network takes: `dbn.models.matching.match` with the classifier's scaling."""
+        return match(self.scaling, x, name, width=self.width, what="the classifier", **known)
+
+    def predict_proba(self, x: Array, name: str = "x", *, divisor: float | None = None) -> Tensor:
         """Class probabilities (N, C) on the CPU of rows (N, V), or images (N, H, W) or (N, C, H, W), in batches.
 
-        `name` is what errors call the rows. InputError for rows of another width or type, for values that are not
-        finite, and for floats outside [0, 1] unless they are standardized.
+        Columns with names, of a data frame, are matched by them. Values of another scale than that of training are
+        brought to it where it is certain what they are; `divisor` says it. `name` is what errors call the rows.
+        InputError for rows of another width or type, for values that are not finite, and as for
+        `dbn.models.matching.match`.
         """
-        return self.predict_logits(x, name).softmax(1)
+        return self.predict_logits(x, name, divisor=divisor).softmax(1)
+
+    def predict_logits(self, x: Array, name: str = "x", *, divisor: float | None = None) -> Tensor:
+        """Logits, (N, C) on the CPU; arguments and InputError as for `predict_proba`."""
+        with naming_arguments():
+            rows = torch.from_numpy(checked_rows(name, "x", as_array(x)))
+            found = self.match(rows, name, divisor=divisor, columns=columns_of(x), by_row=True)
+        return self.logits(rows, found)
 
     @torch.no_grad()
-    def predict_logits(self, x: Array, name: str = "x") -> Tensor:
-        """Logits, (N, C) on the CPU; arguments and InputError as for `predict_proba`."""
-        rows = torch.from_numpy(checked_rows(name, "x", as_array(x)))
-        if rows.shape[1] != self.width:
-            raise InputError(f"{name} has {rows.shape[1]} values an example, but the classifier takes {self.width}")
-        if self.scaling.shift is None and rows.is_floating_point():
-            least, greatest = rows.aminmax()
-            if least < 0 or greatest > 1:
-                raise InputError(
-                    f"{name} has values from {least:g} to {greatest:g}, but the classifier was trained on values in "
-                    "[0, 1]: bring them there, or save bytes as uint8 in .npz or .npy"
-                )
+    def logits(self, rows: Tensor, found: Match) -> Tensor:
+        """`predict_logits` of rows (N, V) that are matched."""
         device = next(self.parameters()).device
-        return torch.cat([self(part.to(device)).cpu() for part in rows.split(ROWS_AT_ONCE)])
+        scaling = found.scaling.to(device)
+        parts = (found.rows(part).to(device) for part in rows.split(ROWS_AT_ONCE))
+        return torch.cat([self.network(scaling(part)).cpu() for part in parts])
 
-    def predict(self, x: Array) -> list[str]:
+    def predict(self, x: Array, *, divisor: float | None = None) -> list[str]:
         """The most probable class of every row, by name. InputError as for `predict_proba`."""
-        return [self.classes[place] for place in self.predict_proba(x).argmax(1).tolist()]
+        return [self.classes[place] for place in self.predict_proba(x, divisor=divisor).argmax(1).tolist()]
 
 
 @naming_arguments()
@@ -130,6 +139,7 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
         scaling = Scaling.from_description(description)
         scaled = scaling(torch.zeros(1, sizes[0], dtype=torch.float32, device="cpu"))
         is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)
+        is_scaling = is_scaling and len(scaling.columns) in (0, sizes[0])
         is_fit = is_fit and is_scaling and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
     if not is_fit:
         raise corrupt_file(path, "its description is not that of a classifier")

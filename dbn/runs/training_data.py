@@ -43,7 +43,8 @@ def splits_of(run: Path, **given: Any) -> Splits:
     for name in ("data_dir", "test_file", "valid_file"):
         value = known[name]
         known[name] = Path(value) if isinstance(value, str) and value else value or None
-    if not all(isinstance(value, str | Path | None) or name == "image_size" for name, value in known.items()):
+    numbers = ("image_size", "divisor")
+    if not all(isinstance(value, str | Path | None) or name in numbers for name, value in known.items()):
         raise corrupt_file(run / CONFIG, "it does not say how its data are read")
     with parsing(corrupt_file(run / CONFIG, "it does not say how its data are read")):
         stored = DataConfig(dataset=before["dataset"], **known)

@@ -63,7 +63,8 @@ def _is_sound(stack: DBN) -> bool:
     is_image = shape is None or (
         [type(side) for side in shape] == [int] * 3 and min(shape) > 0 and math.prod(shape) == stack.sizes[0]
     )
-    return 0 < stack.scaling.divisor < math.inf and is_image
+    named = len(stack.scaling.columns) in (0, stack.sizes[0])
+    return 0 < stack.scaling.divisor < math.inf and is_image and named
 
 
 def check_number(sizes: Any, tensors: Mapping[str, Any]) -> None:

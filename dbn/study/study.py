@@ -20,7 +20,7 @@ from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
-from dbn.finetuning.problem import Problem, fingerprint, on_device
+from dbn.finetuning.problem import Problem, fingerprint, matched, on_device
 from dbn.finetuning.recorder import SignalsByTime
 from dbn.finetuning.report import result
 from dbn.finetuning.results import TunedArm
@@ -52,13 +52,17 @@ class Study:
     def __init__(self, config: StudyConfig, recipe: PretrainConfig | None = None) -> None:
         self.config, self.recipe = config, recipe
         self.device = pick_device(config.device)
-        self.splits = on_device(self._load_splits(), self.device)
-        self.config = replace(config, training=config.training.for_data(len(self.splits.train)))
+        splits = self._load_splits()
+        self.config = replace(config, training=config.training.for_data(len(splits.train)))
         if recipe:
             training = started_with(self.stack_folder(0), recipe.training)
-            layers = training.hidden or hidden_layers(len(self.splits.train))
+            layers = training.hidden or hidden_layers(len(splits.train))
             recipe = self.recipe = replace(recipe, training=replace(training, hidden=layers))
         self.given = [load(path) for path in config.pretrained]
+        self.scaling: Scaling | None = None
+        if not recipe:
+            splits, self.scaling = matched(splits, self.given, standardize=config.training.standardize)
+        self.splits = on_device(splits, self.device)
         self.shapes = network_shapes(config, recipe, [stack.sizes for stack in self.given])
         self.cell_arms = grid(config, self.shapes)
 
@@ -158,7 +162,7 @@ class Study:
         depth = len(cell_arm.hidden)
         cut = tuple(DBN(stack.layers[:depth], stack.scaling, stack.image_shape) for stack in stacks)
         training = replace(self.config.training.at(cell_arm.labels), init=tuple(arms))
-        scaling = cut[0].scaling if cut else Scaling(self.splits.divisor).to(self.device)
+        scaling = (self.scaling or cut[0].scaling).to(self.device)
         return Problem(self.splits, scaling, cell_arm.hidden, cut[: training.seeds], training)
 
     def folder(self, cell_arm: CellArm) -> Path:

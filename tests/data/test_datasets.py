@@ -12,7 +12,7 @@ from dbn.data.cut import draw_labels, splits_from_arrays
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Examples, Splits
 from dbn.errors import InputError
-from dbn.models.scaling import standardization
+from dbn.models.scaling import Scaling, standardization
 from dbn.models.units import Bernoulli
 from dbn.pretraining.pretrain import check_range
 from dbn.rng import stream
@@ -289,7 +289,7 @@ def test_bytes_for_bernoulli_units():
 
 @pytest.mark.parametrize("train", [[[-0.5, 1.0]], [[0.0, 1.5]]])
 def test_values_that_bernoulli_units_cannot_take(train):
-    with pytest.raises(InputError, match=r"training values go from .*--visible gaussian.*uint8"):
+    with pytest.raises(InputError, match=r"training values go from .*\(x \+ 1\)/2|--divisor 1.5.*--visible gaussian"):
         check_range(splits_of(train), Bernoulli)
 
 
@@ -303,14 +303,27 @@ def test_standardization(divisor):
 
 
 @pytest.mark.parametrize(
-    ("constant", "words"),
-    [([2], "column 2 .counted"), (range(8), "columns 0, 1, 2, 3, 4 and 3 more")],
-)
-def test_constant_columns(constant, words):
+    ("constant", "names", "words"),
+    [
+        ([2], "", "x: 1 column is constant in the training data and is 0 to the model: 3 (counted from 1)"),
+        ([0, 7], "abcdefgh", "x: 2 columns are constant in the training data and are 0 to the model: 'a', 'h'"),
+        (range(7), "", "x: 7 columns are constant in the training data and are 0 to the model: 1, 2, 3, 4, 5 and "
+         "2 more (counted from 1)"),
+    ],
+)  # fmt: skip
+def test_constant_columns_have_spread_1(constant, names, words):
     x = torch.rand(5000, 8, generator=stream(0, "values"))
     x[:, list(constant)] = 0.1
-    with pytest.raises(InputError, match=words):
-        standardization(x, 1.0)
+    scaling = Scaling.fitted(x, 1.0, tuple(names), standardized=True)
+    assert scaling.constants("x") == words
+    assert (scaling.spread[list(constant)] == 1).all()
+    assert (scaling(x)[:, list(constant)] == 0).all()
+    assert torch.allclose(scaling(x).std(0)[-1], torch.tensor(float(7 not in constant)), atol=1e-3)
+
+
+def test_columns_that_are_all_constant_teach_nothing():
+    with pytest.raises(InputError, match="every column is constant"):
+        Scaling.fitted(torch.ones(20, 4), 1.0, standardized=True)
 
 
 def test_binarize():

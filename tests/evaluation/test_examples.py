@@ -83,7 +83,7 @@ def test_the_training_part_of_a_file_is_the_base(name: str, folder: Path) -> Non
 
 
 def test_bytes_of_another_number_are_not_unpacked(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"packed\.npz has 5 values an example, but the model has 44 visible units"):
+    with pytest.raises(InputError, match=r"packed\.npz has 5 values an example, but the model takes 44: give data"):
         scored(stack(sizes=(44, 3)), data=Path("packed.npz"))
 
 
@@ -220,9 +220,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"dataset": "tiny.npz"}, "tiny.npz holds values other than 0, 1, .* no log-probability: .* --binarize threshold"),
     ({"run": Path("run")}, "tiny.npz holds values other than 0, 1"),
     ({"data": Path("bits.npz"), "dataset": "tiny.npz"}, "tiny.npz holds values other than 0, 1"),
-    ({"data": Path("wide.npz")}, "wide.npz has 37 values an example, but the model has 36 visible units"),
+    ({"data": Path("wide.npz")}, "wide.npz has 37 values an example, but the model takes 36: give data"),
     ({"data": Path("bits.npz"), "dataset": "wide.npz"}, "wide.npz has 37 values an example"),
-    ({"data": Path("outside.npz"), "binarize": "threshold"}, "outside.npz: test values go from -1 to 3, but .* 0, 1"),
+    (
+        {"data": Path("outside.npz"), "binarize": "threshold"},
+        "outside.npz: values from -1 to 3, but .* in .0, 1.: bring",
+    ),
     ({"data": Path("missing.npz")}, "missing.npz cannot be read"),
     ({"data": Path("rows.csv")}, r"rows.csv, line 2, column 'kind'.*--label-column"),
     ({"data": Path("tiny.txt")}, "tiny.txt"),

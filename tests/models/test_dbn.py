@@ -1,6 +1,7 @@
 """The stack: what it hands to a network, what it says of itself, and what it draws."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -99,12 +100,13 @@ def test_a_description_and_the_weights_make_the_same_stack(kinds: tuple[str, ...
     layers = make_stack(kinds).layers
     width = layers[0].visible.size
     shift, spread = torch.arange(width) + 0.5, torch.arange(width) + 2.0
-    scaling = Scaling(1.0, shift, spread) if standardized else Scaling(255.0)
+    known: Any = {"stored": "bytes", "values": (0.0, 5.0), "columns": [f"c{place}" for place in range(width)]}
+    scaling = Scaling(1.0, shift, spread, **known) if standardized else Scaling(255.0)
     stack = DBN(layers, scaling, (1, 1, width)).float()
     again = DBN.from_description(json.loads(json.dumps(stack.description())))
     again.load_state_dict(stack.state_dict())
-    x = torch.randint(0, 256, (6, width), generator=rng(2), dtype=torch.uint8)
-    assert torch.equal(again.up(grey(stack)), stack.up(grey(stack)))
+    x = torch.randint(0, 6 if standardized else 256, (60, width), generator=rng(2), dtype=torch.uint8)
+    assert torch.equal(again.up(again.scale(x)), stack.up(stack.scale(x)))
     assert torch.equal(again.scale(x), (x - shift) / spread if standardized else x / 255)
     assert again.description() == stack.description()
     assert again.image_shape == (1, 1, width)

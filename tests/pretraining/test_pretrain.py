@@ -462,7 +462,7 @@ def test_the_summary_shows_what_was_not_finite_or_is_lost_as_such() -> None:
     [
         (torch.rand(20, 4), {"epoch": 3}, "dbn.pretrain has no option 'epoch'"),
         (torch.rand(20, 4) - 0.5, {}, "but Bernoulli units need values in .*use visible gaussian"),
-        (torch.ones(20, 4), {"visible": "gaussian"}, "cannot standardize columns 0, 1, 2, 3"),
+        (torch.ones(20, 4), {"visible": "gaussian"}, "cannot standardize: every column is constant"),
         (torch.rand(20, 4).log().log(), {}, "nan"),
         (torch.rand(20, 4), {"epochs": (1, 2, 3)}, "^epochs takes one value or one a layer"),
         (

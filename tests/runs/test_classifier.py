@@ -101,11 +101,14 @@ def test_a_classifier_that_is_gone_or_of_a_name_that_is_a_path_is_not_there(run:
 @pytest.mark.parametrize(
     ("x", "sentence"),
     [
-        (np.zeros((3, 5), np.uint8), "^x has 5 values an example, but the classifier takes 4$"),
+        (np.zeros((3, 5), np.uint8), "^x has 5 values an example, but the classifier takes 4: give data like"),
         (np.full((3, 4), "a"), "^x: x holds <U1, but numbers are needed"),
         (np.zeros(4, np.uint8), r"^x: x has shape \(4,\), but \(rows, columns\)"),
         (np.full((3, 4), np.nan), "^x: x, row 0, column 0 .* is nan"),
-        (np.full((3, 4), 200.0), r"^x has values from 200 to 200, but .* trained on values in \[0, 1\]: bring them"),
+        (
+            np.full((3, 4), 200.0),
+            r"^x has values from 200 to 200, but .* in .0, 1.: divide them, with divisor 255",
+        ),
     ],
 )
 def test_rows_of_another_kind_are_refused(x: Any, sentence: str, tmp_path: Path) -> None:
@@ -118,7 +121,7 @@ def test_rows_of_another_kind_are_refused(x: Any, sentence: str, tmp_path: Path)
 
 def test_a_tensor_of_another_width_is_refused_by_the_module(tmp_path: Path) -> None:
     save(tmp_path)
-    with pytest.raises(InputError, match=r"^x has shape \(2, 5\), but the classifier takes rows of 4 values$"):
+    with pytest.raises(InputError, match=r"^x has 5 values an example, but the classifier takes 4: give"):
         load_classifier(tmp_path)(torch.zeros(2, 5))
 
 

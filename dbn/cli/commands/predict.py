@@ -24,8 +24,12 @@ def main(config: PredictConfig) -> None:
     arm, file = best_classifier(RunFolder.open(config.run), config.init)
     classifier = load_classifier(file).to(device)
     table = read_table(config.data, **config.reading())
+    x, divisor = table.train.x, table.divisor if table.divisor_given else None
+    match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns)
+    for note in match.notes:
+        print(f"{note}.")
     check_writable(config.output)
-    logits = classifier.predict_logits(table.train.x, str(config.data))
+    logits = classifier.logits(x, match)
     probabilities = logits.softmax(1)
     greatest, places = probabilities.max(1)
     columns: dict[str, list[Any]] = {}

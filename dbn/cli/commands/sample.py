@@ -7,6 +7,7 @@ from dbn.config.inference import SampleConfig
 def main(config: SampleConfig) -> None:
     """Run the chains and write one PNG grid."""
     from dbn.errors import InputError
+    from dbn.finetuning.problem import matched
     from dbn.plotting.images import as_images, save_png, tile
     from dbn.rng import stream
     from dbn.runs.training_data import splits_of
@@ -20,10 +21,11 @@ def main(config: SampleConfig) -> None:
         raise InputError(f"{config.run} was trained on data without an image shape: use dbn.load(…).sample in Python")
     start = None
     if config.start == "data":
-        valid = splits_of(config.run, data_dir=config.data_dir).valid
+        splits, scaling = matched(splits_of(config.run, data_dir=config.data_dir), [stack])
+        valid = splits.valid
         if config.count > len(valid):
             raise InputError(f"--count {config.count} is more than the {len(valid)} validation images to start from")
-        start = stack.scale(valid.x[: config.count].to(device))
+        start = scaling.to(device)(valid.x[: config.count].to(device))
     check_writable(config.output)
     images = stack.sample(
         config.count, steps=config.steps, start=start, generator=stream(config.seed, "sample", device=device)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dbn.data.marks import marked
-from dbn.data.splits import Splits, checked
+from dbn.data.splits import Divisor, Splits, checked
 from dbn.data.table import Table, joined
 from dbn.errors import InputError
 from dbn.registry import Registry
@@ -55,12 +55,16 @@ def read_table(
     test_file: Path | None = None,
     valid_file: Path | None = None,
     unlabeled: str | float | None = None,
+    divisor: Divisor = None,
     **options: Any,
 ) -> Splits:
     """The rows in a file, checked and not cut, with test and validation rows from files of their own.
 
-    These have the same columns in any order; the test file may lack that of the labels. InputError as for `read` and
-    `checked`.
+    These have the same columns in any order; the test file may lack that of the labels.
+
+    divisor: of the values, a number or "max", the greatest of the training values; by default see `Splits`.
+
+    InputError as for `read` and `checked`.
     """
     options["label_column"] = label_column
     tables = {"": read(path, **options)}
@@ -68,7 +72,7 @@ def read_table(
         tables["_valid"] = read(own_path(valid_file), **options)
     if test_file is not None:
         tables["_test"] = read(own_path(test_file), needs_label=False, **options)
-    splits = checked(joined(tables) if len(tables) > 1 else tables[""])
+    splits = checked(joined(tables) if len(tables) > 1 else tables[""], divisor)
     return splits if unlabeled is None else marked(splits, unlabeled)
 
 

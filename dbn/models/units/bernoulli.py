@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dbn.models.scaling import to_fractions
 from dbn.models.units.base import Units
 from dbn.rng import bernoulli_
 
@@ -23,8 +24,8 @@ class Bernoulli(Units):
         if least >= 0 and greatest <= 1:
             return ""
         return (
-            "Bernoulli units need values in [0, 1]: use --visible gaussian, or for images save the bytes as uint8 in "
-            ".npz or .npy, which are divided by 255"
+            f"Bernoulli units need values in [0, 1]: {to_fractions(least, greatest)}, or use --visible gaussian for "
+            "real values"
         )
 
     def log_partition(self, field: Tensor) -> Tensor:

@@ -1,0 +1,194 @@
+"""Data brought to the scale and the columns of a model, or refused: what every meeting of the two passes through.
+
+Values of another scale are brought over where that is certain, as bytes of 0 … 255 are for a model that was trained on
+fractions, and refused in one sentence elsewhere. A divisor that is named goes before all that is guessed.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dbn.errors import InputError, listed
+from dbn.models.scaling import TOP, Scaling, kind_of, likely_divisor, to_fractions
+
+FAR = 8
+"""Divided values whose greatest is so many times smaller than in training are of another scale."""
+FAR_FLOATS = 100
+"""The same of values that are not divided, in ENOUGH rows or more."""
+ENOUGH = 20
+FAR_OUT = 10.0
+"""Standard deviations: no data of the same scale lie so far out in most of their columns."""
+FLAT = 0.05
+"""Of the standard deviation in training: no data of the same scale vary so little in every column."""
+MEASURED = 10_000
+"""Rows that standardized values are judged by."""
+
+
+class Match(NamedTuple):
+    """How data become the values that a model takes."""
+
+    scaling: Scaling
+    """From these data as they are stored."""
+    order: tuple[int, ...] | None
+    """Places of the model's columns among those of the data; None where they are the same."""
+    notes: tuple[str, ...]
+    """Sentences: what was done beyond what training did."""
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The rows (N, V), their columns in the model's order."""
+        return x if self.order is None else x[:, list(self.order)]
+
+
+def match(
+    scaling: Scaling,
+    x: Tensor,
+    name: str = "x",
+    *,
+    width: int,
+    divisor: float | None = None,
+    columns: Sequence[str] = (),
+    bounded: bool = True,
+    by_row: bool = False,
+    what: str = "the model",
+) -> Match:
+    """How rows `x` (N, V) or (V,) become what a model with `scaling` takes.
+
+    width: values of a row that the model takes. divisor: of the data, where it is named; columns: their names, () where
+    there are none. bounded: whether a model of which no range is known takes values in [0, 1] alone. by_row: whether a
+    row must be judged alike whatever rows are beside it. `name` and `what` are what errors call the data and the model.
+
+    InputError for rows of another width, a missing or another column, values outside the model's range, and values
+    that may be of another scale: one sentence that says what to do.
+    """
+    notes = []
+    order = _order(scaling.columns, tuple(columns), name, what)
+    if x.shape[-1] != width:
+        raise InputError(
+            f"{name} has {x.shape[-1]} values an example, but {what} takes {width}: give data like those it was "
+            "trained on"
+        )
+    if order:
+        notes.append(f"{name}: columns are matched by their names")
+    elif scaling.columns and not columns:
+        notes.append(f"{name}: columns have no names and are taken by their places")
+    kind, given = kind_of(x), divisor
+    least, greatest = (end.item() for end in x.detach().aminmax()) if x.numel() else (0.0, 0.0)
+    data = _Data(name, what, kind, least, greatest, len(x) if x.ndim > 1 else 1)
+    fractions = _is_of_fractions(scaling, bounded)
+    if divisor is None:
+        divisor = 1.0 if x.dtype == torch.bool else _divisor(scaling, data, fractions)
+        if divisor == 255.0 != scaling.divisor:
+            if by_row and bool((x.amax(-1) == 1).any()):
+                raise InputError(
+                    f"{name} has rows whose bytes are all 0 or 1 beside others up to {greatest:g}: say which scale "
+                    "they are on, --divisor 255 or --divisor 1"
+                )
+            notes.append(f"{name}: bytes are divided by 255, as {what} was trained on values in [0, 1]")
+    found = Match(scaling.of_data(divisor, kind), order, tuple(notes))
+    if scaling.shift is None:
+        if fractions:
+            check_fractions(least, greatest, divisor if found.scaling.is_divided(x) else 1.0, name, what)
+    elif given is None and x.numel():
+        _check_standardized(found, x, data)
+    return found
+
+
+class _Data(NamedTuple):
+    """Data as they are stored, for a sentence."""
+
+    name: str
+    what: str
+    kind: str
+    least: float
+    greatest: float
+    rows: int
+
+    def refused(self, why: str, *likely: float) -> InputError:
+        options = [f"--divisor {each:g}" for each in dict.fromkeys(likely)]
+        return InputError(
+            f"{self.name} has {self.kind} from {self.least:g} to {self.greatest:g}, but {self.what} was trained on "
+            f"{why}: say what they are to be divided by, {' or '.join(options)}"
+        )
+
+
+def check_fractions(least: float, greatest: float, divisor: float, name: str, what: str) -> None:
+    """InputError unless values from `least` to `greatest` are in [0, 1] once divided."""
+    if least < 0 or greatest > divisor:
+        divided = f" divided by {divisor:g}" if divisor != 1 else ""
+        raise InputError(
+            f"{name} has values from {least:g} to {greatest:g}{divided}, but {what} was trained on values in [0, 1]: "
+            f"{to_fractions(least, greatest)}"
+        )
+
+
+def _order(known: tuple[str, ...], given: tuple[str, ...], name: str, what: str) -> tuple[int, ...] | None:
+    if not known or not given or known == given:
+        return None
+    places = {column: place for place, column in enumerate(given)}
+    missing, extra = [each for each in known if each not in places], [each for each in given if each not in set(known)]
+    if missing or extra:
+        lacks = [f"lacks the columns {listed(missing, 5)}"] if missing else []
+        lacks += [f"has the columns {listed(extra, 5)} that {what} was not trained on"] if extra else []
+        advice = "" if missing else ", or name one that holds labels with --label-column"
+        raise InputError(f"{name} {' and '.join(lacks)}: give the columns of the training data{advice}")
+    return tuple(places[column] for column in known)
+
+
+def _is_of_fractions(scaling: Scaling, bounded: bool) -> bool:
+    """Whether training values were in [0, 1] after dividing."""
+    if scaling.values is None:
+        return bounded if scaling.shift is None else scaling.divisor == 255.0
+    return scaling.values[0] >= 0 and scaling.values[1] <= 1
+
+
+def _greatest(scaling: Scaling) -> float:
+    """The greatest training value, as stored; in older files no less than it."""
+    if scaling.values is not None:
+        return scaling.values[1] * scaling.divisor
+    if scaling.shift is None or scaling.spread is None:
+        return scaling.divisor
+    return min(1.0, float((scaling.shift + 3 * scaling.spread).max())) * scaling.divisor
+
+
+def _divisor(scaling: Scaling, data: _Data, fractions: bool) -> float:
+    """What the data are to be divided by, where no one says; InputError where that is not certain."""
+    divisor, greatest = scaling.divisor, data.greatest
+    stored = scaling.stored or ("bytes" if divisor != 1 else None)
+    if greatest == 0 == data.least:
+        return divisor
+    if data.kind == "bytes" or stored == "floats":
+        if divisor != 1:  # both kinds hold the numbers that training divided
+            if greatest * FAR <= _greatest(scaling):
+                raise data.refused(f"values up to {_greatest(scaling):g}", likely_divisor(greatest), divisor)
+            return divisor
+        if data.kind == "bytes" and fractions and greatest > 1:
+            if greatest > TOP:
+                return 255.0
+            raise data.refused("values in [0, 1]", likely_divisor(greatest), 255)
+    elif stored == "bytes" and divisor != 1 and (fractions or scaling.shift is not None):
+        check_fractions(data.least, greatest, 1.0, data.name, data.what)
+    is_many = data.kind == "floats" and data.rows >= ENOUGH and scaling.shift is None
+    if is_many and scaling.values and 0 < greatest * FAR_FLOATS < scaling.values[1]:
+        raise data.refused(f"values up to {scaling.values[1]:g}", greatest, 1)
+    return 1.0
+
+
+def _check_standardized(found: Match, x: Tensor, data: _Data) -> None:
+    """InputError for values that no data of the training data's scale have."""
+    as_it_is = f"say --divisor {found.scaling.divisor:g} to take them as they are"
+    shift = found.scaling.shift
+    rows = torch.atleast_2d(x.detach())[:MEASURED].to(None if shift is None else shift.device)
+    z = found.scaling(found.rows(rows))
+    far = float(z.abs().mean(0).median())
+    if far > FAR_OUT:
+        raise InputError(
+            f"{data.name} is of another scale than {data.what} was trained on, as most columns lie {far:.3g} standard "
+            f"deviations from their training means: give the values in the units of training, or {as_it_is}"
+        )
+    if len(z) >= ENOUGH and float(z.std(0).max()) < FLAT:
+        raise InputError(
+            f"{data.name} is of another scale than {data.what} was trained on, as no column varies by a twentieth of "
+            f"what it did: give the values in the units of training, or {as_it_is}"
+        )
