@@ -207,7 +207,7 @@ def test_all_six_by_the_command_line(script: Callable[..., None], tmp_path: Path
     [
         (["--estimator", "last-bach"], "last-batch"),
         (["--penalty", "fourth_power"], "fourth_power needs strength"),
-        (["--penalty", "fourth_power(strenght=1)"], "did you mean 'strength'"),
+        (["--penalty", "fourth_power(strenght=1)"], "fourth_power has no parameter 'strenght': it has strength"),
     ],
 )
 def test_their_names_are_known_to_error_messages(

@@ -6,6 +6,7 @@ Measuring more often, or never, does not change the weights.
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from dbn.config.pretraining import Pretraining
 from dbn.likelihood.ais import anneal, temperature_schedule
@@ -49,12 +50,16 @@ class LayerMonitor:
     def _stream(self, purpose: str, epoch: int) -> torch.Generator:
         return stream(self.config.seed, purpose, self.layer, epoch, device=self.data.train.device)
 
-    def metrics(self, epoch: int) -> dict[str, float]:
-        """See `layer_metrics`."""
+    def _examples(self) -> dict[str, Tensor]:
+        """Those of training under "" and of validation, where there are any, under "valid_"."""
         for examples in self.sets:
             examples.prepare(0)
-        train, valid = self.sets[0].all(), self.sets[1].all() if len(self.sets) > 1 else None
-        return layer_metrics(self.stack[-1], train, valid, self._stream("measuring", epoch))
+        return dict(zip(("", "valid_"), (examples.all() for examples in self.sets), strict=False))
+
+    def metrics(self, epoch: int) -> dict[str, float]:
+        """See `layer_metrics`."""
+        data = self._examples()
+        return layer_metrics(self.stack[-1], data[""], data.get("valid_"), self._stream("measuring", epoch))
 
     @torch.no_grad()
     def likelihood(self, epoch: int) -> dict[str, float]:
@@ -65,11 +70,7 @@ class LayerMonitor:
         valid_… of validation data. Nothing for data that are not states of the visible units, such as gray levels, and
         where Z is not finite.
         """
-        rbm = self.stack[-1]
-        sets = dict(zip(("", "valid_"), self.sets, strict=False))
-        for examples in sets.values():
-            examples.prepare(0)
-        data = {prefix: examples.all() for prefix, examples in sets.items()}
+        rbm, data = self.stack[-1], self._examples()
         if not (all(map(rbm.visible.in_support, data.values())) and rbm.has_partition()):
             return {}
         base = independent_base(rbm, *self.sets[0].moments(), len(self.sets[0]))

@@ -4,6 +4,7 @@ The only module that uses torch.distributed. Outside `process_group`, and in a s
 0, and nothing here has a cost. Collective calls are made by all ranks in the same order; others wait until `TIMEOUT`.
 """
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -157,18 +158,26 @@ def broadcast_state(state: Any) -> Any:
     if size() == 1:
         return state
     tensors, skeleton = pack(state) if is_main() else ({}, None)
-    told: list[Any] = [skeleton, [(name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()]]
-    with naming_lost_ranks():
-        distributed.broadcast_object_list(told, device=_device)
-    skeleton, kinds = told
+    kinds = [(name, list(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in tensors.items()]
+    text = _text_from_first(json.dumps([skeleton, kinds]))
+    skeleton, kinds = json.loads(text)
     received = {
         name: tensors[name].to(_device, copy=True).contiguous()
         if is_main()
-        else torch.empty(shape, dtype=dtype, device=_device)
+        else torch.empty(shape, dtype=getattr(torch, dtype), device=_device)
         for name, shape, dtype in kinds
     }
     broadcast_tensors(received.values())
     return unpack(received, skeleton)
+
+
+def _text_from_first(text: str) -> str:
+    letters = torch.tensor(list(text.encode()), dtype=torch.uint8, device=_device)
+    length = torch.tensor(len(letters), device=_device)
+    broadcast_tensors([length])
+    letters = letters if is_main() else letters.new_empty(int(length))
+    broadcast_tensors([letters])
+    return bytes(letters.tolist()).decode()
 
 
 def averaging(network: nn.Module) -> nn.Module:
