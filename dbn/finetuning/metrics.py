@@ -59,7 +59,7 @@ def scores(logits: Tensor, y: Tensor) -> Scores:
     """
     precise, truth = logits.detach().cpu().double(), y.cpu()
     log_loss = float(F.cross_entropy(precise, truth))
-    return Scores(share_wrong(logits, y), log_loss, confusion_matrix(logits.argmax(1), y, logits.shape[1]))
+    return Scores(share_wrong(logits, y), log_loss, confusion_matrix(logits.argmax(1).cpu(), truth, logits.shape[1]))
 
 
 def share_wrong(logits: Tensor, y: Tensor) -> float:
