@@ -88,10 +88,8 @@ def pretrain(
         if name not in known:
             raise InputError(f"pretrain has no option {name!r}{suggestion(name, known)}")
     with naming_arguments():
-        layers: Any = hidden
-        config = Pretraining(
-            hidden=layers if layers is None or isinstance(layers, Integral) else tuple(layers), **given
-        )
+        given["hidden"] = hidden if hidden is None or isinstance(hidden, Integral) else tuple(hidden)  # type: ignore[arg-type]
+        config = Pretraining(**given)
         splits = splits_from_arrays(x)
         config = started_with(Path(run), config) if resume and run is not None else config
         config = config.for_data(*splits.train.x.shape)
