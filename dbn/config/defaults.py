@@ -16,7 +16,7 @@ LEAST_BATCH, MOST_BATCH, BATCHES = 10, 100, 50
 HIDDEN, ROWS_PER_UNIT, LEAST_UNITS = (500, 500, 2000), 4, 10
 """Hidden units of the layers where there are so many rows for each, and the least number."""
 PRETRAINING_EPOCHS, FINETUNING_EPOCHS = 10, 50
-PRETRAINING_UPDATES, FINETUNING_UPDATES = 90, 20
+PRETRAINING_UPDATES, FINETUNING_UPDATES = 90, 10
 """The least number of updates that count as one of those epochs."""
 
 
@@ -78,7 +78,7 @@ def pretraining(rows: int, batch: int, epochs: Sequence[int] | None) -> dict[str
 def finetuning_epochs(labels: int, batch: int) -> int:
     """Passes over so many labeled examples.
 
-    >>> [finetuning_epochs(n, batch_size(n)) for n in (100, 1000, 55000)]
+    >>> [finetuning_epochs(n, batch_size(n)) for n in (50, 1000, 55000)]
     [100, 50, 50]
     """
     return math.ceil(FINETUNING_EPOCHS * stretch(labels, batch, FINETUNING_UPDATES))

@@ -40,7 +40,7 @@ class Finetuning(TrainingOptions):
     seeds: Count = 5
     """Repetitions of every arm, with --seed, --seed + 1, …; a seed draws labels, order and output layer."""
     epochs: Count = None  # type: ignore[assignment]
-    """Passes over the labeled examples (default: 50, and more for fewer than 1,000 updates)."""
+    """Passes over the labeled examples (default: 50, and more for fewer than 500 updates)."""
     learning_rate: tuple[Positive, ...] | None = None
     """Each arm selects the rate with the lowest validation error (default: 0.1 for sgd, for batches below 100 also
     0.03; 0.001 otherwise)."""
