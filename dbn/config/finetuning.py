@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from dbn.config import defaults
 from dbn.config.common import ADAPTIVE_RATE, DataOptions, RunConfig, TrainingOptions
+from dbn.config.defaults import default_batch_size, default_sgd_rates, finetuning_epochs
 from dbn.config.schedules import Schedule
 from dbn.config.validation import (
     AtLeast2,
@@ -42,7 +42,7 @@ class Finetuning(TrainingOptions):
     seeds: Count = 5
     """Repetitions of every arm, with --seed, --seed + 1, …; a seed draws labels, order and output layer."""
     epochs: Count = None  # type: ignore[assignment]
-    """Passes over the labeled examples (default: 50, and more for fewer than 1,000 updates)."""
+    """Passes over the labeled examples (default: 50, and more for fewer than 500 updates)."""
     learning_rate: tuple[Positive, ...] | None = None
     """Each arm selects the rate with the lowest validation error (default: 0.1 for sgd, for batches below 100 also
     0.03; 0.001 otherwise)."""
@@ -76,10 +76,10 @@ class Finetuning(TrainingOptions):
 
     def for_data(self, labels: int) -> Self:
         """The same with everything that was left out, as `dbn.config.defaults` chooses it for so many labels."""
-        batch = self.batch_size or defaults.batch_size(labels)
-        epochs = self.epochs or defaults.finetuning_epochs(labels, batch)
+        batch = self.batch_size or default_batch_size(labels)
+        epochs = self.epochs or finetuning_epochs(labels, batch)
         filled = replace(self, batch_size=batch, epochs=epochs, **self.resolved())
-        rates = defaults.sgd_rates(batch) if self.optimizer == "sgd" else filled.learning_rate
+        rates = default_sgd_rates(batch) if self.optimizer == "sgd" else filled.learning_rate
         return replace(filled, learning_rate=self.learning_rate or rates)
 
     def resolved(self) -> dict[str, Any]:

@@ -15,6 +15,8 @@ SETTLED = 900
 GROWTH, WORSE, MEASUREMENTS = 1.0, 0.01, 5
 """Nats by which each of the last free-energy gaps, the part by which each of the last validation KLs, and how many of
 them, must exceed the lowest."""
+FEWEST_ROWS = 100
+"""Validation rows below which such changes are chance."""
 LOST = 0.5
 """Share of hidden units that are always off, or always on."""
 LARGEST_UPDATE, SMALLEST_UPDATE, IN_A_ROW = 0.03, 1e-6, 3
@@ -31,6 +33,8 @@ def gap_grows(records: Sequence[Record]) -> str | None:
     The gap alone grows in every sound run on few rows, in which fewer epochs would be worse.
     """
     measured = [record for record in records if {"free_energy_gap", "valid_kl"} <= record.keys()]
+    if records[-1]["valid_rows"] < FEWEST_ROWS:
+        return None
     gaps, errors = ([record[name] for record in measured] for name in ("free_energy_gap", "valid_kl"))
     if len(measured) <= MEASUREMENTS or min(gaps[-MEASUREMENTS:]) - min(gaps) < GROWTH:
         return None
@@ -39,8 +43,7 @@ def gap_grows(records: Sequence[Record]) -> str | None:
     best = measured[errors.index(min(errors))]["epoch"]
     return (
         f"the free-energy gap has grown from {min(gaps):.2f} to {gaps[-1]:.2f} nats, and the validation KL from "
-        f"{min(errors):.2f} in epoch {best} to {errors[-1]:.2f}: the RBM overfits; train for fewer epochs, or raise "
-        "--weight-decay"
+        f"{min(errors):.2f} in epoch {best} to {errors[-1]:.2f}: the RBM overfits; train for fewer epochs"
     )
 
 
@@ -49,9 +52,7 @@ def units_off(records: Sequence[Record]) -> str | None:
     share = records[-1].get("hidden_off", 0.0)
     if share <= LOST:
         return None
-    return (
-        f"{share:.0%} of the hidden units are off for nearly all data: lower --learning-rate or raise --warmup-epochs"
-    )
+    return f"{share:.0%} of the hidden units are off for nearly all data: lower --learning-rate"
 
 
 def units_on(records: Sequence[Record]) -> str | None:
@@ -59,7 +60,7 @@ def units_on(records: Sequence[Record]) -> str | None:
     share = records[-1].get("hidden_on", 0.0)
     if share <= LOST:
         return None
-    return f"{share:.0%} of the hidden units are on for nearly all data: lower --learning-rate or set --sparsity-target"
+    return f"{share:.0%} of the hidden units are on for nearly all data: set --sparsity-target, such as 0.1"
 
 
 def updates_too_large(records: Sequence[Record]) -> str | None:
@@ -86,8 +87,8 @@ def chains_stand_still(records: Sequence[Record]) -> str | None:
     if left <= HARDLY_MOVED:
         return None
     return (
-        f"the chains hardly move (autocorrelation {left:.2f} since the last measurement): lower --learning-rate, raise "
-        "--gibbs-steps, or use --estimator pt"
+        f"the chains hardly move (autocorrelation {left:.2f} since the last measurement): lower --learning-rate or "
+        "raise --gibbs-steps"
     )
 
 
@@ -113,8 +114,8 @@ RULES: tuple[Callable[[Sequence[Record]], str | None], ...] = (
 class Diagnostics:
     """Reads the records of one layer in order; a warning is not repeated while its cause lasts."""
 
-    def __init__(self, updates_per_epoch: int) -> None:
-        self.updates_per_epoch = updates_per_epoch
+    def __init__(self, updates_per_epoch: int, valid_rows: int) -> None:
+        self.updates_per_epoch, self.valid_rows = updates_per_epoch, valid_rows
         self.records: list[Record] = []
         self._lasting: set[str] = set()
 
@@ -122,7 +123,8 @@ class Diagnostics:
         """New warnings after this record; none without a measurement."""
         # A file of records holds null for a number that was not finite.
         finite = {name: value for name, value in record.items() if value is not None}
-        self.records.append(finite | {"updates": finite.get("epoch", 0) * self.updates_per_epoch})
+        updates = finite.get("epoch", 0) * self.updates_per_epoch
+        self.records.append(finite | {"updates": updates, "valid_rows": self.valid_rows})
         if "update_ratio" not in record:
             return []
         found = {rule.__name__: rule(self.records) for rule in RULES}

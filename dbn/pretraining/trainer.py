@@ -106,7 +106,7 @@ class LayerTrainer:
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
-        self.watch = Diagnostics(self.steps)
+        self.watch = Diagnostics(self.steps, 0 if data.valid is None else len(data.valid))
 
     @property
     def kept(self) -> RBM:

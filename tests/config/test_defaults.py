@@ -88,7 +88,7 @@ def test_the_options_chosen_are_those_without_a_value() -> None:
         assert changed - {"momentum"} == {*config.CHOSEN_BY_DATA} - {"momentum"}
 
 
-@pytest.mark.parametrize(("labels", "updates"), [(50, 1000), (200, 1000), (1000, 2500), (9000, 4500)])
+@pytest.mark.parametrize(("labels", "updates"), [(20, 500), (50, 500), (200, 1000), (1000, 2500), (9000, 4500)])
 def test_updates_of_fine_tuning(labels: int, updates: int) -> None:
     filled = Finetuning().for_data(labels)
     assert filled.epochs * math.ceil(labels / filled.batch_size) == updates
