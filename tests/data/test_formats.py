@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -406,3 +407,39 @@ def test_bundled_digits() -> None:
     assert (splits.image_shape, splits.classes, splits.divisor) == ((1, 8, 8), tuple("0123456789"), 1.0)
     assert splits.train.x.aminmax() == (0.0, 1.0)
     assert ((splits.train.x * 16) % 1 == 0).all()
+
+
+def test_what_an_extra_is_needed_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pyarrow", "sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / "a.parquet").touch()
+    with pytest.raises(InputError, match=r"needs pyarrow: pip install 'torch-dbn\[tables\]'"):
+        read_table(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"iris is part of scikit-learn: pip install 'torch-dbn\[sklearn\]'"):
+        load_splits("iris")
+
+
+def test_a_run_reads_its_files_again_as_it_was_told(tmp_path: Path) -> None:
+    from dbn.config.common import DataConfig, to_dict
+    from dbn.runs.resume import begin
+    from dbn.runs.training_data import splits_of
+
+    for part in ("train", "test"):
+        for n in range(12):
+            picture(tmp_path / part / ("cat", "dog")[n % 2] / f"{n:02}.png", n)
+    for name, options in (
+        (
+            "pictures",
+            {"dataset": str(tmp_path / "train"), "test_file": tmp_path / "test", "image_size": (2, 3), "colors": "rgb"},
+        ),
+        ("default", {"dataset": str(tmp_path / "train")}),
+    ):
+        config = DataConfig(**options)
+        splits = load_splits(config.dataset, **config.reading())
+        assert set(to_dict(config)) == {"dataset", "data_dir", "label_column", *options}
+        with begin(tmp_path / name, to_dict(config), resume=False, overwrite=False, data=splits.fingerprint):
+            pass
+        assert splits_of(tmp_path / name).fingerprint == splits.fingerprint
+    (tmp_path / "test" / "cat" / "00.png").unlink()
+    with pytest.raises(InputError, match="holds other examples"):
+        splits_of(tmp_path / "pictures")
