@@ -18,6 +18,9 @@ from dbn.errors import InputError, listed, parsing
 
 DICT, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 
+SMALL = 1 << 30
+"""Bytes of a file that memory cannot lack for, unless it is damaged."""
+
 
 def read_frame(path: Path, label_column: str | None = None, needs_label: bool = True) -> Table:
     """The columns of a Parquet, Feather or Arrow file; all but `label_column` hold numbers or booleans."""
@@ -28,14 +31,21 @@ def _read(path: Path) -> Any:
     """An Arrow table, without the row labels that pandas adds."""
     pyarrow = import_pyarrow()
     path.open("rb").close()  # OSError where it cannot be read
-    with parsing(InputError(f"{path} is damaged or no {path.suffix} file: take another copy or save it again")):
-        if path.suffix.lower() == ".parquet":
-            table = pyarrow.parquet.ParquetFile(path).read()
-        else:
-            with pyarrow.memory_map(str(path)) as source:
-                is_file = source.read(6) == b"ARROW1"
-                source.seek(0)
-                table = (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(source).read_all()
+    refusal = InputError(f"{path} is damaged or no {path.suffix} file: take another copy or save it again")
+    try:
+        with parsing(refusal):
+            if path.suffix.lower() == ".parquet":
+                table = pyarrow.parquet.ParquetFile(path).read()
+            else:
+                with pyarrow.memory_map(str(path)) as source:
+                    is_file = source.read(6) == b"ARROW1"
+                    source.seek(0)
+                    table = (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(source).read_all()
+            table.validate(full=True)  # Arrow trusts the places within a file
+    except pyarrow.ArrowMemoryError as error:
+        if path.stat().st_size > SMALL:
+            raise
+        raise refusal from error
     return table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])
 
 

@@ -76,11 +76,15 @@ def pixels(sources: Iterable[tuple[str, Any]], size: Sequence[int] | None, color
 
 
 def _pixels(name: str, source: Any, size: Sequence[int] | None, colors: str | None) -> NDArray:
-    with parsing(InputError(f"{name} is damaged or no picture: remove it or take another copy")):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a picture too large to be one
-            image: Image.Image = Image.open(source)
-            image.load()
+    with (
+        parsing(InputError(f"{name} is damaged or no picture: remove it or take another copy")),
+        Path(source).open("rb") if isinstance(source, str) else source as file,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image: Image.Image = Image.open(file)
+        image.load()
         has_alpha = "A" in image.getbands() or "transparency" in image.info
         is_transparent = has_alpha and np.asarray(image.convert("RGBA"))[..., 3].min() < 255
     if image.mode not in GRAY + COLOR:
