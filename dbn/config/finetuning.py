@@ -36,7 +36,7 @@ class Finetuning(TrainingOptions):
     labels: AtLeast2 | None = None
     """Labeled training examples, drawn as --split says (default: all)."""
     labels_per_class: Count | None = None
-    """Labeled training examples of every class, in place of --labels (default: --labels)."""
+    """Labeled training examples of every class, in place of --labels (default: none)."""
     valid_labels: AtLeast2 | None = None
     """Labeled examples for tuning and early stopping (default: as many as --labels and at most 1000)."""
     seeds: Count = 5

@@ -1,7 +1,6 @@
 """Objects in memory as tables: arrays, frames, lists of rows, and torch's data sets."""
 
 from collections.abc import Sequence
-from numbers import Number
 from typing import Any
 
 import narwhals as nw
@@ -13,7 +12,7 @@ from torch.utils.data._utils.collate import default_collate, default_convert
 
 from dbn.arrays import as_array, frame_of
 from dbn.data.table import Table, in_order, table_of
-from dbn.errors import InputError, listed, shortened
+from dbn.errors import InputError, listed
 
 
 def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None) -> Table:
@@ -45,17 +44,13 @@ def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any =
 
 
 def as_labels(values: Any, name: str) -> NDArray:
-    """As `as_array`; of objects, numbers become floats with NaN for a missing one, and text has None there."""
+    """As `as_array`; of objects, None for a missing one. `dbn.data.labels` says whether they are classes."""
     array = as_array(values, name)
     if array.dtype != object:
         return array
-    cells = [None if _is_missing(cell) else cell for cell in array.flat]
-    if all(cell is None or isinstance(cell, Number | np.bool_) for cell in cells):
-        return np.array([np.nan if cell is None else cell for cell in cells], np.float64).reshape(array.shape)
-    for cell in cells:
-        if not isinstance(cell, str | None):
-            raise InputError(f"{name} holds {shortened(str(cell))} beside text, give all labels as one type")
-    return np.array(cells, object).reshape(array.shape)
+    cells = np.empty(array.shape, object)
+    cells.flat = [None if _is_missing(cell) else cell for cell in array.flat]
+    return cells
 
 
 def _is_missing(cell: Any) -> bool:

@@ -197,8 +197,10 @@ def checked(table: Table, divisor: Divisor = None) -> Splits:
 
 def _coded(table: Table, n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, NDArray], str]:
     """Classes and their indices by part as `coded` finds them; nothing, and a sentence, for labels that are none."""
-    for part in n_rows if table.y and table.needs_all_labels else ():
-        if part not in table.y:
+    for part in [*table.y, *n_rows] if table.y else ():
+        if part not in n_rows:
+            return (), {}, f"y{part} is there but x{part} is not, give both or neither"
+        if part not in table.y and table.needs_all_labels:
             there = ", ".join(f"y{each}" for each in table.y)
             return (), {}, f"{there} is there but y{part} is not, label both x and x_test or neither"
     try:

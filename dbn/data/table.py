@@ -43,9 +43,6 @@ class Table:
 def table_of(name: str, arrays: Mapping[str, Any], **more: Any) -> Table:
     """Arrays called `x`, `y`, `x_valid`, `y_valid`, `x_test` and `y_test`, as far as they are there."""
     x, y = ({part: arrays[key + part] for part in PARTS if arrays.get(key + part) is not None} for key in "xy")
-    for part in y:
-        if part not in x:
-            raise InputError(f"{name}: y{part} is there but x{part} is not, give both or neither")
     return Table(name, x, y, **more)
 
 

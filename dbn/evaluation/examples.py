@@ -259,4 +259,4 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
         drawn[part] = torch.cat([binarize(rows, how, generator).to(torch.uint8) for rows in scaled(x)])
     done = "cut at 0.5" if how == "threshold" else f"drawn once as 0 or 1 with seed {seed}"
     note = f"{source.name}: gray levels are {done} (--binarize {how}{because})."
-    return replace(source, parts=drawn, origin=(note,))
+    return replace(source, parts=drawn, origin=(*source.origin, note))

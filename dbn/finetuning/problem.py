@@ -63,14 +63,13 @@ class Problem:
             raise InputError(
                 f"--layer-rates takes one value or one per layer ({layers}, with the output's), not {rates}"
             )
-        named = (
-            (self._asked, self.labels, self.labeled_train, "training"),
-            (f"--valid-labels {self.valid_labels}", self.valid_labels, self.labeled_valid, "validation"),
-        )
-        for asked, n, part, purpose in named:
+        for option, n, part, purpose in (
+            ("--labels", self.config.labels or 0, self.labeled_train, "training"),
+            ("--valid-labels", self.valid_labels, self.labeled_valid, "validation"),
+        ):
             if n > len(part):
                 labeled = "" if part in (self.splits.train, self.splits.valid) else "labeled "
-                raise InputError(f"{asked} is more than the {len(part)} {labeled}{purpose} examples")
+                raise InputError(f"{option} {n} is more than the {len(part)} {labeled}{purpose} examples")
         matmul_dtype(self.config.precision, self.device)
         distributed.check_shares("batch-size", self.config.batch_size)
         self.labeled(self.config.seed)  # whether the classes have enough examples is the same for every seed
@@ -116,12 +115,6 @@ class Problem:
         if self.config.labels_per_class is not None:
             return self.config.labels_per_class * self.splits.n_classes
         return len(self.labeled_train) if self.config.labels is None else self.config.labels
-
-    @property
-    def _asked(self) -> str:
-        """The option that asks for labels."""
-        per_class = self.config.labels_per_class
-        return f"--labels {self.labels}" if per_class is None else f"--labels-per-class {per_class}"
 
     @cached_property
     def labeled_train(self) -> Examples:
@@ -172,16 +165,19 @@ class Problem:
 
     def labeled(self, seed: int) -> tuple[Examples, Examples]:
         """The labeled training and validation examples of a seed, the same for every arm."""
-        per_class, balanced = self.config.labels_per_class is not None, self.splits.balanced
+        per_class, n_valid = self.config.labels_per_class, self.valid_labels
+        asked = f"--labels {self.labels}" if per_class is None else f"--labels-per-class {per_class}"
         parts = (
-            ("labels", self._asked, self.labeled_train, self.labels, per_class),
-            ("validation labels", f"--valid-labels {self.valid_labels}", self.labeled_valid, self.valid_labels, False),
+            ("labels", asked, self.labeled_train, self.labels, per_class is not None),
+            ("validation labels", f"--valid-labels {n_valid}", self.labeled_valid, n_valid, False),
         )
         drawn = []
         for purpose, asked, part, n, equal in parts:
             if n < len(part) or equal:
                 y, generator = labels_of(part), stream(seed, purpose)
-                part = part[draw_labels(y, n, self.splits.n_classes, generator, asked, balanced=balanced or equal)]
+                part = part[
+                    draw_labels(y, n, self.splits.n_classes, generator, asked, balanced=equal or self.splits.balanced)
+                ]
             drawn.append(part)
         return drawn[0], drawn[1]
 
