@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dbn.data.checks import Array, as_array, check_alike, checked_rows, image_shape_of, names_of
 from dbn.data.labels import checked_labels, known_codes
-from dbn.errors import InputError
+from dbn.errors import InputError, listed
 
 TOP = 127
 """Bytes above it are of 0 … 255: nothing else sets the highest of eight bits."""
@@ -133,6 +133,11 @@ def unsplit(
         InputError: no rows, another shape or type, values that are not finite, labels of another length, labels
             that are not classes, or test rows unlike the others.
     """
+    columns = names_of(x)
+    if columns and names_of(x_test) not in ((), columns):
+        if set(names_of(x_test)) != set(columns):
+            raise InputError(f"{name}: x_test has the columns {listed(names_of(x_test))}, but x {listed(columns)}")
+        x_test = x_test[list(columns)]  # type: ignore[index]
     given = {"x": x, "y": y, "x_test": x_test, "y_test": y_test}
     arrays = {key: as_array(values) for key, values in given.items() if values is not None}
     rows = {key: checked_rows(name, key, arrays[key]) for key in ("x", "x_test") if key in arrays}
@@ -156,7 +161,7 @@ def unsplit(
         key: Examples(torch.from_numpy(part), torch.from_numpy(codes[key]) if codes else None)
         for key, part in rows.items()
     }
-    train, columns = parts["x"], names_of(x)
+    train = parts["x"]
     splits = Splits(name, train, train[:0], parts.get("x_test"), classes, image_shape, 1.0, columns=columns)
     return with_divisor(splits, divisor)
 

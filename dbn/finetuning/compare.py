@@ -155,7 +155,8 @@ def compare(
         )
         splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True, divisor=divisor)
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
-        problem = make_problem(splits, loaded, config.hidden, config.training, pick_device(device))
+        place = pick_device(device)
+        problem = make_problem(splits, loaded, config.hidden, config.training, place, resumed=resume)
         _ = problem.test
         about = {"hidden": list(problem.hidden), **to_dict(config.training)}
         about |= {} if divisor is None else {"divisor": splits.divisor}
