@@ -54,7 +54,7 @@ def main(config: SvmConfig) -> None:
         seeds=config.seeds,
         seed=config.seed,
     )
-    problem = Problem(splits, Scaling(splits.divisor), (1,), (), options)
+    problem = Problem(splits, Scaling.fitted(splits.train.x, splits.divisor), (1,), (), options)
     with progress_bar(len(config.c) * len(config.gamma) * config.seeds, "machines", shown=True) as bar:
         found = [{"seed": seed, **best(problem, seed, config, bar)} for seed in problem.seeds]
     errors = [each["test_error"] for each in found]

@@ -48,9 +48,9 @@ def as_labels(values: Any, name: str) -> NDArray:
     array = as_array(values, name)
     if array.dtype != object:
         return array
-    cells = np.empty(array.shape, object)
-    cells.flat = [None if _is_missing(cell) else cell for cell in array.flat]
-    return cells
+    cells = np.empty(array.size, object)
+    cells[:] = [None if _is_missing(cell) else cell for cell in array.flat]
+    return cells.reshape(array.shape)
 
 
 def _is_missing(cell: Any) -> bool:

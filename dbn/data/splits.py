@@ -192,7 +192,7 @@ def checked(table: Table, divisor: Divisor = None) -> Splits:
         notes=(LAST,) if has_channels_last(table.x[""]) else (),
         label_error=label_error,
     )
-    return with_divisor(splits, divisor)
+    return with_divisor(splits, divisor) if divisor or not table.divisor else replace(splits, divisor=table.divisor)
 
 
 def _coded(table: Table, n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, NDArray], str]:

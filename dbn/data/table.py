@@ -27,6 +27,8 @@ class Table:
     place: Callable[[str, int], str] | None = None
     needs_all_labels: bool = True
     """Whether all parts or none have labels; test files of competitions have none."""
+    divisor: float | None = None
+    """What the values are divided by where the source says so, as pictures do; None where their type and range say."""
 
     def start(self, part: str, row: int) -> str:
         """The place of a row, as errors call it."""

@@ -176,7 +176,8 @@ def compare(
             x, y, x_test, y_test, cut_test=True, unlabeled=unlabeled, split=split, divisor=divisor
         )
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
-        problem = make_problem(splits, loaded, config.hidden, config.training, pick_device(device))
+        place = pick_device(device)
+        problem = make_problem(splits, loaded, config.hidden, config.training, place, resumed=resume)
         _ = problem.test
         about = {"hidden": list(problem.hidden), "split": split, **to_dict(problem.config)}
         about |= {} if divisor is None else {"divisor": splits.divisor}

@@ -239,11 +239,14 @@ def on_device(splits: Splits, device: torch.device) -> Splits:
     return replace(splits, **{name: part and part.to(device) for name, part in parts.items()})
 
 
-def matched(splits: Splits, stacks: Sequence[DBN], *, standardize: bool = False) -> tuple[Splits, Scaling]:
+def matched(
+    splits: Splits, stacks: Sequence[DBN], *, standardize: bool = False, resumed: bool = False
+) -> tuple[Splits, Scaling]:
     """The splits with their columns in the stacks' order, and the scaling to the values that the stacks take.
 
     Without stacks, that of the training rows. InputError for stacks whose scaling differs, and as for
-    `dbn.models.matching.match` for data that do not fit; without stacks for values outside [0, 1] unless standardized.
+    `dbn.models.matching.match` for data that do not fit; without stacks for values outside [0, 1], unless they are
+    standardized or the run is `resumed`: earlier ones took real values as they are.
     """
     x, name, given = splits.train.x, splits.name, splits.divisor if splits.divisor_given else None
     if stacks:
@@ -257,7 +260,7 @@ def matched(splits: Splits, stacks: Sequence[DBN], *, standardize: bool = False)
         bounded = scaling.shift is None and stacks[0].takes_fractions
     else:
         scaling = Scaling.fitted(x, splits.divisor, splits.columns, standardized=standardize)
-        notes, bounded = (scaling.constants(name),), not standardize
+        notes, bounded = (scaling.constants(name),), not standardize and not (resumed and x.dtype == torch.float32)
     for note in filter(None, notes if distributed.is_main() else ()):
         LOGGER.info("%s", note)
     for purpose, part in splits.parts.items() if bounded and not splits.unchecked else ():
@@ -278,17 +281,23 @@ def load_problem(config: FinetuneConfig) -> Problem:
     device = pick_device(config.device)
     stacks = [load(path) for path in config.pretrained]
     splits = splits_for(config.dataset, config.pretrained, **config.reading())
-    return make_problem(splits, stacks, config.hidden, config.training, device)
+    return make_problem(splits, stacks, config.hidden, config.training, device, resumed=config.resume)
 
 
 def make_problem(
-    splits: Splits, stacks: Sequence[DBN], hidden: Sequence[int] | None, config: Finetuning, device: torch.device
+    splits: Splits,
+    stacks: Sequence[DBN],
+    hidden: Sequence[int] | None,
+    config: Finetuning,
+    device: torch.device,
+    *,
+    resumed: bool = False,
 ) -> Problem:
     """The problem on a device, with the stacks' hidden layers where there are stacks; these are moved and frozen.
 
     InputError as for `Problem` and `Problem.check_initializers`.
     """
-    splits, scaling = matched(splits, stacks, standardize=config.standardize)
+    splits, scaling = matched(splits, stacks, standardize=config.standardize, resumed=resumed)
     stacks = tuple(stack.requires_grad_(False).to(device) for stack in stacks)
     layers = stacks[0].sizes[1:] if stacks else hidden or ()
     problem = Problem(on_device(splits, device), scaling.to(device), tuple(layers), stacks, config)

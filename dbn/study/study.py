@@ -61,7 +61,8 @@ class Study:
         self.given = [load(path) for path in config.pretrained]
         self.scaling: Scaling | None = None
         if not recipe:
-            splits, self.scaling = matched(splits, self.given, standardize=config.training.standardize)
+            standardize = config.training.standardize
+            splits, self.scaling = matched(splits, self.given, standardize=standardize, resumed=config.resume)
         self.splits = on_device(splits, self.device)
         self.shapes = network_shapes(config, recipe, [stack.sizes for stack in self.given])
         self.cell_arms = grid(config, self.shapes)

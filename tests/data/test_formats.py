@@ -236,7 +236,6 @@ def test_arrays_by_their_usual_names(names: dict[str, str], suffix: str, tmp_pat
         ({"X": X, "x": X}, "'X' and 'x' may both be x"),
         ({"x": X, "y": Y, "labels": Y}, "'y' and 'labels' may both be y"),
         ({"arr_0": X, "arr_1": Y}, "called 'arr_0', 'arr_1', save them by name"),
-        ({"x": X, "y_valid": Y}, "y_valid is there but x_valid is not"),
         ({"x": X, "x_valid": X[:, :2]}, "x_valid has 2 columns but x has 3"),
     ],
 )
@@ -436,7 +435,7 @@ def test_a_run_reads_its_files_again_as_it_was_told(tmp_path: Path) -> None:
     ):
         config = DataConfig(**options)
         splits = load_splits(config.dataset, **config.reading())
-        assert set(to_dict(config)) == {"dataset", "data_dir", "label_column", *options}
+        assert set(to_dict(config)) == {"dataset", "data_dir", "label_column", "split", *options}
         with begin(tmp_path / name, to_dict(config), resume=False, overwrite=False, data=splits.fingerprint):
             pass
         assert splits_of(tmp_path / name).fingerprint == splits.fingerprint

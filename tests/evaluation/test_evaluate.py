@@ -191,7 +191,7 @@ BAD: list[tuple[str, str]] = [
     ("--run rbm.npz --data missing.npz", "missing.npz cannot be read"),
     ("--run rbm.npz --data text.npz", "text.npz is damaged"),
     ("--run rbm.npz --data keyless.npz", "keyless.npz: there is no array 'x'"),
-    ("--run rbm.npz --data wide.npz", "wide.npz has 49 values an example, but the model has 36 visible units"),
+    ("--run rbm.npz --data wide.npz", "wide.npz has 49 values an example, but the model takes 36: give"),
     (
         "--run rbm.npz --data tiny.npz",
         "tiny.npz holds values other than 0, 1, .* --binarize threshold, sample or fixed",
@@ -282,7 +282,7 @@ def test_grey_levels_become_binary_as_a_run_was_trained_or_as_is_said(folder: Pa
         ({"exact": True, "reverse": False}, "^reverse=False does not go with exact,"),
         ({"chains": 0}, "^chains must be a whole number of at least 1"),
         ({"binarize": "round"}, "^binarize must be one of threshold, sample, fixed"),
-        ({"test": BITS[:, :30]}, "the given data set has 30 values an example, but the model has 36"),
+        ({"test": BITS[:, :30]}, "the given data set has 30 values an example, but the model takes 36"),
         ({"test": BITS.astype(str)}, "the given data set: x holds"),
         ({"test": BITS, "train": BITS[:, :30]}, "the given data set"),
         ({"model": torch.nn.Linear(36, 7)}, "^model must be an RBM, a DBN or the path of one, not Linear"),

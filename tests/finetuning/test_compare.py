@@ -167,7 +167,7 @@ def test_options_are_the_fields_of_the_configuration() -> None:
         ({"init": "he_norml", "hidden": [5]}, "he_normal"),
         ({"pretrained": STACK, "hidden": [5]}, "^hidden does not go with pretrained"),
         ({"pretrained": [STACK] * 3, "seeds": 2}, "pretrained takes one value"),
-        ({"pretrained": stack(sizes=(30, 7)), "init": "dbn"}, "pre-trained on 30 values"),
+        ({"pretrained": stack(sizes=(30, 7)), "init": "dbn"}, "x has 36 values an example, but the stack takes 30"),
         ({"pretrained": "nowhere"}, "nowhere holds no stack"),
         ({"init": "he_normal", "hidden": [5], "x_test": X}, "label both x and x_test or neither"),
         ({"init": "he_normal", "hidden": [5], "labels": 999}, "^labels=999 is more than"),

@@ -166,7 +166,10 @@ def rare() -> Splits:
         (lambda: problem(data=splits_from_arrays(pictures()[0], name="tiny")), "tiny has no labels.*--label-column"),
         (lambda: problem(data=splits(side=8), stacks=(STACK,)), "pre-trained on 36 values an example, but tiny has 64"),
         (lambda: problem((STACK, stack(sizes=(36, 7, 4)))), "differ in their sizes"),
-        (lambda: problem((STACK, stack(scaling=Scaling(1.0)))), "scale their data differently"),
+        (
+            lambda: problem((STACK, stack(scaling=Scaling(255.0, torch.zeros(36), torch.ones(36))))),
+            "scale their data differently",
+        ),
         (lambda: problem(labels=109), "--labels 109 is more than the 108 training examples"),
         (lambda: problem(valid_labels=13), "--valid-labels 13 is more than the 12 validation examples"),
         (lambda: problem(labels=2), "--labels 2 is fewer than the 3 classes"),

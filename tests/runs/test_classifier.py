@@ -121,7 +121,7 @@ def test_rows_of_another_kind_are_refused(x: Any, sentence: str, tmp_path: Path)
 
 def test_a_tensor_of_another_width_is_refused_by_the_module(tmp_path: Path) -> None:
     save(tmp_path)
-    with pytest.raises(InputError, match=r"^x has 5 values an example, but the classifier takes 4: give"):
+    with pytest.raises(InputError, match=r"^x has shape \(2, 5\), but the classifier takes rows of 4 values$"):
         load_classifier(tmp_path)(torch.zeros(2, 5))
 
 

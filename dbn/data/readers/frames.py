@@ -95,7 +95,7 @@ def read_datasets(
         table = _split(path / split, label_column, image_size, colors)
         columns = table.columns
         arrays |= {f"x{part}": table.x[""]} | {f"y{part}": y for y in table.y.values()}
-    return table_of(str(path), arrays, columns=columns)
+    return table_of(str(path), arrays, columns=columns, divisor=table.divisor)
 
 
 def _split(folder: Path, label_column: str | None, size: Sequence[int] | None, colors: str | None) -> Table:
@@ -120,7 +120,7 @@ def _split(folder: Path, label_column: str | None, size: Sequence[int] | None, c
         sources = [BytesIO(each["bytes"]) if each and each["bytes"] else (each or {}).get("path") for each in cells]
         pictures = pixels(zip(places, sources, strict=True), size, colors)
         table = _table(name, frame.drop_columns(images[:1]).append_column("0", [list(range(len(cells)))]), label_column)
-        table = replace(table, x={"": pictures}, columns=())
+        table = replace(table, x={"": pictures}, columns=(), divisor=255.0)
     else:
         table = _table(name, frame, label_column)
     names = features.get(label_column, {}).get("names")

@@ -36,7 +36,7 @@ def read_pictures(path: Path, image_size: Sequence[int] | None = None, colors: s
         start += len(files)
         names += files
     starts = {part: sum(len(found[each][0]) for each in list(found)[:place]) for place, part in enumerate(found)}
-    return table_of(str(path), arrays, place=lambda part, row: str(names[starts[part] + row]))
+    return table_of(str(path), arrays, place=lambda part, row: str(names[starts[part] + row]), divisor=255.0)
 
 
 def _listed(folder: Path) -> tuple[list[str], list[str] | None]:
