@@ -28,7 +28,7 @@ def as_array(values: Any, name: str = "x") -> NDArray:
     tensors without values, and any other kind of object; `name` is what it calls them.
     """
     if isinstance(values, Tensor):
-        if values.is_meta or values.is_nested or values.is_quantized:
+        if values.is_meta or values.is_nested:
             kind = "nested" if values.is_nested else f"of {values.dtype} on {values.device}"
             raise InputError(f"{name} is a tensor {kind}, whose values cannot be read: give floats, integers or bytes")
         return dense(values.detach(), name).cpu().numpy()
@@ -134,7 +134,7 @@ def check_dense(shape: tuple[int, ...], itemsize: int, name: str) -> None:
 
 def as_tensor(values: Any, name: str = "x") -> Tensor:
     """Numbers as a dense tensor: tensors stay on their device and in their graph, all else is read by `as_array`."""
-    if isinstance(values, Tensor) and not (values.is_nested or values.is_quantized):
+    if isinstance(values, Tensor) and not values.is_nested:
         return dense(values, name)
     array = as_array(values, name)
     if array.dtype.kind not in "biuf":

@@ -165,6 +165,7 @@ class LayerTrainer:
             left = range(self.epoch + 1, epochs + 1)
             run_epochs(left, self.batches, step, after_epoch, device=self.device, done=self.position)
         self.rbm.load_state_dict(self.kept.state_dict())
+        self.rbm.zero_grad()
         distributed.broadcast_tensors(self.rbm.parameters())
 
     def batches(self, epoch: int) -> Iterator[Tensor]:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dbn.cli.command_line import parse
 from dbn.cli.commands import COMMANDS
 from dbn.cli.options import RECIPES, recipe_names
 from dbn.cli.program import main
-from dbn.config import FinetuneConfig, PretrainConfig, StudyConfig
+from dbn.config import CONFIGS, FinetuneConfig, PretrainConfig, StudyConfig, to_dict
 
 ROOT = Path(__file__).parents[2]
+RESUMED = {"pretrain": "", "finetune": "--pretrained runs/a", "study": "--pretrained runs/a"}
+"""Commands with runs of their own, and the fewest options that each takes."""
 RUNS = [verb for verb in COMMANDS if verb not in ("recipes", "completion")]
 
 
@@ -77,6 +80,28 @@ def test_mistakes_end_in_one_sentence(
     out, err = capsys.readouterr()
     assert (stop.value.code, out, err.count("\n")) == (2, "", 1)
     assert said in err
+
+
+@pytest.mark.parametrize(("verb", "other"), [(a, b) for a in RESUMED for b in RESUMED if a != b])
+def test_a_run_of_another_command_is_said(
+    verb: str, other: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    options = to_dict(read(CONFIGS[other], *RESUMED[other].split()))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(options), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        call(monkeypatch, verb, "--resume", "--run", str(tmp_path))
+    said = f"torch-dbn {verb}: error: {tmp_path} is a run of torch-dbn {other}: resume it with that command\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(("verb", "place"), [("completion", "[SHELL]"), ("recipes", "[NAME]"), ("pretrain", "")])
+def test_the_usage_has_what_comes_without_dashes(
+    verb: str, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        call(monkeypatch, verb, "--help")
+    usage = capsys.readouterr().out.partition("\n")[0]
+    assert usage.split() == f"usage: torch-dbn {verb} {place} [OPTIONS]".split()
 
 
 @pytest.mark.parametrize("verb", RUNS)

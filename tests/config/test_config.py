@@ -316,7 +316,13 @@ def test_flags_win_over_the_file(words, hidden, resume, file_first):
         ("run: ''", "--run has an empty value in options.yaml"),
         ("resume: 1", "--resume must be true or false in options.yaml, line 1"),
         ("resume: [true]", "--resume must be true or false"),
-        ("seed: many", "--seed must be a whole number, not 'many'"),
+        (
+            "hidden: 4\nseed: many",
+            "--seed must be a whole number, not 'many' in options.yaml, line 2: change it there, or give --seed",
+        ),
+        ("hidden: 4\nepochs: [1, 2]", "--epochs takes one value or one a layer (1), not 2 in options.yaml, line 2"),
+        ("batch_size: 0", "--batch-size must be a whole number of at least 1, not 0 in options.yaml, line 1: change"),
+        ("labels: 10", "--config options.yaml holds options of torch-dbn finetune: run that command with it"),
         ("batch_size: true", "--batch-size must be a whole number, not 'true'"),
         ("weight_decay: .nan", "--weight-decay must be a number, not '.nan'"),
         ("visible: gaussian\nbinarize: fixed", "--binarize fixed does not go with --visible"),
@@ -333,6 +339,12 @@ def test_flags_win_over_the_file(words, hidden, resume, file_first):
 )
 def test_refused_files(capsys, text, expected):
     assert refusal(capsys, PretrainConfig, *write(text)).startswith(expected)
+
+
+def test_an_option_of_the_command_line_is_not_blamed_on_the_file(capsys):
+    said = refusal(capsys, PretrainConfig, *write("hidden: 4\nepochs: [1, 2]"), "--hidden", "5", "6", "7")
+    assert said.startswith("--epochs takes one value or one a layer (3), not 2 in options.yaml, line 2: change it")
+    assert refusal(capsys, PretrainConfig, *write("seed: 3"), "--seed", "x").endswith("not 'x'")
 
 
 def test_a_file_that_is_no_text(capsys):

@@ -18,7 +18,7 @@ from dbn.evaluation import log_partitions as layer_partitions
 from dbn.evaluation.evaluate import evaluate_stack
 from dbn.evaluation.examples import EvaluationData
 from dbn.evaluation.log_partitions import Estimate
-from dbn.evaluation.report import evaluation_text
+from dbn.evaluation.report import _interval, _with_error, evaluation_text
 from dbn.likelihood import exact
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.dbn import DBN
@@ -211,6 +211,11 @@ def test_bytes_are_scored_as_bytes() -> None:
     )
     assert found == pytest.approx(stats.norm.logpdf(x.numpy(), 0, 255).sum(1).mean(), rel=1e-6)
     assert real == pytest.approx(stats.norm.logpdf(x.numpy() / 255).sum(1).mean(), rel=1e-6)
+
+
+def test_tiny_negatives_are_no_negative_zero() -> None:
+    assert _with_error({"mean": -0.001, "standard_error": 0.001}) == "0.00 ± 0.00"
+    assert _interval((-0.004, 0.2)) == "0.00 … 0.20"
 
 
 def test_the_pseudo_likelihood_is_that_of_the_test_part() -> None:
