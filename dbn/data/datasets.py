@@ -13,13 +13,15 @@ from dbn.data import DATASETS
 from dbn.data.cut import cut
 from dbn.data.readers import SUFFIXES, read_table
 from dbn.data.readers.numpy_files import read_numpy
+from dbn.data.readers.shards import is_shards
 from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.registry import suggestion
 
 
 def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
-    """The splits of a named data set (`DATASETS`), or of a `.npz`, `.npy` or `.csv` file; what it lacks is `cut`.
+    """The splits of a named data set (`DATASETS`), of a `.npz`, `.npy` or `.csv` file, or of a folder of shards; what it
+    lacks is `cut`.
 
     Raises:
         InputError: nothing of that name, no way to fetch it, or a file that cannot be used.
@@ -29,9 +31,10 @@ def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str
     (9000, 1000, 2000)
     """
     suffix = Path(dataset).suffix.lower()
-    if dataset not in DATASETS and suffix not in SUFFIXES:
+    folder = dataset not in DATASETS and is_shards(Path(expanduser(dataset)))
+    if dataset not in DATASETS and suffix not in SUFFIXES and not folder:
         raise _unknown(dataset)
-    if label_column is not None and (dataset in DATASETS or suffix != ".csv"):
+    if label_column is not None and not folder and (dataset in DATASETS or suffix != ".csv"):
         raise InputError(f"--label-column is for .csv files only, leave it out with {dataset}")
     if dataset in DATASETS:
         splits = DATASETS[dataset](dataset, data_dir)

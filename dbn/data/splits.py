@@ -9,24 +9,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dbn.data.checks import Array, as_array, check_alike, checked_rows, image_shape_of
+from dbn.data.checks import Array, as_array, check_alike, image_shape_of, rows_of
 from dbn.data.labels import checked_labels, known_codes
+from dbn.data.rows import Rows, pieces, select
 from dbn.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """`x` (N, V) uint8 as stored, or float32; `y` (N,) int64 class indices, where there are labels."""
+    """`x` (N, V) uint8 as stored, or float32; `y` (N,) int64 class indices, where there are labels.
 
-    x: Tensor
+    `x` is a tensor, or `Rows` where it is large: some rows of an array, or rows on the disk.
+    """
+
+    x: Tensor | Rows
     y: Tensor | None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: Tensor | slice) -> "Examples":
-        """Some of the rows, by index or mask."""
+        """Some of the rows, by index or mask, in memory."""
         return Examples(self.x[rows], None if self.y is None else self.y[rows])
+
+    def select(self, mask: Tensor) -> "Examples":
+        """The rows of a mask (N,); many of them are not copied."""
+        return Examples(select(self.x, mask), None if self.y is None else self.y[mask])
 
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on `device`."""
@@ -58,10 +66,11 @@ class Splits:
         """A hash of all values, labels and splits."""
         digest = blake2b(repr(self.classes).encode(), digest_size=8)
         for part in (self.train, self.valid, self.test):
-            for tensor in () if part is None else (part.x, part.y):
-                if tensor is not None:
-                    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-                    digest.update(tensor.cpu().contiguous().numpy().data)
+            for values in () if part is None else (part.x, part.y):
+                if values is not None:
+                    digest.update(f"{values.dtype} {tuple(values.shape)}".encode())
+                    for piece in [values] if values.ndim == 1 else pieces(values):
+                        digest.update(piece.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
     @property
@@ -97,7 +106,7 @@ def unsplit(
     """
     given = {"x": x, "y": y, "x_test": x_test, "y_test": y_test}
     arrays = {key: as_array(values) for key, values in given.items() if values is not None}
-    rows = {key: checked_rows(name, key, arrays[key]) for key in ("x", "x_test") if key in arrays}
+    rows = {key: rows_of(name, key, arrays[key]) for key in ("x", "x_test") if key in arrays}
     if "y_test" in arrays and "x_test" not in arrays:
         raise InputError(f"{name}: y_test is there but x_test is not, give both or neither")
     if "x_test" in arrays:
@@ -114,10 +123,7 @@ def unsplit(
         if "y_test" in arrays:
             labels = checked_labels(name, "y_test", arrays["y_test"], len(rows["x_test"]))
             codes["x_test"] = known_codes(name, values, labels)
-    parts = {
-        key: Examples(torch.from_numpy(part), torch.from_numpy(codes[key]) if codes else None)
-        for key, part in rows.items()
-    }
+    parts = {key: Examples(part, torch.from_numpy(codes[key]) if codes else None) for key, part in rows.items()}
     train = parts["x"]
     divisor = 255.0 if train.x.dtype == torch.uint8 and int(train.x.max()) > 1 else 1.0
     return Splits(name, train, train[:0], parts.get("x_test"), classes, image_shape, divisor)

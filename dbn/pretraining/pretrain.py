@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dbn.config.common import ALIASES, to_dict
 from dbn.config.pretraining import Pretraining
 from dbn.data.binarize import binarize
+from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays
+from dbn.data.rows import Rows, in_memory
 from dbn.data.splits import Splits
 from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, as_float, standardization
 from dbn.models.units import UNITS, Units
+from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainArguments, PretrainingOptions
 from dbn.pretraining.penalties import penalties
@@ -40,7 +42,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 def pretrain(
-    x: Tensor | NDArray,
+    x: Array,
     hidden: int | Sequence[int] = (500, 500, 2000),
     *,
     run: Path | str | None = None,
@@ -95,7 +97,7 @@ def pretrain(
             return pretrain_stack(data, config, folder, progress=progress, callback=callback)
 
 
-def train_rbm(x: Tensor | NDArray, hidden: int = 500, **options: Unpack[PretrainArguments]) -> RBM:
+def train_rbm(x: Array, hidden: int = 500, **options: Unpack[PretrainArguments]) -> RBM:
     """Train one RBM on unlabeled rows: `pretrain` with one layer, and with the same arguments.
 
     The RBM takes scaled values, without the scaling that a `DBN` keeps: bytes divided by 255, columns standardized with
@@ -129,14 +131,16 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
         rbms = new_rbms(splits.train.x.shape[1], config)
     for lower, upper in pairwise(rbms) if config.tied else ():
         upper.init_from_transpose(lower)
-    parts = {"train": splits.train.x, "valid": splits.valid.x}
+    parts: dict[str, Tensor | Rows] = {"train": splits.train.x, "valid": splits.valid.x}
     if config.binarize == "fixed":
         # Once, so that every layer and measurement sees the same pixels.
         for part, x in parts.items():
             drawn = stream(config.seed, "pixels", part)
-            pixels = [binarize(scaling(rows), "fixed", drawn) * scaling.divisor for rows in x.split(ROWS_AT_ONCE)]
-            parts[part] = torch.cat([rows.to(torch.uint8) for rows in pixels])
-    return Unlabeled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
+            pixels = (binarize(scaling(rows), "fixed", drawn) * scaling.divisor for rows in x.split(ROWS_AT_ONCE))
+            as_bytes = (rows.to(torch.uint8) for rows in pixels)
+            parts[part] = keep(as_bytes, tuple(x.shape), torch.uint8, x, None, int(scaling.divisor))
+    train, valid = parts["train"].to(device), in_memory(parts["valid"]).to(device)
+    return Unlabeled(train, valid, scaling.to(device), splits.image_shape)
 
 
 def check_range(splits: Splits, units: type[Units]) -> None:

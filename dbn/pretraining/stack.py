@@ -54,6 +54,7 @@ def pretrain_stack(
     if run:
         _check_state(run, state, config)
         rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
+        data = data._replace(folder=run.path)
     stack: list[RBM] = []
     history: list[dict[str, Any]] = []
 
@@ -83,6 +84,7 @@ def pretrain_stack(
                 kept = _keep_last_good(data, config, run)
                 distributed.barrier()  # a rank that ends would end the others
                 raise InputError(f"{error}{kept}") from error
+            del trainer  # and its features, before the next layer's are computed
         stack.append(rbm.requires_grad_(False))
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
     dbn.history = run.metrics() if run else history

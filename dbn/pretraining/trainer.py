@@ -76,13 +76,16 @@ class LayerTrainer:
         self.setting = config.for_layer(self.layer - 1)
         self.device = data.train.device
         self.precision = matmul_dtype(config.precision, self.device)
+        seed, layer, device = config.seed, self.layer, self.device
         self.data = LayerData(
             data.train,
             data.scaling,
             below,
-            how=config.binarize,
+            how="none" if config.binarize == "fixed" and not below else config.binarize,  # drawn by `unlabeled`
             features=config.features,
-            noise=lambda epoch: self._stream("data", epoch),
+            # Without `self`: in a cycle the features would outlive the trainer.
+            noise=lambda epoch: stream(seed, "data", layer, epoch, device=device),
+            folder=data.folder,
         )
         self.data.prepare(1)
         mean, variance = self.data.moments()
@@ -175,9 +178,9 @@ class LayerTrainer:
         self.chains.steps = self._gibbs_steps(epoch)
         if self.has_momentum:
             set_option(self.optimizer, momentum=self.setting.momentum.at(epoch, self.setting.epochs))
-        return shuffled_batches(
-            len(self.data), self.config.batch_size, self.config.seed, self.layer, epoch, device=self.device
-        )
+        n, seed, device = len(self.data), self.config.seed, self.data.index_device
+        order = shuffled_batches(n, self.config.batch_size, seed, self.layer, epoch, device=device)
+        return self.data.ahead(order, self.position)
 
     def _learning_rate(self, epoch: int, number: int) -> float:
         """Of this update, by schedule and warm-up."""
@@ -245,7 +248,7 @@ class LayerTrainer:
     @torch.no_grad()
     def _check_sound(self, epoch: int) -> None:
         """Raises `Diverged` when parameters or reconstructions are non-finite or too large, or Z is infinite."""
-        x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.device))
+        x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.data.index_device))
         rbm = self.rbm
         natural = (*rbm.visible.natural().values(), *rbm.hidden.natural().values())
         values = (*rbm.parameters(), *natural, rbm.down(rbm.up(x)))
@@ -300,7 +303,10 @@ class LayerTrainer:
     @torch.no_grad()
     def _state_structure(self) -> dict[str, Any]:
         """The structure of a state after some steps, but for the optimizer's; from other chains and penalties."""
-        rbm, x = copy.deepcopy(self.rbm), self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.device))
+        rbm, x = (
+            copy.deepcopy(self.rbm),
+            self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.data.index_device)),
+        )
         field = rbm.hidden_field(x)
         for parameter in rbm.parameters():
             parameter.grad = torch.zeros_like(parameter)

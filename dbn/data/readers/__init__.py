@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dbn.data.readers.csv import read_csv
 from dbn.data.readers.numpy_files import read_numpy
+from dbn.data.readers.shards import is_shards, read_shards
 from dbn.data.splits import Splits
 from dbn.errors import InputError
 
@@ -17,6 +18,8 @@ def read_table(path: Path, label_column: str | None = None) -> Splits:
         InputError: the file is not there, cannot be read, is damaged, or holds what `unsplit` refuses.
     """
     name = str(path)
+    if is_shards(path):
+        return read_shards(path, label_column)
     if path.exists() and not path.is_file():  # a pipe may never end
         raise InputError(f"{name} is {'a folder' if path.is_dir() else 'no file'}, but a file is needed")
     try:
