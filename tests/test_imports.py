@@ -46,7 +46,7 @@ TOP = {
 LIBRARIES = {
     "benchmarks": "torch numpy sklearn rbms learnergy threadpoolctl",
     "cli": "torch tqdm yaml shtab",
-    "data": "torch numpy torchvision",
+    "data": "torch numpy torchvision pyarrow",
     "evaluation": "torch numpy safetensors",
     "plotting": "torch matplotlib",
     "pretraining": "torch numpy",

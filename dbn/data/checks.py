@@ -14,21 +14,25 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dbn.data.dataset_rows import DatasetRows
-from dbn.data.rows import PIECE, Rows, fits, in_memory, in_place, pieces
+from dbn.data.rows import PIECE, Rows, Source, fits, in_memory, in_place, pieces
 from dbn.errors import InputError
 
-Array = Tensor | NDArray | Dataset
+Array = Tensor | NDArray | Dataset | Source | Rows
 
 
 def as_array(values: Any) -> Any:
-    """The values in numpy, on the CPU; a source of rows for a `Dataset`."""
+    """The values in numpy, on the CPU; a source of rows as it is, and for a `Dataset`."""
+    if isinstance(values, Source | Rows):
+        return values
     if isinstance(values, Dataset):
         return DatasetRows(values)
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def rows_of(name: str, key: str, x: Any) -> Tensor | Rows:
-    """`checked_rows` of what `as_array` gives, or of another source of rows; those of large ones stay where they are."""
+    """`checked_rows` of what `as_array` gives; large ones stay where they are."""
+    if isinstance(x, Rows):
+        return x
     source = in_place(x)
     if source is None:
         return torch.from_numpy(checked_rows(name, key, x))
@@ -50,7 +54,7 @@ def check_kind(name: str, key: str, x: Any) -> None:
     """InputError unless `x`, an array or a source of rows, has the shape and type of rows of numbers."""
     if x.dtype.kind not in "biuf":
         raise InputError(f"{name}: {key} holds {x.dtype}, but numbers are needed (bytes, integers or floats)")
-    if x.ndim not in (2, 3, 4):
+    if len(x.shape) not in (2, 3, 4):
         raise InputError(
             f"{name}: {key} has shape {x.shape}, but (rows, columns), (rows, height, width) or "
             "(rows, channels, height, width) is needed"
@@ -92,16 +96,16 @@ def check_alike(name: str, rows: Tensor | Rows, test_rows: Tensor | Rows) -> Non
         raise InputError(f"{name}: x_test has {test_rows.shape[1]} columns but x has {rows.shape[1]}")
     if test_rows.dtype != rows.dtype:
         raise InputError(
-            f"{name}: x is kept as {str(rows.dtype)[6:]} but x_test as {str(test_rows.dtype)[6:]}, and bytes are scaled "
-            "where floats are not: save both as the same type"
+            f"{name}: x is kept as {str(rows.dtype)[6:]} but x_test as {str(test_rows.dtype)[6:]}, and bytes are "
+            "scaled where floats are not: save both as the same type"
         )
 
 
 def image_shape_of(name: str, x: Any) -> tuple[int, int, int] | None:
     """(C, H, W) of gray or color images; other numbers of channels cannot be drawn and count as columns."""
-    if x.ndim == 2:
+    if len(x.shape) == 2:
         return None
-    channels, height, width = x.shape[1:] if x.ndim == 4 else (1, *x.shape[1:])
+    channels, height, width = x.shape[1:] if len(x.shape) == 4 else (1, *x.shape[1:])
     if channels in (1, 3):
         return channels, height, width
     if width in (1, 3):

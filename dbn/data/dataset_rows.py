@@ -36,11 +36,6 @@ class DatasetRows:
         first = _example(dataset[0], 0)
         self.shape, self.dtype = (n, *(first.shape or (1,))), first.dtype
 
-    @property
-    def ndim(self) -> int:
-        """Axes, as of an array."""
-        return len(self.shape)
-
     def take(self, rows: NDArray) -> NDArray:
         """As `Source.take`."""
         numbers = rows.tolist()
@@ -67,7 +62,7 @@ def _example(item: Any, number: int) -> NDArray:
     x = np.asarray(x)
     if x.dtype.kind not in "biuf":
         raise InputError(
-            f"example {number} of the data set is {type(item).__name__} of {x.dtype}, but an array of numbers, or a tuple "
-            "that begins with one, is needed"
+            f"example {number} of the data set is {type(item).__name__} of {x.dtype}, but an array of numbers, or a "
+            "tuple that begins with one, is needed"
         )
     return x

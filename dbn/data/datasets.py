@@ -20,8 +20,9 @@ from dbn.registry import suggestion
 
 
 def load_splits(dataset: str, *, data_dir: Path | None = None, label_column: str | None = None) -> Splits:
-    """The splits of a named data set (`DATASETS`), of a `.npz`, `.npy` or `.csv` file, or of a folder of shards; what it
-    lacks is `cut`.
+    """The splits of a named data set (`DATASETS`), of a `.npz`, `.npy` or `.csv` file, or of a folder of shards.
+
+    What they lack is `cut`.
 
     Raises:
         InputError: nothing of that name, no way to fetch it, or a file that cannot be used.

@@ -4,7 +4,7 @@ import math
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ PIECE = 1 << 23
 """Bytes that are looked at together."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """N rows of one shape and type, anywhere."""
 
@@ -143,7 +144,7 @@ class Rows:
         found = self.source.take(index.numpy())
         tensor = torch.empty(len(found), self.shape[1], dtype=self.dtype, pin_memory=self.device.type == "cuda")
         with np.errstate(over="ignore"):
-            np.copyto(tensor.numpy(), found.reshape(len(found), -1), casting="unsafe")
+            np.copyto(tensor.numpy(), found.reshape(tensor.shape), casting="unsafe")
         return tensor.to(self.device, non_blocking=True)
 
     @property
@@ -180,9 +181,11 @@ class Rows:
 
     @cached_property
     def _range(self) -> tuple[Tensor, Tensor]:
-        ranges = [(part.amin(0), part.amax(0)) for part in pieces(self)]
-        least, greatest = (torch.stack(ends) for ends in zip(*ranges, strict=True))
-        return least.amin(0), greatest.amax(0)
+        least, greatest = self[:1][0], self[:1][0]
+        for part in pieces(self):
+            torch.minimum(least, part.amin(0), out=least)
+            torch.maximum(greatest, part.amax(0), out=greatest)
+        return least, greatest
 
     def to(self, device: torch.device | str) -> "Tensor | Rows":
         """On a device: a tensor where it fits there, else rows that are moved as they are read."""
@@ -220,8 +223,8 @@ def in_memory(x: Tensor | Rows) -> Tensor:
 
 
 def pieces(x: Tensor | Rows) -> Iterable[Tensor]:
-    """All rows, about `PIECE` bytes at a time."""
-    parts: Iterable[Tensor] = x.split(max(1, PIECE // max(1, x.shape[1] * x.dtype.itemsize)))
+    """All rows, (N, V) or (N,), about `PIECE` bytes at a time."""
+    parts: Iterable[Tensor] = x.split(max(1, PIECE // max(1, math.prod(x.shape[1:]) * x.dtype.itemsize)))
     return parts
 
 
@@ -234,7 +237,7 @@ def select(x: Tensor | Rows, mask: Tensor) -> Tensor | Rows:
 
 
 def in_place(x: Any) -> Source | None:
-    """The rows of a source or of a large array, which may be mapped; None for an array that is small or as torch has it."""
+    """The rows of a source, or of a large array, perhaps mapped; None for an array that is small or fit for torch."""
     if not isinstance(x, np.ndarray):
         return x  # type: ignore[no-any-return]
     bytes_each = 1 if x.dtype in (np.bool_, np.uint8) else 4

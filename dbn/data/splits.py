@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dbn.data.checks import Array, as_array, check_alike, image_shape_of, rows_of
 from dbn.data.labels import checked_labels, known_codes
-from dbn.data.rows import Rows, pieces, select
+from dbn.data.rows import Rows, in_memory, pieces, select
 from dbn.errors import InputError
 
 
@@ -35,6 +35,11 @@ class Examples:
     def select(self, mask: Tensor) -> "Examples":
         """The rows of a mask (N,); many of them are not copied."""
         return Examples(select(self.x, mask), None if self.y is None else self.y[mask])
+
+    @property
+    def tensor(self) -> Tensor:
+        """All rows in memory."""
+        return in_memory(self.x)
 
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on `device`."""
@@ -69,7 +74,7 @@ class Splits:
             for values in () if part is None else (part.x, part.y):
                 if values is not None:
                     digest.update(f"{values.dtype} {tuple(values.shape)}".encode())
-                    for piece in [values] if values.ndim == 1 else pieces(values):
+                    for piece in pieces(values):
                         digest.update(piece.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 

@@ -18,12 +18,14 @@ from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
 from dbn.data.datasets import load_splits
 from dbn.data.readers import read_table
+from dbn.data.rows import Rows
 from dbn.data.splits import Splits, unsplit
 from dbn.errors import InputError, listed
 from dbn.evaluation.external_rbm import read_arrays
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
+from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
@@ -34,7 +36,7 @@ from dbn.runs.training_data import splits_of
 class EvaluationData:
     """What is scored: rows as they are stored, and what brings them to the visible units."""
 
-    parts: dict[str, Tensor]
+    parts: dict[str, Tensor | Rows]
     """`test`, and `valid` and `train` where there are such: each (N, V)."""
     scaling: Scaling
     """From stored values to those of the visible units."""
@@ -44,13 +46,13 @@ class EvaluationData:
     """Of the file or data set."""
 
     @property
-    def base(self) -> Tensor:
+    def base(self) -> Tensor | Rows:
         """(N, V): the rows whose means the independent base model takes."""
         return self.parts.get("train", self.parts["test"])
 
     def log_abs_det_jacobian(self, part: str) -> float:
         """See `Scaling.log_abs_det_jacobian`."""
-        return self.scaling.log_abs_det_jacobian(self.parts[part])
+        return self.scaling.log_abs_det_jacobian(cast(Tensor, self.parts[part]))
 
     def to(self, device: torch.device) -> "EvaluationData":
         """The same on `device`."""
@@ -113,10 +115,10 @@ def _origin(scored: EvaluationData, trained: EvaluationData, *, with_base: bool)
     return [first, *dict.fromkeys(scored.origin + trained.origin)]
 
 
-def _density_units(parts: dict[str, Tensor], scaling: Scaling) -> list[str]:
+def _density_units(parts: dict[str, Tensor | Rows], scaling: Scaling) -> list[str]:
     """What densities are of, where that is not what the visible units see."""
     lost = [] if scaling.spread is None else ["Σ log spread (standardized)"]
-    if any(scaling.is_divided(x) for x in parts.values()):
+    if any(scaling.is_divided(cast(Tensor, x)) for x in parts.values()):
         lost.append(f"V·log {scaling.divisor:g} (bytes, divided)")
     return [f"Densities are of the data as they are stored: each has lost {' and '.join(lost)}."] if lost else []
 
@@ -195,13 +197,15 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
                 f"{values}: bring them there, or save bytes as uint8 in .npz or .npy, to be divided by 255"
             )
 
-    def scaled(x: Tensor) -> Iterator[Tensor]:
+    def scaled(x: Tensor | Rows) -> Iterator[Tensor]:
         return (source.scaling(rows) for rows in x.split(ROWS_AT_ONCE))
 
     binary = support.tolist() == [0.0, 1.0]
     if all(units.in_support(rows) for x in source.parts.values() for rows in scaled(x)):
         kept = torch.uint8 if binary else torch.float32
-        ready = {part: torch.cat([rows.to(kept) for rows in scaled(x)]) for part, x in source.parts.items()}
+        ready = {
+            part: keep((rows.to(kept) for rows in scaled(x)), x.shape, kept, x) for part, x in source.parts.items()
+        }
         return replace(source, parts=ready)
     if how is None or not binary:
         advice = "say how to make them 0 or 1, --binarize threshold, sample or fixed" if binary else "round them"
@@ -211,7 +215,8 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
     drawn = {}
     for part, x in source.parts.items():
         generator = stream(seed, "pixels", part)  # those that pre-training draws a fixed part with
-        drawn[part] = torch.cat([binarize(rows, how, generator).to(torch.uint8) for rows in scaled(x)])
+        pixels = (binarize(rows, how, generator).to(torch.uint8) for rows in scaled(x))
+        drawn[part] = keep(pixels, x.shape, torch.uint8, x)
     done = "cut at 0.5" if how == "threshold" else f"drawn once as 0 or 1 with seed {seed}"
     note = f"{source.name}: gray levels are {done} (--binarize {how}{because})."
     return replace(source, parts=drawn, origin=(note,))

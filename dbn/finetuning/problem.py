@@ -152,7 +152,7 @@ class Problem:
         drawn = []
         for purpose, option, part, n in parts:
             if part.y is None or n == len(part):
-                drawn.append(part)
+                drawn.append(Examples(part.tensor, part.y))
                 continue
             rows = draw_labels(part.y, n, self.splits.n_classes, stream(seed, purpose), option)
             drawn.append(Examples(part.x[rows], part.y[rows]))

@@ -1,7 +1,7 @@
 """Rows that training computes and keeps, and rows that a thread reads ahead of training."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -21,10 +21,10 @@ PENDING = 2
 
 def keep(
     parts: Iterable[Tensor],
-    shape: tuple[int, int],
+    shape: Sequence[int],
     dtype: torch.dtype,
     origin: Tensor | Rows,
-    folder: Path | None,
+    folder: Path | None = None,
     value: int = 1,
 ) -> Tensor | Rows:
     """`parts`, which make up N rows (N, V) computed from `origin`, on its device.

@@ -34,8 +34,8 @@ class LayerData:
     """Examples as the next RBM sees them, in the cheapest lossless form.
 
     The first layer keeps raw values and converts a batch when it is used; binarized pixels are kept as bytes. Features
-    are computed once, or in every epoch where anything in them is drawn; see `keep` for where they are. Rows on the disk
-    are read a batch at a time.
+    are computed once, or in every epoch where anything in them is drawn, and kept by `keep`. Rows on the disk are read
+    a batch at a time.
     """
 
     def __init__(
@@ -65,14 +65,18 @@ class LayerData:
         if self.prepared is None or self.redrawn:
             generator = self.noise(epoch if self.redrawn else 0)
             self.prepared = None  # frees the memory of the last epoch's first
-            width = self.below[-1].hidden.size if self.below else self.raw.shape[1]
             self.prepared = keep(
                 (self._make(part, generator) for part in self.raw.split(ROWS_AT_ONCE)),
-                (len(self), width),
+                (len(self), self.width),
                 torch.float32 if self.below else torch.uint8,
                 self.raw,
                 self.folder,
             )
+
+    @property
+    def width(self) -> int:
+        """V, the number of visible units."""
+        return self.below[-1].hidden.size if self.below else self.raw.shape[1]
 
     @property
     def index_device(self) -> torch.device:
@@ -88,8 +92,9 @@ class LayerData:
         if not (isinstance(self.prepared, Rows) and self.prepared.streamed):
             yield from batches
             return
-        for self._read in read_ahead(self.prepared, batches):
-            yield self._read[0]
+        for found in read_ahead(self.prepared, batches):
+            self._read = found
+            yield found[0]
         self._read = None
 
     def batch(self, indices: Tensor) -> Tensor:
@@ -110,15 +115,20 @@ class LayerData:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of every visible unit, each (V,)."""
-        starts = range(0, len(self), ROWS_AT_ONCE)
+        parts = range(-(-len(self) // ROWS_AT_ONCE))
+        # Not a list of tensors: small ones between large ones scatter the memory.
+        sums = torch.empty(len(parts), self.width, dtype=torch.float32, device=self.raw.device)
+        for number in parts:
+            sums[number] = self.batch(self._part(number)).sum(0)
+        mean = sums.sum(0) / len(self)
+        for number in parts:
+            sums[number] = self.batch(self._part(number)).sub_(mean).square_().sum(0)
+        return mean, sums.sum(0) / len(self)
 
-        def part(start: int) -> Tensor:
-            return self.batch(torch.arange(start, min(start + ROWS_AT_ONCE, len(self)), device=self.index_device))
-
-        total = torch.stack([part(start).sum(0) for start in starts]).sum(0)
-        mean = total / len(self)
-        squares = torch.stack([part(start).sub_(mean).square_().sum(0) for start in starts]).sum(0)
-        return mean, squares / len(self)
+    def _part(self, number: int) -> Tensor:
+        """The indices of some examples, `ROWS_AT_ONCE`."""
+        start = number * ROWS_AT_ONCE
+        return torch.arange(start, min(start + ROWS_AT_ONCE, len(self)), device=self.index_device)
 
     @torch.no_grad()
     def _make(self, part: Tensor, generator: torch.Generator) -> Tensor:

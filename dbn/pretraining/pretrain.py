@@ -10,7 +10,7 @@ from dataclasses import fields
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -125,7 +125,9 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     distributed.check_shares("batch-size", config.batch_size)
     distributed.check_shares("chains", config.resolved()["chains"])
     check_range(splits, UNITS[config.visible])
-    standard = standardization(splits.train.x, splits.divisor) if UNITS[config.visible].standardized else ()
+    standard = (
+        standardization(cast(Tensor, splits.train.x), splits.divisor) if UNITS[config.visible].standardized else ()
+    )
     scaling = Scaling(splits.divisor, *standard)
     with torch.device("meta"):  # before a lower layer is trained in vain
         rbms = new_rbms(splits.train.x.shape[1], config)
@@ -138,7 +140,7 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
             drawn = stream(config.seed, "pixels", part)
             pixels = (binarize(scaling(rows), "fixed", drawn) * scaling.divisor for rows in x.split(ROWS_AT_ONCE))
             as_bytes = (rows.to(torch.uint8) for rows in pixels)
-            parts[part] = keep(as_bytes, tuple(x.shape), torch.uint8, x, None, int(scaling.divisor))
+            parts[part] = keep(as_bytes, x.shape, torch.uint8, x, value=int(scaling.divisor))
     train, valid = parts["train"].to(device), in_memory(parts["valid"]).to(device)
     return Unlabeled(train, valid, scaling.to(device), splits.image_shape)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.data.checks import Array, as_array, checked_rows
+from dbn.data.checks import Array, as_array, rows_of
 from dbn.errors import InputError, parsing
 from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
@@ -47,10 +47,10 @@ class Classifier(nn.Module):
         `name` is what errors call the rows. InputError for rows of another width or type, for values that are not
         finite, and for floats outside [0, 1] unless they are standardized.
         """
-        rows = torch.from_numpy(checked_rows(name, "x", as_array(x)))
+        rows = rows_of(name, "x", as_array(x))
         if rows.shape[1] != self.width:
             raise InputError(f"{name} has {rows.shape[1]} values an example, but the classifier takes {self.width}")
-        if self.scaling.shift is None and rows.is_floating_point():
+        if self.scaling.shift is None and rows.dtype.is_floating_point:
             least, greatest = rows.aminmax()
             if least < 0 or greatest > 1:
                 raise InputError(

@@ -113,7 +113,7 @@ def _read_array(file: IO[bytes], size: int, *, mapped: bool = False) -> NDArray:
     if min(shape, default=0) < 0 or dtype.itemsize == 0 or needed > size - file.tell():
         raise ValueError(f"{shape} of {dtype} is more than the file holds")
     if mapped and not is_fortran and needed > MAPPED:
-        return np.memmap(file, dtype, "r", file.tell(), shape)  # type: ignore[call-overload, no-any-return]
+        return np.memmap(file, dtype, "r", file.tell(), shape)
     data = np.empty(needed, np.uint8)
     for start in range(0, needed, PIECE):
         part = file.read(min(PIECE, needed - start))

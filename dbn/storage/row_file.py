@@ -69,11 +69,6 @@ class RowFile:
             raise io_error(place, "written", error) from error
         return cls(descriptor, f"a temporary file in {place}", shape, dtype)
 
-    @property
-    def ndim(self) -> int:
-        """Axes, as of an array."""
-        return len(self.shape)
-
     def take(self, rows: NDArray) -> NDArray:
         """The rows of these numbers, in their order. InputError where the file cannot be read."""
         order = np.argsort(rows, kind="stable")  # that of the file, which disks prefer
@@ -93,7 +88,7 @@ class RowFile:
 
     def put(self, start: int, rows: NDArray) -> None:
         """Write rows `start`, `start` + 1, …. InputError where the disk is full."""
-        content = memoryview(np.ascontiguousarray(rows, self.dtype).reshape(-1).view(np.uint8))
+        content = np.ascontiguousarray(rows, self.dtype).reshape(-1).view(np.uint8).data
         try:
             with self._lock:
                 os.lseek(self.descriptor, self.offset + start * self.stride, os.SEEK_SET)

@@ -27,8 +27,8 @@ def is_shards(path: Path) -> bool:
 def read_shards(path: Path, label_column: str | None = None) -> Splits:
     """The rows of all shards of a folder, not cut; large ones stay on the disk.
 
-    `.npy` shards are arrays of rows. Parquet shards are tables of numbers, of which `label_column` holds the labels; they
-    are written to a temporary file once, since a table cannot be read row by row.
+    `.npy` shards are arrays of rows. Parquet shards are tables of numbers, of which `label_column` holds the labels;
+    they are written to a temporary file once, since a table cannot be read row by row.
 
     InputError for shards of two kinds, of different shapes or types, or too many, and for what `unsplit` refuses.
     """
