@@ -56,7 +56,8 @@ def pretrain(
     """Train a stack of RBMs on unlabeled rows, layer by layer.
 
     x: (N, V), or images (N, H, W) or (N, C, H, W); bytes or floats in [0, 1], or any real values with
-    visible="gaussian". One tenth, at most 5,000 rows, is for validation.
+    visible="gaussian". One tenth, at most 5,000 rows, is for validation. A mapped `.npy` file or a
+    `torch.utils.data.Dataset` of rows is read a batch at a time where it is large, with the same result.
     hidden: units of each layer, from the data upwards.
     run: a new folder for metrics, images, checkpoints and weights; without it nothing is written. resume: resume the
     run in that folder, with the same rows and options. overwrite: replace it.

@@ -12,9 +12,10 @@ from dbn.errors import InputError
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.units import UNITS
+from dbn.pretraining.divergence import Diverged
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.recorder import rewind_logs
-from dbn.pretraining.trainer import Diverged, LayerTrainer
+from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import ENCODER, load, save_stack

@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from dbn.config.pretraining import Pretraining
-from dbn.errors import InputError
 from dbn.likelihood.gradient import GlobalBatch, Means, Offsets, set_gradient
 from dbn.models.rbm import RBM
 from dbn.pretraining.diagnostics import Diagnostics
-from dbn.pretraining.distributed_chains import SharedChains
+from dbn.pretraining.distributed_chains import make_chains
+from dbn.pretraining.divergence import Diverged, divergence
 from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.monitor import LayerMonitor
 from dbn.pretraining.penalties import penalties
 from dbn.pretraining.recorder import LayerRecorder, shown_in_bar
 from dbn.rng import stream, stream_seed
 from dbn.runs.folder import RunFolder
-from dbn.sampling import CHAINS
-from dbn.sampling.chains import Chains
 from dbn.storage.tensors import check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
@@ -36,24 +34,6 @@ LOGGER = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
 """Between checkpoints within an epoch; every epoch ends with one."""
-LARGEST = 1e9
-"""Of any parameter or mean: beyond it squares are near the end of float32."""
-
-
-class Diverged(InputError):
-    """The parameters are non-finite or too large, or Z is infinite."""
-
-
-def make_chains(config: Pretraining, steps: int) -> Chains:
-    """The negative samples of a configuration; persistent chains are divided among ranks."""
-    resolved = config.resolved()
-
-    def make(chains: int) -> Chains:
-        made: Chains = CHAINS.build(config.estimator, steps=steps, chains=chains, temperatures=resolved["temperatures"])
-        return made
-
-    chains = resolved["chains"]
-    return SharedChains(make, chains) if chains is not None and distributed.size() > 1 else make(chains)
 
 
 class LayerTrainer:
@@ -249,13 +229,7 @@ class LayerTrainer:
     def _check_sound(self, epoch: int) -> None:
         """Raises `Diverged` when parameters or reconstructions are non-finite or too large, or Z is infinite."""
         x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.data.index_device))
-        rbm = self.rbm
-        natural = (*rbm.visible.natural().values(), *rbm.hidden.natural().values())
-        values = (*rbm.parameters(), *natural, rbm.down(rbm.up(x)))
-        sound = torch.stack([(value.abs() < LARGEST).all() for value in values]).all()  # NaN is not less either
-        why = "" if sound else f"its values are infinite or beyond {LARGEST:g}"
-        if sound and not (self.rbm.has_partition() and self.kept.has_partition()):
-            why = f"its {rbm.visible.kind} and {rbm.hidden.kind} units are coupled so strongly that Z is infinite"
+        why = divergence(self.rbm, self.kept, x)
         if distributed.any_rank(bool(why)):
             raise Diverged(
                 f"layer {self.layer} diverged in epoch {epoch}, {why or 'as another rank found'}: lower "
