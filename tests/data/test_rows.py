@@ -75,7 +75,7 @@ def test_cuts_and_fingerprint_are_those_of_small_data(monkeypatch: pytest.Monkey
                 assert torch.equal(getattr(small, part).x, getattr(large, part).tensor)
 
 
-class Rows2(Dataset):
+class Items(Dataset):
     def __init__(self, items: list[Any]) -> None:
         self.items = items
 
@@ -94,22 +94,22 @@ class Endless(IterableDataset):
 def test_a_data_set_gives_its_rows_without_labels() -> None:
     y = torch.arange(60)
     assert torch.equal(unsplit("x", TensorDataset(torch.from_numpy(X), y)).train.tensor, AS_TENSOR)
-    images = unsplit("x", Rows2([(row.astype(np.uint8), 1) for row in X]))
+    images = unsplit("x", Items([(row.astype(np.uint8), 1) for row in X]))
     assert images.image_shape == (1, 3, 4)
     assert images.train.x.dtype == torch.uint8
-    half = unsplit("x", Rows2(list(torch.from_numpy(X).bfloat16()))).train.tensor
+    half = unsplit("x", Items(list(torch.from_numpy(X).bfloat16()))).train.tensor
     assert torch.equal(half, AS_TENSOR.bfloat16().float())
-    assert torch.equal(unsplit("x", Rows2(X.reshape(60, 12).tolist())).train.tensor, AS_TENSOR)
+    assert torch.equal(unsplit("x", Items(X.reshape(60, 12).tolist())).train.tensor, AS_TENSOR)
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
         (Endless(), "Endless has no length"),
-        (Rows2([]), "Rows2 is empty"),
-        (Rows2([{"image": 1}] * 20), "example 0 of the data set is dict of object"),
-        (Rows2([np.zeros(3)] * 5 + [np.zeros(4)] * 15), r"example 5 .* shape \(4,\), but the first is .*\(3,\)"),
-        (Rows2([np.zeros(3)] * 5 + [np.full(3, np.nan)] * 15), r"x, row 5, column 0 \(counted from 0\) is nan"),
+        (Items([]), "Items is empty"),
+        (Items([{"image": 1}] * 20), "example 0 of the data set is dict of object"),
+        (Items([np.zeros(3)] * 5 + [np.zeros(4)] * 15), r"example 5 .* shape \(4,\), but the first is .*\(3,\)"),
+        (Items([np.zeros(3)] * 5 + [np.full(3, np.nan)] * 15), r"x, row 5, column 0 \(counted from 0\) is nan"),
     ],
 )
 def test_data_sets_that_are_refused(data: Any, words: str) -> None:

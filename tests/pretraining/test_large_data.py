@@ -28,6 +28,7 @@ from dbn.pretraining.pretrain import pretrain, unlabeled
 from dbn.pretraining.stack import pretrain_stack
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.storage.row_file import RowFile
+from dbn.training.loop import shuffled_batches
 
 RNG = np.random.default_rng(0)
 BYTES = (RNG.random((300, 20)) < RNG.random(20)).astype(np.uint8) * RNG.integers(1, 256, (300, 20), np.uint8)
@@ -219,6 +220,23 @@ def test_a_thread_reads_ahead_and_only_what_is_needed(tmp_path: Path, monkeypatc
     assert {name for name, _ in read} == {"read ahead"}
     assert sum(n for _, n in read) == 180
     assert not [each for each in threading.enumerate() if each.name.startswith("read ahead")]
+
+
+@pytest.mark.usefixtures("nothing_fits")
+def test_a_rank_reads_its_own_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = LayerData(Rows(in_place(mapped(tmp_path, BYTES))), Scaling(), (), noise=torch.Generator)
+    read: list[int] = []
+    take = RowFile.take
+    monkeypatch.setattr(RowFile, "take", lambda file, rows: read.extend(rows.tolist()) or take(file, rows))
+    monkeypatch.setattr("dbn.training.distributed.size", lambda: 2)
+    shares = []
+    for rank in range(2):
+        read.clear()
+        monkeypatch.setattr("dbn.training.distributed.rank", lambda rank=rank: rank)
+        list(data.ahead(shuffled_batches(300, 30, 0, "x", device=torch.device("cpu"))))
+        shares.append(set(read))
+        assert len(read) == 150
+    assert shares[0] | shares[1] == set(range(300))
 
 
 def test_rows_in_memory_are_not_read_by_a_thread() -> None:
