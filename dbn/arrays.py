@@ -4,7 +4,8 @@ Every kind of object is known or refused: `numpy.asarray` of one that it does no
 a data set together, and makes objects of frames.
 """
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import narwhals as nw
 import numpy as np
@@ -14,7 +15,31 @@ from torch import Tensor
 
 from dbn.errors import InputError
 
-Array = Tensor | NDArray
+
+class LazyRows(Protocol):
+    """Rows (N, V) that are not one tensor, as `dbn.data.rows.Rows` are."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | Tensor, /) -> Tensor: ...
+
+    def split(self, n: int) -> Iterable[Tensor]:
+        """All rows, `n` at a time."""
+
+    def aminmax(self) -> Any:
+        """The least and the greatest value."""
+
+    def with_columns(self, columns: Sequence[int]) -> "LazyRows":
+        """These columns, in this order."""
+
+
+AnyRows = Tensor | LazyRows
+Array = Tensor | NDArray | LazyRows | Any
+"""Rows of any kind: an array, a tensor, a frame, a sparse array, a list of rows, a torch data set."""
 
 LARGEST_DENSE = 1 << 33
 """Bytes that a sparse array may take when its zeros are filled in."""

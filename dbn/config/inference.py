@@ -78,5 +78,11 @@ class FeaturesConfig(ReadingOptions, SeedOption, OutputConfig):
     def likelihood(self) -> EvaluateConfig:
         """How log-likelihoods are measured."""
         return EvaluateConfig(
-            run=self.run, binarize=self.binarize, ais=self.ais, seed=self.seed, device=self.device, reverse=False
+            run=self.run,
+            binarize=self.binarize,
+            ais=self.ais,
+            seed=self.seed,
+            device=self.device,
+            reverse=False,
+            divisor=self.divisor,
         )

@@ -3,34 +3,66 @@
 Nothing is repaired: what is not a finite number is an error that says where it is.
 """
 
+import math
 from collections.abc import Callable
 from numbers import Number
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dbn.arrays import Array as Array
 from dbn.arrays import as_array as as_array
+from dbn.data.rows import PIECE, ChannelsFirst, Rows, Source, fits, in_memory, in_place, pieces
 from dbn.errors import InputError, shortened
 
+Place = Callable[[int, int], str]
 
-def checked_rows(name: str, key: str, x: NDArray, place: Callable[[int, int], str] | None = None) -> NDArray:
-    """`x` (N, V), (N, H, W), (N, C, H, W) or (N, H, W, C) as (N, V): bytes and bool as uint8, else finite float32."""
+
+def rows_of(name: str, key: str, x: Any, place: Place | None = None) -> Tensor | Rows:
+    """`x` (N, V), (N, H, W), (N, C, H, W) or (N, H, W, C) as (N, V): bytes and bool as uint8, else finite float32.
+
+    Sources of rows and large arrays stay where they are.
+    """
 
     def where(row: int, column: int) -> str:
         return place(row, column) if place else f"{name}: {key}, row {row}, column {column} (counted from 0)"
 
-    if x.dtype == object and x.ndim == 2:
-        x = _numbers(x, where)
+    if isinstance(x, Rows):
+        return x
+    source = None if isinstance(x, np.ndarray) and x.dtype.hasobject else in_place(x)
+    if source is None:
+        return torch.from_numpy(checked_rows(name, key, x, where))
+    check_kind(name, key, source)
+    rows = Rows(ChannelsFirst(source) if has_channels_last(source) else source)
+    kept = in_memory(rows) if fits(rows.nbytes) else rows
+    start = 0
+    for part in pieces(kept) if kept.dtype == torch.float32 else ():
+        check_finite(part.numpy(), lambda row, column, start=start: where(start + row, column))  # type: ignore[misc]
+        start += len(part)
+    return kept
+
+
+def check_kind(name: str, key: str, x: NDArray | Source) -> None:
+    """InputError unless `x`, an array or a source of rows, has the shape and type of rows of numbers."""
     if x.dtype.kind not in "biuf":
         raise InputError(f"{name}: {key} holds {x.dtype}, but numbers are needed (bytes, integers or floats)")
-    if x.ndim not in (2, 3, 4):
+    if len(x.shape) not in (2, 3, 4):
         raise InputError(
             f"{name}: {key} has shape {x.shape}, but (rows, columns), (rows, height, width) or "
             "(rows, channels, height, width) is needed"
         )
-    if x.size == 0:
+    if math.prod(x.shape) == 0:
         raise InputError(f"{name}: {key} is empty, its shape is {x.shape}")
+
+
+def checked_rows(name: str, key: str, x: NDArray, where: Place) -> NDArray:
+    """`rows_of` for an array in memory."""
+    if x.dtype == object and x.ndim == 2:
+        x = _numbers(x, where)
+    check_kind(name, key, x)
     x = channels_first(x).reshape(len(x), -1)
     if x.dtype in (np.bool_, np.uint8):
         return np.require(x.view(np.uint8) if x.flags.c_contiguous else x.astype(np.uint8), None, ["C", "W"])
@@ -55,23 +87,27 @@ def _numbers(x: NDArray, where: Callable[[int, int], str]) -> NDArray:
 
 def check_finite(x: NDArray, where: Callable[[int, int], str]) -> None:
     """Raises InputError for the first NaN or infinity in `x` (N, V), at `where(row, column)`."""
-    finite = np.isfinite(x)
-    if not finite.all():
+    n = max(1, PIECE // max(1, x.shape[1]))
+    for start in range(0, len(x), n):
+        finite = np.isfinite(x[start : start + n])
+        if finite.all():
+            continue
         row, column = np.argwhere(~finite)[0].tolist()
+        row += start
         raise InputError(
             f"{where(row, column)} is {x[row, column]} as a 32-bit float, but only finite numbers can be learned: "
             "remove the row or fill in the value"
         )
 
 
-def check_alike(name: str, rows: NDArray, key: str, others: NDArray) -> None:
+def check_alike(name: str, rows: Tensor | Rows, key: str, others: Tensor | Rows) -> None:
     """InputError unless both have the same columns and the same type."""
     if others.shape[1] != rows.shape[1]:
         raise InputError(f"{name}: {key} has {others.shape[1]} columns but x has {rows.shape[1]}")
     if others.dtype != rows.dtype:
         raise InputError(
-            f"{name}: x is kept as {rows.dtype} but {key} as {others.dtype}, and bytes are scaled where floats "
-            "are not: save both as the same type"
+            f"{name}: x is kept as {str(rows.dtype)[6:]} but {key} as {str(others.dtype)[6:]}, and bytes are scaled "
+            "where floats are not: save both as the same type"
         )
 
 
@@ -80,14 +116,17 @@ def channels_first(x: NDArray) -> NDArray:
     return x.transpose(0, 3, 1, 2) if has_channels_last(x) else x
 
 
-def has_channels_last(x: NDArray) -> bool:
+def has_channels_last(x: NDArray | Source) -> bool:
     """Whether the last axis alone can be that of 1 or 3 channels."""
-    return x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3)
+    return len(x.shape) == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3)
 
 
-def image_shape_of(x: NDArray) -> tuple[int, int, int] | None:
+def image_shape_of(x: NDArray | Source) -> tuple[int, int, int] | None:
     """(C, H, W) of gray or color images; other numbers of channels cannot be drawn and count as columns."""
-    if x.ndim == 2:
+    if len(x.shape) == 2:
         return None
-    channels, height, width = channels_first(x).shape[1:] if x.ndim == 4 else (1, *x.shape[1:])
+    shape = x.shape[1:]
+    if len(shape) == 3 and has_channels_last(x):
+        shape = (shape[2], *shape[:2])
+    channels, height, width = shape if len(shape) == 3 else (1, *shape)
     return (channels, height, width) if channels in (1, 3) else None

@@ -75,7 +75,7 @@ def _from_digits(change: Callable[[NDArray, Draws], NDArray]) -> Parts:
                 f"{name} is made from {n + n_test:,} digits, but the files of mnist hold {len(mnist.train):,} for "
                 f"training and {len(mnist.test):,} for testing: remove them to have the published ones fetched"
             )
-        x = torch.cat([file.x for file in files]).reshape(-1, SIDE, SIDE).numpy()
+        x = torch.cat([file.tensor for file in files]).reshape(-1, SIDE, SIDE).numpy()
         y = torch.cat([labels_of(file) for file in files]).numpy()
         learn, test = choose(len(mnist.train), len(mnist.test), n, n_test, draws)
         return (change(x[learn], draws), y[learn]), (change(x[test], draws), y[test])

@@ -17,7 +17,7 @@ def unscaled_test(name: str, data_dir: Path | None = None) -> Splits:
     """Grey levels 0 … 1 to learn from and 0 … 255 to test on."""
     mnist = load_named("mnist", data_dir)
     assert mnist.test is not None
-    train, test = Examples(mnist.train.x / 255, mnist.train.y), Examples(mnist.test.x.float(), mnist.test.y)
+    train, test = Examples(mnist.train.tensor / 255, mnist.train.y), Examples(mnist.test.tensor.float(), mnist.test.y)
     return replace(mnist, train=train, valid=train[:0], test=test, divisor=1.0, unchecked=True)
 
 

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dbn.data.checks import check_alike, checked_rows, has_channels_last, image_shape_of
+from dbn.data.checks import check_alike, has_channels_last, image_shape_of, rows_of
 from dbn.data.labels import coded
 from dbn.data.objects import as_table
+from dbn.data.rows import Rows, in_memory, pieces, select
 from dbn.data.table import Table
 from dbn.errors import InputError
 
@@ -29,17 +30,18 @@ Divisor = float | Literal["max"] | None
 class Examples:
     """`x` (N, V) uint8 as stored, or float32; `y` (N,) int64 class indices, where there are labels.
 
-    A row without a label has y = −1: it serves pre-training alone.
+    A row without a label has y = −1: it serves pre-training alone. `x` is a tensor, or `Rows` where it is large: some
+    rows of an array, or rows on the disk.
     """
 
-    x: Tensor
+    x: Tensor | Rows
     y: Tensor | None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: Tensor | slice) -> "Examples":
-        """Some of the rows, by index or mask."""
+        """Some of the rows, by index or mask, in memory."""
         return Examples(self.x[rows], None if self.y is None else self.y[rows])
 
     def labeled(self) -> "Examples":
@@ -49,7 +51,17 @@ class Examples:
 
     def with_columns(self, order: Sequence[int]) -> "Examples":
         """The same examples with their columns in another order."""
-        return Examples(self.x[:, list(order)], self.y)
+        x = self.x.with_columns(order) if isinstance(self.x, Rows) else self.x[:, list(order)]
+        return Examples(x, self.y)
+
+    def select(self, mask: Tensor) -> "Examples":
+        """The rows of a mask (N,); many of them are not copied."""
+        return Examples(select(self.x, mask), None if self.y is None else self.y[mask])
+
+    @property
+    def tensor(self) -> Tensor:
+        """All rows in memory."""
+        return in_memory(self.x)
 
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on `device`."""
@@ -103,10 +115,11 @@ class Splits:
         """A hash of all values, labels and splits."""
         digest = blake2b(repr(self.classes).encode(), digest_size=8)
         for part in (self.train, self.valid, self.test):
-            for tensor in () if part is None else (part.x, part.y):
-                if tensor is not None:
-                    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-                    digest.update(tensor.cpu().contiguous().numpy().data)
+            for values in () if part is None else (part.x, part.y):
+                if values is not None:
+                    digest.update(f"{values.dtype} {tuple(values.shape)}".encode())
+                    for piece in pieces(values):
+                        digest.update(piece.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
     @property
@@ -168,17 +181,11 @@ def checked(table: Table, divisor: Divisor = None) -> Splits:
     InputError as for `unsplit`.
     """
     name = table.name
-    rows = {
-        part: checked_rows(name, f"x{part}", x, partial(table.where, part))  # by part, for the place of a value
-        for part, x in table.x.items()
-    }
+    rows = {part: rows_of(name, f"x{part}", x, partial(table.where, part)) for part, x in table.x.items()}
     for part, others in rows.items():
         check_alike(name, rows[""], f"x{part}", others)
     classes, codes, label_error = _coded(table, {part: len(x) for part, x in rows.items()})
-    parts = {
-        part: Examples(torch.from_numpy(x), torch.from_numpy(codes[part]) if part in codes else None)
-        for part, x in rows.items()
-    }
+    parts = {part: Examples(x, torch.from_numpy(codes[part]) if part in codes else None) for part, x in rows.items()}
     train = parts[""]
     splits = Splits(
         name,

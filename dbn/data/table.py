@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dbn.data.rows import ChosenColumns, Source
 from dbn.errors import InputError, listed
 
 PARTS = ("", "_valid", "_test")
@@ -102,4 +103,5 @@ def in_order(x: Any, columns: tuple[str, ...], name: str, other: str, wanted: tu
                 f"{here} lacks the {what} {listed(missing, 5)} that {there} has, but both need the same columns"
             )
     places = {column: place for place, column in enumerate(columns)}
-    return x[:, [places[column] for column in wanted]]
+    order = [places[column] for column in wanted]
+    return ChosenColumns(x, order) if isinstance(x, Source) else x[:, order]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
 from dbn.data.checks import Array
+from dbn.data.rows import Rows
 from dbn.errors import InputError, naming_arguments
 from dbn.evaluation.examples import EvaluationData, evaluation_data
 from dbn.evaluation.external_rbm import read_model
@@ -210,7 +211,7 @@ def has_exact_values(rbm: RBM) -> bool:
     return any(support is not None and len(support) ** size <= exact.MOST_STATES for support, size in sides)
 
 
-def bounds_plus_log_z(stack: DBN, data: EvaluationData, rows: Tensor, seed: int, part: str) -> Tensor:
+def bounds_plus_log_z(stack: DBN, data: EvaluationData, rows: Tensor | Rows, seed: int, part: str) -> Tensor:
     """The bound of the first 1, 2, … layers plus the log Z of the last of them, of every row, (L, N)."""
     noise = stream(seed, "bound", part, device=rows.device)
     terms = [layer_bounds(stack, data.scaling(x), noise) for x in rows.split(ROWS)]

@@ -4,7 +4,7 @@ A likelihood of discrete units needs discrete data: −F of gray pixels is no lo
 made 0 or 1 in a way that is named, or refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +17,14 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
 from dbn.data.readers import kind_of, options_of, read_table
+from dbn.data.rows import Rows
 from dbn.data.splits import Splits, unsplit
 from dbn.errors import InputError, listed
 from dbn.evaluation.external_rbm import read_arrays
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
+from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
@@ -33,7 +35,7 @@ from dbn.runs.training_data import splits_for
 class EvaluationData:
     """What is scored: rows as they are stored, and what brings them to the visible units."""
 
-    parts: dict[str, Tensor]
+    parts: dict[str, Tensor | Rows]
     """`test`, and `valid` and `train` where there are such: each (N, V)."""
     scaling: Scaling
     """From stored values to those of the visible units."""
@@ -46,7 +48,7 @@ class EvaluationData:
     columns: tuple[str, ...] = ()
 
     @property
-    def base(self) -> Tensor:
+    def base(self) -> Tensor | Rows:
         """(N, V): the rows whose means the independent base model takes."""
         return self.parts.get("train", self.parts["test"])
 
@@ -80,11 +82,16 @@ def evaluation_data(
     *,
     from_run: bool,
     name: str = "the given data set",
+    columns: Sequence[str] = (),
 ) -> EvaluationData:
-    """Arrays to be scored, treated like those of a file; `from_run`: binarized as `config.run` was trained."""
+    """Arrays to be scored, treated like those of a file; `from_run`: binarized as `config.run` was trained.
+
+    columns: names of the columns, where the arrays have none themselves.
+    """
     before = RunFolder.open(config.run).read_config() if from_run and config.run.is_dir() else {}
     x, x_test = (test, None) if train is None else (train, test)
     splits = unsplit(name, x, x_test=x_test, divisor=config.divisor)
+    splits = replace(splits, columns=splits.columns or tuple(columns))
     return _prepared(stack, [_from_splits(splits)], config, before)
 
 
@@ -118,7 +125,7 @@ def _origin(scored: EvaluationData, trained: EvaluationData, *, with_base: bool)
     return [first, *dict.fromkeys(scored.origin + trained.origin)]
 
 
-def _density_units(parts: dict[str, Tensor], scaling: Scaling) -> list[str]:
+def _density_units(parts: dict[str, Tensor | Rows], scaling: Scaling) -> list[str]:
     """What densities are of, where that is not what the visible units see."""
     lost = [] if scaling.spread is None else ["Σ log spread (standardized)"]
     if any(scaling.is_divided(x) for x in parts.values()):
@@ -177,7 +184,7 @@ def _from_splits(splits: Splits, origin: tuple[str, ...] = ()) -> EvaluationData
     return _source(splits, parts, origin)
 
 
-def _source(splits: Splits, parts: dict[str, Tensor], origin: tuple[str, ...] = ()) -> EvaluationData:
+def _source(splits: Splits, parts: dict[str, Tensor | Rows], origin: tuple[str, ...] = ()) -> EvaluationData:
     """Rows as they are stored; `_matched` brings them to the model."""
     given = splits.divisor if splits.divisor_given else None
     return EvaluationData(parts, Scaling(splits.divisor), origin, splits.name, given, splits.columns)
@@ -240,13 +247,15 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
                 f"{values}: bring them there, or save bytes as uint8 in .npz or .npy, to be divided by 255"
             )
 
-    def scaled(x: Tensor) -> Iterator[Tensor]:
+    def scaled(x: Tensor | Rows) -> Iterator[Tensor]:
         return (source.scaling(rows) for rows in x.split(ROWS_AT_ONCE))
 
     binary = support.tolist() == [0.0, 1.0]
     if all(units.in_support(rows) for x in source.parts.values() for rows in scaled(x)):
         kept = torch.uint8 if binary else torch.float32
-        ready = {part: torch.cat([rows.to(kept) for rows in scaled(x)]) for part, x in source.parts.items()}
+        ready = {
+            part: keep((rows.to(kept) for rows in scaled(x)), x.shape, kept, x) for part, x in source.parts.items()
+        }
         return replace(source, parts=ready)
     if how is None or not binary:
         advice = "say how to make them 0 or 1, --binarize threshold, sample or fixed" if binary else "round them"
@@ -256,7 +265,8 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
     drawn = {}
     for part, x in source.parts.items():
         generator = stream(seed, "pixels", part)  # those that pre-training draws a fixed part with
-        drawn[part] = torch.cat([binarize(rows, how, generator).to(torch.uint8) for rows in scaled(x)])
+        pixels = (binarize(rows, how, generator).to(torch.uint8) for rows in scaled(x))
+        drawn[part] = keep(pixels, x.shape, torch.uint8, x)
     done = "cut at 0.5" if how == "threshold" else f"drawn once as 0 or 1 with seed {seed}"
     note = f"{source.name}: gray levels are {done} (--binarize {how}{because})."
     return replace(source, parts=drawn, origin=(*source.origin, note))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
+from dbn.data.rows import Rows, in_memory
 from dbn.evaluation.examples import EvaluationData
 from dbn.likelihood import exact
 from dbn.likelihood.ais import Progress, anneal, anneal_back, temperature_schedule
@@ -172,7 +173,7 @@ class _Work:
         return inputs
 
 
-def subsample(x: Tensor, most: int | None = None) -> Tensor:
+def subsample(x: Tensor | Rows, most: int | None = None) -> Tensor:
     """At most so many rows, `SOME` by default, at random but always the same."""
     most = SOME if most is None else most
-    return x if len(x) <= most else x[fixed_subset(len(x), most).to(x.device)]
+    return in_memory(x) if len(x) <= most else x[fixed_subset(len(x), most).to(x.device)]

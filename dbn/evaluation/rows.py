@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
 from dbn.config.inference import Binarization, RowValue
-from dbn.data.checks import Array, as_array, checked_rows
+from dbn.data.checks import Array, as_array, rows_of
+from dbn.data.objects import columns_of
 from dbn.errors import InputError, naming_arguments
 from dbn.evaluation.evaluate import bounds_plus_log_z, copied, has_exact_values
 from dbn.evaluation.examples import EvaluationData, evaluation_data
@@ -18,12 +19,13 @@ from dbn.evaluation.log_partitions import top_log_partition
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
+from dbn.models.scaling import Scaling
 from dbn.training.device import pick_device
 
 ROWS_AT_ONCE = 1000
 
 
-class Rows(NamedTuple):
+class RowValues(NamedTuple):
     """Values by name, (N,) or (N, D) on the CPU, and what a person must know of them, a sentence each."""
 
     values: dict[str, Tensor]
@@ -40,7 +42,8 @@ def row_values(
     ais: int | Literal["published", "quick"] = "quick",
     seed: int = 0,
     device: str = "auto",
-) -> Rows:
+    divisor: float | None = None,
+) -> RowValues:
     """What a model says of every row of x (N, V), as it is stored; bytes are divided and columns standardized.
 
     model: an RBM, a DBN, or the path of one. layer: 1, 2, …, the top one by default; layers below it pass up their mean
@@ -56,7 +59,8 @@ def row_values(
     * pseudo-likelihood: Σ_i log p(v_i | v_−i) of the first layer, nats.
 
     binarize: how likelihoods take gray levels where units are binary; left out, as a run folder was trained.
-    ais: temperatures, "quick" (1,001), "published" (14,501) or a number.
+    ais: temperatures, "quick" (1,001), "published" (14,501) or a number. divisor: of the rows; by default that of
+    training, and where it is not certain which, an error says so.
 
     >>> from dbn.models import Bernoulli
     >>> found = row_values(RBM(Bernoulli(4), Bernoulli(3)), torch.eye(4), ["features", "log-likelihood"])
@@ -69,13 +73,15 @@ def row_values(
     wanted = [write] if isinstance(write, str) else list(write)
     with naming_arguments():
         path = Path(model) if isinstance(model, str | Path) else None
-        config = EvaluateConfig(run=path or Path(), binarize=binarize, seed=seed, device=device, reverse=False, ais=ais)
+        config = EvaluateConfig(
+            run=path or Path(), binarize=binarize, seed=seed, device=device, reverse=False, ais=ais, divisor=divisor
+        )
         stack = read_model(path) if path else copied(model)
-        return rows_of(stack, x, wanted, config, layer, from_run=path is not None)
+        return values_of(stack, x, wanted, config, layer, from_run=path is not None)
 
 
 @torch.no_grad()
-def rows_of(
+def values_of(
     stack: DBN,
     x: Array,
     wanted: Sequence[str],
@@ -84,19 +90,25 @@ def rows_of(
     *,
     from_run: bool,
     name: str = "x",
-) -> Rows:
-    """See `row_values`; errors name options as the command line does. name: what they call the rows."""
+    columns: Sequence[str] | None = None,
+) -> RowValues:
+    """See `row_values`; errors name options as the command line does.
+
+    name: what they call the rows. columns: their names, those of a frame by default.
+    """
     stack = _up_to(stack, layer).to(pick_device(config.device))
-    rows = torch.from_numpy(checked_rows(name, "x", as_array(x)))
-    _check(stack, rows, name)
+    rows, divisor = rows_of(name, "x", as_array(x)), config.divisor
+    assert divisor != "max"
+    match = stack.match(rows, name, divisor=divisor, columns=columns_of(x) if columns is None else columns)
+    scaling, rows, notes = match.scaling.to(stack.layers[0].weight.device), match.rows(rows), list(match.notes)
     values: dict[str, list[Tensor]] = {}
     for part in rows.split(ROWS_AT_ONCE):
-        for each, value in _activities(stack, part, wanted).items():
+        for each, value in _activities(stack, scaling, part, wanted).items():
             values.setdefault(each, []).append(value.cpu())
     found = {each: torch.cat(parts) for each, parts in values.items()}
-    notes: list[str] = []
     if {"log-likelihood", "pseudo-likelihood"} & {*wanted}:
-        data = evaluation_data(stack, rows, None, config, from_run=from_run, name=name)
+        known = stack.scaling.columns
+        data = evaluation_data(stack, rows, None, config, from_run=from_run, name=name, columns=known)
         notes += data.origin[1:]
         data = data.to(stack.layers[0].weight.device)
         if "pseudo-likelihood" in wanted:
@@ -107,7 +119,7 @@ def rows_of(
             likelihoods, said = _log_likelihoods(stack, data, config)
             found |= likelihoods
             notes += said
-    return Rows(found, notes)
+    return RowValues(found, notes)
 
 
 def _up_to(stack: DBN, layer: int | None) -> DBN:
@@ -116,25 +128,15 @@ def _up_to(stack: DBN, layer: int | None) -> DBN:
     return DBN(stack.layers[:layer], stack.scaling, stack.image_shape)
 
 
-def _check(stack: DBN, rows: Tensor, name: str) -> None:
-    """InputError for rows of another width, or with values that the visible units cannot take."""
-    if rows.shape[1] != stack.sizes[0]:
-        raise InputError(f"{name} has {rows.shape[1]} values an example, but the stack takes {stack.sizes[0]}")
-    if stack.scaling.shift is None:
-        least, greatest = (float(stack.scale(end)) for end in rows.aminmax())
-        if wrong := stack.layers[0].visible.range_error(least, greatest):
-            raise InputError(f"{name}: values go from {least:g} to {greatest:g}, but {wrong}")
-
-
-def _activities(stack: DBN, part: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:
+def _activities(stack: DBN, scaling: Scaling, part: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:
     part = part.to(stack.layers[0].weight.device)
-    below = stack.up(stack.scale(part), len(stack.layers) - 1)
+    below = stack.up(scaling(part), len(stack.layers) - 1)
     found = {}
     if "features" in wanted:
         found["features"] = stack.layers[-1].up(below)
     if "reconstruction" in wanted:
-        divisor = stack.scaling.divisor if stack.scaling.is_divided(part) else 1.0
-        found["reconstruction"] = stack.scaling.inverse(stack.down(stack.layers[-1].up(below))) * divisor
+        divisor = scaling.divisor if scaling.is_divided(part) else 1.0
+        found["reconstruction"] = scaling.inverse(stack.down(stack.layers[-1].up(below))) * divisor
     if "free-energy" in wanted:
         found["free_energy"] = stack.layers[-1].free_energy(below)
     return found

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dbn.data.rows import Rows
+
 Confusion = list[list[int]]
 """Counts of examples, (C, C): rows are the true classes, columns the predicted ones."""
 
@@ -40,12 +42,12 @@ class Scores:
 
 
 @torch.no_grad()
-def predict(network: nn.Module, scale: nn.Module, x: Tensor, chunk: int = 2000) -> Tensor:
+def predict(network: nn.Module, scale: nn.Module, x: Tensor | Rows, chunk: int = 2000) -> Tensor:
     """Logits, (N, C), of rows (N, V) as they are stored; `scale` gives the network's inputs."""
     return torch.cat([network(scale(part)) for part in x.split(chunk)])
 
 
-def score(network: nn.Module, scale: nn.Module, x: Tensor, y: Tensor) -> Scores:
+def score(network: nn.Module, scale: nn.Module, x: Tensor | Rows, y: Tensor) -> Scores:
     """Of a network's predictions for rows x (N, V) of the classes y (N,)."""
     return scores(predict(network, scale, x), y)
 

@@ -178,7 +178,7 @@ class Problem:
                 part = part[
                     draw_labels(y, n, self.splits.n_classes, generator, asked, balanced=equal or self.splits.balanced)
                 ]
-            drawn.append(part)
+            drawn.append(Examples(part.tensor, part.y))
         return drawn[0], drawn[1]
 
     def initializer(self, arm: Arm, seed: int) -> Initializer:

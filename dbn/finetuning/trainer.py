@@ -61,7 +61,7 @@ class Trainer:
         self.valid: Examples | None = valid
         if refit_epochs is not None:
             y = torch.cat([labels_of(train), labels_of(valid)])
-            train, self.valid = Examples(torch.cat([train.x, valid.x]), y), None
+            train, self.valid = Examples(torch.cat([train.tensor, valid.tensor]), y), None
         self.train_set = train
         self.last_epoch = config.epochs if refit_epochs is None else refit_epochs
         self.network = problem.network(arm, seed)
@@ -186,7 +186,7 @@ class Trainer:
         begin = time.perf_counter()
         self.epoch, self.position = epoch, 0
         if self.averaged:  # the statistics of batch normalization are of the last weights, not of their average
-            parts = self.train_set.x.tensor_split(-(-len(self.train_set) // ROWS_AT_ONCE))
+            parts = self.train_set.tensor.tensor_split(-(-len(self.train_set) // ROWS_AT_ONCE))
             update_bn(map(self.problem.scaling, parts), self.kept)
         self.kept.eval()
         distributed.all_reduce_sum(self.loss)

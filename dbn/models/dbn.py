@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import Array, as_tensor
+from dbn.arrays import AnyRows, Array, as_tensor
 from dbn.errors import InputError, check_types, naming_arguments
 from dbn.models.matching import Match, match
 from dbn.models.matmul import is_transforming
@@ -89,7 +89,7 @@ class DBN(nn.Module):
         self.layers[0].visible.check_rows(rows)
         return rows
 
-    def match(self, x: Tensor, name: str = "x", **known: Any) -> Match:
+    def match(self, x: AnyRows, name: str = "x", **known: Any) -> Match:
         """How rows become what the stack takes: `dbn.models.matching.match` with the stack's scaling and units."""
         usual: dict[str, Any] = {"width": self.sizes[0], "bounded": self.takes_fractions, "what": "the stack"}
         return match(self.scaling, x, name, **usual | known)

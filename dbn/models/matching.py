@@ -5,11 +5,12 @@ fractions, and refused in one sentence elsewhere. A divisor that is named goes b
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from dbn.arrays import AnyRows
 from dbn.errors import InputError, listed
 from dbn.models.scaling import TOP, Scaling, kind_of, likely_divisor, to_fractions
 
@@ -26,6 +27,9 @@ MEASURED = 10_000
 """Rows that standardized values are judged by."""
 
 
+Rows = TypeVar("Rows", bound=AnyRows)
+
+
 class Match(NamedTuple):
     """How data become the values that a model takes."""
 
@@ -36,14 +40,16 @@ class Match(NamedTuple):
     notes: tuple[str, ...]
     """Sentences: what was done beyond what training did."""
 
-    def rows(self, x: Tensor) -> Tensor:
+    def rows(self, x: Rows) -> Rows:
         """The rows (N, V), their columns in the model's order."""
-        return x if self.order is None else x[:, list(self.order)]
+        if self.order is None:
+            return x
+        return x[:, list(self.order)] if isinstance(x, Tensor) else x.with_columns(self.order)  # type: ignore[return-value]
 
 
 def match(
     scaling: Scaling,
-    x: Tensor,
+    x: AnyRows,
     name: str = "x",
     *,
     width: int,
@@ -74,13 +80,15 @@ def match(
     elif scaling.columns and not columns:
         notes.append(f"{name}: columns have no names and are taken by their places")
     kind, given = kind_of(x), divisor
-    least, greatest = (end.item() for end in x.detach().aminmax()) if x.numel() else (0.0, 0.0)
-    data = _Data(name, what, kind, least, greatest, len(x) if x.ndim > 1 else 1)
+    x = x.detach() if isinstance(x, Tensor) else x
+    least, greatest = (end.item() for end in x.aminmax()) if x.shape.numel() else (0.0, 0.0)
+    data = _Data(name, what, kind, least, greatest, len(x) if len(x.shape) > 1 else 1)
     fractions = _is_of_fractions(scaling, bounded)
     if divisor is None:
         divisor = 1.0 if x.dtype == torch.bool else _divisor(scaling, data, fractions)
         if divisor == 255.0 != scaling.divisor:
-            if by_row and bool((x.amax(-1) == 1).any()):
+            parts = [x] if isinstance(x, Tensor) else x.split(MEASURED)
+            if by_row and any(bool((part.amax(-1) == 1).any()) for part in parts):
                 raise InputError(
                     f"{name} has rows whose bytes are all 0 or 1 beside others up to {greatest:g}: say which scale "
                     "they are on, --divisor 255 or --divisor 1"
@@ -90,7 +98,7 @@ def match(
     if scaling.shift is None:
         if fractions:
             check_fractions(least, greatest, divisor if found.scaling.is_divided(x) else 1.0, name, what)
-    elif given is None and x.numel():
+    elif given is None and x.shape.numel():
         _check_standardized(found, x, data)
     return found
 
@@ -175,11 +183,12 @@ def _divisor(scaling: Scaling, data: _Data, fractions: bool) -> float:
     return 1.0
 
 
-def _check_standardized(found: Match, x: Tensor, data: _Data) -> None:
+def _check_standardized(found: Match, x: AnyRows, data: _Data) -> None:
     """InputError for values that no data of the training data's scale have."""
     as_it_is = f"say --divisor {found.scaling.divisor:g} to take them as they are"
     shift = found.scaling.shift
-    rows = torch.atleast_2d(x.detach())[:MEASURED].to(None if shift is None else shift.device)
+    rows = torch.atleast_2d(x)[:MEASURED] if isinstance(x, Tensor) else x[:MEASURED]
+    rows = rows.to(None if shift is None else shift.device)
     z = found.scaling(found.rows(rows))
     far = float(z.abs().mean(0).median())
     if far > FAR_OUT:

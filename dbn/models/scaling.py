@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dbn.arrays import AnyRows
 from dbn.errors import InputError, listed
 
 TOP = 127
@@ -22,7 +23,7 @@ def as_float(x: Tensor, divisor: float) -> Tensor:
     return x.to(torch.float32) / divisor
 
 
-def kind_of(x: Tensor) -> str:
+def kind_of(x: AnyRows) -> str:
     """What the values are stored as: "bytes" (uint8 and bool), or "floats" for all other numbers."""
     return "bytes" if x.dtype in (torch.uint8, torch.bool) else "floats"
 
@@ -41,13 +42,13 @@ def to_fractions(least: float, greatest: float) -> str:
     return f"divide them, with --divisor {likely_divisor(greatest):g}, or --divisor max for the greatest training value"
 
 
-def standardization(x: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
+def standardization(x: AnyRows, divisor: float) -> tuple[Tensor, Tensor]:
     """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
 
     Sums run in float64, a slice of rows at a time. The scale of a constant column is 0.
     """
     slices = x.split(4096)
-    zero = x.new_zeros((), dtype=torch.float32)
+    zero = torch.zeros((), dtype=torch.float32, device=x.device)
     shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), zero) / len(x)
     squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), zero)
     scale = (squares / len(x)).sqrt().float()
@@ -89,7 +90,9 @@ class Scaling(nn.Module):
         self.register_buffer("spread", spread)
 
     @classmethod
-    def fitted(cls, x: Tensor, divisor: float, columns: Sequence[str] = (), *, standardized: bool = False) -> "Scaling":
+    def fitted(
+        cls, x: AnyRows, divisor: float, columns: Sequence[str] = (), *, standardized: bool = False
+    ) -> "Scaling":
         """That of training rows `x` (N, V); constant columns are centered alone, as by scikit-learn's StandardScaler.
 
         InputError where all columns are constant, which leaves nothing to learn.
@@ -157,11 +160,11 @@ class Scaling(nn.Module):
         )
         return cls(float(description["divisor"]), shift, spread, **read_provenance(description))
 
-    def is_divided(self, x: Tensor) -> bool:
+    def is_divided(self, x: AnyRows) -> bool:
         """Whether `x` are values that are divided."""
         return self.divisor != 1.0 and (x.dtype == torch.uint8 or self.stored == "floats")
 
-    def log_abs_det_jacobian(self, x: Tensor) -> float:
+    def log_abs_det_jacobian(self, x: AnyRows) -> float:
         """log |∂x/∂v|, nats: subtracted from a log-density of scaled v, it gives that of the stored `x` (N, V).
 
         Σ_i log spread_i, and V·log(divisor) where values are divided.

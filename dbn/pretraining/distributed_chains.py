@@ -6,7 +6,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from dbn.config.pretraining import Pretraining
 from dbn.models.rbm import RBM
+from dbn.sampling import CHAINS
 from dbn.sampling.chains import Chains, NegativeSamples
 from dbn.training import distributed
 
@@ -79,3 +81,15 @@ def _share(name: str, value: Tensor, state: dict[str, Tensor]) -> Tensor:
     if value.ndim < 2:
         return value
     return value.view(-1, chains, *value.shape[1:])[:, distributed.shard(chains)].flatten(0, 1)
+
+
+def make_chains(config: Pretraining, steps: int) -> Chains:
+    """The negative samples of a configuration; persistent chains are divided among ranks."""
+    resolved = config.resolved()
+
+    def make(chains: int) -> Chains:
+        made: Chains = CHAINS.build(config.estimator, steps=steps, chains=chains, temperatures=resolved["temperatures"])
+        return made
+
+    chains = resolved["chains"]
+    return SharedChains(make, chains) if chains is not None and distributed.size() > 1 else make(chains)

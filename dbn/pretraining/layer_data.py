@@ -1,14 +1,18 @@
 """The data of one layer of a stack: raw examples for the first, features of the layers below for the others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dbn.data.binarize import Binarize, binarize
+from dbn.data.rows import Rows
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
+from dbn.pretraining.kept_rows import keep, read_ahead
 
 ROWS_AT_ONCE = 10_000
 
@@ -16,36 +20,42 @@ ROWS_AT_ONCE = 10_000
 class Unlabeled(NamedTuple):
     """The data of pre-training, on the training device."""
 
-    train: Tensor
+    train: Tensor | Rows
     """(N, V): bytes or floats, as stored."""
     valid: Tensor | None
     """(M, V), or None to measure nothing on unseen data."""
     scaling: Scaling
     image_shape: tuple[int, int, int] | None = None
+    folder: Path | None = None
+    """Where features of rows on the disk are kept; by default where temporary files are."""
 
 
 class LayerData:
     """Examples as the next RBM sees them, in the cheapest lossless form.
 
     The first layer keeps raw values and converts a batch when it is used; binarized pixels are kept as bytes. Features
-    are computed once, or in every epoch where anything in them is drawn.
+    are computed once, or in every epoch where anything in them is drawn, and kept by `keep`. Rows on the disk are read
+    a batch at a time.
     """
 
     def __init__(
         self,
-        raw: Tensor,
+        raw: Tensor | Rows,
         scaling: Scaling,
         below: Sequence[RBM],
         *,
         how: Binarize = "none",
         features: str = "mean",
         noise: Callable[[int], torch.Generator],
+        folder: Path | None = None,
     ) -> None:
-        """raw: (N, V_data). how: see `binarize`. noise: the generator of an epoch."""
+        """raw: (N, V_data). how: see `binarize`. noise: the generator of an epoch. folder: of temporary files."""
         self.raw, self.scaling, self.below = raw, scaling, below
-        self.how, self.features, self.noise = how, features, noise
+        self.how, self.features, self.noise, self.folder = how, features, noise, folder
         self.redrawn = how == "sample" or (features == "sample" and len(below) > 0)
-        self.prepared: Tensor | None = raw if how == "none" and not below else None
+        self.prepared: Tensor | Rows | None = raw if how == "none" and not below else None
+        self._read: tuple[Tensor, Tensor] | None = None
+        """Indices whose rows were read ahead, and the rows."""
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -55,28 +65,70 @@ class LayerData:
         if self.prepared is None or self.redrawn:
             generator = self.noise(epoch if self.redrawn else 0)
             self.prepared = None  # frees the memory of the last epoch's first
-            self.prepared = torch.cat([self._make(part, generator) for part in self.raw.split(ROWS_AT_ONCE)])
+            self.prepared = keep(
+                (self._make(part, generator) for part in self.raw.split(ROWS_AT_ONCE)),
+                (len(self), self.width),
+                torch.float32 if self.below else torch.uint8,
+                self.raw,
+                self.folder,
+            )
+
+    @property
+    def width(self) -> int:
+        """V, the number of visible units."""
+        return self.below[-1].hidden.size if self.below else self.raw.shape[1]
+
+    @property
+    def index_device(self) -> torch.device:
+        """Where the indices of a batch are needed."""
+        return torch.device("cpu") if isinstance(self.prepared, Rows) else self.raw.device
+
+    def ahead(self, batches: Iterator[Tensor], done: int = 0) -> Iterator[Tensor]:
+        """The batches of indices, whose rows, if they are on the disk, are read before `batch` asks for them.
+
+        The first `done` are not asked for.
+        """
+        yield from islice(batches, done)
+        if not (isinstance(self.prepared, Rows) and self.prepared.streamed):
+            yield from batches
+            return
+        for found in read_ahead(self.prepared, batches):
+            self._read = found
+            yield found[0]
+        self._read = None
 
     def batch(self, indices: Tensor) -> Tensor:
         """The visible states of these examples, (B, V) float32."""
         if self.prepared is None:
             raise RuntimeError("prepare() comes before batch()")
-        rows = self.prepared.index_select(0, indices)  # a sixth of the time of prepared[indices]
+        if self._read is not None and self._read[0] is indices:
+            rows = self._read[1]
+        else:
+            rows = self.prepared.index_select(0, indices)  # a sixth of the time of prepared[indices]
         if self.prepared is self.raw:
             rows = self.scaling(rows)
         return rows.to(torch.float32)
 
     def all(self) -> Tensor:
         """All examples, (N, V) float32."""
-        return self.batch(torch.arange(len(self), device=self.raw.device))
+        return self.batch(torch.arange(len(self), device=self.index_device))
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of every visible unit, each (V,)."""
-        chunks = torch.arange(len(self), device=self.raw.device).split(ROWS_AT_ONCE)
-        total = torch.stack([self.batch(chunk).sum(0) for chunk in chunks]).sum(0)
-        mean = total / len(self)
-        squares = torch.stack([(self.batch(chunk) - mean).square().sum(0) for chunk in chunks]).sum(0)
-        return mean, squares / len(self)
+        parts = range(-(-len(self) // ROWS_AT_ONCE))
+        # Not a list of tensors: small ones between large ones scatter the memory.
+        sums = torch.empty(len(parts), self.width, dtype=torch.float32, device=self.raw.device)
+        for number in parts:
+            sums[number] = self.batch(self._part(number)).sum(0)
+        mean = sums.sum(0) / len(self)
+        for number in parts:
+            sums[number] = self.batch(self._part(number)).sub_(mean).square_().sum(0)
+        return mean, sums.sum(0) / len(self)
+
+    def _part(self, number: int) -> Tensor:
+        """The indices of some examples, `ROWS_AT_ONCE`."""
+        start = number * ROWS_AT_ONCE
+        return torch.arange(start, min(start + ROWS_AT_ONCE, len(self)), device=self.index_device)
 
     @torch.no_grad()
     def _make(self, part: Tensor, generator: torch.Generator) -> Tensor:

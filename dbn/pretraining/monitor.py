@@ -4,6 +4,7 @@ Measuring more often, or never, does not change the weights.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ class LayerMonitor:
             anneal(Path(base, rbm), temperature_schedule("quick"), AIS_CHAINS, self._stream("annealing", epoch))
         )
         is_density = self.layer == 1 and rbm.visible.support() is None
-        volume = self.data.scaling.log_abs_det_jacobian(self.data.train) if is_density else 0.0
+        volume = self.data.scaling.log_abs_det_jacobian(cast(Tensor, self.data.train)) if is_density else 0.0
         values = {"log_z": found.log_z, "log_z_sample_size": found.effective_sample_size}
         for prefix, x in data.items():
             values[f"{prefix}log_likelihood"] = -float(rbm.free_energy(x).mean()) - found.log_z - volume

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dbn.config.common import ALIASES, to_dict
 from dbn.config.pretraining import Pretraining
 from dbn.config.validation import several
 from dbn.data.binarize import binarize
+from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays
+from dbn.data.rows import Rows, in_memory
 from dbn.data.splits import Divisor, Splits
 from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
@@ -28,6 +29,7 @@ from dbn.models.idle import idle_layers, idle_sentence
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, as_float
 from dbn.models.units import UNITS, Units
+from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainArguments, PretrainingOptions
 from dbn.pretraining.penalties import penalties
@@ -45,7 +47,7 @@ OPTIONS = [each.name for each in fields(Pretraining)]
 
 
 def pretrain(
-    x: Tensor | NDArray,
+    x: Array,
     hidden: int | Sequence[int] | None = None,
     *,
     run: Path | str | None = None,
@@ -60,7 +62,8 @@ def pretrain(
     """Train a stack of RBMs on unlabeled rows, layer by layer.
 
     x: (N, V), or images (N, H, W) or (N, C, H, W); bytes or floats in [0, 1], or any real values with
-    visible="gaussian". One tenth, at most 5,000 rows, is for validation.
+    visible="gaussian". One tenth, at most 5,000 rows, is for validation. A mapped `.npy` file or a
+    `torch.utils.data.Dataset` of rows is read a batch at a time where it is large, with the same result.
     hidden: units of each layer, from the data upwards; 500, 500 and 2000 by default, and at most a quarter of the rows.
     run: a new folder for metrics, images, checkpoints and weights; without it nothing is written. resume: resume the
     run in that folder, with the same rows and options. overwrite: replace it.
@@ -106,7 +109,7 @@ def pretrain(
         return stack
 
 
-def train_rbm(x: Tensor | NDArray, hidden: int = 500, **options: Unpack[PretrainArguments]) -> RBM:
+def train_rbm(x: Array, hidden: int = 500, **options: Unpack[PretrainArguments]) -> RBM:
     """Train one RBM on unlabeled rows: `pretrain` with one layer, and with the same arguments.
 
     The RBM takes scaled values, without the scaling that a `DBN` keeps: bytes divided by 255, columns standardized with
@@ -144,15 +147,17 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
         rbms = new_rbms(splits.train.x.shape[1], config)
     for lower, upper in pairwise(rbms) if config.tied else ():
         upper.init_from_transpose(lower)
-    parts = {"train": splits.train.x, "valid": splits.valid.x}
+    parts: dict[str, Tensor | Rows] = {"train": splits.train.x, "valid": splits.valid.x}
     if config.binarize == "fixed":
         # Once, so that every layer and measurement sees the same pixels.
         for part, x in parts.items():
             drawn = stream(config.seed, "pixels", part)
-            pixels = [binarize(scaling(rows), "fixed", drawn) * scaling.divisor for rows in x.split(ROWS_AT_ONCE)]
+            pixels = (binarize(scaling(rows), "fixed", drawn) * scaling.divisor for rows in x.split(ROWS_AT_ONCE))
             kept = torch.uint8 if scaling.divisor in range(1, 256) else torch.float32
-            parts[part] = torch.cat([rows.to(kept) for rows in pixels])
-    return Unlabeled(parts["train"].to(device), parts["valid"].to(device), scaling.to(device), splits.image_shape)
+            as_stored = (rows.to(kept) for rows in pixels)
+            parts[part] = keep(as_stored, x.shape, kept, x, value=int(scaling.divisor))
+    train, valid = parts["train"].to(device), in_memory(parts["valid"]).to(device)
+    return Unlabeled(train, valid, scaling.to(device), splits.image_shape)
 
 
 def idle_in(stack: DBN, data: Unlabeled) -> list[int]:

@@ -12,9 +12,10 @@ from dbn.errors import InputError
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.units import UNITS
+from dbn.pretraining.divergence import Diverged
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.recorder import rewind_logs
-from dbn.pretraining.trainer import Diverged, LayerTrainer
+from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import ENCODER, load, save_stack
@@ -56,6 +57,7 @@ def pretrain_stack(
     if run:
         _check_state(run, state, config)
         rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
+        data = data._replace(folder=run.path)
     stack: list[RBM] = []
     history: list[dict[str, Any]] = []
 
@@ -86,6 +88,7 @@ def pretrain_stack(
                 kept = _keep_last_good(data, config, run)
                 distributed.barrier()  # a rank that ends would end the others
                 raise InputError(f"{error}{kept}") from error
+            del trainer  # and its features, before the next layer's are computed
         stack.append(rbm.requires_grad_(False))
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
     dbn.history = run.metrics() if run else history

@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from dbn.config.pretraining import Pretraining
-from dbn.errors import InputError
 from dbn.likelihood.gradient import GlobalBatch, Means, Offsets, set_gradient
 from dbn.models.rbm import RBM
 from dbn.pretraining.diagnostics import Diagnostics
-from dbn.pretraining.distributed_chains import SharedChains
+from dbn.pretraining.distributed_chains import make_chains
+from dbn.pretraining.divergence import Diverged, divergence
 from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.monitor import LayerMonitor
 from dbn.pretraining.penalties import penalties
 from dbn.pretraining.recorder import LayerRecorder, shown_in_bar
 from dbn.rng import stream, stream_seed
 from dbn.runs.folder import RunFolder
-from dbn.sampling import CHAINS
-from dbn.sampling.chains import Chains
 from dbn.storage.tensors import check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
@@ -36,22 +34,6 @@ LOGGER = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
 """Between checkpoints within an epoch; every epoch ends with one."""
-LARGEST = 1e9
-"""Of any parameter or mean: beyond it squares are near the end of float32."""
-
-
-class Diverged(InputError):
-    """The parameters are non-finite or too large, or Z is infinite."""
-
-
-def make_chains(config: Pretraining, steps: int) -> Chains:
-    """The negative samples of a configuration; persistent chains are divided among ranks."""
-
-    def make(chains: int | None) -> Chains:
-        made: Chains = CHAINS.build(config.estimator, steps=steps, chains=chains, temperatures=config.temperatures)
-        return made
-
-    return SharedChains(make, config.chains) if config.chains and distributed.size() > 1 else make(config.chains)
 
 
 class LayerTrainer:
@@ -75,13 +57,16 @@ class LayerTrainer:
         self.setting = config.for_layer(self.layer - 1)
         self.device = data.train.device
         self.precision = matmul_dtype(config.precision, self.device)
+        seed, layer, device = config.seed, self.layer, self.device
         self.data = LayerData(
             data.train,
             data.scaling,
             below,
-            how=config.binarize,
+            how="none" if config.binarize == "fixed" and not below else config.binarize,  # drawn by `unlabeled`
             features=config.features,
-            noise=lambda epoch: self._stream("data", epoch),
+            # Without `self`: in a cycle the features would outlive the trainer.
+            noise=lambda epoch: stream(seed, "data", layer, epoch, device=device),
+            folder=data.folder,
         )
         self.data.prepare(1)
         mean, variance = self.data.moments()
@@ -175,9 +160,9 @@ class LayerTrainer:
         self.chains.steps = self._gibbs_steps(epoch)
         if self.has_momentum:
             set_option(self.optimizer, momentum=self.setting.momentum.at(epoch, self.setting.epochs))
-        return shuffled_batches(
-            len(self.data), self.config.batch_size, self.config.seed, self.layer, epoch, device=self.device
-        )
+        n, seed, device = len(self.data), self.config.seed, self.data.index_device
+        order = shuffled_batches(n, self.config.batch_size, seed, self.layer, epoch, device=device)
+        return self.data.ahead(order, self.position)
 
     def _learning_rate(self, epoch: int, number: int) -> float:
         """Of this update, by schedule and warm-up."""
@@ -245,14 +230,8 @@ class LayerTrainer:
     @torch.no_grad()
     def _check_sound(self, epoch: int) -> None:
         """Raises `Diverged` when parameters or reconstructions are non-finite or too large, or Z is infinite."""
-        x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.device))
-        rbm = self.rbm
-        natural = (*rbm.visible.natural().values(), *rbm.hidden.natural().values())
-        values = (*rbm.parameters(), *natural, rbm.down(rbm.up(x)))
-        sound = torch.stack([(value.abs() < LARGEST).all() for value in values]).all()  # NaN is not less either
-        why = "" if sound else f"its values are infinite or beyond {LARGEST:g}"
-        if sound and not (self.rbm.has_partition() and self.kept.has_partition()):
-            why = f"its {rbm.visible.kind} and {rbm.hidden.kind} units are coupled so strongly that Z is infinite"
+        x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.data.index_device))
+        why = divergence(self.rbm, self.kept, x)
         if distributed.any_rank(bool(why)):
             raise Diverged(
                 f"layer {self.layer} diverged in epoch {epoch}, {why or 'as another rank found'}: lower "
@@ -300,7 +279,10 @@ class LayerTrainer:
     @torch.no_grad()
     def _state_structure(self) -> dict[str, Any]:
         """The structure of a state after some steps, but for the optimizer's; from other chains and penalties."""
-        rbm, x = copy.deepcopy(self.rbm), self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.device))
+        rbm, x = (
+            copy.deepcopy(self.rbm),
+            self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.data.index_device)),
+        )
         field = rbm.hidden_field(x)
         for parameter in rbm.parameters():
             parameter.grad = torch.zeros_like(parameter)

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.data.checks import Array, as_array, checked_rows
+from dbn.arrays import AnyRows
+from dbn.data.checks import Array, as_array, rows_of
 from dbn.data.objects import columns_of
+from dbn.data.rows import Rows
 from dbn.errors import InputError, listed, naming_arguments, parsing
 from dbn.models.matching import Match, match
 from dbn.models.mlp import meta_mlp
@@ -49,7 +51,7 @@ class Classifier(nn.Module):
         logits: Tensor = self.network(found.scaling(x))
         return logits
 
-    def match(self, x: Tensor, name: str = "x", **known: Any) -> Match:
+    def match(self, x: AnyRows, name: str = "x", **known: Any) -> Match:
         """How rows become what the network takes: `dbn.models.matching.match` with the classifier's scaling."""
         return match(self.scaling, x, name, width=self.width, what="the classifier", **known)
 
@@ -66,12 +68,12 @@ class Classifier(nn.Module):
     def predict_logits(self, x: Array, name: str = "x", *, divisor: float | None = None) -> Tensor:
         """Logits, (N, C) on the CPU; arguments and InputError as for `predict_proba`."""
         with naming_arguments():
-            rows = torch.from_numpy(checked_rows(name, "x", as_array(x)))
+            rows = rows_of(name, "x", as_array(x))
             found = self.match(rows, name, divisor=divisor, columns=columns_of(x), by_row=True)
         return self.logits(rows, found)
 
     @torch.no_grad()
-    def logits(self, rows: Tensor, found: Match) -> Tensor:
+    def logits(self, rows: Tensor | Rows, found: Match) -> Tensor:
         """`predict_logits` of rows (N, V) that are matched."""
         device = next(self.parameters()).device
         scaling = found.scaling.to(device)

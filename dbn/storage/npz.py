@@ -3,11 +3,13 @@
 Nothing here can unpickle.
 """
 
+import io
 import math
 import zipfile
 from collections.abc import Collection
 from typing import IO, Any
 
+import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -20,6 +22,8 @@ GROWTH_OF_DEFLATE = 1032
 """How many times its packed size data can have at most: two bits for 258 bytes."""
 LARGEST_GROWTH, HARMLESS = 100, 1 << 26
 """How many times its size in the file an array may take unpacked, if it is of more than so many bytes."""
+MAPPED = 1 << 26
+"""Bytes beyond which the array of a `.npy` file is mapped rather than read."""
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -48,7 +52,7 @@ def _read(file: IO[bytes], names: Collection[str]) -> tuple[dict[str, NDArray], 
     file.seek(0)
     if file.read(6) == npy.MAGIC_PREFIX:
         file.seek(0)
-        return {"x": _read_array(file, size)}, ["x"]
+        return {"x": _read_array(file, size, mapped=isinstance(file, io.BufferedReader))}, ["x"]
     with zipfile.ZipFile(_Piecewise(file)) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         for name in names:
@@ -91,13 +95,13 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> 
     return array
 
 
-def _read_array(file: IO[bytes], size: int) -> NDArray:
-    """The array that begins here and ends within the `size` bytes of the file."""
+def _read_array(file: IO[bytes], size: int, *, mapped: bool = False) -> NDArray:
+    """The array that begins here and ends within the `size` bytes of the file; a large one is `mapped` if it may be."""
     start, version = file.tell(), npy.read_magic(file)
     if version not in HEADERS:
         raise ValueError(f"version {version} of the format is for arrays with named fields")
     try:
-        shape, _, dtype = HEADERS[version](file)
+        shape, is_fortran, dtype = HEADERS[version](file)
     except MemoryError as error:  # of the parser, for what is nested too deep
         raise ValueError("the header is no description of an array") from error
     if dtype.hasobject:
@@ -108,6 +112,8 @@ def _read_array(file: IO[bytes], size: int) -> NDArray:
     needed = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or dtype.itemsize == 0 or needed > size - file.tell():
         raise ValueError(f"{shape} of {dtype} is more than the file holds")
+    if mapped and not is_fortran and needed > MAPPED:
+        return np.memmap(file, dtype, "r", file.tell(), shape)
     file.seek(start)
     array: NDArray = npy.read_array(file, allow_pickle=False)
     return array

@@ -36,7 +36,7 @@ def anchors(path: Path) -> set[str]:
 def test_the_documents_are_there() -> None:
     names = {name_of(path) for path in DOCUMENTS}
     assert names >= {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"}
-    of_docs = "architecture claims comparisons data likelihood python results runs scaling speed"
+    of_docs = "architecture claims comparisons data large-data likelihood python results runs scaling speed"
     assert names >= {f"docs/{name}.md" for name in of_docs.split()}
 
 

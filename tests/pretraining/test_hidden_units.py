@@ -24,9 +24,10 @@ from dbn.finetuning.problem import Problem
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.units import Gaussian
+from dbn.pretraining.divergence import Diverged
 from dbn.pretraining.pretrain import unlabeled
 from dbn.pretraining.stack import new_rbm, pretrain_stack
-from dbn.pretraining.trainer import Diverged, LayerTrainer
+from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 

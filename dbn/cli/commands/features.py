@@ -9,14 +9,18 @@ def main(config: FeaturesConfig) -> None:
     from dbn.data.readers import read_table
     from dbn.errors import InputError
     from dbn.evaluation.external_rbm import read_model
-    from dbn.evaluation.rows import rows_of
+    from dbn.evaluation.rows import values_of
     from dbn.storage.files import check_writable
     from dbn.storage.rows import write_rows
 
     stack, from_run = read_model(config.run), config.run.is_dir()
-    x = read_table(config.data, config.label_column).train.x
+    table = read_table(config.data, **config.reading())
+    x, columns = table.train.x, table.columns
     check_writable(config.output)
-    found = rows_of(stack, x, config.write, config.likelihood, config.layer, from_run=from_run, name=str(config.data))
+    found = values_of(
+        stack, x, config.write, config.likelihood, config.layer,
+        from_run=from_run, name=str(config.data), columns=columns,
+    )  # fmt: skip
     arrays = {name: values.numpy() for name, values in found.values.items()}
     if config.output.suffix.lower() == ".npy" and len(arrays) > 1:
         raise InputError(

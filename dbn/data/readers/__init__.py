@@ -25,20 +25,24 @@ READERS: "Registry[Callable[..., Table]]" = Registry(
         ".arrow": "dbn.data.readers.frames:read_frame",
         ".pt": "dbn.data.readers.torch_files:read_torch",
         ".safetensors": "dbn.data.readers.torch_files:read_safetensors",
+        "folder of shards": "dbn.data.readers.shards:read_shards",
         "folder of pictures": "dbn.data.readers.pictures:read_pictures",
         "folder of datasets.save_to_disk": "dbn.data.readers.frames:read_datasets",
     },
 )
 """Functions of a path, and of those options that they take by name, that read the kind of file into a table."""
 
+SHARDS = (".npy", ".parquet")
+"""Of the files in a folder that are one data set together."""
 SUFFIXES = ", ".join(kind for kind in READERS if kind.startswith("."))
 
 
 def kind_of(path: Path) -> str:
     """The entry of `READERS` for a file or folder; "" where there is none."""
     if path.is_dir():
-        is_saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
-        return "folder of datasets.save_to_disk" if is_saved else "folder of pictures"
+        if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            return "folder of datasets.save_to_disk"
+        return "folder of shards" if any(each.suffix in SHARDS for each in path.iterdir()) else "folder of pictures"
     fitting = [kind for kind in READERS if kind.startswith(".") and path.name.lower().endswith(kind)]
     return max(fitting, key=len, default="")
 
