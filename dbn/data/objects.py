@@ -11,6 +11,8 @@ from torch.utils import data as torch_data
 from torch.utils.data._utils.collate import default_collate, default_convert
 
 from dbn.arrays import as_array, frame_of
+from dbn.data.dataset_rows import DatasetRows
+from dbn.data.rows import Rows, Source, fits, nbytes_of
 from dbn.data.table import Table, in_order, table_of
 from dbn.errors import InputError, listed
 
@@ -35,12 +37,17 @@ def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any =
             continue
         rows, labels = _rows_and_labels(rows, labels, part)
         columns[key] = columns_of(rows)
-        arrays[key] = as_array(rows, key)
+        arrays[key] = as_numbers(rows, key)
         if labels is not None:
             arrays[f"y{part}"] = as_labels(labels, f"y{part}")
     if "x_test" in arrays:
         arrays["x_test"] = in_order(arrays["x_test"], columns["x_test"], "x_test", "x", columns["x"])
     return table_of(name, arrays, columns=columns["x"])
+
+
+def as_numbers(values: Any, name: str = "x") -> Any:
+    """As `as_array`; sources of rows, which may be on the disk, as they are."""
+    return values if isinstance(values, Source | Rows) else as_array(values, name)
 
 
 def as_labels(values: Any, name: str) -> NDArray:
@@ -104,6 +111,9 @@ def _items(dataset: Any, key: str) -> tuple[Any, Any]:
         raise InputError(f"{key} is an empty data set")
     if type(dataset) is torch_data.TensorDataset:
         columns: Sequence[Any] = dataset.tensors
+    elif not fits(nbytes_of(source := DatasetRows(dataset))):
+        pairs = isinstance(dataset[0], tuple | list) and len(dataset[0]) == 2
+        return source, [dataset[place][1] for place in range(len(dataset))] if pairs else None
     else:
         items = [dataset[place] for place in range(len(dataset))]
         if not isinstance(items[0], tuple | list):

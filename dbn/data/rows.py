@@ -244,6 +244,11 @@ class Slices:
         return (self.rows[start : start + self.n] for start in range(0, len(self.rows), self.n))
 
 
+def nbytes_of(source: Source) -> int:
+    """As a tensor."""
+    return math.prod(source.shape) * (1 if source.dtype in (np.bool_, np.uint8) else 4)
+
+
 def fits(nbytes: int, device: torch.device = CPU) -> bool:
     """Whether rows from elsewhere may stay on the device: at most `RESIDENT`, on a GPU half of its free memory."""
     return nbytes <= (torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else RESIDENT)
@@ -279,8 +284,7 @@ def in_place(x: Any) -> Source | None:
     """The rows of a source, or of a large array, perhaps mapped; None for an array that is small or fit for torch."""
     if not isinstance(x, np.ndarray):
         return x  # type: ignore[no-any-return]
-    bytes_each = 1 if x.dtype in (np.bool_, np.uint8) else 4
-    if fits(math.prod(x.shape) * bytes_each):
+    if fits(nbytes_of(x)):  # type: ignore[arg-type]
         return None
     mapped = _mapped_file(x)
     as_it_is = x.flags.c_contiguous and x.flags.writeable and x.dtype in (np.bool_, np.uint8, np.float32)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dbn.config.evaluation import EvaluateConfig
 from dbn.config.inference import Binarization, RowValue
-from dbn.data.checks import Array, as_array, rows_of
-from dbn.data.objects import columns_of
+from dbn.data.checks import Array, rows_of
+from dbn.data.objects import as_numbers, columns_of
 from dbn.errors import InputError, naming_arguments
 from dbn.evaluation.evaluate import bounds_plus_log_z, copied, has_exact_values
 from dbn.evaluation.examples import EvaluationData, evaluation_data
@@ -97,7 +97,7 @@ def values_of(
     name: what they call the rows. columns: their names, those of a frame by default.
     """
     stack = _up_to(stack, layer).to(pick_device(config.device))
-    rows, divisor = rows_of(name, "x", as_array(x)), config.divisor
+    rows, divisor = rows_of(name, "x", as_numbers(x)), config.divisor
     assert divisor != "max"
     match = stack.match(rows, name, divisor=divisor, columns=columns_of(x) if columns is None else columns)
     scaling, rows, notes = match.scaling.to(stack.layers[0].weight.device), match.rows(rows), list(match.notes)

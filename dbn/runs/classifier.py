@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dbn.arrays import AnyRows
-from dbn.data.checks import Array, as_array, rows_of
-from dbn.data.objects import columns_of
+from dbn.data.checks import Array, rows_of
+from dbn.data.objects import as_numbers, columns_of
 from dbn.data.rows import Rows
 from dbn.errors import InputError, listed, naming_arguments, parsing
 from dbn.models.matching import Match, match
@@ -68,7 +68,7 @@ class Classifier(nn.Module):
     def predict_logits(self, x: Array, name: str = "x", *, divisor: float | None = None) -> Tensor:
         """Logits, (N, C) on the CPU; arguments and InputError as for `predict_proba`."""
         with naming_arguments():
-            rows = rows_of(name, "x", as_array(x))
+            rows = rows_of(name, "x", as_numbers(x))
             found = self.match(rows, name, divisor=divisor, columns=columns_of(x), by_row=True)
         return self.logits(rows, found)
 
