@@ -21,7 +21,8 @@ class InputError(ValueError):
 
 OPTION = re.compile(
     r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)"
-    r"(?: (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|auto|cpu|cuda|bernoulli|gaussian|threshold|sample|fixed|tf32|bf16|max)\b"
+    r"(?: (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+    r"|auto|cpu|cuda(?::\d+)?|bernoulli|gaussian|threshold|sample|fixed|tf32|bf16|max)\b"
     r"(?! \d))?"  # not the first of several
 )
 """An option, and its value where that is a number or a word that is nothing else in a sentence."""
@@ -38,7 +39,7 @@ def naming_arguments() -> Iterator[None]:
             return f"{name.removeprefix('no_')}=False"
         if value is None:
             return f"{name}=True" if name in SWITCHES else name
-        return f"{name}={value if value[-1].isdecimal() and value[:2] not in ('tf', 'bf') else repr(value)}"
+        return f"{name}={repr(value) if value[0].isalpha() else value}"
 
     try:
         yield

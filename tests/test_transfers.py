@@ -232,7 +232,7 @@ def test_tf32_is_for_products_of_some_gpus_alone(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_precision_that_is_not_there_leaves_no_run_behind(tmp_path: FilePath) -> None:
-    with pytest.raises(InputError, match="precision tf32 needs"):
+    with pytest.raises(InputError, match="precision='tf32' needs"):
         pretrain(torch.rand(40, 6), [3], precision="tf32", device="cpu", run=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 

@@ -258,7 +258,8 @@ def read_config_file(path: Path, options: Mapping[str, Option], named: str = "--
     names = option_names(mapping)
     other = None if names <= options.keys() else command_of(names)
     if other:
-        raise InputError(f"{named}{path} holds options of torch-dbn {other}: run that command with it")
+        this = command_of(set(options)) or "this command"
+        raise InputError(f"{named}{path} holds options of torch-dbn {other}, not of {this}: name another file")
     for key, node in mapping.value:
         where = f" in {path}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):

@@ -68,7 +68,7 @@ def test_python_dash_m_is_the_same_program_and_help_does_not_import_torch() -> N
         ("pretrain --config away/rbm-500", "error: --config away/rbm-500 cannot be read: No such file or directory\n"),
         (
             "pretrain --config study-labels",
-            "study-labels.yaml holds options of torch-dbn study: run that command with it",
+            "study-labels.yaml holds options of torch-dbn study, not of pretrain: name another file",
         ),
     ],
 )

@@ -322,7 +322,7 @@ def test_flags_win_over_the_file(words, hidden, resume, file_first):
         ),
         ("hidden: 4\nepochs: [1, 2]", "--epochs takes one value or one a layer (1), not 2 in options.yaml, line 2"),
         ("batch_size: 0", "--batch-size must be a whole number of at least 1, not 0 in options.yaml, line 1: change"),
-        ("labels: 10", "--config options.yaml holds options of torch-dbn finetune: run that command with it"),
+        ("labels: 10", "--config options.yaml holds options of torch-dbn finetune, not of pretrain: name another file"),
         ("batch_size: true", "--batch-size must be a whole number, not 'true'"),
         ("weight_decay: .nan", "--weight-decay must be a number, not '.nan'"),
         ("visible: gaussian\nbinarize: fixed", "--binarize fixed does not go with --visible"),

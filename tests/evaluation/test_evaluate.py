@@ -271,15 +271,15 @@ def test_grey_levels_become_binary_as_a_run_was_trained_or_as_is_said(folder: Pa
     as_trained = evaluate(folder / "single", grey, **options)
     assert as_trained.to_dict()["origin"][1].endswith("as the run was trained).")
     assert as_trained.log_z == evaluate(load(folder / "single"), grey, binarize="threshold", **options).log_z
-    with pytest.raises(InputError, match=r"other than 0, 1, .*: say how to make them 0 or 1, binarize threshold"):
+    with pytest.raises(InputError, match=r"other than 0, 1, .*: say how to make them 0 or 1, binarize='threshold'"):
         evaluate(load(folder / "single"), grey, **options)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"exact": True, "ais": "quick"}, "^ais does not go with exact,"),
-        ({"exact": True, "reverse": False}, "^reverse=False does not go with exact,"),
+        ({"exact": True, "ais": "quick"}, "^ais does not go with exact=True,"),
+        ({"exact": True, "reverse": False}, "^reverse=False does not go with exact=True,"),
         ({"chains": 0}, "^chains must be a whole number of at least 1"),
         ({"binarize": "round"}, "^binarize must be one of threshold, sample, fixed"),
         ({"test": BITS[:, :30]}, "the given data set has 30 values an example, but the model takes 36"),

@@ -461,7 +461,7 @@ def test_the_summary_shows_what_was_not_finite_or_is_lost_as_such() -> None:
     ("x", "options", "sentence"),
     [
         (torch.rand(20, 4), {"epoch": 3}, "dbn.pretrain has no option 'epoch'"),
-        (torch.rand(20, 4) - 0.5, {}, "but Bernoulli units need values in .*use visible gaussian"),
+        (torch.rand(20, 4) - 0.5, {}, "but Bernoulli units need values in .*use visible='gaussian'"),
         (torch.ones(20, 4), {"visible": "gaussian"}, "cannot standardize: every column is constant"),
         (torch.rand(20, 4).log().log(), {}, "nan"),
         (torch.rand(20, 4), {"epochs": (1, 2, 3)}, "^epochs takes one value or one a layer"),
@@ -470,7 +470,7 @@ def test_the_summary_shows_what_was_not_finite_or_is_lost_as_such() -> None:
             {"tied": True},
             "2 bernoulli hidden units cannot start as the 4 bernoulli units two layers",
         ),
-        (torch.rand(20, 4), {"device": "cuda:77"}, "^device cuda:77 is not available here"),
+        (torch.rand(20, 4), {"device": "cuda:77"}, "^device='cuda:77' is not available here"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_written(

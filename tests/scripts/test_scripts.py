@@ -399,7 +399,7 @@ BAD: dict[str, list[tuple[str, str]]] = {
         ),
         (
             f"{PRETRAIN} --resume --batch-size 7",
-            "was started with --batch-size 40 (now 7): resume it with the same, or start again",
+            "was started with --batch-size 40 .now 7.: resume it with the same, or start again",
         ),
         (f"{PRETRAIN} --resume --run new", "there is no run folder new"),
         (
@@ -422,7 +422,7 @@ BAD: dict[str, list[tuple[str, str]]] = {
         (f"{FINETUNE} --run new --valid-labels 500", "--valid-labels 500 is more than the 12 validation examples"),
         ("--dataset tiny.npz --hidden 5 --run new", "--init dbn needs --pretrained"),
         ("--dataset tiny.npz --init he_normal --run new", "--hidden is needed where --pretrained is not given"),
-        (f"{FINETUNE} --resume --epochs 3", "was started with --epochs 2 (now 3): resume it with the same"),
+        (f"{FINETUNE} --resume --epochs 3", "was started with --epochs 2 .now 3.: resume it with the same"),
         (f"{FINETUNE} --resume --overwrite", "--resume does not go with --overwrite"),
     ],
     "sample": [

@@ -818,7 +818,7 @@ WITHOUT = "--dataset tiny.npz --hidden 7 --init he_normal --labels 24 --run runs
         (WITH_STACKS + "--seeds 1", "--pretrained names 2 runs, more than there are seeds"),
         (WITH_STACKS + "--pretrained stack-0 nowhere", "nowhere holds no stack"),
         ("--recipe nowhere.yaml --run runs/new", "--recipe nowhere.yaml is neither a file nor a recipe"),
-        ("--recipe study.yaml --run runs/new", "unknown option"),
+        ("--recipe study.yaml --run runs/new", "--recipe study.yaml holds options of torch-dbn study, not of pretrain"),
         ("--recipe recipe.yaml --hidden 7 6 5 4 --run runs/new", "--epochs takes one value or one a layer (4), not 3"),
         ("--recipe recipe.yaml --depths 4 --run runs/new", "--depths 4 is more than the 3 layers of --recipe"),
     ],
