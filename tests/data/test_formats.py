@@ -102,7 +102,7 @@ def test_tables_with_named_columns(name: str, tmp_path: Path) -> None:
         (b"\xff\xfea\0,\0b\0\n\0\x31", {}, "not UTF-8"),
         (gzip.compress(b"a,b\n" + b"1,2\n" * 900, mtime=0)[:30], {}, "damaged .not a whole gzip file"),
         (b"\x1f\x8bjunk", {}, "damaged .not a whole gzip file"),
-        (gzip.compress(b" " * (1 << 26), mtime=0), {}, "a line of more than 67,108,864 characters|begins with an empty line"),
+        (gzip.compress(b" " * (1 << 26), mtime=0), {}, "a line of more than|begins with an empty line"),
         ("a,b\n" + "1,2\n" * 3, {"image_size": (8,)}, "--image-size is for folder of pictures"),
     ],
 )
