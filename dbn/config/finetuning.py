@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from dbn.config import defaults
 from dbn.config.common import ADAPTIVE_RATE, DataOptions, RunConfig, TrainingOptions
+from dbn.config.defaults import batch_for, finetuning_epochs, sgd_rates
 from dbn.config.schedules import Schedule
 from dbn.config.validation import (
     AtLeast2,
@@ -70,10 +70,10 @@ class Finetuning(TrainingOptions):
 
     def for_data(self, labels: int) -> Self:
         """The same with everything that was left out, as `dbn.config.defaults` chooses it for so many labels."""
-        batch = self.batch_size or defaults.batch_size(labels)
-        epochs = self.epochs or defaults.finetuning_epochs(labels, batch)
+        batch = self.batch_size or batch_for(labels)
+        epochs = self.epochs or finetuning_epochs(labels, batch)
         filled = replace(self, batch_size=batch, epochs=epochs, **self.resolved())
-        rates = defaults.sgd_rates(batch) if self.optimizer == "sgd" else filled.learning_rate
+        rates = sgd_rates(batch) if self.optimizer == "sgd" else filled.learning_rate
         return replace(filled, learning_rate=self.learning_rate or rates)
 
     def resolved(self) -> dict[str, Any]:

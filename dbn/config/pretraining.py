@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from dbn.config import defaults
 from dbn.config.common import (
     ADAPTIVE_RATE,
     GAUSSIAN_RATE,
@@ -17,6 +16,7 @@ from dbn.config.common import (
     UnitKind,
     check_taken,
 )
+from dbn.config.defaults import HIDDEN, batch_for, hidden_layers, of_pretraining
 from dbn.config.schedules import Schedule
 from dbn.config.validation import AtLeast2, Between, Choice, Count, Natural, NonNegative, Positive, Rule, check_per_item
 from dbn.errors import InputError
@@ -103,7 +103,7 @@ class Pretraining(TrainingOptions):
         super().__post_init__()
         check_per_item(
             self,
-            len(self.hidden or defaults.HIDDEN),
+            len(self.hidden or HIDDEN),
             "a layer",
             "epochs",
             "learning_rate",
@@ -144,16 +144,16 @@ class Pretraining(TrainingOptions):
     def unit_kinds(self) -> list[str]:
         """The unit types of the data and of every hidden layer."""
         one = len(self.hidden_units) == 1
-        return [self.visible, *(self.hidden_units * len(self.hidden or defaults.HIDDEN) if one else self.hidden_units)]
+        return [self.visible, *(self.hidden_units * len(self.hidden or HIDDEN) if one else self.hidden_units)]
 
     def for_data(self, rows: int, columns: int) -> Self:
         """The same with everything that was left out, as `dbn.config.defaults` chooses it for training rows (N, V)."""
-        batch = self.batch_size or defaults.batch_size(rows)
-        chosen = defaults.pretraining(rows, batch, self.epochs)
+        batch = self.batch_size or batch_for(rows)
+        chosen = of_pretraining(rows, batch, self.epochs)
         if self.optimizer != "sgd":
             del chosen["momentum"]
         left_out = {name: value for name, value in chosen.items() if getattr(self, name) is None}
-        hidden = self.hidden or defaults.hidden_layers(rows)
+        hidden = self.hidden or hidden_layers(rows)
         filled = replace(self, hidden=hidden, batch_size=batch, **left_out)
         return replace(filled, **filled.resolved())
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dbn.config import defaults
 from dbn.config.common import TrainingOptions
+from dbn.config.defaults import left_out
 from dbn.errors import InputError
 from dbn.runs.folder import CONFIG, RUN_FORMAT, VERSIONS, RunFolder, remove_partial_writes
 from dbn.runs.lock import acquire, release
@@ -56,7 +56,7 @@ def started_with(path: Path, training: Training) -> Training:
     if not (path / CONFIG).is_file():
         return training
     before = RunFolder(path).read_config()
-    kept = {name: before[name] for name in defaults.left_out(training) if before.get(name) is not None}
+    kept = {name: before[name] for name in left_out(training) if before.get(name) is not None}
     try:
         return replace(training, **kept)
     except InputError:  # they do not go with other options, and `begin` says which differ
