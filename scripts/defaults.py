@@ -88,7 +88,7 @@ def splits_of(name: str, config: DefaultsConfig) -> Any:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise InputError("scikit-learn is not installed: pip install 'torch-dbn[datasets]'") from error
+        raise InputError("scikit-learn is not installed: pip install 'torch-dbn[sklearn]'") from error
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     if name == "diabetes":
         y = y > np.median(y)

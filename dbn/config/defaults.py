@@ -20,28 +20,28 @@ PRETRAINING_UPDATES, FINETUNING_UPDATES = 90, 10
 """The least number of updates that count as one of those epochs."""
 
 
-def default_batch_size(examples: int) -> int:
+def batch_for(examples: int) -> int:
     """Examples per step.
 
-    >>> [default_batch_size(n) for n in (108, 1294, 9000)]
+    >>> [batch_for(n) for n in (108, 1294, 9000)]
     [10, 25, 100]
     """
     return min(max(examples // BATCHES, LEAST_BATCH), MOST_BATCH)
 
 
-def default_hidden(rows: int) -> tuple[int, ...]:
+def hidden_layers(rows: int) -> tuple[int, ...]:
     """Hidden units of each layer.
 
-    >>> default_hidden(108), default_hidden(8000)
+    >>> hidden_layers(108), hidden_layers(8000)
     ((27, 27, 27), (500, 500, 2000))
     """
     return tuple(min(units, max(rows // ROWS_PER_UNIT, LEAST_UNITS)) for units in HIDDEN)
 
 
-def default_sgd_rates(batch: int) -> tuple[float, ...]:
+def sgd_rates(batch: int) -> tuple[float, ...]:
     """Learning rates of fine-tuning that every arm selects from: the steps of small batches are noisier.
 
-    >>> default_sgd_rates(10), default_sgd_rates(100)
+    >>> sgd_rates(10), sgd_rates(100)
     ((0.03, 0.1), (0.1,))
     """
     return (0.1,) if batch >= MOST_BATCH else (0.03, 0.1)
@@ -56,10 +56,10 @@ def stretch(examples: int, batch: int, updates: int) -> float:
     return max(updates / math.ceil(examples / batch), 1.0)
 
 
-def pretraining_defaults(rows: int, batch: int, epochs: Sequence[int] | None) -> dict[str, Any]:
+def of_pretraining(rows: int, batch: int, epochs: Sequence[int] | None) -> dict[str, Any]:
     """What is counted in epochs, for so many training rows; `epochs` are those given.
 
-    >>> pretraining_defaults(144, 10, None)
+    >>> of_pretraining(144, 10, None)
     {'epochs': (60,), 'warmup_epochs': 6, 'momentum': '0.5,0.9@31', 'measure_every': 6, 'picture_every': 30}
     """
     longer = stretch(rows, batch, PRETRAINING_UPDATES)
@@ -78,7 +78,7 @@ def pretraining_defaults(rows: int, batch: int, epochs: Sequence[int] | None) ->
 def finetuning_epochs(labels: int, batch: int) -> int:
     """Passes over so many labeled examples.
 
-    >>> [finetuning_epochs(n, default_batch_size(n)) for n in (50, 1000, 55000)]
+    >>> [finetuning_epochs(n, batch_for(n)) for n in (50, 1000, 55000)]
     [100, 50, 50]
     """
     return math.ceil(FINETUNING_EPOCHS * stretch(labels, batch, FINETUNING_UPDATES))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from dbn.config.common import ADAPTIVE_RATE, DataOptions, RunConfig, TrainingOptions
-from dbn.config.defaults import default_batch_size, default_sgd_rates, finetuning_epochs
+from dbn.config.defaults import batch_for, finetuning_epochs, sgd_rates
 from dbn.config.schedules import Schedule
 from dbn.config.validation import (
     AtLeast2,
@@ -76,10 +76,10 @@ class Finetuning(TrainingOptions):
 
     def for_data(self, labels: int) -> Self:
         """The same with everything that was left out, as `dbn.config.defaults` chooses it for so many labels."""
-        batch = self.batch_size or default_batch_size(labels)
+        batch = self.batch_size or batch_for(labels)
         epochs = self.epochs or finetuning_epochs(labels, batch)
         filled = replace(self, batch_size=batch, epochs=epochs, **self.resolved())
-        rates = default_sgd_rates(batch) if self.optimizer == "sgd" else filled.learning_rate
+        rates = sgd_rates(batch) if self.optimizer == "sgd" else filled.learning_rate
         return replace(filled, learning_rate=self.learning_rate or rates)
 
     def resolved(self) -> dict[str, Any]:

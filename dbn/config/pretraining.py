@@ -16,7 +16,7 @@ from dbn.config.common import (
     UnitKind,
     check_taken,
 )
-from dbn.config.defaults import HIDDEN, default_batch_size, default_hidden, pretraining_defaults
+from dbn.config.defaults import HIDDEN, batch_for, hidden_layers, of_pretraining
 from dbn.config.schedules import Schedule
 from dbn.config.validation import AtLeast2, Between, Choice, Count, Natural, NonNegative, Positive, Rule, check_per_item
 from dbn.errors import InputError
@@ -146,12 +146,12 @@ class Pretraining(TrainingOptions):
 
     def for_data(self, rows: int, columns: int) -> Self:
         """The same with everything that was left out, as `dbn.config.defaults` chooses it for training rows (N, V)."""
-        batch = self.batch_size or default_batch_size(rows)
-        chosen = pretraining_defaults(rows, batch, self.epochs)
+        batch = self.batch_size or batch_for(rows)
+        chosen = of_pretraining(rows, batch, self.epochs)
         if self.optimizer != "sgd":
             del chosen["momentum"]
         left_out = {name: value for name, value in chosen.items() if getattr(self, name) is None}
-        hidden = self.hidden or default_hidden(rows)
+        hidden = self.hidden or hidden_layers(rows)
         filled = replace(self, hidden=hidden, batch_size=batch, **left_out)
         return replace(filled, **filled.resolved())
 

@@ -140,7 +140,8 @@ def compare(
 
     >>> import torch
     >>> x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
-    >>> found = compare(x, x[:, 0] > 0.5, ["he_normal", "zeros"], hidden=[8], seeds=2, epochs=20, batch_size=10)
+    >>> options = {"epochs": 20, "batch_size": 10, "learning_rate": 0.1}
+    >>> found = compare(x, x[:, 0] > 0.5, ["he_normal", "zeros"], hidden=[8], seeds=2, **options)
     >>> found.table().splitlines()[-1].split(":")[0]
     'he_normal alone has learned'
     >>> found.best().predict_proba(x).shape, found.best().classes

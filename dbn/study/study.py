@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, final
 
 from dbn.config.common import DataConfig, to_dict
-from dbn.config.defaults import default_hidden
+from dbn.config.defaults import hidden_layers
 from dbn.config.pretraining import PretrainConfig, Pretraining
 from dbn.config.study import StudyConfig
 from dbn.data.datasets import load_splits
@@ -56,7 +56,7 @@ class Study:
         self.config = replace(config, training=config.training.for_data(len(splits.train)))
         if recipe:
             training = started_with(self.stack_folder(0), recipe.training)
-            layers = training.hidden or default_hidden(len(splits.train))
+            layers = training.hidden or hidden_layers(len(splits.train))
             recipe = self.recipe = replace(recipe, training=replace(training, hidden=layers))
         self.given = [load(path) for path in config.pretrained]
         self.scaling: Scaling | None = None

@@ -524,7 +524,7 @@ def test_help_names_every_option_its_type_and_its_default(capsys, monkeypatch, c
     "wanted",
     [
         "--hidden [INT ...] Hidden units",
-        "(default: 500 500 2000)",
+        "(default: 500 500 2000, and at most a quarter of the rows)",
         "L2 penalty on weights; biases have none. (default: 0.0002)",
         "--data-dir PATH",
         "--features {mean,sample}",

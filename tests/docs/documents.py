@@ -24,6 +24,7 @@ CONFIGS = {
     "benchmark": "BenchmarkConfig",
     "benchmark_ranks": "RanksConfig",
     "svm": "SvmConfig",
+    "defaults": "DefaultsConfig",
 }
 """The options of each command and script."""
 COMMAND = re.compile(r"(?:torch-dbn|python -m dbn) ([\w-]+)|(?:torchrun .* )?(?:python\S* )?scripts/(\w+)\.py")
