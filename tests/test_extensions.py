@@ -1,6 +1,5 @@
 """A unit type, estimator, initializer, data set, penalty and optimizer from outside the package, each one line."""
 
-import io
 import runpy
 import sys
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from torch.nn import init
 import dbn
 from dbn.data import DATASETS
 from dbn.data.datasets import load_splits
-from dbn.data.readers.numpy_files import read_numpy
+from dbn.data.splits import unsplit
 from dbn.initializers import INITIALIZERS, Initializer
 from dbn.likelihood.gradient import Means
 from dbn.models.rbm import RBM
@@ -141,10 +140,7 @@ def signs(name: str, folder: Path | None = None) -> Any:
     y = np.arange(200) % 2
     x = rng.choice([-1.0, 1.0], (200, 8)).astype(np.float32)
     x[:, :3] = 2 * y[:, None] - 1
-    file = io.BytesIO()
-    np.savez(file, x=x, y=y)
-    file.seek(0)
-    return read_numpy(file, name)
+    return unsplit(name, x, y)
 
 
 @pytest.fixture

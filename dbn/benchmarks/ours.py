@@ -28,7 +28,7 @@ TEMPERATURES = 10
 
 def layer_trainer(setting: Setting, device: torch.device | str = "cpu", **options: Any) -> LayerTrainer:
     """Of the last layer, as `scripts/pretrain.py` makes it with its default options and these."""
-    options |= {"batch_size": setting.batch_size, "precision": setting.precision}
+    options = {"epochs": (10,)} | options | {"batch_size": setting.batch_size, "precision": setting.precision}
     config = Pretraining(hidden=setting.sizes[1:], **options)
     x = torch.randint(256, (setting.examples, setting.sizes[0]), dtype=torch.uint8, device=device)
     below = [new_rbm(setting.sizes[0], layer, config) for layer in range(1, len(setting.sizes) - 1)]

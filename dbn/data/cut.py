@@ -81,7 +81,7 @@ def _cut_parts(splits: Splits, *, test: bool) -> Splits:
     """As `cut`, after the checks; InputError for classes with too few rows."""
     n, train, valid, held_out = splits.n_classes, splits.train, splits.valid, splits.test
     test = test and held_out is None and bool(n or splits.balanced)
-    tested = torch.zeros(n + 1, dtype=torch.int64)
+    tested = torch.zeros(n + 1, dtype=torch.int64, device="cpu")
     if test:
         tested = (_sizes(train, n) + 2) // 5
         tested[n] *= not n
@@ -135,7 +135,7 @@ def _proportional_quotas(sizes: Tensor, limits: Tensor, n: int) -> Tensor:
     largest_first = torch.argsort(sizes, descending=True, stable=True)
     limits = limits[largest_first]
     share = largest_first.repeat_interleave(limits)  # the class of every row that may go
-    rank = torch.arange(len(share)) - (limits.cumsum(0) - limits).repeat_interleave(limits)
+    rank = torch.arange(len(share), device=share.device) - (limits.cumsum(0) - limits).repeat_interleave(limits)
     cost = torch.where(rank == 0, 0.0, (2.0 * rank.double() + 1.0) / sizes[share])
     return torch.bincount(share[torch.argsort(cost, stable=True)[:n]], minlength=len(sizes))
 

@@ -12,7 +12,7 @@ from torch.utils.data._utils.collate import default_collate, default_convert
 
 from dbn.arrays import as_array, frame_of
 from dbn.data.dataset_rows import DatasetRows
-from dbn.data.rows import Rows, Source, fits, nbytes_of
+from dbn.data.rows import Rows, Source, fits
 from dbn.data.table import Table, in_order, table_of
 from dbn.errors import InputError, listed
 
@@ -111,9 +111,9 @@ def _items(dataset: Any, key: str) -> tuple[Any, Any]:
         raise InputError(f"{key} is an empty data set")
     if type(dataset) is torch_data.TensorDataset:
         columns: Sequence[Any] = dataset.tensors
-    elif not fits(nbytes_of(source := DatasetRows(dataset))):
+    elif _is_large(dataset, key):
         pairs = isinstance(dataset[0], tuple | list) and len(dataset[0]) == 2
-        return source, [dataset[place][1] for place in range(len(dataset))] if pairs else None
+        return DatasetRows(dataset), [dataset[place][1] for place in range(len(dataset))] if pairs else None
     else:
         items = [dataset[place] for place in range(len(dataset))]
         if not isinstance(items[0], tuple | list):
@@ -129,6 +129,13 @@ def _items(dataset: Any, key: str) -> tuple[Any, Any]:
         )
     x, y = columns[0], columns[1] if len(columns) == 2 else None
     return x if isinstance(x, Tensor) else _together(x, key), y if y is None or isinstance(y, Tensor) else list(y)
+
+
+def _is_large(dataset: Any, key: str) -> bool:
+    """Whether the rows stay where they are, by the first of them."""
+    first = dataset[0]
+    row = as_array(first[0] if isinstance(first, tuple | list) and len(first) else first, f"{key}, row 0")
+    return not fits(len(dataset) * row.size * (1 if row.dtype in (np.bool_, np.uint8) else 4))
 
 
 def _together(rows: Sequence[Any], key: str) -> Any:

@@ -176,7 +176,7 @@ class Rows:
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         if isinstance(rows, slice):
-            return self.index_select(0, torch.arange(*rows.indices(len(self))))
+            return self.index_select(0, torch.arange(*rows.indices(len(self)), device="cpu"))
         return self.index_select(0, rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows)
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:

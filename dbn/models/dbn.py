@@ -113,7 +113,7 @@ class DBN(nn.Module):
         rows = self._rows(x)
         weight, is_raw = self.layers[0].weight, not rows.is_floating_point()
         h = (self.scale(rows.to(weight.device)) if is_raw else rows).to(weight)
-        if is_raw or rows.device.type == "cpu":
+        if self.scaling.shift is None and (is_raw or rows.device.type == "cpu"):
             self._check_range(h)
         for rbm in self.layers[:layers]:
             h = rbm.up(h)

@@ -340,7 +340,7 @@ def test_the_tables_say_what_annealing_between_layers_found() -> None:
 def test_two_gaussian_sides_have_exact_values_at_any_size() -> None:
     rbm = RBM(Gaussian(40), Gaussian(50))
     assert exact.log_partition(rbm) == pytest.approx(45 * math.log(2 * math.pi), rel=1e-5)  # W = 0, precisions 1
-    assert assessment._has_exact_values(rbm)
+    assert assessment.has_exact_values(rbm)
 
 
 def test_a_model_too_large_for_exact_values_is_refused() -> None:

@@ -214,7 +214,7 @@ BAD: list[tuple[str, str]] = [
         r"afolder cannot be written \(it is a folder\)",
     ),
     ("--run rbm.npz --data bits.npz --output text.npz/a.json", "text.npz cannot be made"),
-    ("--run rbm.npz --data bits.npz --label-column y", "--label-column is for .csv files only"),
+    ("--run rbm.npz --data bits.npz --label-column y", "--label-column is for files with named columns"),
 ]
 
 

@@ -93,7 +93,7 @@ def test_pseudo_likelihoods() -> None:
 
 def test_gray_levels_have_no_likelihood_unless_it_is_said_how() -> None:
     made = stack(scaling=Scaling(255.0))
-    with pytest.raises(InputError, match="no log-probability: say how to make them 0 or 1, binarize threshold"):
+    with pytest.raises(InputError, match="no log-probability: say how to make them 0 or 1, binarize='threshold'"):
         row_values(made, X, "log-likelihood")
     found = row_values(made, X, "log-likelihood", layer=1, binarize="threshold")
     binary = (X > 127).float()
@@ -106,9 +106,9 @@ def test_gray_levels_have_no_likelihood_unless_it_is_said_how() -> None:
     ("x", "options", "said"),
     [
         (torch.rand(5, 7), {}, "x has 7 values an example, but the stack takes 6"),
-        (torch.rand(5, 6) + 1, {}, "x: values go from .* but"),
-        (torch.rand(5, 6), {"layer": 2}, "^layer 2 is none of the 1 layers"),
-        (torch.rand(5, 6), {"layer": 0}, "^layer 0 is none"),
+        (torch.rand(5, 6) + 1, {}, "x has values from .* in .0, 1.: divide them"),
+        (torch.rand(5, 6), {"layer": 2}, "^layer=2 is none of the 1 layers"),
+        (torch.rand(5, 6), {"layer": 0}, "^layer=0 is none"),
         (torch.rand(5, 6).sub(0.5).log(), {}, "nan"),
     ],
 )

@@ -33,7 +33,8 @@ KINDS = {
     ),
     "short finetune": (
         "finetune",
-        "--dataset tiny.npz --hidden 4 --init he_normal --labels 12 --seeds 1 --epochs 2 --batch-size 12 --run run",
+        "--dataset tiny.npz --hidden 4 --init he_normal --labels 12 --seeds 1 --epochs 2 --batch-size 12 "
+        "--learning-rate 0.1 --run run",
     ),
 }
 """Script and options of what is interrupted."""

@@ -22,8 +22,7 @@ from dbn.cli.command_line import parse
 from dbn.cli.options import options_of, read_config_file
 from dbn.config.finetuning import FinetuneConfig
 from dbn.config.pretraining import PretrainConfig
-from dbn.data.readers.csv import read_csv
-from dbn.data.readers.numpy_files import read_numpy
+from dbn.data.readers import read_table
 from dbn.errors import InputError
 from dbn.runs.folder import RunFolder
 from dbn.runs.weights import load
@@ -96,7 +95,7 @@ def test_files_of_options(count: int, tmp_path: Path) -> None:
 
 
 @counts
-def test_csv_comes_back(count: int) -> None:
+def test_csv_comes_back(count: int, tmp_path: Path) -> None:
     """Numbers and labels, however they are quoted."""
 
     def check(rows: list[tuple[float, float, str]]) -> None:
@@ -104,7 +103,8 @@ def test_csv_comes_back(count: int) -> None:
         writer = csv.writer(text)
         writer.writerow(["a", "b", "kind"])
         writer.writerows(rows)
-        read = read_csv(io.BytesIO(text.getvalue().encode()), "t", "kind")
+        (tmp_path / "t.csv").write_bytes(text.getvalue().encode())
+        read = read_table(tmp_path / "t.csv", "kind")
         assert read.train.x.tolist() == [[np.float32(a), np.float32(b)] for a, b, _ in rows]
         assert read.train.y is not None
         assert [read.classes[code] for code in read.train.y] == [label for _, _, label in rows]
@@ -115,11 +115,12 @@ def test_csv_comes_back(count: int) -> None:
 
 
 @counts
-def test_any_text_as_csv(count: int) -> None:
+def test_any_text_as_csv(count: int, tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         for column in (None, "b"):
             with contextlib.suppress(InputError):
-                read = read_csv(io.BytesIO(content), "t", column)
+                (tmp_path / "t.csv").write_bytes(content)
+                read = read_table(tmp_path / "t.csv", column)
                 assert np.isfinite(read.train.x).all()
                 assert (read.train.y is None) == (column is None)
 
@@ -130,21 +131,26 @@ def test_any_text_as_csv(count: int) -> None:
 
 
 @counts
-def test_arrays_come_back(count: int) -> None:
+def test_arrays_come_back(count: int, tmp_path: Path) -> None:
     """Of every type that numpy saves without pickle, in either order, packed and not."""
+
+    def plain(file: io.BytesIO, x: Any) -> None:
+        np.save(file, x, False)
 
     def check(example: tuple[Any, bool, bool]) -> None:
         array, is_packed, is_fortran = example
         array = np.asfortranarray(array) if is_fortran else array
-        for save in (np.savez_compressed if is_packed else np.savez, lambda file, x: np.save(file, x, False)):
+        for save in (np.savez_compressed if is_packed else np.savez, plain):
             file = io.BytesIO()
             save(file, x=array)
             read, names = read_arrays(file, ("x", "y"))
             assert names == ["x"]
             assert (read["x"].dtype, read["x"].shape) == (array.dtype, array.shape)
             assert read["x"].tobytes() == array.tobytes()
+            path = tmp_path / ("t.npz" if save is not plain else "t.npy")
+            path.write_bytes(file.getvalue())
             with contextlib.suppress(InputError):
-                read_numpy(file, "t")
+                read_table(path)
 
     dtypes = npst.scalar_dtypes().filter(lambda dtype: dtype.itemsize > 0)
     arrays = npst.arrays(dtypes, npst.array_shapes(min_dims=0, max_dims=4, max_side=4))

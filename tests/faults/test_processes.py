@@ -44,7 +44,7 @@ def test_data_that_change_while_a_run_is_under_way(whole: GlobalBatch, launcher:
     np.savez(folder / "tiny.npz", x=x[::-1], y=y[::-1])
     ended = go_on(launcher, "cd", folder)
     assert ended.status == 2
-    assert re.fullmatch(r"pretrain\.py: error: --resume .* the examples themselves \(fingerprint [^\n]*\n", ended.err)
+    assert re.fullmatch(r"pretrain\.py: error: run was started on other examples \(fingerprint [^\n]*\n", ended.err)
     (folder / "tiny.npz").write_bytes(sound)
     assert go_on(launcher, "cd", folder).status == 0
     check_same(folder / "run", expected)
@@ -59,7 +59,7 @@ def test_a_stack_that_is_replaced_while_its_comparison_is_under_way(
     assert launcher.run("pretrain", again, folder).status == 0
     ended = go_on(launcher, "finetune", folder)
     assert ended.status == 2
-    assert "the examples themselves (fingerprint" in ended.err
+    assert "run was started on other examples (fingerprint" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_labels_drawn(options: dict[str, int], counts: list[int]) -> None:
 
 def test_labels_that_cannot_be_drawn() -> None:
     x, y = table()
-    with pytest.raises(InputError, match=r"^labels_per_class 60 needs 60 examples of class 1 .* which has 5"):
+    with pytest.raises(InputError, match=r"^labels_per_class=60 needs 60 examples of class 1 .* which has 5"):
         compare(x, y, ["he_normal"], hidden=[3], seeds=1, labels_per_class=60)
     with pytest.raises(InputError, match=r"^labels does not go with labels_per_class"):
         compare(x, y, ["he_normal"], hidden=[3], labels=10, labels_per_class=5)
@@ -170,6 +170,6 @@ def test_runs_of_before_are_cut_as_they_were(
     reading = {"data_dir": None, "label_column": "kind", "unlabeled": None, "split": None}
     assert splits_for("labels.csv", [tmp_path / "p"], **reading).fingerprint == old.fingerprint
     assert not splits_for("labels.csv", [], **reading).balanced
-    assert "these differ: split balanced -> proportional" in refused(
+    assert "was started with --split balanced (now proportional)" in refused(
         monkeypatch, capsys, words + "--split proportional --resume"
     )

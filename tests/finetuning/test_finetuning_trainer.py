@@ -157,7 +157,7 @@ def rare() -> Splits:
     keep = torch.ones(1500, dtype=torch.bool).numpy()
     keep[2::3] = False
     keep[2:50:3] = True
-    return splits_from_arrays(x[keep], y[keep], name="tiny", cut_test=True)
+    return splits_from_arrays(x[keep], y[keep], name="tiny", cut_test=True, split="balanced")
 
 
 @pytest.mark.parametrize(

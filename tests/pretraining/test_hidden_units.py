@@ -171,7 +171,9 @@ def test_a_run_without_a_finite_z_ends_in_one_sentence() -> None:
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(1000, 30)) @ rng.normal(size=(30, 30))).astype(np.float32)
     with pytest.raises(InputError, match=r"coupled so strongly that Z is infinite: lower learning_rate, .* there$"):
-        dbn.pretrain(x, hidden=10, visible="gaussian", hidden_units="gaussian", learning_rate=0.3, epochs=1)
+        dbn.pretrain(
+            x, hidden=10, visible="gaussian", hidden_units="gaussian", learning_rate=0.3, epochs=1, batch_size=100
+        )
 
 
 # What follows

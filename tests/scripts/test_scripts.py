@@ -61,7 +61,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_pictures(folder / "tiny.npz", side=8)
     save_pictures(folder / "wide.npz", side=9)
     np.savez(folder / "unlabelled.npz", x=x)
-    np.savez(folder / "one-class.npz", x=x, y=np.zeros(len(x), int))
     np.savez(folder / "outside.npz", x=x.astype(float), y=y)
     not_a_number = x / 255
     not_a_number[3, 0, 5] = np.nan
@@ -93,11 +92,11 @@ def test_pretraining_says_what_came_out(folder: Path) -> None:
         "tiny.npz: 108 training, 12 validation and 30 test examples of 64 values in 3 classes, the test examples cut "
         "from the same rows; bytes are divided by 255."
     )
-    assert [line.split()[:2] for line in out[2:4]] == [["1", "2"], ["2", "2"]]
-    assert "runs/pre/dbn.safetensors" in out[4]
-    assert out[5].startswith("The stack has hardly left its start: the hidden units of layers 1 and 2 give")
+    assert [line.split()[:2] for line in out[3:5]] == [["1", "2"], ["2", "2"]]
+    assert "runs/pre/dbn.safetensors" in out[5]
+    assert out[6].startswith("The stack has hardly left its start: the hidden units of layers 1 and 2 give")
     finetune = shlex.quote(str(SCRIPTS / "finetune.py"))
-    assert out[6] == f"Next: python {finetune} --pretrained runs/pre --run runs/pre-finetuned"
+    assert out[7] == f"Next: python {finetune} --pretrained runs/pre --run runs/pre-finetuned"
     files = {".lock", "config.yaml", "versions.json", "metrics.jsonl", "dbn.safetensors", "encoder.safetensors"}
     files.add("checkpoint")
     left = {path.name for path in (folder / "runs" / "pre").iterdir()} - files
@@ -107,7 +106,7 @@ def test_pretraining_says_what_came_out(folder: Path) -> None:
 
 
 def test_finetuning_prints_the_table(folder: Path) -> None:
-    out = (folder / "out").read_text().splitlines()[7:]
+    out = (folder / "out").read_text().splitlines()[9:]
     found = result(folder / "runs" / "fine")
     assert out[0].startswith("tiny.npz: 24 training labels, 12 for validation, 30 for testing; 2 seeds, mean ± 95 % ")
     assert [line[:22] for line in out[1:4]] == [
@@ -266,7 +265,7 @@ def test_resuming_what_is_finished_changes_nothing(folder: Path, tmp_path: Path)
     out = run("pretrain", f"{PRETRAIN} --resume", tmp_path)
     assert re.fullmatch(r"This run is complete, and nothing was done: the stack is in runs/pre/dbn\.safe.*\n", out)
     *table, empty, sentence = run("finetune", "--resume --run runs/fine", tmp_path).splitlines()
-    assert table == (tmp_path / "out").read_text().splitlines()[7:-1]
+    assert table == (tmp_path / "out").read_text().splitlines()[9:-1]
     assert (empty, sentence) == (
         "",
         "This run is complete, and nothing was done: all numbers are in runs/fine/result.json.",
@@ -387,7 +386,6 @@ BAD: dict[str, list[tuple[str, str]]] = {
         ("--dataset missing.npz --run new", "missing.npz does not exist"),
         ("--dataset outside.npz --run new", r"values go from .* in \[0, 1\]: divide them, with --divisor 255"),
         ("--dataset nan.npz --run new", "nan.npz.*nan"),
-        ("--dataset one-class.npz --run new", "all labels are '0', but at least two classes are needed"),
         ("--dataset text.csv --run new", "text.csv, line 3, column 'b': 'blue' is not a number"),
         ("--dataset picture.txt --run new", "picture.txt: files must end in"),
         ("--dataset tiny.npz --device cuda:77 --run new", "--device cuda:77 is not available here"),
@@ -449,7 +447,7 @@ BAD: dict[str, list[tuple[str, str]]] = {
     ],
     "features": [
         (f"{FEATURES} --data wide.npz", "wide.npz has 81 values an example, but the stack takes 64"),
-        (f"{FEATURES} --data outside.npz", r"outside.npz: values go from 0 to 2\d\d, but"),
+        (f"{FEATURES} --data outside.npz", r"outside.npz has values from 0 to 2\d\d, but"),
         (f"{FEATURES} --data tiny.npz --layer 3", "--layer 3 is none of the 2 layers"),
         (f"{FEATURES} --data tiny.npz --write log-likelihood", "no log-probability: say how .* --binarize threshold"),
         (f"{FEATURES} --data tiny.npz --write everything", "--write must be"),

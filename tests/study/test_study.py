@@ -311,7 +311,7 @@ def test_a_study_trains_its_own_stacks_as_deep_as_it_needs(folder: Path, tmp_pat
     assert not torch.equal(study.stacks[0].layers[0].weight, study.stacks[1].layers[0].weight)
     # Another recipe is another study.
     changed = Study(replace(made, resume=True), PretrainConfig(data=data, training=replace(recipe, batch_size=41)))
-    with pytest.raises(InputError, match="batch_size 40 -> 41"):
+    with pytest.raises(InputError, match=r"--batch-size 40 \(now 41\)"):
         changed.check()
 
 
@@ -848,5 +848,5 @@ def test_resuming_takes_the_options_it_was_begun_with(
     out, err = capsys.readouterr()
     assert err == ""
     assert out.count((run / "study.md").read_text()) == 2
-    assert "epochs [1] -> [2]" in refusal(f"--run {run} --resume --epochs 2", folder, monkeypatch, capsys)
+    assert "--epochs 1 (now 2)" in refusal(f"--run {run} --resume --epochs 2", folder, monkeypatch, capsys)
     assert "exists already: continue it with --resume" in refusal(begun, folder, monkeypatch, capsys)

@@ -54,7 +54,7 @@ def _scored(table: "Splits", logits: "Tensor", classes: tuple[str, ...]) -> str:
     if table.train.y is None:
         return ""
     place = {name: number for number, name in enumerate(classes)}
-    codes = torch.tensor([place.get(name, -1) for name in table.classes])
+    codes = torch.tensor([place.get(name, -1) for name in table.classes], device="cpu")
     y = torch.where(table.train.y < 0, -1, codes[table.train.y])
     known = y >= 0
     unknown = [name for name in table.classes if name not in place]

@@ -22,13 +22,13 @@ def main(config: StudyConfig) -> None:
     config = cut_as_begun(config)
     study = Study(config, recipe)
     study.check()
-    if sentence := study.splits.describe_labels():
-        print(sentence)
     # The number of processes and threads may change between calls.
     options = {name: value for name, value in to_dict(study.config).items() if name not in ("workers", "threads")}
-    if chosen := told(config.training, study.config.training):
-        print(f"Chosen for the numbers of labels: {chosen}")
     with begin(config.run, options, resume=config.resume, overwrite=config.overwrite, data=study.fingerprint):
+        if sentence := study.splits.describe_labels():
+            print(sentence)
+        if chosen := told(config.training, study.config.training):
+            print(f"Chosen for the numbers of labels: {chosen}")
         was_complete = study.is_complete
         print(run_study(study, progress=None))
     if was_complete:
