@@ -8,6 +8,8 @@ from hashlib import blake2b
 
 import torch
 
+from dbn.errors import InputError
+
 
 def stream_seed(seed: int, *purpose: str | int) -> int:
     """A 63-bit seed that depends on every word of `purpose`.
@@ -46,9 +48,20 @@ def bernoulli_(probability: torch.Tensor, generator: torch.Generator | None = No
 
         b + f ≥ 2¹⁵ − 2¹⁶·p    has probability p to within 2⁻²⁵, the resolution of single precision near ½.
 
-    f decides for an element once in 2¹⁶ times, so the covariance of two elements of a call is at most 2⁻³⁴.
+    f decides for an element once in 2¹⁶ times, so two elements of a call have the covariance r(1 − r)·2⁻³², where r is
+    the fraction of 2¹⁶·p. Rare events therefore come in bursts: with p < 2⁻¹⁶, their number in a call of n elements has
+    1 + n·(2⁻¹⁶ − p) times the variance of independent draws. With p < 2⁻²⁶, 1.5·10⁻⁸, they never come.
+
+    float64 is drawn from uniform doubles, to 2⁻⁵³ and independently; shorter types than float32 as their values in
+    float32 are. A probability that is NaN is an InputError in these types on a CPU. In float32, where looking for it
+    would cost a pass over every state of training, and on other devices, where it would cost a transfer, it gives 0.
     """
-    if probability.device.type != "cpu":
+    on_cpu, dtype = probability.device.type == "cpu", probability.dtype
+    if on_cpu and dtype != torch.float32 and probability.isnan().any():
+        raise InputError("a probability to draw with is NaN: check the weights, and the states given")
+    if dtype.itemsize < 4:
+        return probability.copy_(bernoulli_(probability.float(), generator))
+    if not on_cpu or dtype == torch.float64:
         uniform = torch.empty_like(probability).uniform_(generator=generator)
         return torch.lt(uniform, probability, out=probability)
     bits, bound = _random_bits(probability.numel(), generator)

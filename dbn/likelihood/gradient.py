@@ -17,6 +17,7 @@ from typing import NamedTuple, Self, final
 import torch
 from torch import Tensor, nn
 
+from dbn.arrays import floats
 from dbn.errors import InputError
 from dbn.models import RBM, Units
 from dbn.models.matmul import product
@@ -54,7 +55,7 @@ class Offsets:
     def __init__(self, visible: Tensor, hidden: Tensor, slide: float = 0.01) -> None:
         if not 0 <= slide <= 1:
             raise InputError(f"the slide of the offsets is a fraction from 0 to 1, not {slide}")
-        self.visible, self.hidden = visible, hidden
+        self.visible, self.hidden = floats(visible), floats(hidden)
         self.slide = slide
 
     @classmethod
@@ -105,6 +106,7 @@ def set_gradient(
     >>> rbm.weight.grad[0]  # −½
     tensor([-0.5000, -0.5000, -0.5000, -0.5000])
     """
+    data, negatives = rbm.visible.values(data), rbm.visible.values(negatives)
     n, n_negatives = (len(data), len(negatives)) if whole is None else (whole.data, whole.negatives)
     data_field = rbm.hidden_field(data) if hidden_field is None else hidden_field
     data_hidden = rbm.hidden.expected_statistics(data_field)
