@@ -52,18 +52,20 @@ def bernoulli_(probability: torch.Tensor, generator: torch.Generator | None = No
     the fraction of 2¹⁶·p. Rare events therefore come in bursts: with p < 2⁻¹⁶, their number in a call of n elements has
     1 + n·(2⁻¹⁶ − p) times the variance of independent draws. With p < 2⁻²⁶, 1.5·10⁻⁸, they never come.
 
-    float64 is drawn from uniform doubles, to 2⁻⁵³ and independently; shorter types than float32 as their values in
-    float32 are. A probability that is NaN is an InputError in these types on a CPU. In float32, where looking for it
-    would cost a pass over every state of training, and on other devices, where it would cost a transfer, it gives 0.
+    Other types than float32 are drawn from uniform doubles there, to 2⁻⁵³ and independently, and NaN is an InputError.
+    In float32 NaN gives 0: to look for it would cost a pass over every state of training.
     """
-    on_cpu, dtype = probability.device.type == "cpu", probability.dtype
-    if on_cpu and dtype != torch.float32 and probability.isnan().any():
-        raise InputError("a probability to draw with is NaN: check the weights, and the states given")
-    if dtype.itemsize < 4:
-        return probability.copy_(bernoulli_(probability.float(), generator))
-    if not on_cpu or dtype == torch.float64:
-        uniform = torch.empty_like(probability).uniform_(generator=generator)
+    if probability.device.type != "cpu":
+        single = torch.promote_types(probability.dtype, torch.float32)  # 16 bits are too coarse
+        uniform = torch.empty_like(probability, dtype=single).uniform_(generator=generator)
         return torch.lt(uniform, probability, out=probability)
+    if probability.dtype != torch.float32:
+        try:
+            return probability.copy_(torch.bernoulli(probability.double(), generator=generator))
+        except RuntimeError as error:
+            if not probability.isnan().any():
+                raise
+            raise InputError("a probability to draw with is NaN: check the weights and the states given") from error
     bits, bound = _random_bits(probability.numel(), generator)
     # No transfer to a Python number, as on other devices.
     threshold = probability.mul_(-(2.0**16)).add_(bound, alpha=2.0**-9)

@@ -6,11 +6,12 @@ A silently truncated field, a byte that wraps around, or a draw with a rounded p
 import copy
 import inspect
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from enumeration import Z, make_rbm, rng
+from enumeration import make_rbm
 from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves
@@ -20,11 +21,10 @@ from dbn.errors import InputError
 from dbn.likelihood.ais import anneal, anneal_back, anneal_between, path_from_data, temperature_schedule
 from dbn.likelihood.dbn_bound import layer_bounds
 from dbn.likelihood.layer_ratio import layer_ratio
-from dbn.models import DBN, RBM, Bernoulli, Gaussian, Scaling
+from dbn.models import DBN, RBM, Scaling
 from dbn.models.annealing import Annealed, Path, independent_base
 from dbn.models.idle import idle_layers
 from dbn.models.units.base import Units
-from dbn.rng import stream
 from dbn.sampling import Chains, DataChains, PersistentChains, TemperedChains, autocorrelation
 
 INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -35,12 +35,17 @@ MODELS = (torch.float32, torch.float64, *SHORT)
 Call = Callable[["Given"], Any]
 
 
+@cache
+def models(pair: tuple[str, str], dtype: torch.dtype) -> tuple[RBM, RBM]:
+    lower, upper = make_rbm(*pair, seed=3), make_rbm(pair[1], pair[0], seed=4)
+    return lower.to(dtype).requires_grad_(False), upper.to(dtype).requires_grad_(False)
+
+
 class Given:
     """A model in one type, and states of 0 and 1 in another."""
 
     def __init__(self, pair: tuple[str, str], model: torch.dtype, states: torch.dtype) -> None:
-        self.rbm: RBM = make_rbm(*pair, seed=3).to(model).requires_grad_(False)
-        self.upper: RBM = make_rbm(pair[1], pair[0], seed=4).to(model).requires_grad_(False)
+        self.rbm, self.upper = models(pair, model)
         self.stack = DBN([self.rbm, self.upper], Scaling(1.0))
         self.v = torch.cartesian_prod(*[torch.tensor([0, 1])] * self.rbm.visible.size).repeat(8, 1).to(states)
         self.h = torch.cartesian_prod(*[torch.tensor([0, 1])] * self.rbm.hidden.size).to(states)
@@ -55,7 +60,7 @@ class Given:
         for _ in range(2):
             found = chains.negatives(self.rbm, self.v, self.rbm.hidden_field(self.v), self.generator)
             state = chains.state()
-            if state:
+            if state and self.rbm.visible.kind == "bernoulli":
                 chains.load_state(state | {"v": state["v"].to(self.v.dtype), "reference": state["v"].to(self.v.dtype)})
         return found, chains.metrics()
 
@@ -64,8 +69,7 @@ class Given:
         means = set_it(learning)
         return means, {name: parameter.grad for name, parameter in learning.named_parameters()}
 
-    def centered(self, rbm: RBM) -> Any:
-        offsets = likelihood.Offsets.start(rbm, self.v[3])
+    def centered(self, rbm: RBM, offsets: likelihood.Offsets) -> Any:
         return likelihood.set_gradient(rbm, self.v, self.v.flip(0), offsets=offsets), offsets.state()
 
     def fitted(self, units: Units) -> Any:
@@ -107,7 +111,7 @@ CALLS: dict[str, Call] = {
     "Units.in_support": of_units(lambda units, x: units.in_support(x)),
     "Units.check_rows": of_units(lambda units, x: units.check_rows(x)),
     "Units.check_states": of_units(lambda units, x: units.check_states(x)),
-    "Units.fit_marginals": lambda g: (g.fitted(g.rbm.visible), g.fitted(Bernoulli(g.v.shape[1]))),
+    "Units.fit_marginals": lambda g: g.fitted(g.rbm.visible),
     # A field is computed from states, but may be given.
     "Units.mean": of_units(lambda units, x: units.mean(x)),
     "Units.sample": lambda g: g.rbm.visible.sample(g.v, g.generator),
@@ -153,16 +157,16 @@ CALLS: dict[str, Call] = {
     "sample": lambda g: likelihood.sample(g.rbm, 20, g.generator),
     "set_exact_gradient": lambda g: g.gradient(lambda rbm: likelihood.set_exact_gradient(rbm, g.v)),
     "set_gradient": lambda g: g.gradient(lambda rbm: likelihood.set_gradient(rbm, g.v, g.v.flip(0), g.h)),
-    "Offsets.start": lambda g: g.gradient(g.centered),
-    "Offsets.__init__": lambda g: likelihood.Offsets(g.v[3], g.h[3]).state(),
+    "Offsets.start": lambda g: g.gradient(lambda rbm: g.centered(rbm, likelihood.Offsets.start(rbm, g.v[3]))),
+    "Offsets.__init__": lambda g: g.gradient(lambda rbm: g.centered(rbm, likelihood.Offsets(g.v[3], g.h[3]))),
 }
 """Named as the class or function of the package is; see `test_every_public_function_is_here`."""
 
-PAIRS = [("bernoulli", "bernoulli"), ("bernoulli", "gaussian"), ("gaussian", "bernoulli")]
+PAIRS = [("bernoulli", "bernoulli"), ("gaussian", "bernoulli")]
 NO_DATA = {"Units.as_linear", "DBN.__init__", "RBM.__init__", "Path.__init__", "Scaling.__init__", "Offsets.update"}
 """They take parameters, or what another function of these gives."""
 
-IN_DOUBLE = {"Units.fit_marginals", "independent_base", "autocorrelation", "Offsets.__init__", "RBM.initialize"}
+IN_DOUBLE = {"Units.fit_marginals", "independent_base", "autocorrelation", "RBM.initialize", "Scaling.inverse"}
 """They keep the precision of numbers that are given in float64."""
 
 each_call = pytest.mark.parametrize("name", CALLS)
@@ -192,7 +196,7 @@ def test_every_type_gives_what_floats_give(name: str, model: torch.dtype) -> Non
     tolerance = {"rtol": 1e-6, "atol": 1e-6, "check_dtype": False} if name in IN_DOUBLE else {"rtol": 0, "atol": 0}
     for pair in PAIRS:
         wanted = outcome(name, Given(pair, model, torch.float32))
-        for states in TYPES:
+        for states in TYPES if model == torch.float32 else (torch.uint8, torch.bfloat16, torch.float64):
             check_same(outcome(name, Given(pair, model, states)), wanted, **tolerance)
 
 
@@ -221,14 +225,23 @@ def test_other_defaults_change_nothing(name: str) -> None:
 
 def test_every_public_function_is_here() -> None:
     """Each that takes a tensor or an array, by its annotations; those of bases under the base's name."""
-    classes = (RBM, Units, Annealed, Path, DBN, Scaling, likelihood.Offsets, *(DataChains, PersistentChains, TemperedChains))
+    classes = (
+        RBM,
+        Units,
+        Annealed,
+        Path,
+        DBN,
+        Scaling,
+        likelihood.Offsets,
+        *(DataChains, PersistentChains, TemperedChains),
+    )
     functions = [getattr(likelihood, name) for name in likelihood.__all__]
     functions += [anneal, anneal_back, anneal_between, path_from_data, layer_bounds, layer_ratio]
     functions += [autocorrelation, idle_layers, independent_base]
     found = {function.__name__ for function in functions if inspect.isfunction(function)}
     for kind in classes:
         for name, method in inspect.getmembers(kind, callable):
-            is_own = getattr(method, "__module__", "").startswith("dbn.") and not inspect.isclass(method)
+            is_own = (getattr(method, "__module__", None) or "").startswith("dbn.") and not inspect.isclass(method)
             if is_own and (name in ("__init__",) or not name.startswith("_")) and takes_numbers(method):
                 found.add(f"{kind.__name__}.{name}")
     inherited = {name for name in found if name.startswith("Annealed.") and name not in CALLS}
@@ -237,4 +250,46 @@ def test_every_public_function_is_here() -> None:
 
 def takes_numbers(method: Callable[..., Any]) -> bool:
     annotations = [str(each.annotation) for each in inspect.signature(method).parameters.values()]
-    return any(("Tensor" in each or "Array" in each or "AnyRows" in each) and "[str" not in each for each in annotations)
+    return any(
+        ("Tensor" in each or "Array" in each or "AnyRows" in each) and "[str" not in each for each in annotations
+    )
+
+
+@pytest.mark.parametrize("short", SHORT, ids=str)
+def test_a_short_model_gives_what_its_weights_give_in_float32(short: torch.dtype) -> None:
+    for pair in PAIRS:
+        given, single = Given(pair, short, torch.uint8), Given(pair, short, torch.uint8)
+        single.rbm = copy.deepcopy(single.rbm).float()
+        step = torch.finfo(short).eps
+        for name in (
+            "RBM.up",
+            "RBM.energy",
+            "RBM.free_energy",
+            "Units.log_partition",
+            "log_partition",
+        ):
+            for found, wanted in zip(outcome(name, given), outcome(name, single), strict=True):
+                found, wanted = torch.as_tensor(found).float(), torch.as_tensor(wanted).float()
+                assert_close(found, wanted, rtol=4 * step, atol=16 * step)
+
+
+@pytest.mark.parametrize("short", SHORT, ids=str)
+def test_annealing_refuses_short_models(short: torch.dtype) -> None:
+    for name in ("ais", "reverse_ais", "bracket", "layer_ratio", "TemperedChains.negatives"):
+        [refusal] = outcome(name, Given(PAIRS[0], short, torch.float32))
+        assert refusal == f"annealing needs parameters in float32 or float64, not {short}: use rbm.float()"
+
+
+def test_gray_levels_and_complex_numbers_are_refused() -> None:
+    given = Given(PAIRS[0], torch.float32, torch.float32)
+    with pytest.raises(InputError, match="binarize the data"):
+        likelihood.dbn_bound(given.stack, given.v * 0.5, 0.0)
+    with pytest.raises(InputError, match="v holds complex numbers"):
+        given.rbm.up(given.v.to(torch.complex64))
+
+
+def test_chains_that_start_at_bytes_start_at_their_fractions() -> None:
+    given = Given(PAIRS[0], torch.float32, torch.uint8)
+    n, of_bytes = len(given.v), given.v * 255
+    found, wanted = (given.stack.sample(n, steps=1, start=start) for start in (of_bytes, given.v.float()))
+    assert torch.equal(found, wanted)

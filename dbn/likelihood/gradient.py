@@ -17,7 +17,6 @@ from typing import NamedTuple, Self, final
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import floats
 from dbn.errors import InputError
 from dbn.models import RBM, Units
 from dbn.models.matmul import product
@@ -55,7 +54,7 @@ class Offsets:
     def __init__(self, visible: Tensor, hidden: Tensor, slide: float = 0.01) -> None:
         if not 0 <= slide <= 1:
             raise InputError(f"the slide of the offsets is a fraction from 0 to 1, not {slide}")
-        self.visible, self.hidden = floats(visible), floats(hidden)
+        self.visible, self.hidden = visible, hidden
         self.slide = slide
 
     @classmethod
@@ -68,8 +67,8 @@ class Offsets:
     def update(self, means: Means) -> None:
         """μ ← (1−s)·μ + s·⟨v⟩ and λ ← (1−s)·λ + s·⟨E[h|v]⟩ with s = `slide`."""
         # Never in place: a state taken earlier stays what it was.
-        self.visible = torch.lerp(self.visible, means.visible.to(self.visible), self.slide)
-        self.hidden = torch.lerp(self.hidden, means.hidden.to(self.hidden), self.slide)
+        self.visible = torch.lerp(self.visible.to(means.visible), means.visible, self.slide)
+        self.hidden = torch.lerp(self.hidden.to(means.hidden), means.hidden, self.slide)
 
     def state(self) -> dict[str, Tensor]:
         """The offsets by name."""

@@ -77,7 +77,9 @@ class Path:
                 f"a path cannot lead from {_layers(base)} to {_layers(rbm)}: make its base with independent_base"
             )
         if rbm.weight.dtype.itemsize < 4:
-            raise InputError(f"annealing needs parameters in float32 or float64, not {rbm.weight.dtype}: use rbm.float()")
+            raise InputError(
+                f"annealing needs parameters in float32 or float64, not {rbm.weight.dtype}: use rbm.float()"
+            )
         self.base = base
         self.rbm = rbm
         self.coupled = bool(base.weight.any())

@@ -159,9 +159,9 @@ class DBN(nn.Module):
     ) -> Tensor:
         """`n` draws from the model: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
 
-        start: data (n, V) that the chains start from, as for `up`; by default the visible biases of the top RBM. generator:
-        on the stack's device; by default of seed 0. InputError for no step, another number of starting points, and a
-        top RBM without a finite Z, whose chains would diverge.
+        start: data (n, V) that the chains start from, as for `up`; by default the visible biases of the top RBM.
+        generator: on the stack's device; by default of seed 0. InputError for no step, another number of starting
+        points, and a top RBM without a finite Z, whose chains would diverge.
         """
         if steps < 1:
             raise InputError(f"sampling needs at least one Gibbs step, not {steps}")
