@@ -135,7 +135,7 @@ def _proportional_quotas(sizes: Tensor, limits: Tensor, n: int) -> Tensor:
     largest_first = torch.argsort(sizes, descending=True, stable=True)
     limits = limits[largest_first]
     share = largest_first.repeat_interleave(limits)  # the class of every row that may go
-    rank = torch.arange(len(share)) - (limits.cumsum(0) - limits).repeat_interleave(limits)
+    rank = torch.arange(len(share), device=share.device) - (limits.cumsum(0) - limits).repeat_interleave(limits)
     cost = torch.where(rank == 0, 0.0, (2.0 * rank.double() + 1.0) / sizes[share])
     return torch.bincount(share[torch.argsort(cost, stable=True)[:n]], minlength=len(sizes))
 
