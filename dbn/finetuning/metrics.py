@@ -34,7 +34,7 @@ class Scores:
     @property
     def is_one_class(self) -> bool:
         """Whether nearly every example is given the same class."""
-        counts = torch.tensor(self.confusion, dtype=torch.float64)
+        counts = torch.tensor(self.confusion, dtype=torch.float64, device="cpu")
         occurring = int((counts.sum(1) > 0).sum())
         constant = 100.0 * (1 - 1 / occurring)
         most = float(counts.sum(0).max() / counts.sum())
@@ -83,7 +83,7 @@ def balanced_error(confusion: Confusion) -> float:
 
 def class_figures(confusion: Confusion) -> dict[str, list[float | None]]:
     """By class: recall and precision, %; None for a class without an example, or that is never predicted."""
-    counts = torch.tensor(confusion, dtype=torch.float64)
+    counts = torch.tensor(confusion, dtype=torch.float64, device="cpu")
     sums = {"recall": counts.sum(1).tolist(), "precision": counts.sum(0).tolist()}
     hits = counts.diagonal().tolist()
     return {
@@ -94,4 +94,4 @@ def class_figures(confusion: Confusion) -> dict[str, list[float | None]]:
 
 def summed(confusions: list[Confusion]) -> Confusion:
     """The sum of confusion matrices, such as those of the seeds of an arm."""
-    return torch.tensor(confusions).sum(0).tolist()
+    return torch.tensor(confusions, device="cpu").sum(0).tolist()
