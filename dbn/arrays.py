@@ -170,8 +170,25 @@ def as_tensor(values: Any, name: str = "x") -> Tensor:
     return torch.from_numpy(np.require(array, kind, ["C", "W"]))
 
 
+def as_values(x: Array, dtype: torch.dtype, name: str = "x") -> Tensor:
+    """Numbers of any type and library as a dense tensor of a floating type, itself where it is one; see `as_tensor`."""
+    if isinstance(x, Tensor) and x.dtype == dtype and x.layout == torch.strided:
+        return x
+    return as_tensor(x, name).to(dtype)
+
+
+def floats(x: Tensor) -> Tensor:
+    """float32 and float64 as they are, every other type as float32."""
+    return x if x.dtype in (torch.float32, torch.float64) else as_values(x, torch.float32)
+
+
 def dense(x: Tensor, name: str = "x") -> Tensor:
-    """Without a sparse layout or float16, bfloat16 and shorter, which numpy or a CPU lack."""
+    """Without a sparse layout or float16, bfloat16 and shorter, which numpy or a CPU lack.
+
+    InputError for complex numbers, and for sparse ones that take too much memory.
+    """
+    if x.is_complex():
+        raise InputError(f"{name} holds complex numbers, but real ones are needed: give two columns for each")
     if x.layout != torch.strided:
         check_dense(tuple(x.shape), x.itemsize, name)
         x = x.to_dense()

@@ -8,6 +8,8 @@ from hashlib import blake2b
 
 import torch
 
+from dbn.errors import InputError
+
 
 def stream_seed(seed: int, *purpose: str | int) -> int:
     """A 63-bit seed that depends on every word of `purpose`.
@@ -46,11 +48,24 @@ def bernoulli_(probability: torch.Tensor, generator: torch.Generator | None = No
 
         b + f ≥ 2¹⁵ − 2¹⁶·p    has probability p to within 2⁻²⁵, the resolution of single precision near ½.
 
-    f decides for an element once in 2¹⁶ times, so the covariance of two elements of a call is at most 2⁻³⁴.
+    f decides for an element once in 2¹⁶ times, so two elements of a call have the covariance r(1 − r)·2⁻³², where r is
+    the fraction of 2¹⁶·p. Rare events therefore come in bursts: with p < 2⁻¹⁶, their number in a call of n elements has
+    1 + n·(2⁻¹⁶ − p) times the variance of independent draws. With p < 2⁻²⁶, 1.5·10⁻⁸, they never come.
+
+    Other types than float32 are drawn from uniform doubles there, to 2⁻⁵³ and independently, and NaN is an InputError.
+    In float32 NaN gives 0: to look for it would cost a pass over every state of training.
     """
     if probability.device.type != "cpu":
-        uniform = torch.empty_like(probability).uniform_(generator=generator)
+        single = torch.promote_types(probability.dtype, torch.float32)  # 16 bits are too coarse
+        uniform = torch.empty_like(probability, dtype=single).uniform_(generator=generator)
         return torch.lt(uniform, probability, out=probability)
+    if probability.dtype != torch.float32:
+        try:
+            return probability.copy_(torch.bernoulli(probability.double(), generator=generator))
+        except RuntimeError as error:
+            if not probability.isnan().any():
+                raise
+            raise InputError("a probability to draw with is NaN: check the weights and the states given") from error
     bits, bound = _random_bits(probability.numel(), generator)
     # No transfer to a Python number, as on other devices.
     threshold = probability.mul_(-(2.0**16)).add_(bound, alpha=2.0**-9)

@@ -7,6 +7,7 @@ import torch
 from enumeration import CHANCE, Z
 from scipy import stats
 
+from dbn.errors import InputError
 from dbn.rng import _random_bits, bernoulli_, fixed_subset, permutation, stream, stream_seed
 
 KEYS: list[tuple[int, tuple[str | int, ...]]] = [
@@ -79,19 +80,20 @@ LEVELS = [0.0, 1e-4, 0.01, 0.1, 0.25, 0.5, 0.5, 0.75, 0.9, 0.99, 1 - 1e-4, 1.0, 
 """An odd number of probabilities, so that every level comes at every place among the random bits."""
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_each_element_is_one_as_often_as_it_says(dtype: torch.dtype) -> None:
     n = 20_001
     p = torch.tensor(LEVELS, dtype=dtype)
     drawn = bernoulli_(p.repeat(n, 4), stream(1, "bits"))
     assert drawn.dtype == dtype
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
-    expected = torch.tensor(LEVELS, dtype=torch.float64).repeat(4)
+    levels = p.double()
+    expected = levels.repeat(4)
     deviation = (expected * (1 - expected) / n).sqrt()
     seen = drawn.double().mean(0)
     assert ((seen - expected).abs() <= Z * deviation).all()  # at 0 and 1 exactly
     by_place = drawn[:, :13].double().reshape(-1)[: n * 13 // 8 * 8].view(-1, 8)
-    chosen = torch.tensor(LEVELS, dtype=torch.float64).repeat(n)[: n * 13 // 8 * 8].view(-1, 8)
+    chosen = levels.repeat(n)[: n * 13 // 8 * 8].view(-1, 8)
     total = (by_place - chosen).sum(0) / (chosen * (1 - chosen)).sum(0).sqrt()
     assert (total.abs() < Z).all(), "a place among the bits is biased"
 
@@ -113,6 +115,31 @@ def test_over_all_random_bits_the_share_of_ones_is_the_probability(p: float, mon
         ones += float(bernoulli_(torch.full((2**16,), p)).double().sum())
     share, single = ones / 2**25, float(torch.tensor(p))
     assert abs(share - single) <= (0 if single in (0, 1) else 2**-25)
+
+
+def rare_counts(p: float, n: int, calls: int, dtype: torch.dtype) -> torch.Tensor:
+    generator = stream(6, "bits")
+    drawn = [bernoulli_(torch.full((n,), p, dtype=dtype), generator).double().sum() for _ in range(calls)]
+    return torch.stack(drawn)
+
+
+def test_rare_events_come_in_bursts_as_documented_and_alone_in_float64() -> None:
+    p, n, calls = 2.0**-18, 2**17, 500
+    expected = 1 + n * (2**-16 - p)
+    # In float32 a quarter of the calls have ones, of Poisson's distribution with mean 2; in float64 all, with mean ½.
+    for dtype, ratio in ((torch.float32, expected), (torch.float64, 1.0)):
+        counts = rare_counts(p, n, calls, dtype)
+        assert counts.mean() == pytest.approx(n * p, abs=Z * (n * p * ratio / calls) ** 0.5)
+        assert counts.var() / counts.mean() == pytest.approx(ratio, rel=0.25)
+    never = torch.full((2**16,), 1.4e-8)
+    assert not any(bernoulli_(never.clone(), stream(call, "bits")).any() for call in range(1000))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_nan_is_refused_where_that_costs_nothing(dtype: torch.dtype) -> None:
+    with pytest.raises(InputError, match="a probability to draw with is NaN"):
+        bernoulli_(torch.tensor([0.5, torch.nan], dtype=dtype))
+    assert bernoulli_(torch.tensor([torch.nan, 1.0])).tolist() == [0.0, 1.0]
 
 
 def test_random_bits_take_every_value_alike() -> None:

@@ -14,6 +14,7 @@ GAINS = (
     "effective sample size",
     "autocorrelation with the data at the start",
 )
+NO_BOUNDS = "Reverse runs do not start from exact samples of the model: their ends bound nothing by themselves."
 
 
 def evaluation_text(found: dict[str, Any]) -> str:
@@ -21,7 +22,11 @@ def evaluation_text(found: dict[str, Any]) -> str:
     layers = enumerate(found["layers"], start=1)
     several = len(found["layers"]) > 1
     log_z = [row for n, layer in layers for row in _log_z_rows(layer, f"layer {n}, " if several else "")]
-    tables = [plain_table(LOG_Z, log_z), plain_table(FIGURES, _figure_rows(found))]
+    is_reverse = any(layer["reverse"] for layer in found["layers"])
+    tables = [
+        plain_table(LOG_Z, log_z) + (f"\n{NO_BOUNDS}" if is_reverse else ""),
+        plain_table(FIGURES, _figure_rows(found)),
+    ]
     gains = enumerate((gain["annealed"] for gain in found["gains"]), start=2)
     if annealed := [row for n, gain in gains if gain for row in _gain_rows(f"layer {n}", gain)]:
         tables.append(plain_table(GAINS, annealed))

@@ -64,8 +64,9 @@ def ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int =
 def reverse_ais(rbm: RBM, data: Tensor, temperatures: str | int = "quick", chains: int = 100, seed: int = 0) -> LogZ:
     """log Z by annealing from `chains` random rows of `data`, at most all of them, back to independent units.
 
-    An upper bound only as far as the data are samples of the RBM, else a diagnostic. Arguments and InputError as for
-    `ais`, and InputError for values outside the support of the visible units. Burda et al. (2015).
+    An upper bound only as far as the data are samples of the RBM, else a diagnostic: alone, its ends are no interval of
+    log Z, since they hold the spread of the chains and not the error of their starts; see `bracket`. Arguments and
+    InputError as for `ais`, and InputError for values outside the support of the visible units. Burda et al. (2015).
 
     >>> from dbn.models import RBM, Bernoulli
     >>> rbm = RBM(Bernoulli(4), Bernoulli(3))

@@ -45,12 +45,14 @@ def dbn_bound(stack: DBN, x: Tensor, log_z_top: float, samples: int = 10, seed: 
     """A lower bound on log p(x) under the stack, estimated from `samples` draws of its hidden layers, (B,), nats.
 
     log_z_top: log Z of the top RBM. An estimate that is too low makes the bound too high: try both ends of its
-    interval. With one layer it is the log-likelihood. x, sources and InputError as for `layer_bounds`.
+    interval. With one layer it is the log-likelihood. x, sources and InputError as for `layer_bounds`, and InputError
+    for values outside the support, such as gray levels, of which it bounds nothing.
 
     >>> from dbn.models import DBN, RBM, Bernoulli
     >>> stack = DBN([RBM(Bernoulli(4), Bernoulli(3)), RBM(Bernoulli(3), Bernoulli(2))])
     >>> dbn_bound(stack, torch.ones(1, 4), log_z_top=5 * 0.693147)  # 4 log ½
     tensor([-2.7726])
     """
+    stack.layers[0].visible.check_states(x)
     generator = stream(seed, "DBN bound", device=x.device)
     return layer_bounds(stack, x, generator, samples)[-1] - log_z_top

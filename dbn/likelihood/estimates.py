@@ -18,7 +18,10 @@ class Annealing(NamedTuple):
 
 
 class LogZ(NamedTuple):
-    """log Ẑ in nats, ln(Ẑ ± 3 standard errors), and the effective sample size (Σw)²/Σw²."""
+    """log Ẑ in nats, ln(Ẑ ± 3 standard errors), and the effective sample size (Σw)²/Σw².
+
+    The ends are an interval of log Z only if the chains start from exact samples, as those of forward AIS do.
+    """
 
     log_z: float
     lower: float

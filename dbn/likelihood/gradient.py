@@ -67,8 +67,8 @@ class Offsets:
     def update(self, means: Means) -> None:
         """μ ← (1−s)·μ + s·⟨v⟩ and λ ← (1−s)·λ + s·⟨E[h|v]⟩ with s = `slide`."""
         # Never in place: a state taken earlier stays what it was.
-        self.visible = torch.lerp(self.visible, means.visible.to(self.visible), self.slide)
-        self.hidden = torch.lerp(self.hidden, means.hidden.to(self.hidden), self.slide)
+        self.visible = torch.lerp(self.visible.to(means.visible), means.visible, self.slide)
+        self.hidden = torch.lerp(self.hidden.to(means.hidden), means.hidden, self.slide)
 
     def state(self) -> dict[str, Tensor]:
         """The offsets by name."""
@@ -105,6 +105,7 @@ def set_gradient(
     >>> rbm.weight.grad[0]  # −½
     tensor([-0.5000, -0.5000, -0.5000, -0.5000])
     """
+    data, negatives = rbm.visible.values(data), rbm.visible.values(negatives)
     n, n_negatives = (len(data), len(negatives)) if whole is None else (whole.data, whole.negatives)
     data_field = rbm.hidden_field(data) if hidden_field is None else hidden_field
     data_hidden = rbm.hidden.expected_statistics(data_field)

@@ -29,6 +29,7 @@ def pseudo_log_likelihood(rbm: RBM, v: Tensor) -> Tensor:
     if units is None:
         raise InputError(f"{rbm.visible.kind} units are continuous and have no pseudo-likelihood: use the likelihood")
     rbm.visible.check_states(v)
+    v = rbm.visible.values(v)
     support = units.sort().values
     energies = _unit_energies(rbm.visible, support)
     rows = max(1, MAX_ELEMENTS // rbm.weight.numel())

@@ -16,6 +16,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from dbn.arrays import Array
 from dbn.errors import InputError
 from dbn.models.rbm import RBM, Harmonium
 from dbn.models.units.base import Units
@@ -50,11 +51,11 @@ class Annealed(Harmonium):
         """Units at β."""
         return _between(self.path.base.hidden, self.path.rbm.hidden, self.beta)
 
-    def hidden_field(self, v: Tensor) -> Tensor:
+    def hidden_field(self, v: Array) -> Tensor:
         """W(β) v, (B, H)."""
         return self.path.field(self.path.product(v), self.beta)
 
-    def visible_field(self, h: Tensor) -> Tensor:
+    def visible_field(self, h: Array) -> Tensor:
         """W(β)ᵀ h, (B, V)."""
         of_rbm = self.path.rbm.visible_field(h)
         if not self.path.coupled:
@@ -66,13 +67,18 @@ class Annealed(Harmonium):
 class Path:
     """The line from `base` at β = 0 to `rbm` at β = 1, neither of them copied: a path follows an RBM that learns.
 
-    `coupled`: whether the base has a weight other than 0. InputError for RBMs of different unit types or sizes.
+    `coupled`: whether the base has a weight other than 0. InputError for RBMs of different unit types or sizes,
+    and of 16 bits, whose free energies are too coarse for the differences along a path.
     """
 
     def __init__(self, base: RBM, rbm: RBM) -> None:
         if _layers(base) != _layers(rbm):
             raise InputError(
                 f"a path cannot lead from {_layers(base)} to {_layers(rbm)}: make its base with independent_base"
+            )
+        if rbm.weight.dtype.itemsize < 4:
+            raise InputError(
+                f"annealing needs parameters in float32 or float64, not {rbm.weight.dtype}: use rbm.float()"
             )
         self.base = base
         self.rbm = rbm
@@ -82,7 +88,7 @@ class Path:
         """The model at β, a number or (B, 1), one per row of the states. Its units have no gradients."""
         return Annealed(self, beta.to(self.rbm.weight) if isinstance(beta, Tensor) else beta)
 
-    def product(self, v: Tensor) -> Tensor:
+    def product(self, v: Array) -> Tensor:
         """W v, (B, H), followed by W_base v where the base is coupled, (B, 2H): it serves every β."""
         of_rbm = self.rbm.hidden_field(v)
         return torch.cat([of_rbm, self.base.hidden_field(v)], 1) if self.coupled else of_rbm

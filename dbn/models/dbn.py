@@ -110,13 +110,18 @@ class DBN(nn.Module):
         and other whole numbers are scaled first, as in training. InputError for rows of another width, and for values
         that the visible units cannot take (of floats this is asked on the CPU alone, where it costs no transfer).
         """
+        h = self._scaled(x)
+        for rbm in self.layers[:layers]:
+            h = rbm.up(h)
+        return h
+
+    def _scaled(self, x: Array) -> Tensor:
+        """What `up` takes, as values of the visible units on the stack's device; InputError as for `up`."""
         rows = self._rows(x)
         weight, is_raw = self.layers[0].weight, not rows.is_floating_point()
         h = (self.scale(rows.to(weight.device)) if is_raw else rows).to(weight)
         if self.scaling.shift is None and (is_raw or rows.device.type == "cpu"):
             self._check_range(h)
-        for rbm in self.layers[:layers]:
-            h = rbm.up(h)
         return h
 
     def _check_range(self, x: Tensor) -> None:
@@ -154,9 +159,9 @@ class DBN(nn.Module):
     ) -> Tensor:
         """`n` draws from the model: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
 
-        start: scaled data (n, V) that the chains start from; by default the visible biases of the top RBM. generator:
-        on the stack's device; by default of seed 0. InputError for no step, another number of starting points, and a
-        top RBM without a finite Z, whose chains would diverge.
+        start: data (n, V) that the chains start from, as for `up`; by default the visible biases of the top RBM.
+        generator: on the stack's device; by default of seed 0. InputError for no step, another number of starting
+        points, and a top RBM without a finite Z, whose chains would diverge.
         """
         if steps < 1:
             raise InputError(f"sampling needs at least one Gibbs step, not {steps}")
@@ -170,7 +175,7 @@ class DBN(nn.Module):
         else:
             if len(start) != n:
                 raise InputError(f"{n} samples need {n} starting points, not {len(start)}")
-            v = self._rows(start)
+            v = self._scaled(start)
             for rbm in self.layers[:-1]:
                 v = rbm.sample_hidden(v, generator)
         for _ in range(steps - 1):

@@ -14,53 +14,58 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import Array, as_tensor
+from dbn.arrays import Array, as_tensor, as_values, floats
 from dbn.errors import InputError, check_types
 from dbn.models.matmul import product
 from dbn.models.units.base import Units
 
 
 class Harmonium(ABC):
-    """Two layers of units and the fields between them. Visible states are (B, V), hidden states (B, H)."""
+    """Two layers of units and the fields between them. Visible states are (B, V), hidden states (B, H).
+
+    States may be of any numeric type, and arrays of any library: they are taken as values of the parameters' own type,
+    which results have. They are not scaled: bytes of 0 … 255 are numbers up to 255.
+    """
 
     visible: Units
     hidden: Units
 
     @abstractmethod
-    def hidden_field(self, v: Tensor) -> Tensor:
+    def hidden_field(self, v: Array) -> Tensor:
         """The input of the hidden units, (B, H)."""
 
     @abstractmethod
-    def visible_field(self, h: Tensor) -> Tensor:
+    def visible_field(self, h: Array) -> Tensor:
         """The input of the visible units, (B, V)."""
 
-    def up(self, v: Tensor) -> Tensor:
+    def up(self, v: Array) -> Tensor:
         """E[h | v]."""
         return self.hidden.mean(self.hidden_field(v))
 
-    def down(self, h: Tensor) -> Tensor:
+    def down(self, h: Array) -> Tensor:
         """E[v | h]."""
         return self.visible.mean(self.visible_field(h))
 
-    def sample_hidden(self, v: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample_hidden(self, v: Array, generator: torch.Generator | None = None) -> Tensor:
         """h ~ p(h | v)."""
         return self.hidden.sample(self.hidden_field(v), generator)
 
-    def sample_visible(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample_visible(self, h: Array, generator: torch.Generator | None = None) -> Tensor:
         """v ~ p(v | h)."""
         return self.visible.sample(self.visible_field(h), generator)
 
-    def gibbs(self, v: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+    def gibbs(self, v: Array, steps: int, generator: torch.Generator | None = None) -> Tensor:
         """The visible state after `steps` rounds of h ~ p(h | v), v ~ p(v | h)."""
+        v = self.visible.values(v)
         for _ in range(steps):
             v = self.sample_visible(self.sample_hidden(v, generator), generator)
         return v
 
-    def energy(self, v: Tensor, h: Tensor) -> Tensor:
+    def energy(self, v: Array, h: Array) -> Tensor:
         """E(v, h), (B,)."""
-        return self.visible.energy(v) + self.hidden.energy(h) - (self.hidden_field(v) * h).sum(-1)
+        return self.visible.energy(v) + self.hidden.energy(h) - (self.hidden_field(v) * self.hidden.values(h)).sum(-1)
 
-    def free_energy(self, v: Tensor) -> Tensor:
+    def free_energy(self, v: Array) -> Tensor:
         """F(v) = −log Σ_h exp(−E(v, h)) = visible.energy(v) − hidden.log_partition(W v), (B,), in nats."""
         return self.visible.energy(v) - self.hidden.log_partition(self.hidden_field(v))
 
@@ -140,15 +145,15 @@ class RBM(Harmonium, nn.Module):
             self.hidden.get_parameter(name)[:n] = parameter
         self.visible.load_state_dict(below.hidden.state_dict())
 
-    def hidden_field(self, v: Tensor) -> Tensor:
+    def hidden_field(self, v: Array) -> Tensor:
         """W v, (B, H)."""
         weight = self._product_weight
-        return product(v.to(weight.dtype), weight).to(v.dtype)
+        return product(as_values(v, weight.dtype, "v"), weight).to(self.weight.dtype)
 
-    def visible_field(self, h: Tensor) -> Tensor:
+    def visible_field(self, h: Array) -> Tensor:
         """Wᵀ h, (B, V)."""
         weight = self._product_weight
-        return product(h.to(weight.dtype), weight.T).to(h.dtype)
+        return product(as_values(h, weight.dtype, "h"), weight.T).to(self.weight.dtype)
 
     @property
     def _product_weight(self) -> Tensor:
@@ -174,8 +179,8 @@ class RBM(Harmonium, nn.Module):
         if visible is None or hidden is None:
             return True
         coupling = self.weight / hidden.sqrt()[:, None] / visible.sqrt()
-        # The singular values on the CPU, since not every torch has them on MPS.
-        return bool(torch.linalg.matrix_norm(coupling.cpu(), 2) < 1)
+        # The singular values on the CPU, since not every torch has them on MPS, nor in 16 bits.
+        return bool(torch.linalg.matrix_norm(floats(coupling.cpu()), 2) < 1)
 
     def check_finite(self, name: str = "RBM") -> None:
         """InputError naming the parameters that are not finite."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dbn.arrays import floats
 from dbn.errors import InputError
 from dbn.models.rbm import RBM
 
@@ -73,6 +74,7 @@ def autocorrelation(now: Tensor, then: Tensor) -> Tensor:
 
     Lin (1989), "A concordance correlation coefficient to evaluate reproducibility".
     """
+    now, then = floats(now), floats(then)
     moved = (now - then).square().mean(0).sum()
     apart = (now.var(0, correction=0) + then.var(0, correction=0) + (now.mean(0) - then.mean(0)).square()).sum()
     return torch.where(moved > 0, 1 - moved / apart, 1.0)

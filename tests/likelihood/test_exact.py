@@ -350,6 +350,24 @@ def test_the_longest_list_that_is_allowed(call: Callable[[RBM], object], monkeyp
         call(RBM(Bernoulli(6), Bernoulli(9)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_energies_keep_double_precision(dtype: torch.dtype) -> None:
+    """Fields from 18 to 45, about the threshold above which log(1 + eˣ) is x."""
+    rbm = RBM(Bernoulli(3), Bernoulli(8))
+    with torch.no_grad():
+        rbm.weight.normal_(0.0, 1.0, generator=rng(1))
+        rbm.hidden.bias.copy_(torch.linspace(18, 45, 8))
+        rbm.visible.bias.copy_(torch.tensor([-3.0, 1.0, 2.0]))
+    rbm = rbm.to(dtype)
+    v, h = (support(units)[0] for units in (rbm.visible, rbm.hidden))
+    weight, bias, below = rbm.weight.double(), rbm.hidden.bias.double(), rbm.visible.bias.double()
+    log_p = ((v @ below)[:, None] + h @ bias + v @ weight.T @ h.T).detach()
+    log_z = float(log_p.logsumexp((0, 1)))
+    assert exact.log_partition(rbm) == pytest.approx(log_z, rel=0, abs=1e-12)
+    found = exact.log_likelihood(rbm.double(), v, log_z)
+    assert_close(found, log_p.logsumexp(1) - log_z, rtol=0, atol=1e-12)
+
+
 def test_two_to_the_twenty_fifth_is_the_limit() -> None:
     assert exact.MOST_STATES == 2**25
 

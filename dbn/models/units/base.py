@@ -18,11 +18,15 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from dbn.arrays import Array, as_values
 from dbn.errors import InputError
 
 
 class Units(nn.Module, ABC):
     """`size` independent units. Fields, states and means are (B, size).
+
+    States and fields may be of any numeric type: they are taken as values of the parameters' own type, which results
+    have.
 
     Parameters are stored in a form that any optimizer may move freely; `natural` maps them to θ. The defaults of
     `natural`, `statistics` and their companions are those of units with a bias alone.
@@ -62,28 +66,32 @@ class Units(nn.Module, ABC):
         """The gradient with respect to the stored parameters, from that with respect to θ (chain rule)."""
         return dict(natural_gradient)
 
-    def statistics(self, x: Tensor) -> dict[str, Tensor]:
-        """T(x) by name, each (B, size)."""
-        return {"bias": x}
+    def values(self, x: Array) -> Tensor:
+        """States or fields in the type of the parameters, the same tensor where they have it."""
+        return as_values(x, self.bias.dtype)
 
-    def expected_statistics(self, field: Tensor) -> dict[str, Tensor]:
+    def statistics(self, x: Array) -> dict[str, Tensor]:
+        """T(x) by name, each (B, size)."""
+        return {"bias": self.values(x)}
+
+    def expected_statistics(self, field: Array) -> dict[str, Tensor]:
         """E[T(x) | field] by name, each (B, size)."""
         return {"bias": self.mean(field)}
 
     @abstractmethod
-    def log_partition(self, field: Tensor) -> Tensor:
+    def log_partition(self, field: Array) -> Tensor:
         """log Σ_x exp(field·x + θ·T(x)) (an integral for continuous x), summed over units: (B,), in nats."""
 
     @abstractmethod
-    def mean(self, field: Tensor) -> Tensor:
+    def mean(self, field: Array) -> Tensor:
         """E[x | field], the gradient of `log_partition`."""
 
     @abstractmethod
-    def sample(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, field: Array, generator: torch.Generator | None = None) -> Tensor:
         """x ~ p(x | field)."""
 
     @abstractmethod
-    def divergence(self, x: Tensor, x_hat: Tensor) -> Tensor:
+    def divergence(self, x: Array, x_hat: Array) -> Tensor:
         """KL of the units with mean x from those with mean x_hat, summed over units: (B,), in nats."""
 
     @abstractmethod
@@ -105,6 +113,7 @@ class Units(nn.Module, ABC):
     def in_support(self, x: Tensor) -> bool:
         """Whether every value of x is in the support; a continuum has any."""
         support = self.support()
+        x = x.byte() if x.dtype == torch.bool else x  # which `isin` lacks
         return support is None or bool(torch.isin(x, support.to(x.device)).all())
 
     @classmethod
@@ -128,12 +137,13 @@ class Units(nn.Module, ABC):
             values = ", ".join(f"{value:g}" for value in support.tolist())
             raise InputError(f"{self.kind} units have states of {values} only, not the values given: binarize the data")
 
-    def energy(self, x: Tensor) -> Tensor:
+    def energy(self, x: Array) -> Tensor:
         """−θ·T(x), summed over units: (B,)."""
         return -self.dot(self.natural(), x)
 
-    def dot(self, theta: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def dot(self, theta: Mapping[str, Tensor], x: Array) -> Tensor:
         """θ·T(x) for any θ, each (size,) or (B, size), summed over units: (B,)."""
+        x = self.values(x)
         statistics = self.statistics(x)
         terms = (torch.linalg.vecdot(statistics[name], value.to(x.dtype)) for name, value in theta.items())
         return sum(terms, x.new_zeros(()))

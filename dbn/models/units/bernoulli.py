@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dbn.arrays import Array, floats
 from dbn.models.scaling import to_fractions
 from dbn.models.units.base import Units
 from dbn.rng import bernoulli_
+
+LINEAR_IN_DOUBLE = 40
+"""log(1 + eˣ) is x above it, to the precision of a double; torch's own threshold, 20, is single precision's."""
 
 
 @final
@@ -28,19 +32,22 @@ class Bernoulli(Units):
             "real values"
         )
 
-    def log_partition(self, field: Tensor) -> Tensor:
+    def log_partition(self, field: Array) -> Tensor:
         """Σ_i log(1 + exp(field_i + bias_i))."""
-        return F.softplus(field + self.bias).sum(-1)
+        total = self.values(field) + self.bias
+        return F.softplus(total, threshold=LINEAR_IN_DOUBLE if total.dtype == torch.float64 else 20).sum(-1)
 
-    def mean(self, field: Tensor) -> Tensor:
+    def mean(self, field: Array) -> Tensor:
         """σ(field + bias)."""
-        return (field + self.bias).sigmoid_()
+        return (self.values(field) + self.bias).sigmoid_()
 
-    def sample(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, field: Array, generator: torch.Generator | None = None) -> Tensor:
+        """x ~ p(x | field); what a draw is good for, rare events and NaN are in `dbn.rng.bernoulli_`."""
         return bernoulli_(self.mean(field).detach(), generator)
 
-    def divergence(self, x: Tensor, x_hat: Tensor) -> Tensor:
+    def divergence(self, x: Array, x_hat: Array) -> Tensor:
         """Σ_i x log(x/x̂) + (1−x) log((1−x)/(1−x̂)), x̂ kept one rounding step away from 0 and 1."""
+        x, x_hat = self.values(x), self.values(x_hat)
         step = torch.finfo(x_hat.dtype).eps
         x_hat = x_hat.clamp(step, 1 - step)
         return (
@@ -50,6 +57,7 @@ class Bernoulli(Units):
     @torch.no_grad()
     def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
         """bias = log p/(1−p) with Laplace's p = (Σx + 1)/(n + 2)."""
+        mean = floats(mean)
         # Not by p, which rounds to 1 where many rows are all 1.
         self.bias.copy_(torch.log(mean * n + 1) - torch.log((1 - mean) * n + 1))
 
