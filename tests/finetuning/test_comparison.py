@@ -565,7 +565,8 @@ def test_an_arm_that_gives_one_class_is_named_and_not_compared() -> None:
     assert [arm["one_class"] for arm in made["arms"].values()] == [2, 0, 0, 1]
     assert stuck_sentence(made) == (
         "zeros and orthogonal (under 1 of 2 seeds) give nearly every test example the same class: they have not "
-        "learned to tell the classes apart. Try other learning rates, more epochs or another activation."
+        "learned to tell the classes apart. Try other learning rates, more epochs or another activation; with sigmoid "
+        "units a gain of 4, as in xavier_uniform(gain=4)."
     )
     assert stuck_sentence(found(errors, {"zeros": 2})).startswith("zeros gives nearly every test example the same")
     assert stuck_sentence(found(errors)) == ""
