@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from dbn.errors import InputError
 from dbn.initializers import INITIALIZERS
 from dbn.initializers import schemes as starts
+from dbn.initializers.gains import gain_of
 from dbn.initializers.schemes import Initializer, from_dbn
 from dbn.models.mlp import activation_module, linear_layers, mlp
 
@@ -176,7 +177,7 @@ def moment(activation: str, power: int) -> float:
 
 @pytest.mark.parametrize("activation", FUNCTIONS)
 def test_the_gain_keeps_the_mean_square(activation: str) -> None:
-    gain = starts.gain_of(activation)
+    gain = gain_of(activation)
     assert gain == pytest.approx(1 / sqrt(moment(activation, 2)), abs=1e-6)
     # Of an input with |x|² = n/gain², each unit of a layer has a field from N(0, 1).
     x = torch.full((1, 300), 1 / gain)
@@ -191,7 +192,7 @@ def test_the_gain_keeps_the_mean_square(activation: str) -> None:
 def test_signals_keep_their_size_through_five_layers(activation: str) -> None:
     layers = linear_layers(mlp([400] * 6 + [2], activation))[:-1]
     starts.he_normal().fill(layers, activation, rng(2), inputs())
-    x = torch.randn(100, 400, generator=rng(3)) / starts.gain_of(activation)
+    x = torch.randn(100, 400, generator=rng(3)) / gain_of(activation)
     with torch.no_grad():
         for layer in layers:
             field = layer(x)
@@ -200,8 +201,8 @@ def test_signals_keep_their_size_through_five_layers(activation: str) -> None:
 
 
 def test_the_gains_of_other_activations_are_torchs() -> None:
-    assert [starts.gain_of(name) for name in ("identity", "sigmoid", "tanh", "relu")] == [1, 1, 5 / 3, sqrt(2)]
-    assert starts.gain_of("selu") == 1
+    assert [gain_of(name) for name in ("identity", "sigmoid", "tanh", "relu")] == [1, 1, 5 / 3, sqrt(2)]
+    assert gain_of("selu") == 1
 
 
 @pytest.mark.parametrize("gain", [1.0, 4.0])
