@@ -39,6 +39,7 @@ NEWER = (
     "colors",
     "test_file",
     "valid_file",
+    "output_init",
 )
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
 

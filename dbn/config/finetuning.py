@@ -33,6 +33,8 @@ class Finetuning(TrainingOptions):
 
     init: tuple[InitName, ...] = ("dbn", "xavier_uniform", "he_normal")
     """The arms: dbn, NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION, such as normal(std=1.0):relu."""
+    output_init: InitName = "xavier_uniform"
+    """The output layer of every arm, such as zeros or mup_normal; the arms zeros and constant set it themselves."""
     labels: AtLeast2 | None = None
     """Labeled training examples, drawn as --split says (default: all)."""
     labels_per_class: Count | None = None

@@ -34,6 +34,7 @@ from dbn.training.device import pick_device
 class FinetuningOptions(TypedDict, total=False):
     """The fields of `dbn.config.Finetuning` that `compare` has no argument for."""
 
+    output_init: str
     labels_per_class: int | None
     valid_labels: int | None
     seed: int

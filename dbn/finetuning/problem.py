@@ -14,10 +14,10 @@ from dbn.config.finetuning import FinetuneConfig, Finetuning
 from dbn.data.cut import draw_labels
 from dbn.data.splits import Examples, Splits, labels_of
 from dbn.errors import InputError
-from dbn.initializers.arms import Arm, parse_arm
+from dbn.initializers.arms import Arm, parse_arm, parse_initializer, parse_scheme
 from dbn.initializers.schemes import Initializer
 from dbn.models.dbn import DBN
-from dbn.models.mlp import initialize_normalizing, initialize_output, linear_layers, meta_mlp
+from dbn.models.mlp import initialize_normalizing, linear_layers, meta_mlp
 from dbn.models.scaling import Scaling, as_float, to_fractions
 from dbn.rng import permutation, stream
 from dbn.runs.training_data import splits_for
@@ -76,6 +76,7 @@ class Problem:
         self._check_arms()
 
     def _check_arms(self) -> None:
+        _ = self._output
         arms = [parse_arm(text) for text in self.config.init]
         for arm in arms:
             alike = [each.name for each in arms if each.meaning == arm.meaning]
@@ -187,18 +188,19 @@ class Problem:
         return arm.initializer(stack)
 
     def network(self, arm: Arm, seed: int) -> nn.Sequential:
-        """The network of an arm before training: hidden layers by the arm, the output layer by the seed alone.
+        """The network of an arm before training: hidden layers by the arm, the output layer by `output_init`.
 
-        `zeros` and `constant` fill the output layer too.
+        The output layer follows from the seed alone, but `zeros` and `constant` fill it too.
         """
         initializer = self.initializer(arm, seed)
         # Built without memory, since every number is set below; torch's global random state is not used.
         network = meta_mlp(self.description(arm)).to_empty(device=self.device)
         initialize_normalizing(network)
         *hidden, output = linear_layers(network)
-        initialize_output(output, stream(seed, "output layer"))
+        x = self._inputs(seed)
+        self._output.fill([output], "identity", stream(seed, "output layer"), x)
         layers = [*hidden, output] if initializer.every_layer else hidden
-        initializer.fill(layers, arm.activation, stream(seed, "start"), self._inputs(seed))
+        initializer.fill(layers, arm.activation, stream(seed, "start"), x)
         return network
 
     def network_with(self, arm: Arm, weights: Mapping[str, Tensor]) -> nn.Sequential:
@@ -212,6 +214,17 @@ class Problem:
         examples, _ = self.labeled(seed)
         rows = permutation(len(examples), stream(seed, "signals"))[:SIGNAL_EXAMPLES].to(self.device)
         return self.scaling(examples.x[rows]), labels_of(examples)[rows]
+
+    @cached_property
+    def _output(self) -> Initializer:
+        written = self.config.output_init
+        try:
+            found = None if parse_scheme(written)[0] == "dbn" else parse_initializer(written)
+        except InputError as error:
+            raise InputError(f"--output-init: {error}") from None
+        if found is None or found.from_data or found.normalize:
+            raise InputError(f"--output-init {written} is for hidden layers alone: choose another initializer")
+        return found
 
     def _inputs(self, seed: int) -> Tensor:
         """Training rows, labeled or not, for initializers that measure data; the same for every arm: (≤ 1000, V)."""

@@ -225,7 +225,7 @@ def stuck_sentence(found: Mapping[str, Any]) -> str:
     return (
         f"{' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))} give{'s' * one} nearly every test example "
         f"the same class: {'it has' if one else 'they have'} not learned to tell the classes apart. Try other learning "
-        "rates, more epochs or another activation."
+        "rates, more epochs or another activation; with sigmoid units a gain of 4, as in xavier_uniform(gain=4)."
     )
 
 

@@ -39,7 +39,7 @@ class LayerTrace(NamedTuple):
     weight_gradient: Tensor
     """(H, H_below): ∂L/∂W, L the mean loss in nats."""
     flat: Tensor
-    """(B, H): 1 where the slope f'(z) is less than 3.96 % of the steepest, 0 elsewhere, NaN where it is NaN."""
+    """(B, H): 1 where |f'(z)| is less than 3.96 % of the steepest, 0 elsewhere, NaN where it is NaN."""
     singular_values: Tensor
     """(n, min(H, H_below)): of the Jacobian ∂h/∂h_below at the first n examples, falling."""
 
@@ -121,7 +121,7 @@ def trace(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES
                 value.detach(),
                 by_z * len(x),
                 by_weight,
-                torch.where(slope.isnan(), slope, (slope < FLAT * steepest).to(slope.dtype)),
+                torch.where(slope.isnan(), slope, (slope.abs() < FLAT * steepest).to(slope.dtype)),
                 _singular_values(jacobian),
             )
         )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dbn.initializers.schemes import lecun_normal as lecun_normal
     from dbn.initializers.schemes import lecun_uniform as lecun_uniform
     from dbn.initializers.schemes import lsuv as lsuv
+    from dbn.initializers.schemes import mup_normal as mup_normal
     from dbn.initializers.schemes import normal as normal
     from dbn.initializers.schemes import orthogonal as orthogonal
     from dbn.initializers.schemes import sparse as sparse
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 SCHEMES = (
     "zeros constant normal uniform truncated_normal sparse lecun_normal lecun_uniform xavier_normal xavier_uniform "
-    "he_normal he_uniform orthogonal lsuv batch_norm torch_default"
+    "he_normal he_uniform orthogonal lsuv batch_norm mup_normal torch_default"
 )
 INITIALIZERS: "Registry[Callable[..., Initializer]]" = Registry(
     "initializer", {name: f"dbn.initializers.schemes:{name}" for name in SCHEMES.split()}

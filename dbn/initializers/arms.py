@@ -75,6 +75,15 @@ def parse_arm(text: str) -> Arm:
         raise InputError(f"--init: {error}") from None
 
 
+def parse_initializer(text: str) -> Initializer:
+    """The initializer NAME or NAME(PARAMETER=VALUE, …); InputError for `dbn`, which needs a stack."""
+    name, parameters = parse_scheme(text)
+    if name == "dbn":
+        raise InputError("'dbn' needs a stack: give dbn.initializers.from_dbn(stack)")
+    initializer: Initializer = INITIALIZERS[name](**dict(parameters))
+    return initializer
+
+
 def parse_scheme(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     """The name, no alias, and the parameters given of an initializer NAME or NAME(PARAMETER=VALUE, …), or of "dbn"."""
     match = re.fullmatch(r"([^()]*)(?:\(([^()]*)\))?", "".join(text.split()))

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from dbn.arrays import as_tensor
 from dbn.errors import InputError, check_types, naming_arguments
-from dbn.initializers import INITIALIZERS
-from dbn.initializers.arms import parse_scheme
+from dbn.initializers.arms import parse_initializer
 from dbn.initializers.schemes import Initializer, Layer
 from dbn.models.mlp import ACTIVATIONS, initialize_normalizing
 from dbn.registry import suggestion
@@ -61,13 +60,7 @@ def initialize(
 
 
 def _initializer(scheme: str | Initializer) -> Initializer:
-    if isinstance(scheme, Initializer):
-        return scheme
-    name, parameters = parse_scheme(scheme)
-    if name == "dbn":
-        raise InputError("'dbn' needs a stack: give dbn.initializers.from_dbn(stack)")
-    initializer: Initializer = INITIALIZERS[name](**dict(parameters))
-    return initializer
+    return scheme if isinstance(scheme, Initializer) else parse_initializer(scheme)
 
 
 def _fill(

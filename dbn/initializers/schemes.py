@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from math import sqrt
 from typing import cast
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from dbn.errors import InputError, check_types
+from dbn.initializers.gains import TORCH_GAINS, gain_of
 from dbn.models.dbn import DBN, copy_layers
 from dbn.models.mlp import activation_module
 
@@ -99,18 +101,21 @@ def sparse(sparsity: float = 0.9, std: float = 0.01, bias: float = 0.0) -> Initi
     return _drawn(draw, "sigmoid", bias)
 
 
-def lecun_normal(bias: float = 0.0) -> Initializer:
-    """W ~ N(0, 1/n_in) (LeCun, Bottou, Orr & Müller 1998)."""
-    return _drawn(_kaiming(init.kaiming_normal_, "linear"), "tanh", bias)
+def lecun_normal(bias: float = 0.0, gain: float = 1.0) -> Initializer:
+    """W ~ N(0, gain²/n_in) (LeCun, Bottou, Orr & Müller 1998, with gain 1)."""
+    return _drawn(_by_inputs(_normal, gain), "tanh", bias)
 
 
-def lecun_uniform(bias: float = 0.0) -> Initializer:
-    """W ~ U(−a, a), a = √(3/n_in) (LeCun, Bottou, Orr & Müller 1998)."""
-    return _drawn(_kaiming(init.kaiming_uniform_, "linear"), "tanh", bias)
+def lecun_uniform(bias: float = 0.0, gain: float = 1.0) -> Initializer:
+    """W ~ U(−a, a), a = gain·√(3/n_in) (LeCun, Bottou, Orr & Müller 1998, with gain 1)."""
+    return _drawn(_by_inputs(_uniform, gain), "tanh", bias)
 
 
 def xavier_normal(bias: float = 0.0, gain: float | None = None) -> Initializer:
-    """W ~ N(0, gain²·2/(n_in + n_out)) (Glorot & Bengio 2010, with gain 1); by default `gain_of` the activation."""
+    """W ~ N(0, gain²·2/(n_in + n_out)) (Glorot & Bengio 2010, with gain 1); by default `gain_of` the activation.
+
+    Their argument is for a slope of 1 at 0. Sigmoid units have ¼, so that gain 4 keeps signals, and gain 1 does not.
+    """
     return _drawn(_scaled(init.xavier_normal_, gain), "sigmoid", bias)
 
 
@@ -119,14 +124,18 @@ def xavier_uniform(bias: float = 0.0, gain: float | None = None) -> Initializer:
     return _drawn(_scaled(init.xavier_uniform_, gain), "sigmoid", bias)
 
 
-def he_normal(bias: float = 0.0) -> Initializer:
-    """W ~ N(0, 2/n_in) for any activation (He, Zhang, Ren & Sun 2015)."""
-    return _drawn(_kaiming(init.kaiming_normal_, "relu"), "relu", bias)
+def he_normal(bias: float = 0.0, gain: float | None = None) -> Initializer:
+    """W ~ N(0, gain²/n_in) (He, Zhang, Ren & Sun 2015).
+
+    The gain is √2 by default, their own for ReLU, also for sigmoid and tanh; for SELU, GELU and SiLU `gain_of` them,
+    which keeps the mean square as √2 does for ReLU.
+    """
+    return _drawn(_by_inputs(_normal, gain), "relu", bias)
 
 
-def he_uniform(bias: float = 0.0) -> Initializer:
-    """W ~ U(−a, a), a = √(6/n_in) for any activation (He, Zhang, Ren & Sun 2015)."""
-    return _drawn(_kaiming(init.kaiming_uniform_, "relu"), "relu", bias)
+def he_uniform(bias: float = 0.0, gain: float | None = None) -> Initializer:
+    """W ~ U(−a, a), a = gain·√(3/n_in) (He, Zhang, Ren & Sun 2015); the gain is that of `he_normal`."""
+    return _drawn(_by_inputs(_uniform, gain), "relu", bias)
 
 
 def orthogonal(bias: float = 0.0, gain: float | None = None) -> Initializer:
@@ -141,24 +150,24 @@ TOLERANCE, ROUNDS = 0.02, 20
 """LSUV: how far from 1 a layer's variance may stay, and how often it is corrected at most."""
 
 
-def lsuv(bias: float = 0.0) -> Initializer:
-    """Orthonormal W, then layer after layer W ← W/√Var(W·x + b), until |Var − 1| ≤ 0.02 (Mishkin & Matas 2016).
+def lsuv(bias: float = 0.0, std: float = 1.0) -> Initializer:
+    """Orthonormal W, then layer after layer W ← W·√(std²/Var(W·x + b)), until |Var/std² − 1| ≤ 0.02.
 
-    Var is the variance over the batch and all units of the layer, before the activation. InputError where no scale
-    brings it to 1, as on data that are all 0.
+    Mishkin & Matas (2016), with std 1. Var is the variance over the batch and all units of the layer, before the
+    activation. InputError where no scale brings it to std², as on data that are all 0.
     """
 
     @torch.no_grad()
     def scale(layer: Layer, depth: int, generator: torch.Generator, output: Callable[[], Tensor]) -> None:
         _set(layer, lambda weight: init.orthogonal_(weight, generator=generator), bias)
         for _ in range(ROUNDS + 1):
-            variance = output().var(correction=0)
+            variance = output().var(correction=0) / std**2
             if (variance - 1).abs() <= TOLERANCE:
                 return
             layer.weight.div_(variance.sqrt())
         raise InputError(
-            f"lsuv: no scale brings the outputs of hidden layer {depth} on the data to a variance of 1, as where they "
-            "are all 0: choose another initializer"
+            f"lsuv: no scale brings the outputs of hidden layer {depth} on the data to a variance of {std**2:g}, as "
+            "where they are all 0: choose another initializer"
         )
 
     @torch.no_grad()
@@ -181,7 +190,12 @@ def lsuv(bias: float = 0.0) -> Initializer:
 
 def batch_norm() -> Initializer:
     """He normal in a network with batch normalization (Ioffe & Szegedy 2015)."""
-    return _drawn(_kaiming(init.kaiming_normal_, "relu"), "relu", normalize=True)
+    return _drawn(_by_inputs(_normal), "relu", normalize=True)
+
+
+def mup_normal(bias: float = 0.0, gain: float = 1.0) -> Initializer:
+    """W ~ N(0, gain²/n_in²): the output layer of the maximal update parametrization (Yang & Hu 2021)."""
+    return _drawn(lambda weight, _, random: _normal(weight, gain / _inputs_of(weight), random), "relu", bias)
 
 
 def torch_default() -> Initializer:
@@ -199,16 +213,29 @@ def torch_default() -> Initializer:
     return Initializer(fill, "relu")
 
 
-def gain_of(activation: str) -> float:
-    """torch's gain before an activation: sigmoid 1, tanh 5/3, relu √2, identity 1."""
-    return 1.0 if activation == "identity" else init.calculate_gain(activation)  # type: ignore[arg-type]
-
-
 Draw = Callable[[Tensor, str, torch.Generator], object]
 
 
-def _kaiming(draw: Callable[..., object], nonlinearity: str) -> Draw:
-    return lambda weight, _, generator: draw(weight, nonlinearity=nonlinearity, generator=generator)
+def _inputs_of(weight: Tensor) -> int:
+    return weight[0].numel()
+
+
+def _normal(weight: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    return init.normal_(weight, 0.0, std, generator)
+
+
+def _uniform(weight: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    return init.uniform_(weight, -sqrt(3.0) * std, sqrt(3.0) * std, generator)
+
+
+def _by_inputs(draw: Callable[[Tensor, float, torch.Generator], Tensor], gain: float | None = None) -> Draw:
+    """Weights of standard deviation gain/√n_in, by default with He's gain."""
+
+    def fill(weight: Tensor, activation: str, generator: torch.Generator) -> Tensor:
+        he = gain_of("relu" if activation in TORCH_GAINS else activation)
+        return draw(weight, (gain or he) / sqrt(_inputs_of(weight)), generator)
+
+    return fill
 
 
 def _scaled(draw: Callable[..., object], gain: float | None) -> Draw:

@@ -11,7 +11,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dbn.errors import InputError
 from dbn.registry import suggestion
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
 """Activations by name; "identity" adds no module."""
 
 

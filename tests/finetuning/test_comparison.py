@@ -546,6 +546,10 @@ def test_the_sentence_where_nothing_can_be_tested() -> None:
             "dbn is 3.00 points behind the best other arm, orthogonal. "
             "dbn is 2.00 points behind the best of Xavier and He, he_normal.",
         ),
+        (  # the best gain counts
+            {"dbn": [1.0, 2.0], "lsuv": [2.0, 3.0], "xavier_uniform": [9.0, 9.5], "xavier_uniform(gain=4)": [3.0, 4.0]},
+            "dbn is separated from the best of Xavier and He, xavier_uniform(gain=4): 2.00 points ahead (p < 0.001).",
+        ),
         ({"dbn": [1.0, 2.0], "he_normal": [3.0, 4.0], "zeros": [8.0, 9.0]}, ""),  # said already
         ({"he_normal": [3.0, 4.0], "dbn": [8.0, 9.0]}, ""),
         ({"he_normal": [3.0, 4.0], "zeros": [8.0, 9.0]}, ""),
@@ -565,7 +569,8 @@ def test_an_arm_that_gives_one_class_is_named_and_not_compared() -> None:
     assert [arm["one_class"] for arm in made["arms"].values()] == [2, 0, 0, 1]
     assert stuck_sentence(made) == (
         "zeros and orthogonal (under 1 of 2 seeds) give nearly every test example the same class: they have not "
-        "learned to tell the classes apart. Try other learning rates, more epochs or another activation."
+        "learned to tell the classes apart. Try other learning rates, more epochs or another activation; with sigmoid "
+        "units a gain of 4, as in xavier_uniform(gain=4)."
     )
     assert stuck_sentence(found(errors, {"zeros": 2})).startswith("zeros gives nearly every test example the same")
     assert stuck_sentence(found(errors)) == ""

@@ -40,6 +40,8 @@ NETWORKS: dict[str, Callable[[], nn.Sequential]] = {
     "sigmoid": lambda: mlp(SIZES, "sigmoid"),
     "tanh": lambda: mlp(SIZES, "tanh"),
     "relu": lambda: mlp(SIZES, "relu"),
+    "selu": lambda: mlp(SIZES, "selu"),
+    "gelu": lambda: mlp(SIZES, "gelu"),
     "identity": lambda: mlp(SIZES, "identity"),
     "mixed": lambda: mlp(SIZES, ["tanh", "identity", "relu"]),
     "normalised": lambda: mlp(SIZES, "tanh", normalize=True),

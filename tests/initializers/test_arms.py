@@ -27,6 +27,7 @@ from dbn.initializers import INITIALIZERS
 from dbn.initializers.arms import PARAMETER_RULES, Arm, parse_arm
 from dbn.initializers.schemes import Initializer, constant
 from dbn.models.mlp import (
+    ACTIVATIONS,
     activation_module,
     initialize_normalizing,
     initialize_output,
@@ -64,6 +65,7 @@ def problem(*arms: str, **options: Any) -> Problem:
         ("glorot_uniform(gain=2)", Arm("glorot_uniform(gain=2)", "xavier_uniform", "sigmoid", (("gain", 2.0),))),
         ("lecun_uniform", Arm("lecun_uniform", "lecun_uniform", "tanh")),
         ("normal(std=1.0)", Arm("normal(std=1.0)", "normal", "sigmoid", (("std", 1.0),))),
+        ("lecun_normal(gain=4):silu", Arm("lecun_normal(gain=4):silu", "lecun_normal", "silu", (("gain", 4.0),))),
         ("normal(std=1.0):relu", Arm("normal(std=1.0):relu", "normal", "relu", (("std", 1.0),))),
         ("normal(std=1e-3)", Arm("normal(std=1e-3)", "normal", "sigmoid", (("std", 0.001),))),
         ("uniform(bound=.5)", Arm("uniform(bound=.5)", "uniform", "sigmoid", (("bound", 0.5),))),
@@ -94,8 +96,8 @@ def test_an_arm_is_a_start_its_parameters_and_an_activation(text: str, arm: Arm)
         (":relu", "there is no initializer ''"),
         ("(std=1)", "there is no initializer ''"),
         ("DBN", "there is no initializer 'DBN', did you mean 'dbn'?"),
-        ("dbn:", "'dbn:' has no known activation after the colon: choose from sigmoid, tanh, relu"),
-        ("he_normal:gelu", "'he_normal:gelu' has no known activation after the colon, did you mean 'relu'?"),
+        ("dbn:", "'dbn:' has no known activation after the colon: choose from sigmoid, tanh, relu, selu"),
+        ("he_normal:geru", "'he_normal:geru' has no known activation after the colon, did you mean 'gelu'?"),
         ("he_normal:relu:relu", "'he_normal:relu:relu' has no known activation"),
         ("he_normal:identity", "'he_normal:identity' has no known activation"),
         ("normal(std=1", "invalid arm 'normal(std=1': expected NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE, ...)"),
@@ -107,7 +109,7 @@ def test_an_arm_is_a_start_its_parameters_and_an_activation(text: str, arm: Arm)
         ("normal(1.0)", "'1.0' is not a parameter of normal: write NAME=VALUE, with std and bias"),
         ("normal(std=1,)", "'' is not a parameter of normal"),
         ("normal(sdt=1)", "normal has no parameter 'sdt': it has std and bias"),
-        ("he_normal(std=1)", "he_normal has no parameter 'std': it has bias"),
+        ("he_normal(std=1)", "he_normal has no parameter 'std': it has bias and gain"),
         ("sparse(value=1)", "sparse has no parameter 'value': it has sparsity, std and bias"),
         ("normal(std=1,std=2)", "normal has std twice: keep one"),
         ("zeros(value=1)", "zeros has no parameters: leave the parentheses out"),
@@ -216,10 +218,70 @@ def test_a_network_of_every_arm(name: str) -> None:
     shared = linear_layers(made.network(parse_arm("he_normal"), 0))[-1]
     assert torch.equal(output.weight, shared.weight) == (name not in ("zeros", "constant"))
     assert torch.equal(output.bias, shared.bias)
-    plain = ["Linear", {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "ReLU"}[arm.activation]]
+    plain = ["Linear", ACTIVATIONS[arm.activation].__name__]
     if name == "batch_norm":
         plain.insert(1, "BatchNorm1d")
     assert [type(module).__name__ for module in network] == [*plain, *plain, "Linear"]
+
+
+@pytest.mark.parametrize("activation", ["selu", "gelu", "silu"])
+def test_a_network_of_other_activations_learns_and_is_read_again(activation: str, tmp_path: Path) -> None:
+    text = f"he_normal:{activation}"
+    made = problem(text, epochs=20)
+    run = begin(tmp_path / "run", to_dict(made.config), resume=False, overwrite=False)
+    comparison = Comparison(made, run)
+    chosen = comparison.train()
+    tested = comparison.test(chosen)
+    comparison.write(chosen, tested)
+    (file,) = (run.path / folder_name(text)).glob("seed-*/classifier.safetensors")
+    network, about = read_classifier(file)
+    assert about["activation"] == activation
+    assert type(network[1]).__name__.lower() == activation
+    assert tested[text][0].error < 50
+
+
+@pytest.mark.parametrize(
+    ("text", "weight"),
+    [
+        ("zeros", lambda w: w * 0),
+        ("constant(value=0.5)", lambda w: w * 0 + 0.5),
+        ("xavier_uniform(gain=3)", lambda w: 3 * w),
+    ],
+)
+def test_every_arm_has_the_output_layer_that_is_asked_for(text: str, weight: Any) -> None:
+    plain = problem("dbn", "he_normal").network(parse_arm("dbn"), 0)
+    for arm in ("dbn", "he_normal"):
+        network = problem("dbn", "he_normal", output_init=text).network(parse_arm(arm), 0)
+        assert_close(network[-1].weight, weight(plain[-1].weight))
+        assert torch.equal(network[0].weight, problem(arm).network(parse_arm(arm), 0)[0].weight)
+
+
+def test_the_output_layer_of_the_maximal_update_parametrization_has_variance_gain_by_inputs() -> None:
+    wide = {"hidden": (40000,), "stacks": ()}
+    made = replace(problem("he_normal", output_init="mup_normal(gain=2)"), **wide)
+    weight = made.network(parse_arm("he_normal"), 0)[-1].weight.detach().double()
+    assert abs(float((weight**2).mean()) * 40000**2 / 4 - 1) < Z * sqrt(2 / weight.numel())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("lsuv", "--output-init lsuv is for hidden layers alone: choose another initializer"),
+        ("dbn", "--output-init dbn is for hidden layers alone: choose another initializer"),
+        ("batch_norm", "--output-init batch_norm is for hidden layers alone: choose another initializer"),
+        ("zero", "--output-init: there is no initializer 'zero', did you mean 'zeros'?"),
+        ("zeros:relu", "--output-init: there is no initializer 'zeros:relu', did you mean 'zeros'?"),
+    ],
+)
+def test_an_output_layer_that_cannot_be_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        problem("he_normal", output_init=text)
+    assert str(caught.value) == sentence
+
+
+def test_runs_of_earlier_versions_have_no_output_init() -> None:
+    assert "output_init" not in to_dict(CONFIG)
+    assert to_dict(replace(CONFIG, output_init="zeros"))["output_init"] == "zeros"
 
 
 def test_lsuv_measures_on_scaled_training_data() -> None:

@@ -1,13 +1,13 @@
 """Every start of a network against its formula."""
 
 from collections.abc import Callable
-from math import ceil, sqrt
+from math import ceil, exp, sqrt
 from typing import Any
 
 import pytest
 import torch
 from enumeration import CHANCE, Z, make_stack, rng
-from scipy import stats
+from scipy import integrate, stats
 from torch import Tensor, nn
 from torch.nn import init
 from torch.testing import assert_close
@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from dbn.errors import InputError
 from dbn.initializers import INITIALIZERS
 from dbn.initializers import schemes as starts
+from dbn.initializers.gains import gain_of
 from dbn.initializers.schemes import Initializer, from_dbn
 from dbn.models.mlp import activation_module, linear_layers, mlp
 
@@ -75,6 +76,12 @@ LAWS: dict[str, tuple[Initializer, Law]] = {
     ),
     "he_normal": (starts.he_normal(), normal(lambda n_in, n_out, gain: 2 / n_in)),
     "he_uniform": (starts.he_uniform(), uniform(lambda n_in, n_out, gain: sqrt(6 / n_in))),
+    "he_normal(gain=3)": (starts.he_normal(gain=3.0), normal(lambda n_in, n_out, gain: 9 / n_in)),
+    "he_uniform(gain=1)": (starts.he_uniform(gain=1.0), uniform(lambda n_in, n_out, gain: sqrt(3 / n_in))),
+    "lecun_normal(gain=4)": (starts.lecun_normal(gain=4.0), normal(lambda n_in, n_out, gain: 16 / n_in)),
+    "lecun_uniform(gain=4)": (starts.lecun_uniform(gain=4.0), uniform(lambda n_in, n_out, gain: 4 * sqrt(3 / n_in))),
+    "mup_normal": (starts.mup_normal(), normal(lambda n_in, n_out, gain: 1 / n_in**2)),
+    "mup_normal(gain=2)": (starts.mup_normal(gain=2.0), normal(lambda n_in, n_out, gain: 4 / n_in**2)),
     "batch_norm": (starts.batch_norm(), normal(lambda n_in, n_out, gain: 2 / n_in)),
     "torch_default": (starts.torch_default(), uniform(lambda n_in, n_out, gain: 1 / sqrt(n_in))),
 }
@@ -151,6 +158,81 @@ def assert_semi_orthogonal(weight: Tensor, gain: float) -> None:
     assert_close(product, torch.eye(len(product), dtype=torch.float64), rtol=0, atol=1e-5)
 
 
+# Gains
+
+
+FUNCTIONS: dict[str, Callable[[float], float]] = {
+    "relu": lambda z: max(z, 0.0),
+    "selu": lambda z: 1.0507009873554805 * (z if z > 0 else 1.6732632423543772 * (exp(z) - 1)),
+    "gelu": lambda z: z * stats.norm.cdf(z),
+    "silu": lambda z: z / (1 + exp(-z)),
+}
+
+
+def moment(activation: str, power: int) -> float:
+    """E[f(z)^power], z ~ N(0, 1)."""
+    f = FUNCTIONS[activation]
+    return sum(integrate.quad(lambda z: f(z) ** power * stats.norm.pdf(z), *ends)[0] for ends in ((-12, 0), (0, 12)))
+
+
+@pytest.mark.parametrize("activation", FUNCTIONS)
+def test_the_gain_keeps_the_mean_square(activation: str) -> None:
+    gain = gain_of(activation)
+    assert gain == pytest.approx(1 / sqrt(moment(activation, 2)), abs=1e-6)
+    # Of an input with |x|² = n/gain², each unit of a layer has a field from N(0, 1).
+    x = torch.full((1, 300), 1 / gain)
+    layer = nn.Linear(300, 50_000)
+    starts.he_normal().fill([layer], activation, rng(1), x)
+    square = float((activation_module(activation)(layer(x)).double().detach() ** 2).mean())
+    exact, fourth = moment(activation, 2), moment(activation, 4)
+    assert abs(square - exact) < Z * sqrt((fourth - exact**2) / layer.out_features)
+
+
+@pytest.mark.parametrize("activation", FUNCTIONS)
+def test_signals_keep_their_size_through_five_layers(activation: str) -> None:
+    layers = linear_layers(mlp([400] * 6 + [2], activation))[:-1]
+    starts.he_normal().fill(layers, activation, rng(2), inputs())
+    x = torch.randn(100, 400, generator=rng(3)) / gain_of(activation)
+    with torch.no_grad():
+        for layer in layers:
+            field = layer(x)
+            x = activation_module(activation)(field)
+    assert 0.5 < float(field.square().mean()) < 2
+
+
+def test_the_gains_of_other_activations_are_torchs() -> None:
+    assert [gain_of(name) for name in ("identity", "sigmoid", "tanh", "relu")] == [1, 1, 5 / 3, sqrt(2)]
+    assert gain_of("selu") == 1
+
+
+@pytest.mark.parametrize("gain", [1.0, 4.0])
+def test_a_layer_of_sigmoid_units_passes_a_quarter_of_the_gain(gain: float) -> None:
+    # At x = 0 the slope is ¼, so that a small difference d becomes ¼·W·d, whose mean square is gain²/16·|d|²/n.
+    layer = nn.Linear(400, 400).double()
+    starts.xavier_normal(gain=gain).fill([layer], "sigmoid", rng(4), inputs())
+    d = torch.full((400,), 1e-4, dtype=torch.float64)
+    h = torch.sigmoid(layer(torch.stack([-d, d])))
+    passed = (h[1] - h[0]).detach() / 2e-4
+    assert abs(float((passed**2).mean()) / (gain / 4) ** 2 - 1) < Z * sqrt(2 / 400)
+
+
+@pytest.mark.parametrize("activation", GAIN)
+@pytest.mark.parametrize(
+    ("initializer", "draw", "nonlinearity"),
+    [
+        (starts.he_normal(), init.kaiming_normal_, "relu"),
+        (starts.he_uniform(), init.kaiming_uniform_, "relu"),
+        (starts.lecun_normal(), init.kaiming_normal_, "linear"),
+        (starts.lecun_uniform(), init.kaiming_uniform_, "linear"),
+    ],
+)
+def test_weights_by_inputs_are_torchs(initializer: Initializer, draw: Any, nonlinearity: str, activation: str) -> None:
+    generator = rng(0)
+    for layer in filled(initializer, activation)[:-1]:
+        again = draw(torch.empty_like(layer.weight), nonlinearity=nonlinearity, generator=generator)
+        assert torch.equal(layer.weight, again)
+
+
 # LSUV
 
 
@@ -169,6 +251,8 @@ def variances(layers: list[nn.Linear], activation: str) -> list[float]:
 def test_lsuv_brings_every_layer_to_variance_one(activation: str, bias: float) -> None:
     layers = filled(starts.lsuv(bias), activation)
     assert all(abs(variance - 1) <= 0.02 for variance in variances(layers, activation))
+    wider = filled(starts.lsuv(bias, std=2.5), activation)
+    assert all(abs(variance / 6.25 - 1) <= 0.02 for variance in variances(wider, activation))
     plain = linear_layers(mlp(SIZES, activation))
     generator = rng(0)
     for layer, start in zip(layers[:-1], plain, strict=False):
