@@ -261,14 +261,17 @@ class LayerTrainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned; ValueError for a state that is not of this layer."""
-        check_structure(state, self._state_structure() | {"optimizer": state["optimizer"]})
+        wanted = self._state_structure() | {"optimizer": state["optimizer"]}
+        # Earlier versions kept W v of persistent chains as well.
+        chains = {name: value for name, value in state["chains"].items() if name in wanted["chains"]}
+        check_structure(state | {"chains": chains}, wanted)
         if not (0 <= state["epoch"] <= self.setting.epochs and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this layer")
         self.epoch, self.position, self.seconds = state["epoch"], state["position"], state["seconds"]
         self.update_ratio = state["update_ratio"]
         self.rbm.load_state_dict(state["rbms"][-1])
         restore_optimizer(self.optimizer, state["optimizer"])
-        self.chains.load_state(state["chains"])
+        self.chains.load_state(chains)
         for name, penalty in self.penalties.items():
             penalty.load_state(state["penalties"][name])
         if self.offsets:
