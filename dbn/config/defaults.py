@@ -55,11 +55,11 @@ def default_rates(optimizer: str, *, persistent: bool) -> tuple[float | str, flo
     Persistent chains fall behind a model that moves with momentum; with none and a rate that falls to 0, they follow.
 
     >>> default_rates("sgd", persistent=False), default_rates("sgd", persistent=True)
-    ((0.1, 0.01), ('0.4:0', '0.04:0'))
+    ((0.1, 0.01), ('0.4:0', '0.1:0'))
     """
     if optimizer != "sgd":
         return ADAPTIVE_RATE, ADAPTIVE_RATE
-    return ("0.4:0", "0.04:0") if persistent else (0.1, 0.01)
+    return ("0.4:0", "0.1:0") if persistent else (0.1, 0.01)
 
 
 def stretch(examples: int, batch: int, updates: int) -> float:
@@ -108,4 +108,6 @@ def told(given: Any, filled: Any) -> str:
     """What was chosen for `filled` that `given` leaves out, as options: "--batch-size 10 --epochs 60"."""
     chosen = [(name, values_of(filled, name)) for name in left_out(given)]
     options = [(name, values) for name, values in chosen if values and values[0] is not False]
-    return " ".join(" ".join([option_name(name), *(str(v) for v in values if v is not True)]) for name, values in options)
+    return " ".join(
+        " ".join([option_name(name), *(str(v) for v in values if v is not True)]) for name, values in options
+    )

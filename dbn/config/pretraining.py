@@ -48,7 +48,7 @@ class Pretraining(TrainingOptions):
     """Passes over the training data: one value, or one per layer (default: 10, and more for fewer than 900 updates)."""
     learning_rate: tuple[Rate, ...] | None = None
     """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.001; for sgd 0.1, and 0.01 for Gaussian units;
-    for sgd with pcd and pt 0.4:0 and 0.04:0)."""
+    for sgd with pcd or pt 0.4:0 and 0.1:0)."""
     warmup_epochs: Natural = None  # type: ignore[assignment]
     """Epochs over which a layer's learning rate rises from 0; without them units of wide layers overshoot and die
     (default: 1, or as many as are 90 updates)."""

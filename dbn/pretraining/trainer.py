@@ -91,7 +91,8 @@ class LayerTrainer:
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
-        self.watch = Diagnostics(self.steps, 0 if data.valid is None else len(data.valid))
+        valid_rows = 0 if data.valid is None else len(data.valid)
+        self.watch = Diagnostics(self.steps, valid_rows, max(self.setting.momentum.values))
 
     @property
     def kept(self) -> RBM:
@@ -262,8 +263,8 @@ class LayerTrainer:
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned; ValueError for a state that is not of this layer."""
         wanted = self._state_structure() | {"optimizer": state["optimizer"]}
-        # Earlier versions kept W v of persistent chains as well.
-        chains = {name: value for name, value in state["chains"].items() if name in wanted["chains"]}
+        # The chains of PCD once had their W v beside them.
+        chains = {name: v for name, v in state["chains"].items() if name != "field" or name in wanted["chains"]}
         check_structure(state | {"chains": chains}, wanted)
         if not (0 <= state["epoch"] <= self.setting.epochs and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this layer")

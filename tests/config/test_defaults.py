@@ -75,7 +75,7 @@ def test_what_is_given_stays() -> None:
 @pytest.mark.parametrize("estimator", ["pcd", "pt"])
 def test_persistent_chains_have_a_falling_rate_and_no_momentum(estimator: str) -> None:
     filled = Pretraining(estimator=estimator, hidden_units=("bernoulli", "gaussian", "bernoulli")).for_data(9000, 784)
-    assert (filled.learning_rate, filled.momentum, filled.centered) == (("0.4:0", "0.04:0", "0.04:0"), 0.0, True)
+    assert (filled.learning_rate, filled.momentum, filled.centered) == (("0.4:0", "0.1:0", "0.1:0"), 0.0, True)
     given = {"learning_rate": (0.1,), "momentum": "0.5,0.9@6", "centered": False}
     kept = Pretraining(estimator=estimator, **given).for_data(9000, 784)
     assert {name: getattr(kept, name) for name in given} == given
@@ -120,4 +120,7 @@ def test_what_was_chosen_is_told_as_options() -> None:
     filled = given.for_data(100, 4)
     assert told(filled, filled) == ""
     given = replace(given, estimator="pcd", momentum=None)
-    assert told(given, given.for_data(100, 4)) == "--batch-size 10 --momentum 0.0 --centered --warmup-epochs 1 --picture-every 5"
+    assert (
+        told(given, given.for_data(100, 4))
+        == "--batch-size 10 --momentum 0.0 --centered --warmup-epochs 1 --picture-every 5"
+    )
