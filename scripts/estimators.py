@@ -56,8 +56,6 @@ class LaggedChains(Chains):
         return NegativeSamples(v, field)
 
 
-CHAINS["lagged-pcd"] = LaggedChains
-
 FIELD: dict[str, Record] = {
     "0.05:0, momentum 0.5,0.9@6": {"learning_rate": "0.05:0", "momentum": "0.5,0.9@6"},
     "0.01:0, momentum 0.5,0.9@6": {"learning_rate": "0.01:0", "momentum": "0.5,0.9@6"},
@@ -77,6 +75,7 @@ HIDDEN = {"mnist-10k": 100, "bars-and-stripes": 14, "patterns": 12, "digits": 14
 
 def main(config: EstimatorsConfig) -> None:
     """Run what the output lacks and print a table."""
+    CHAINS["lagged-pcd"] = LaggedChains
     lines = config.output.read_text().splitlines() if config.output and config.output.exists() else []
     records = list(map(json.loads, lines))
     for plan, options in plans(config):
@@ -118,8 +117,11 @@ def rows_of(name: str, config: EstimatorsConfig) -> tuple[np.ndarray, np.ndarray
     rng = np.random.default_rng(7)
     if name == "mnist-10k":
         splits = load_splits(name, data_dir=config.data_dir)
-        train = torch.cat([splits.train.x, splits.valid.x])
-        return tuple((part > 127).to(torch.uint8).numpy() for part in (train, splits.test.x))  # type: ignore[return-value]
+        x, test = (
+            np.concatenate([np.asarray(part.x) for part in parts if part]) > 127
+            for parts in ((splits.train, splits.valid), (splits.test,))
+        )
+        return x.astype(np.uint8), test.astype(np.uint8)
     if name == "bars-and-stripes":
         bars = np.repeat(rng.random((1500, 4, 1)) < 0.5, 4, axis=2)
         x = np.where(rng.random((1500, 1, 1)) < 0.5, bars, bars.swapaxes(1, 2)).reshape(-1, 16)

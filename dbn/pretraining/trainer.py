@@ -91,8 +91,8 @@ class LayerTrainer:
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
-        valid_rows = 0 if data.valid is None else len(data.valid)
-        self.watch = Diagnostics(self.steps, valid_rows, max(self.setting.momentum.values))
+        momentum, valid_rows = max(self.setting.momentum.values), 0 if data.valid is None else len(data.valid)
+        self.watch = Diagnostics(self.steps, valid_rows, momentum)
 
     @property
     def kept(self) -> RBM:
