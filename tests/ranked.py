@@ -101,7 +101,7 @@ def chain_state(config: Pretraining) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     v = (torch.rand(CHAINS, 36, generator=generator) < 0.4).float()
     if config.estimator == "pcd":
-        return {"v": v, "field": torch.randn(CHAINS, 9, generator=generator), "reference": 1 - v}
+        return {"v": v, "reference": 1 - v}
     return {
         "base.visible.bias": torch.zeros(36),
         "base.hidden.bias": torch.zeros(9),

@@ -28,8 +28,10 @@ Key = tuple[str, str]
 """A case and its precision."""
 
 BOTH = ("float32", "bf16")
-PCD: dict[str, Any] = {"estimator": "pcd"}
-PT: dict[str, Any] = {"estimator": "pt", "temperatures": TEMPERATURES}
+PLAIN: dict[str, Any] = {"centered": False, "momentum": "0.5,0.9@6"}
+PCD: dict[str, Any] = {"estimator": "pcd", **PLAIN}
+PT: dict[str, Any] = {"estimator": "pt", "temperatures": TEMPERATURES, **PLAIN}
+CENTERED = PCD | {"centered": True}
 
 CASES: dict[str, Case] = {
     "products": Case(five_products),
@@ -50,8 +52,8 @@ CASES: dict[str, Case] = {
     "pcd1-epoch": Case(epoch_of(**PCD), ("products", "cd1-epoch"), BOTH),
     "scikit-learn-epoch": Case(scikit_learn, ("pcd1-epoch",)),
     "rbms-epoch": Case(rbms(centered=False), ("pcd1-epoch",)),
-    "pcd1-centred-step": Case(steps_of(**PCD, centered=True), ("products", "cd1-step"), BOTH),
-    "pcd1-centred-epoch": Case(epoch_of(**PCD, centered=True), ("products", "cd1-epoch"), BOTH),
+    "pcd1-centred-step": Case(steps_of(**CENTERED), ("products", "cd1-step"), BOTH),
+    "pcd1-centred-epoch": Case(epoch_of(**CENTERED), ("products", "cd1-epoch"), BOTH),
     "rbms-centred-epoch": Case(rbms(centered=True), ("pcd1-centred-epoch",)),
     "cd1-wide-step": Case(as_wide(steps_of), (), BOTH),
     "pt-step": Case(tempered(steps_of(**PT)), ("cd1-wide-step",), BOTH),

@@ -19,9 +19,8 @@ Optimizer = Annotated[str, Choice("dbn.training:OPTIMIZERS")]
 UnitKind = Annotated[str, Choice("dbn.models.units:UNITS")]
 
 
-# Default learning rates: of optimizers that scale their own steps; of SGD on Gaussian visible units, whose gradients
-# grow with the number of correlated columns (0.03 diverges on 3,072 of them).
-ADAPTIVE_RATE, GAUSSIAN_RATE = 0.001, 0.01
+ADAPTIVE_RATE = 0.001
+"""Default learning rate of optimizers that scale their own steps."""
 
 ALIASES = {"centred": "centered"}
 """Earlier names of options, which command lines, files and Python may still use."""

@@ -7,16 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from dbn.config.common import (
-    ADAPTIVE_RATE,
-    GAUSSIAN_RATE,
-    DataConfig,
-    RunConfig,
-    TrainingOptions,
-    UnitKind,
-    check_taken,
-)
-from dbn.config.defaults import HIDDEN, batch_for, hidden_layers, of_pretraining
+from dbn.config.common import DataConfig, RunConfig, TrainingOptions, UnitKind, check_taken
+from dbn.config.defaults import HIDDEN, batch_for, default_rates, hidden_layers, of_pretraining
 from dbn.config.schedules import Schedule
 from dbn.config.validation import AtLeast2, Between, Choice, Count, Natural, NonNegative, Positive, Rule, check_per_item
 from dbn.errors import InputError
@@ -46,7 +38,8 @@ class Pretraining(TrainingOptions):
     """Training of a stack of RBMs, bottom to top."""
 
     CHOSEN_BY_DATA = (
-        "hidden", "batch_size", "epochs", "learning_rate", "momentum", "warmup_epochs", "measure_every", "picture_every"
+        "hidden", "batch_size", "epochs", "learning_rate", "momentum", "centered", "warmup_epochs", "measure_every",
+        "picture_every"
     )  # fmt: skip
 
     hidden: tuple[Count, ...] = None  # type: ignore[assignment]
@@ -54,8 +47,8 @@ class Pretraining(TrainingOptions):
     epochs: tuple[Count, ...] = None  # type: ignore[assignment]
     """Passes over the training data: one value, or one per layer (default: 10, and more for fewer than 900 updates)."""
     learning_rate: tuple[Rate, ...] | None = None
-    """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.1 for sgd, 0.01 for Gaussian units, 0.001
-    otherwise)."""
+    """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.001; for sgd 0.1, and 0.01 for Gaussian units;
+    for sgd with pcd or pt 0.4:0 and 0.1:0)."""
     warmup_epochs: Natural = None  # type: ignore[assignment]
     """Epochs over which a layer's learning rate rises from 0; without them units of wide layers overshoot and die
     (default: 1, or as many as are 90 updates)."""
@@ -67,11 +60,12 @@ class Pretraining(TrainingOptions):
     """pcd and pt: persistent chains, for pt at each temperature (default: as many as --batch-size)."""
     temperatures: AtLeast2 | None = None
     """pt: temperatures from the independent model to the RBM (default: 10)."""
-    centered: bool = False
-    """Center the gradient on the running means of the units: the same model, better conditioned."""
+    centered: bool = None  # type: ignore[assignment]
+    """Center the gradient on the running means of the units: the same model, better conditioned (default: with pcd and
+    pt)."""
     momentum: Momentum | None = None
     """sgd and rmsprop: one value or schedule (default: 0.5,0.9@6 for sgd, and a later epoch for fewer than 450
-    updates)."""
+    updates; 0 with pcd and pt, whose chains fall behind with momentum)."""
     weight_decay: NonNegative = 2e-4
     penalty: tuple[Annotated[str, PENALTIES], ...] = ()
     """Penalties by name, such as l1(strength=0.001); --l1, --sparsity-target and --max-norm are short for the first
@@ -144,12 +138,19 @@ class Pretraining(TrainingOptions):
         one = len(self.hidden_units) == 1
         return [self.visible, *(self.hidden_units * len(self.hidden or HIDDEN) if one else self.hidden_units)]
 
+    @property
+    def is_persistent(self) -> bool:
+        """Whether the estimator keeps chains, which must follow the model."""
+        return "chains" in self.estimator_parameters
+
     def for_data(self, rows: int, columns: int) -> Self:
         """The same with everything that was left out, as `dbn.config.defaults` chooses it for training rows (N, V)."""
         batch = self.batch_size or batch_for(rows)
         chosen = of_pretraining(rows, batch, self.epochs)
         if self.optimizer != "sgd":
             del chosen["momentum"]
+        elif self.is_persistent:
+            chosen["momentum"] = 0.0
         left_out = {name: value for name, value in chosen.items() if getattr(self, name) is None}
         hidden = self.hidden or hidden_layers(rows)
         filled = replace(self, hidden=hidden, batch_size=batch, **left_out)
@@ -157,12 +158,13 @@ class Pretraining(TrainingOptions):
 
     def resolved(self) -> dict[str, Any]:
         """Default values of what was left out, but for those that depend on the data."""
-        rate = 0.1 if self.optimizer == "sgd" else ADAPTIVE_RATE
-        rates = [min(rate, GAUSSIAN_RATE) if "gaussian" in kinds else rate for kinds in pairwise(self.unit_kinds)]
+        of_binary, of_gaussian = default_rates(self.optimizer, persistent=self.is_persistent)
+        rates = [of_gaussian if "gaussian" in kinds else of_binary for kinds in pairwise(self.unit_kinds)]
         takes, sparse = self.estimator_parameters, self.sparsity_target is not None
         return {
             "learning_rate": self.learning_rate or (tuple(rates) if len(set(rates)) > 1 else (rates[0],)),
-            "chains": self.batch_size if self.chains is None and "chains" in takes else self.chains,
+            "centered": self.is_persistent if self.centered is None else self.centered,
+            "chains": self.batch_size if self.chains is None and self.is_persistent else self.chains,
             "temperatures": 10 if self.temperatures is None and "temperatures" in takes else self.temperatures,
             "sparsity_cost": 0.01 if self.sparsity_cost is None and sparse else self.sparsity_cost,
         }

@@ -52,7 +52,7 @@ def units_off(records: Sequence[Record]) -> str | None:
     share = records[-1].get("hidden_off", 0.0)
     if share <= LOST:
         return None
-    return f"{share:.0%} of the hidden units are off for nearly all data: lower --learning-rate"
+    return f"{share:.0%} of the hidden units are off for nearly all data: {slower(records)}"
 
 
 def units_on(records: Sequence[Record]) -> str | None:
@@ -69,7 +69,7 @@ def updates_too_large(records: Sequence[Record]) -> str | None:
     ratios = [record["update_ratio"] for record in grown if "update_ratio" in record][-IN_A_ROW:]
     if len(ratios) < IN_A_ROW or min(ratios) <= LARGEST_UPDATE:
         return None
-    return f"an update changes the weights by {ratios[-1]:.1%} of their size, and 0.1% is usual: lower --learning-rate"
+    return f"an update changes the weights by {ratios[-1]:.1%} of their size, and 0.1% is usual: {slower(records)}"
 
 
 def updates_too_small(records: Sequence[Record]) -> str | None:
@@ -87,8 +87,8 @@ def chains_stand_still(records: Sequence[Record]) -> str | None:
     if left <= HARDLY_MOVED:
         return None
     return (
-        f"the chains hardly move (autocorrelation {left:.2f} since the last measurement): lower --learning-rate or "
-        "raise --gibbs-steps"
+        f"the chains hardly move (autocorrelation {left:.2f} since the last measurement): {slower(records)}, or raise "
+        "--gibbs-steps"
     )
 
 
@@ -98,6 +98,11 @@ def temperatures_apart(records: Sequence[Record]) -> str | None:
     if rate >= FEWEST_SWAPS:
         return None
     return f"two neighboring temperatures swap only {rate:.1%} of the time: raise --temperatures"
+
+
+def slower(records: Sequence[Record]) -> str:
+    """What makes updates smaller: less momentum where there is any, as updates of ten steps add up at 0.9."""
+    return "lower --momentum or --learning-rate" if records[-1].get("momentum") else "lower --learning-rate"
 
 
 RULES: tuple[Callable[[Sequence[Record]], str | None], ...] = (
@@ -114,8 +119,9 @@ RULES: tuple[Callable[[Sequence[Record]], str | None], ...] = (
 class Diagnostics:
     """Reads the records of one layer in order; a warning is not repeated while its cause lasts."""
 
-    def __init__(self, updates_per_epoch: int, valid_rows: int) -> None:
-        self.updates_per_epoch, self.valid_rows = updates_per_epoch, valid_rows
+    def __init__(self, updates_per_epoch: int, valid_rows: int, momentum: float = 0.0) -> None:
+        self.updates_per_epoch = updates_per_epoch
+        self.setting = {"valid_rows": valid_rows, "momentum": momentum}
         self.records: list[Record] = []
         self._lasting: set[str] = set()
 
@@ -124,7 +130,7 @@ class Diagnostics:
         # A file of records holds null for a number that was not finite.
         finite = {name: value for name, value in record.items() if value is not None}
         updates = finite.get("epoch", 0) * self.updates_per_epoch
-        self.records.append(finite | {"updates": updates, "valid_rows": self.valid_rows})
+        self.records.append(finite | self.setting | {"updates": updates})
         if "update_ratio" not in record:
             return []
         found = {rule.__name__: rule(self.records) for rule in RULES}

@@ -91,7 +91,8 @@ class LayerTrainer:
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
-        self.watch = Diagnostics(self.steps, 0 if data.valid is None else len(data.valid))
+        momentum, valid_rows = max(self.setting.momentum.values), 0 if data.valid is None else len(data.valid)
+        self.watch = Diagnostics(self.steps, valid_rows, momentum)
 
     @property
     def kept(self) -> RBM:
@@ -261,14 +262,17 @@ class LayerTrainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned; ValueError for a state that is not of this layer."""
-        check_structure(state, self._state_structure() | {"optimizer": state["optimizer"]})
+        wanted = self._state_structure() | {"optimizer": state["optimizer"]}
+        # The chains of PCD once had their W v beside them.
+        chains = {name: v for name, v in state["chains"].items() if name != "field" or name in wanted["chains"]}
+        check_structure(state | {"chains": chains}, wanted)
         if not (0 <= state["epoch"] <= self.setting.epochs and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this layer")
         self.epoch, self.position, self.seconds = state["epoch"], state["position"], state["seconds"]
         self.update_ratio = state["update_ratio"]
         self.rbm.load_state_dict(state["rbms"][-1])
         restore_optimizer(self.optimizer, state["optimizer"])
-        self.chains.load_state(state["chains"])
+        self.chains.load_state(chains)
         for name, penalty in self.penalties.items():
             penalty.load_state(state["penalties"][name])
         if self.offsets:

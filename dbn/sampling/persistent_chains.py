@@ -13,8 +13,6 @@ from dbn.sampling.chains import Chains, NegativeSamples, at_field_zero
 class PersistentChains(Chains):
     """PCD-k: `chains` chains that take `steps` Gibbs steps per gradient, started as samples at field 0.
 
-    Their state includes `field`, W v of their states.
-
     Tieleman (2008), "Training restricted Boltzmann machines using approximations to the likelihood gradient".
 
     >>> from dbn.models import RBM, Bernoulli
@@ -31,17 +29,11 @@ class PersistentChains(Chains):
 
     @torch.no_grad()
     def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
-        """The chains after k steps, (chains, V); data and their field are not used.
-
-        The first hidden states have the biases of now and the field of the last call, before the last update of W: it
-        was computed for the gradient, so that a step costs no more products than one of CD.
-        """
+        """The chains after k steps from where they were, (chains, V); data and their field are not used."""
         if not self._kept:
             v = at_field_zero(rbm, self.chains, generator)
-            self._kept = {"v": v, "field": rbm.hidden_field(v), "reference": v}
-        v, field = self._kept["v"].to(rbm.weight), self._kept["field"].to(rbm.weight)
-        for _ in range(self.steps):
-            v = rbm.sample_visible(rbm.hidden.sample(field, generator), generator)
-            field = rbm.hidden_field(v)
-        self._kept |= {"v": v, "field": field}
-        return NegativeSamples(v, field)
+            self._kept = {"v": v, "reference": v}
+        # The hidden units see the weights of now. From W v of the last gradient, a product fewer, a step would mix two
+        # models, and more momentum costs more likelihood (docs/likelihood.md).
+        self._kept["v"] = v = rbm.gibbs(self._kept["v"].to(rbm.weight), self.steps, generator)
+        return NegativeSamples(v)

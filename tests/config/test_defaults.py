@@ -1,7 +1,7 @@
 """The rule for options left out: updates, not epochs, and constants for many rows."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ def test_many_rows_are_trained_as_published(rows: int) -> None:
     assert {name: getattr(filled, name) for name in PUBLISHED} == PUBLISHED
     assert filled.hidden == (500, 500, 2000)
     assert filled.learning_rate == (0.1,)
+    assert filled.centered is False
 
 
 @pytest.mark.parametrize("rows", [10, 108, 150, 500, 1294, 3000, 5000, 8900])
@@ -71,6 +72,17 @@ def test_what_is_given_stays() -> None:
     assert Pretraining(epochs=30).for_data(50, 20).warmup_epochs == 3
 
 
+@pytest.mark.parametrize("estimator", ["pcd", "pt"])
+def test_persistent_chains_have_a_falling_rate_and_no_momentum(estimator: str) -> None:
+    filled = Pretraining(estimator=estimator, hidden_units=("bernoulli", "gaussian", "bernoulli")).for_data(9000, 784)
+    assert (filled.learning_rate, filled.momentum, filled.centered) == (("0.4:0", "0.1:0", "0.1:0"), 0.0, True)
+    given = {"learning_rate": (0.1,), "momentum": "0.5,0.9@6", "centered": False}
+    kept = Pretraining(estimator=estimator, **given).for_data(9000, 784)
+    assert {name: getattr(kept, name) for name in given} == given
+    adaptive = Pretraining(estimator=estimator, optimizer="adam").for_data(9000, 784)
+    assert (adaptive.learning_rate, adaptive.momentum, adaptive.centered) == ((0.001,), None, True)
+
+
 def test_nothing_is_left_to_choose_afterwards() -> None:
     for filled in (Pretraining().for_data(100, 4), Finetuning().for_data(100)):
         assert left_out(filled) == []
@@ -107,3 +119,8 @@ def test_what_was_chosen_is_told_as_options() -> None:
     assert told(given, given.for_data(100, 4)) == "--batch-size 10 --warmup-epochs 1 --picture-every 5"
     filled = given.for_data(100, 4)
     assert told(filled, filled) == ""
+    given = replace(given, estimator="pcd", momentum=None)
+    assert (
+        told(given, given.for_data(100, 4))
+        == "--batch-size 10 --momentum 0.0 --centered --warmup-epochs 1 --picture-every 5"
+    )

@@ -23,6 +23,7 @@ CONFIGS = {
     "study": "StudyConfig",
     "benchmark": "BenchmarkConfig",
     "benchmark_ranks": "RanksConfig",
+    "estimators": "EstimatorsConfig",
     "svm": "SvmConfig",
     "defaults": "DefaultsConfig",
 }

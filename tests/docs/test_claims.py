@@ -46,6 +46,8 @@ def figures(path: Path) -> dict[str, set[str]]:
     if path.suffix == ".jsonl":
         for line in text_of(path).splitlines():
             record = json.loads(line)
+            if "test_error" not in record:
+                continue
             key = record["arm"], record["activation"], str(record["hidden"]), str(record["labels"])
             groups[key].append(record["test_error"])
     else:

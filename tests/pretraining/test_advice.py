@@ -43,7 +43,8 @@ def of_few(**options: Any) -> float:
 
 def of_patterns(flipped: float = 0.05, **options: Any) -> float:
     """−log p of unseen rows, exactly: nats, the less the better."""
-    rbm = dbn.train_rbm(two_patterns(0, flipped), 6, momentum=0.0, weight_decay=0.0, epochs=30, **options)
+    fixed: Any = {"momentum": 0.0, "centered": False, "weight_decay": 0.0, "epochs": 30}
+    rbm = dbn.train_rbm(two_patterns(0, flipped), 6, **fixed | options)
     return -float(dbn.evaluate(rbm, two_patterns(1, flipped), exact=True).to_dict()["test_log_likelihood"])
 
 
@@ -68,6 +69,7 @@ ADVICE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
         ("chains_stand_still", of_patterns, STILL | {"learning_rate": 0.3}, STILL | {"learning_rate": 0.3} | change)
         for change in ({"learning_rate": 0.03}, {"gibbs_steps": 10})
     ],
+    ("units_off", of_patterns, STILL | {"learning_rate": 0.1, "momentum": 0.9}, STILL | {"learning_rate": 0.1}),
     (
         "temperatures_apart",
         of_patterns,
@@ -77,11 +79,11 @@ ADVICE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
 ]
 SENTENCE = {
     "gap_grows": "train for fewer epochs",
-    "units_off": "are off .* lower --learning-rate",
+    "units_off": "are off .* lower (--momentum or )?--learning-rate",
     "units_on": "are on .* set --sparsity-target, such as 0.1",
-    "updates_too_large": "0.1% is usual: lower --learning-rate",
+    "updates_too_large": "0.1% is usual: lower (--momentum or )?--learning-rate",
     "updates_too_small": "raise --learning-rate",
-    "chains_stand_still": "lower --learning-rate or raise --gibbs-steps",
+    "chains_stand_still": "lower (--momentum or )?--learning-rate, or raise --gibbs-steps",
     "temperatures_apart": "raise --temperatures",
 }
 

@@ -23,7 +23,10 @@ TROUBLE: dict[str, tuple[dict[str, float], str]] = {
     "units_on": ({"hidden_on": 0.51}, "51% of the hidden units are on .* --sparsity-target"),
     "updates_too_large": ({"update_ratio": 0.05}, "5.0% of their size, and 0.1% is usual: lower --learning-rate"),
     "updates_too_small": ({"update_ratio": 2e-7}, "2e-07 of their size, and 0.001 is usual: raise --learning-rate"),
-    "chains_stand_still": ({"chain_autocorrelation": 0.97}, "hardly move .autocorrelation 0.97.* --gibbs-steps"),
+    "chains_stand_still": (
+        {"chain_autocorrelation": 0.97},
+        "hardly move .autocorrelation 0.97.* lower --learning-rate, or raise --gibbs-steps",
+    ),
     "temperatures_apart": ({"swap_rate_lowest": 0.03}, "swap only 3.0% of the time: raise --temperatures"),
 }
 
@@ -42,6 +45,14 @@ def test_trouble_is_said_once_and_again_when_it_returns(rule: str) -> None:
     said = [watch.warnings(record) for record in (SOUND, *[bad] * 4, SOUND, *[bad] * 4)]
     assert [place for place, each in enumerate(said) if each] == [1 + after, 6 + after]
     assert re.search(sentence, said[1 + after][0])
+
+
+@pytest.mark.parametrize("rule", ["units_off", "updates_too_large", "chains_stand_still"])
+def test_momentum_is_named_where_there_is_any(rule: str) -> None:
+    with_momentum, without = Diagnostics(1000, 1000, 0.9), Diagnostics(1000, 1000)
+    bad = [SOUND | TROUBLE[rule][0]] * IN_A_ROW
+    (one,), (other,) = ([said for each in bad for said in watch.warnings(each)] for watch in (with_momentum, without))
+    assert other.replace(": lower ", ": lower --momentum or ") == one != other
 
 
 RISING = [20.0, 19.0, 20.0, 21.0, 22.0, 23.0, 24.0]

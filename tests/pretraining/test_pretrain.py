@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from enumeration import support
@@ -103,6 +104,25 @@ def test_cd_1_rises(seed: int) -> None:
     before, after = learn_bars_and_stripes(seed, 1, 40, None)
     assert before == pytest.approx(-9 * math.log(2), abs=0.05)  # every pixel is on in half of the patterns
     assert after > before + 1.5
+
+
+BEST = {"cd": 0.65, "pcd": 0.5, "pt": 0.5}
+"""The distance of each estimator's defaults from the best log-likelihood, in nats; independent bits are 1.40 away."""
+
+
+@pytest.mark.parametrize("estimator", BEST)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
+def test_the_defaults_of_each_estimator_come_near_the_best(estimator: str, seed: int) -> None:
+    """On four patterns of eight bits, of which one in ten is flipped; the best is minus the entropy of the rows."""
+    rng = np.random.default_rng(0)
+    patterns = np.array([[1, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 0, 0], [1, 0] * 4, [0, 0, 0, 0, 0, 0, 1, 1]])
+    x = patterns[np.arange(1000) % 4] ^ (rng.random((1000, 8)) < 0.1)
+    shares = np.unique(x, axis=0, return_counts=True)[1] / len(x)
+    best = float(shares @ np.log(shares))
+    on = x.mean(0)
+    assert best - float(on @ np.log(on) + (1 - on) @ np.log(1 - on)) == pytest.approx(1.40, abs=0.005)
+    rbm = dbn.train_rbm(x, 8, estimator=estimator, seed=seed)
+    assert best - BEST[estimator] < log_likelihood(rbm, torch.from_numpy(x).float()) < best
 
 
 def factor_table(seed: int) -> Tensor:

@@ -264,6 +264,15 @@ def test_a_state_of_other_options_is_refused(options: dict[str, Any], other: dic
             fresh.load_state(made.state())
 
 
+def test_persistent_chains_of_an_earlier_version_go_on() -> None:
+    """They had W v beside them, which chains now compute anew."""
+    made, fresh = trainer(estimator="pcd"), trainer(estimator="pcd")
+    made.step(next(made.batches(1)), 1, 0)
+    state = made.state()
+    fresh.load_state(state | {"chains": state["chains"] | {"field": torch.zeros(40, 9)}})
+    assert fresh.state()["chains"].keys() == state["chains"].keys() == {"v", "reference"}
+
+
 @pytest.mark.parametrize(
     "state",
     [
