@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 import dbn
 from dbn.cli.command_line import run_script
 from dbn.config.common import FolderOption, SeedOption
 from dbn.config.validation import Count
 from dbn.data.datasets import load_splits
-from dbn.sampling import CHAINS
-from dbn.sampling.chains import Chains, NegativeSamples, at_field_zero
 from dbn.statistics import mean_interval
 from dbn.text_tables import markdown_table
 
@@ -35,32 +31,12 @@ class EstimatorsConfig(FolderOption, SeedOption):
     """File that gets a line of JSON for each run; those that it has are not repeated (default: none)."""
 
 
-class LaggedChains(Chains):
-    """PCD whose hidden units see W v of the last gradient, from the weights before the last update: a step has five
-    products, where it has six with the weights of now."""
-
-    def __init__(self, steps: int = 1, chains: int = 100) -> None:
-        super().__init__(steps, chains)
-
-    @torch.no_grad()
-    def negatives(self, rbm: Any, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
-        """The chains after k steps."""
-        if not self._kept:
-            v = at_field_zero(rbm, self.chains, generator)
-            self._kept = {"v": v, "field": rbm.hidden_field(v), "reference": v}
-        v, field = self._kept["v"], self._kept["field"]
-        for _ in range(self.steps):
-            v = rbm.sample_visible(rbm.hidden.sample(field, generator), generator)
-            field = rbm.hidden_field(v)
-        self._kept |= {"v": v, "field": field}
-        return NegativeSamples(v, field)
-
-
 FIELD: dict[str, Record] = {
-    "0.05:0, momentum 0.5,0.9@6": {"learning_rate": "0.05:0", "momentum": "0.5,0.9@6"},
-    "0.01:0, momentum 0.5,0.9@6": {"learning_rate": "0.01:0", "momentum": "0.5,0.9@6"},
-    "0.05:0": {"learning_rate": "0.05:0", "momentum": 0.0},
+    "0.05:0, momentum 0.5,0.9@6": {"learning_rate": "0.05:0", "momentum": "0.5,0.9@6", "centered": False},
+    "0.01:0, momentum 0.5,0.9@6": {"learning_rate": "0.01:0", "momentum": "0.5,0.9@6", "centered": False},
+    "0.05:0": {"learning_rate": "0.05:0", "momentum": 0.0, "centered": False},
     "0.05:0, centered": {"learning_rate": "0.05:0", "momentum": 0.0, "centered": True},
+    "0.4:0, centered": {"learning_rate": "0.4:0", "momentum": 0.0, "centered": True},
 }
 """Settings of PCD."""
 FIELD_ARMS: dict[str, Record] = {
@@ -75,7 +51,6 @@ HIDDEN = {"mnist-10k": 100, "bars-and-stripes": 14, "patterns": 12, "digits": 14
 
 def main(config: EstimatorsConfig) -> None:
     """Run what the output lacks and print a table."""
-    CHAINS["lagged-pcd"] = LaggedChains
     lines = config.output.read_text().splitlines() if config.output and config.output.exists() else []
     records = list(map(json.loads, lines))
     for plan, options in plans(config):

@@ -48,24 +48,25 @@ class Pretraining(TrainingOptions):
     """Passes over the training data: one value, or one per layer (default: 10, and more for fewer than 900 updates)."""
     learning_rate: tuple[Rate, ...] | None = None
     """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.001; for sgd 0.1, and 0.01 for Gaussian units;
-    for sgd with pcd or pt 0.4:0 and 0.1:0)."""
+    for sgd with persistent chains 0.4:0 and 0.1:0)."""
     warmup_epochs: Natural = None  # type: ignore[assignment]
     """Epochs over which a layer's learning rate rises from 0; without them units of wide layers overshoot and die
     (default: 1, or as many as are 90 updates)."""
     estimator: Annotated[str, CHAINS] = "cd"
-    """Source of negative samples: chains from the data, persistent chains, or parallel tempering."""
+    """Source of negative samples: chains from the data (cd), persistent chains (pcd; lagged-pcd saves a product, for
+    training without momentum), or parallel tempering (pt)."""
     gibbs_steps: tuple[Steps, ...] = (1,)
     """Gibbs steps per gradient, the k of CD-k: one value or schedule (1,3@10,10@40), or one per layer."""
     chains: Count | None = None
-    """pcd and pt: persistent chains, for pt at each temperature (default: as many as --batch-size)."""
+    """Persistent chains, for pt at each temperature (default: as many as --batch-size)."""
     temperatures: AtLeast2 | None = None
     """pt: temperatures from the independent model to the RBM (default: 10)."""
     centered: bool = None  # type: ignore[assignment]
-    """Center the gradient on the running means of the units: the same model, better conditioned (default: with pcd and
-    pt)."""
+    """Center the gradient on the running means of the units: the same model, better conditioned (default: with
+    persistent chains)."""
     momentum: Momentum | None = None
     """sgd and rmsprop: one value or schedule (default: 0.5,0.9@6 for sgd, and a later epoch for fewer than 450
-    updates; 0 with pcd and pt, whose chains fall behind with momentum)."""
+    updates; 0 with persistent chains, which fall behind with momentum)."""
     weight_decay: NonNegative = 2e-4
     penalty: tuple[Annotated[str, PENALTIES], ...] = ()
     """Penalties by name, such as l1(strength=0.001); --l1, --sparsity-target and --max-norm are short for the first

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dbn.sampling.chains import autocorrelation as autocorrelation
     from dbn.sampling.contrastive_divergence import DataChains as DataChains
     from dbn.sampling.parallel_tempering import TemperedChains as TemperedChains
+    from dbn.sampling.persistent_chains import LaggedChains as LaggedChains
     from dbn.sampling.persistent_chains import PersistentChains as PersistentChains
 
 CHAINS: "Registry[Callable[..., Chains]]" = Registry(
@@ -18,6 +19,7 @@ CHAINS: "Registry[Callable[..., Chains]]" = Registry(
     {
         "cd": "dbn.sampling.contrastive_divergence:DataChains",
         "pcd": "dbn.sampling.persistent_chains:PersistentChains",
+        "lagged-pcd": "dbn.sampling.persistent_chains:LaggedChains",
         "pt": "dbn.sampling.parallel_tempering:TemperedChains",
     },
 )

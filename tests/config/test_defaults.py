@@ -72,7 +72,7 @@ def test_what_is_given_stays() -> None:
     assert Pretraining(epochs=30).for_data(50, 20).warmup_epochs == 3
 
 
-@pytest.mark.parametrize("estimator", ["pcd", "pt"])
+@pytest.mark.parametrize("estimator", ["pcd", "lagged-pcd", "pt"])
 def test_persistent_chains_have_a_falling_rate_and_no_momentum(estimator: str) -> None:
     filled = Pretraining(estimator=estimator, hidden_units=("bernoulli", "gaussian", "bernoulli")).for_data(9000, 784)
     assert (filled.learning_rate, filled.momentum, filled.centered) == (("0.4:0", "0.1:0", "0.1:0"), 0.0, True)

@@ -38,7 +38,7 @@ from dbn.sampling import CHAINS
 from dbn.sampling.chains import Chains, autocorrelation
 from dbn.sampling.contrastive_divergence import DataChains
 from dbn.sampling.parallel_tempering import TemperedChains
-from dbn.sampling.persistent_chains import PersistentChains
+from dbn.sampling.persistent_chains import LaggedChains, PersistentChains
 from dbn.storage.tensors import load_state, save_state
 
 Kernel = Callable[[RBM, Tensor, torch.Generator], Tensor]
@@ -47,7 +47,7 @@ NOTHING = torch.full((1, 1), torch.nan)
 """In place of data, for chains that must not look at them."""
 
 each_pair = pytest.mark.parametrize(("visible", "hidden"), PAIRS)
-each_persistent = pytest.mark.parametrize("estimator", ["pcd", "pt"])
+each_persistent = pytest.mark.parametrize("estimator", ["pcd", "lagged-pcd", "pt"])
 
 
 def negatives(chains: Chains, rbm: RBM, generator: torch.Generator) -> Tensor:
@@ -249,7 +249,8 @@ def test_the_number_of_steps_may_change_and_chains_go_on_where_they_were(estimat
     if estimator != "cd":
         negatives(chains, rbm, rng())
         start = data.expand(len(chains.state()["v"]), -1)
-        chains.load_state(chains.state() | {"v": start})
+        field = {"field": rbm.hidden_field(start).detach()} if estimator == "lagged-pcd" else {}
+        chains.load_state(chains.state() | {"v": start} | field)
     lit = []
     for chains.steps in (1, 3, 2):
         lit.append(int(chains.negatives(rbm, data, rbm.hidden_field(data), rng()).states.sum()))
@@ -351,6 +352,21 @@ def test_persistent_chains_take_every_step_under_the_model_of_now(visible: str, 
     rbm.load_state_dict(make_rbm(visible, hidden, seed=3).state_dict())
     with torch.no_grad():
         assert torch.equal(negatives(chains, rbm, rng(2)), rbm.gibbs(v, 2, rng(2)))
+
+
+@each_pair
+def test_lagged_chains_begin_with_the_field_that_they_gave(visible: str, hidden: str) -> None:
+    rbm, chains = make_rbm(visible, hidden), LaggedChains(2, 9)
+    v, field = chains.negatives(rbm, NOTHING, NOTHING, rng(1))
+    assert field is not None
+    assert_close(field, rbm.hidden_field(v))
+    rbm.load_state_dict(make_rbm(visible, hidden, seed=3).state_dict())
+    # Hidden biases are those of now, and so is W from the second step on.
+    generator = rng(2)
+    with torch.no_grad():
+        first = rbm.sample_visible(rbm.hidden.sample(field, generator), generator)
+        second = rbm.sample_visible(rbm.sample_hidden(first, generator), generator)
+    assert torch.equal(negatives(chains, rbm, rng(2)), second)
 
 
 @each_persistent

@@ -1,37 +1,17 @@
 """The script that measures estimators, and the tables of its records in the documents."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from enumeration import make_rbm, rng
 from tiny import pictures
 
 from dbn.cli.command_line import run_script
-from dbn.sampling import CHAINS, PersistentChains
 
 ROOT = Path(__file__).parents[2]
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(ROOT / "scripts")
     import estimators
-
-
-@pytest.fixture(autouse=True)
-def without_lagged_chains() -> Iterator[None]:
-    yield
-    CHAINS.data.pop("lagged-pcd", None)
-
-
-def test_lagged_chains_are_those_of_pcd_until_the_weights_change() -> None:
-    rbm, fresh, lagged = make_rbm("bernoulli", "bernoulli"), PersistentChains(1, 99), estimators.LaggedChains(1, 99)
-    unused = torch.zeros(1, 1)
-    for factor in (1.0, 1.0, -1.0):
-        with torch.no_grad():
-            rbm.weight.mul_(factor)
-        one, other = (chains.negatives(rbm, unused, unused, rng(1)).states for chains in (fresh, lagged))
-        assert torch.equal(one, other) is (factor == 1.0)
 
 
 def test_only_what_the_output_lacks_is_run(
