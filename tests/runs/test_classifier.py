@@ -107,7 +107,7 @@ def test_a_classifier_that_is_gone_or_of_a_name_that_is_a_path_is_not_there(run:
         (np.full((3, 4), np.nan), "^x: x, row 0, column 0 .* is nan"),
         (
             np.full((3, 4), 200.0),
-            r"^x has values from 200 to 200, but .* in .0, 1.: divide them, with divisor 255",
+            r"^x has values from 200 to 200, but .* in .0, 1.: divide them, with divisor=255",
         ),
     ],
 )
