@@ -42,7 +42,7 @@ class LaggedChains(Chains):
     """PCD-k whose first hidden states in each call have the biases of now and the weights before the last update.
 
     W v is that of the last gradient, which saves a product in each step, of six that PCD-1 takes. Such a step mixes two
-    models: without momentum the loss is too small to see, with momentum of 0.9 it is many nats (docs/likelihood.md).
+    models: without momentum the loss is too small to see, with momentum of 0.9 it may be many nats (docs/likelihood.md).
 
     The state includes `field`, W v of the chains.
 
