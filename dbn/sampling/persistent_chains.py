@@ -41,8 +41,8 @@ class PersistentChains(Chains):
 class LaggedChains(Chains):
     """PCD-k whose first hidden states in each call have the biases of now and the weights before the last update.
 
-    W v is that of the last gradient, which saves a product in each step, of six that PCD-1 takes. Such a step mixes two
-    models: without momentum the loss is too small to see, with momentum of 0.9 it is many nats (docs/likelihood.md).
+    W v is that of the last gradient, which saves one of the six products of a PCD-1 step. Such a step mixes two
+    models: without momentum no loss is seen, with momentum of 0.9 it may be many nats (docs/likelihood.md).
 
     The state includes `field`, W v of the chains.
 
