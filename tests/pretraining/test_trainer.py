@@ -197,7 +197,8 @@ def test_trouble_is_logged_and_shown(tmp_path: Path, caplog: pytest.LogCaptureFi
     shown = events(tmp_path / "run")
     assert "layer1/warnings/text_summary" in shown.Tags()["tensors"]
     assert (
-        "lower --momentum or --learning-rate" in shown.Tensors("layer1/warnings/text_summary")[0].tensor_proto.string_val[0].decode()
+        "lower --momentum or --learning-rate"
+        in shown.Tensors("layer1/warnings/text_summary")[0].tensor_proto.string_val[0].decode()
     )
 
 
