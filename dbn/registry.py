@@ -82,7 +82,7 @@ def read_parameters(
     """The numbers in `inside`, what stands between the parentheses of NAME(PARAMETER=VALUE,…), None without them.
 
     Without a rule of its own a parameter is finite. InputError for a parameter that is not `known`, missing or given
-    twice, and for a value that is no number or not allowed.
+    twice, and for a value that is not a number or not allowed.
     """
     if inside is not None and not known:
         raise InputError(f"{name} has no parameters: leave the parentheses out")

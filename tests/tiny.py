@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
+from torch.utils.data import Dataset
 
 from dbn.data.cut import splits_from_arrays
 from dbn.data.splits import Splits
@@ -93,3 +94,16 @@ def result(path: Path) -> dict[str, Any]:
     for arm in found["arms"].values():
         del arm["seconds"]
     return found
+
+
+class Items(Dataset[Any]):
+    """A data set of these items."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.items[place]

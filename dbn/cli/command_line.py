@@ -12,19 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from dbn.cli.config_files import command_of, find_config, option_names, read_config_file, read_mapping
 from dbn.cli.help import Formatter, add_options, usage
-from dbn.cli.options import (
-    Given,
-    Option,
-    build,
-    command_of,
-    find_config,
-    option_names,
-    options_of,
-    read_config_file,
-    read_mapping,
-    read_tokens,
-)
+from dbn.cli.options import Given, Option, build, options_of, read_tokens
 from dbn.config import CONFIGS
 from dbn.config.validation import option_name, values_of
 from dbn.errors import OUT_OF_MEMORY, InputError, is_out_of_memory

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dbn.arrays import Array as Array
 from dbn.arrays import as_array as as_array
-from dbn.data.rows import PIECE, ChannelsFirst, Rows, Source, fits, in_memory, in_place, pieces
+from dbn.data.row_sources import ChannelsFirst, Source
+from dbn.data.rows import PIECE, Rows, fits, in_memory, in_place, pieces
 from dbn.errors import InputError, shortened
 
 Place = Callable[[int, int], str]
@@ -77,7 +78,7 @@ def _numbers(x: NDArray, where: Callable[[int, int], str]) -> NDArray:
     for row, cells in enumerate(x):
         for column, cell in enumerate(cells):
             if cell is None or not isinstance(cell, Number | np.bool_) or isinstance(cell, complex):
-                what = "is missing" if cell is None else f"is {shortened(str(cell))}, which is no number"
+                what = "is missing" if cell is None else f"is {shortened(str(cell))}, which is not a number"
                 raise InputError(
                     f"{where(row, column)} {what}: fill in a number, leave the row or the column out, or give the "
                     "column as the labels"

@@ -12,7 +12,8 @@ from torch.utils.data._utils.collate import default_collate, default_convert
 
 from dbn.arrays import as_array, frame_of
 from dbn.data.dataset_rows import DatasetRows
-from dbn.data.rows import Rows, Source, fits
+from dbn.data.row_sources import Source
+from dbn.data.rows import Rows, fits
 from dbn.data.table import Table, in_order, table_of
 from dbn.errors import InputError, listed
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dbn.data.rows import ChosenColumns, Source
+from dbn.data.row_sources import ChosenColumns, Source
 from dbn.errors import InputError, listed
 
 PARTS = ("", "_valid", "_test")

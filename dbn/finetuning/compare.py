@@ -16,7 +16,8 @@ from dbn.data.cut import Split, splits_from_arrays
 from dbn.data.splits import Divisor
 from dbn.errors import InputError, naming_arguments
 from dbn.finetuning.comparison import Comparison
-from dbn.finetuning.problem import Problem, make_problem
+from dbn.finetuning.loading import make_problem
+from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import comparison_text, finished, result
 from dbn.finetuning.results import TunedArm
 from dbn.models.dbn import DBN

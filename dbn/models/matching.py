@@ -137,11 +137,15 @@ def _order(known: tuple[str, ...], given: tuple[str, ...], name: str, what: str)
     places = {column: place for place, column in enumerate(given)}
     missing, extra = [each for each in known if each not in places], [each for each in given if each not in set(known)]
     if missing or extra:
-        lacks = [f"lacks the columns {listed(missing, 5)}"] if missing else []
-        lacks += [f"has the columns {listed(extra, 5)} that {what} was not trained on"] if extra else []
+        lacks = [f"lacks {_columns(missing)}"] if missing else []
+        lacks += [f"has {_columns(extra)} that {what} was not trained on"] if extra else []
         advice = "" if missing else ", or name one that holds labels with --label-column"
         raise InputError(f"{name} {' and '.join(lacks)}: give the columns of the training data{advice}")
     return tuple(places[column] for column in known)
+
+
+def _columns(names: list[str]) -> str:
+    return f"the {'column' if len(names) == 1 else 'columns'} {listed(names, 5)}"
 
 
 def _is_of_fractions(scaling: Scaling, bounded: bool) -> bool:

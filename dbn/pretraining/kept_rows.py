@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dbn.data.rows import ArrayRows, BitRows, Rows, fits
+from dbn.data.row_sources import ArrayRows, BitRows
+from dbn.data.rows import Rows, fits
 from dbn.storage.row_file import RowFile
 
 AHEAD = 1 << 21

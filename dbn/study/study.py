@@ -20,7 +20,8 @@ from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
-from dbn.finetuning.problem import Problem, fingerprint, matched, on_device
+from dbn.finetuning.loading import matched, on_device
+from dbn.finetuning.problem import Problem, fingerprint
 from dbn.finetuning.recorder import SignalsByTime
 from dbn.finetuning.report import result
 from dbn.finetuning.results import TunedArm

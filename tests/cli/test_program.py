@@ -13,7 +13,7 @@ import yaml
 
 from dbn.cli.command_line import parse
 from dbn.cli.commands import COMMANDS
-from dbn.cli.options import RECIPES, recipe_names
+from dbn.cli.config_files import RECIPES, recipe_names
 from dbn.cli.program import main
 from dbn.config import CONFIGS, FinetuneConfig, PretrainConfig, StudyConfig, to_dict
 

@@ -191,7 +191,7 @@ def test_null_cells_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a.parquet, row 7 .*, column 'c' is nan"):
         read_table(tmp_path / "a.parquet", "kind")
     frame().to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=r"row 0 .*, column 'kind' is 'u', which is no number"):
+    with pytest.raises(InputError, match=r"row 0 .*, column 'kind' is 'u', which is not a number"):
         read_table(tmp_path / "a.parquet")
     with pytest.raises(InputError, match=r"no column 'sort', only 'a', 'b', 'c', 'kind'"):
         read_table(tmp_path / "a.parquet", "sort")

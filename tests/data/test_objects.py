@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from tiny import Items
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from dbn.data.cut import splits_from_arrays
 from dbn.data.splits import unsplit
@@ -17,17 +18,6 @@ RNG = np.random.default_rng(0)
 X = RNG.random((20, 3)).astype(np.float32)
 Y = np.arange(20) % 2
 T = torch.from_numpy(X)
-
-
-class Pairs(Dataset[Any]):
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, place: int) -> Any:
-        return self.items[place]
 
 
 class Stream(IterableDataset[Any]):
@@ -52,7 +42,7 @@ ROWS = {
     "coo matrix": scipy.sparse.coo_matrix(X),
     "sparse tensor": T.to_sparse(),
     "data set of tensors": TensorDataset(T),
-    "data set of rows": Pairs(list(X)),
+    "data set of rows": Items(list(X)),
     "loader": DataLoader(TensorDataset(T), batch_size=7, shuffle=True),
 }
 
@@ -79,8 +69,8 @@ def test_short_floats(dtype: torch.dtype) -> None:
 LABELED = {
     "data set of tensors": TensorDataset(T, torch.from_numpy(Y)),
     "subset": Subset(TensorDataset(torch.cat([T, T]), torch.from_numpy(np.r_[Y, Y])), range(20)),
-    "pairs": Pairs(list(zip(X, Y.tolist(), strict=True))),
-    "loader": DataLoader(Pairs(list(zip(T, Y, strict=True))), batch_size=3),
+    "pairs": Items(list(zip(X, Y.tolist(), strict=True))),
+    "loader": DataLoader(Items(list(zip(T, Y, strict=True))), batch_size=3),
 }
 
 
@@ -107,10 +97,10 @@ def test_data_sets_of_pairs_give_rows_and_labels(kind: str) -> None:
         (Stream(), "a data set without places"),
         (DataLoader(Stream()), "a data set without places|chooses rows"),
         (TensorDataset(T, T, T), "items of x have 3 parts"),
-        (Pairs([{"a": 1}] * 12), "x, row 0 is a dict"),
-        (Pairs([X[0], X[1, :2]] * 9), r"x, row 1 \(counted from 0\) has shape \(2,\) but row 0 \(3,\)"),
-        (Pairs([(X[0], 1), (X[1], 1, 2)]), "different lengths"),
-        (Pairs([]), "empty data set"),
+        (Items([{"a": 1}] * 12), "x, row 0 is a dict"),
+        (Items([X[0], X[1, :2]] * 9), r"x, row 1 \(counted from 0\) has shape \(2,\) but row 0 \(3,\)"),
+        (Items([(X[0], 1), (X[1], 1, 2)]), "different lengths"),
+        (Items([]), "empty data set"),
         (DataLoader(TensorDataset(T), collate_fn=list), "collate_fn of its own"),
         (DataLoader(TensorDataset(T), sampler=torch.utils.data.SubsetRandomSampler(range(5))), "chooses rows"),
         (scipy.sparse.csr_array((10**6, 10**6)), r"would take 3725\.3 GiB"),
@@ -196,7 +186,7 @@ def test_frames_that_cannot_be_used() -> None:
         (polars.DataFrame(X).lazy(), None, "x is a lazy frame.*collect"),
         (frame.assign(b=missing), None, r"row 1 .*, column 'b' is nan"),
         (polars.DataFrame({"a": [1, None] * 10, "b": [1] * 20}), None, r"row 1 .*, column 'a' is nan"),
-        (frame.assign(b=["x"] * 20), None, r"column 'b' is 'x', which is no number.*labels"),
+        (frame.assign(b=["x"] * 20), None, r"column 'b' is 'x', which is not a number.*labels"),
         (frame.assign(b=pandas.Timestamp("2020-01-01")), None, r"column 'b' is '2020-01-01 00:00:00', which"),
         (frame, "kind", "x has no column 'kind', only 'a', 'b', 'c'"),
         (X, "kind", "y='kind' names a column, but x is no frame"),

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from tiny import Items
+from torch.utils.data import IterableDataset, TensorDataset
 
 from dbn.data import rows
 from dbn.data.cut import splits_from_arrays
+from dbn.data.dataset_rows import DatasetRows
 from dbn.data.datasets import load_splits
-from dbn.data.rows import ArrayRows, BitRows, JoinedRows, Rows
+from dbn.data.row_sources import ArrayRows, BitRows, JoinedRows
+from dbn.data.rows import Rows
 from dbn.data.splits import unsplit
 from dbn.errors import InputError
 from dbn.storage.row_file import RowFile
@@ -75,17 +78,6 @@ def test_cuts_and_fingerprint_are_those_of_small_data(monkeypatch: pytest.Monkey
                 assert torch.equal(getattr(small, part).x, getattr(large, part).tensor)
 
 
-class Items(Dataset):
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, place: int) -> Any:
-        return self.items[place]
-
-
 class Endless(IterableDataset):
     def __iter__(self) -> Any:
         return iter([1.0])
@@ -114,6 +106,28 @@ def test_a_data_set_gives_its_rows_without_labels() -> None:
 def test_data_sets_that_are_refused(data: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         unsplit("x", data)
+
+
+def test_images_with_channels_last_and_columns_in_another_order_are_read_as_in_memory(nothing_fits: None) -> None:
+    images = np.random.default_rng(2).integers(0, 256, (40, 6, 5, 3), dtype=np.uint8)
+    images.flags.writeable = False  # which torch does not take, so that the rows stay where they are
+    splits = unsplit("x", images)
+    assert isinstance(splits.train.x, Rows)
+    assert splits.image_shape == (3, 6, 5)
+    assert splits.train.tensor.equal(torch.from_numpy(images.transpose(0, 3, 1, 2).reshape(40, -1)))
+    order = [7, 0, 3]
+    table = unsplit("x", np.asfortranarray(AS_TENSOR.numpy())).train
+    assert isinstance(table.x, Rows)
+    assert table.with_columns(order).tensor.equal(AS_TENSOR[:, order])
+
+
+def test_a_large_data_set_stays_where_it_is_and_keeps_its_labels(nothing_fits: None) -> None:
+    pairs = Items([(row, place % 3) for place, row in enumerate(X)])
+    train = unsplit("x", pairs).train
+    assert isinstance(train.x, Rows)
+    assert isinstance(train.x.source, DatasetRows)
+    assert train.y is not None
+    assert (train.y.tolist(), train.tensor.equal(AS_TENSOR)) == ([place % 3 for place in range(60)], True)
 
 
 def test_a_bad_value_on_the_disk_is_found(tmp_path: Path, nothing_fits: None) -> None:

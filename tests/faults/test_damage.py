@@ -16,7 +16,8 @@ from mutations import mutate
 from safetensors.torch import save_file
 from tiny import pictures, stack
 
-from dbn.cli.options import options_of, read_config_file
+from dbn.cli.config_files import read_config_file
+from dbn.cli.options import options_of
 from dbn.config.pretraining import PretrainConfig
 from dbn.data.readers import read_table
 from dbn.errors import InputError

@@ -17,7 +17,8 @@ from safetensors.torch import save
 from test_damage import saved_classifier, saved_stack, saved_state
 from tiny import save_pictures, stack
 
-from dbn.cli.options import options_of, read_config_file
+from dbn.cli.config_files import read_config_file
+from dbn.cli.options import options_of
 from dbn.config.pretraining import PretrainConfig
 from dbn.data.readers import read_table
 from dbn.errors import InputError

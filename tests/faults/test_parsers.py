@@ -19,7 +19,8 @@ from hypothesis.extra import numpy as npst
 from tiny import stack
 
 from dbn.cli.command_line import parse
-from dbn.cli.options import options_of, read_config_file
+from dbn.cli.config_files import read_config_file
+from dbn.cli.options import options_of
 from dbn.config.finetuning import FinetuneConfig
 from dbn.config.pretraining import PretrainConfig
 from dbn.data.readers import read_table

@@ -22,7 +22,7 @@ from dbn.config.study import StudyConfig, StudyTraining
 from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
 from dbn.evaluation.examples import load_evaluation_data
-from dbn.finetuning.problem import load_problem
+from dbn.finetuning.loading import load_problem
 from dbn.models.scaling import Scaling
 from dbn.pretraining.pretrain import unlabeled
 from dbn.runs.weights import load
@@ -65,6 +65,17 @@ def test_the_table_and_the_predictions_are_the_same_for_every_pair(folder: Path)
             predictions += [found.best().predict_proba(each) for each in STORED.values()]
     assert all(table == tables[0] for table in tables)
     assert all(torch.equal(each, predictions[0]) for each in predictions)
+
+
+def test_predictions_do_not_depend_on_the_rows_beside_them(folder: Path) -> None:
+    """Learned from floats, it takes bytes above 127 for 0 … 255; a row of 0 and 1 beside them may be of another scale."""
+    classifier = dbn.compare(STORED["floats"], Y, ["he_normal"], hidden=[6], **QUICK).best()
+    bright, binary = X[:4], (X[4:8] > 127).astype(np.uint8)
+    alone = classifier.predict_proba(bright)
+    assert torch.equal(alone, classifier.predict_proba(STORED["floats"][:4]))
+    for call in (classifier.predict_proba, classifier.predict_logits, classifier.predict):
+        with pytest.raises(InputError, match="x has rows whose bytes are all 0 or 1 beside others"):
+            call(np.concatenate([bright, binary]))
 
 
 def test_cells_of_a_study_are_the_same_for_every_pair(folder: Path, tmp_path: Path) -> None:
@@ -208,7 +219,7 @@ def test_columns_of_files_are_matched_by_their_names(tmp_path: Path, capsys: pyt
         tables.append(output.read_text())
     assert tables[0] == tables[1] == tables[2]
     assert "plain.csv: columns are matched by their names." in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"short.csv lacks the columns 'vib': give"):
+    with pytest.raises(InputError, match=r"short.csv lacks the column 'vib': give"):
         predict.main(PredictConfig(run=tmp_path / "a", data=short, output=tmp_path / "none.csv", device="cpu"))
     assert not (tmp_path / "none.csv").exists()
 
@@ -265,7 +276,7 @@ def test_columns_of_data_frames_are_matched_by_their_names() -> None:
     first = dbn.compare(frame, Y, "he_normal", **options)
     assert first.best().scaling.columns == tuple("abcd")
     assert torch.equal(first.best().predict_proba(shuffled), first.best().predict_proba(frame))
-    with pytest.raises(InputError, match="x lacks the columns 'd' and has the columns 'e' that the classifier"):
+    with pytest.raises(InputError, match="x lacks the column 'd' and has the column 'e' that the classifier"):
         first.best().predict_proba(another)
     tests = [dbn.compare(frame, Y, "he_normal", x_test=each, y_test=Y, **options) for each in (frame, shuffled)]
     assert tests[0].arms["he_normal"]["test_error"] == tests[1].arms["he_normal"]["test_error"]

@@ -173,9 +173,9 @@ def test_columns_are_matched_by_their_names() -> None:
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        (("a", "b", "c"), "x lacks the columns 'd': give"),
-        (("a", "b", "c", "d", "kind"), "x has the columns 'kind' that the model was not trained on: .*--label-column"),
-        (("a", "b", "C", "d"), "x lacks the columns 'c' and has the columns 'C' that"),
+        (("a", "b", "c"), "x lacks the column 'd': give"),
+        (("a", "b", "c", "d", "kind"), "x has the column 'kind' that the model was not trained on: .*--label-column"),
+        (("a", "b", "C", "d"), "x lacks the column 'c' and has the column 'C' that"),
         ((), "x has 5 values an example, but the model takes 4: give"),
     ],
 )

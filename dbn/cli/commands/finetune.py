@@ -12,7 +12,7 @@ def main(config: FinetuneConfig) -> None:
     """Train every arm with every seed; print one table and one sentence."""
     from dbn.config.defaults import told
     from dbn.finetuning.comparison import CONFUSION, Comparison
-    from dbn.finetuning.problem import load_problem
+    from dbn.finetuning.loading import load_problem
     from dbn.finetuning.report import comparison_text, finished, result
     from dbn.runs.folder import RESULT, RunFolder
     from dbn.runs.resume import begin, cut_as_begun

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from dbn.cli.commands import Command
-from dbn.cli.options import RECIPES, recipe_names
+from dbn.cli.config_files import RECIPES, recipe_names
 from dbn.config.common import Options
 from dbn.errors import InputError
 from dbn.registry import suggestion

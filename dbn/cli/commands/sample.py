@@ -7,7 +7,7 @@ from dbn.config.inference import SampleConfig
 def main(config: SampleConfig) -> None:
     """Run the chains and write one PNG grid."""
     from dbn.errors import InputError
-    from dbn.finetuning.problem import matched
+    from dbn.finetuning.loading import matched
     from dbn.plotting.images import as_images, save_png, tile
     from dbn.rng import stream
     from dbn.runs.training_data import splits_of

@@ -3,7 +3,7 @@
 import os
 
 from dbn.cli.commands import Command
-from dbn.cli.options import load_config
+from dbn.cli.config_files import load_config
 from dbn.config.common import to_dict
 from dbn.config.pretraining import PretrainConfig
 from dbn.config.study import StudyConfig

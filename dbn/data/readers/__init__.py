@@ -93,7 +93,7 @@ def read(path: Path, *, needs_label: bool = True, **options: Any) -> Table:
     """
     kind, given = kind_of(path), {name: value for name, value in options.items() if value is not None}
     if path.exists() and not path.is_file() and not path.is_dir():  # a pipe may never end
-        raise InputError(f"{path} is no file, but a file or folder is needed")
+        raise InputError(f"{path} is neither a file nor a folder: name one")
     if kind not in READERS:
         raise InputError(f"{path}: files must end in {SUFFIXES}")
     for name in given:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbn.data.objects import as_labels
-from dbn.data.rows import ArrayRows, JoinedRows, Source, in_place
+from dbn.data.row_sources import ArrayRows, JoinedRows, Source
+from dbn.data.rows import in_place
 from dbn.data.table import Table, table_of
 from dbn.errors import InputError, listed
 from dbn.storage.files import io_error
