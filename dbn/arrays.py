@@ -41,6 +41,8 @@ AnyRows = Tensor | LazyRows
 Array = Tensor | NDArray | LazyRows | Any
 """Rows of any kind: an array, a tensor, a frame, a sparse array, a list of rows, a torch data set."""
 
+TOP = 127
+"""Bytes above it are of 0 … 255: nothing else sets the highest of eight bits."""
 LARGEST_DENSE = 1 << 33
 """Bytes that a sparse array may take when its zeros are filled in."""
 KINDS = "an array, a tensor, a frame, a sparse array or a list of rows"

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dbn.arrays import TOP
 from dbn.data.checks import check_alike, has_channels_last, image_shape_of, rows_of
 from dbn.data.labels import coded
 from dbn.data.objects import as_table
@@ -20,8 +21,6 @@ from dbn.data.table import Table
 from dbn.errors import InputError
 
 LAST = "Images have their channels last, and were brought to channels first."
-TOP = 127
-"""Bytes above it are of 0 … 255: nothing else sets the highest of eight bits."""
 
 Divisor = float | Literal["max"] | None
 

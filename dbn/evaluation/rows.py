@@ -100,11 +100,8 @@ def values_of(
     rows, divisor = rows_of(name, "x", as_numbers(x)), config.divisor
     assert divisor != "max"
     match = stack.match(rows, name, divisor=divisor, columns=columns_of(x) if columns is None else columns)
-    scaling, rows, notes = (
-        match.scaling.to(stack.layers[0].weight.device),
-        match.rows(rows),
-        [f"{note}." for note in match.notes],
-    )
+    scaling, rows = match.scaling.to(stack.layers[0].weight.device), match.rows(rows)
+    notes = [f"{note}." for note in match.notes]
     values: dict[str, list[Tensor]] = {}
     for part in rows.split(ROWS_AT_ONCE):
         for each, value in _activities(stack, scaling, part, wanted).items():

@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from dbn.arrays import AnyRows
+from dbn.arrays import TOP, AnyRows
 from dbn.errors import InputError, listed
-from dbn.models.scaling import TOP, Scaling, kind_of, likely_divisor, to_fractions
+from dbn.models.scaling import Scaling, kind_of, likely_divisor, to_fractions
 
 FAR = 8
 """Divided values whose greatest is so many times smaller than in training are of another scale."""

@@ -7,11 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import AnyRows
+from dbn.arrays import TOP, AnyRows
 from dbn.errors import InputError, listed
-
-TOP = 127
-"""Bytes above it are of 0 … 255: nothing else sets the highest of eight bits."""
 
 
 def as_float(x: Tensor, divisor: float) -> Tensor:

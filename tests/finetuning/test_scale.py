@@ -68,7 +68,7 @@ def test_the_table_and_the_predictions_are_the_same_for_every_pair(folder: Path)
 
 
 def test_predictions_do_not_depend_on_the_rows_beside_them(folder: Path) -> None:
-    """Learned from floats, it takes bytes above 127 for 0 … 255; a row of 0 and 1 beside them may be of another scale."""
+    """Bytes above 127 are of 0 … 255 for a classifier of floats; a 0-and-1 row beside them may be of another scale."""
     classifier = dbn.compare(STORED["floats"], Y, ["he_normal"], hidden=[6], **QUICK).best()
     bright, binary = X[:4], (X[4:8] > 127).astype(np.uint8)
     alone = classifier.predict_proba(bright)

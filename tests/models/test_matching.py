@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from dbn.errors import InputError
@@ -201,3 +202,13 @@ def test_units_of_a_stack_say_what_it_takes_where_nothing_is_known() -> None:
     with pytest.raises(InputError, match=r"the stack was trained on values in .0, 1.: .* divisor"):
         bounded.scale(REAL)
     assert torch.equal(bounded.scale(REAL, divisor=1000.0), REAL / 1000)
+
+
+def test_constant_columns_have_spread_1_as_in_scikit_learn() -> None:
+    x = torch.tensor([[1.0, 7.0, -2.0], [2.0, 7.0, 0.0], [6.0, 7.0, 5.0]])
+    found, expected = Scaling.fitted(x, 1.0, standardized=True), StandardScaler().fit(x.numpy())
+    assert found.constant == [1]
+    assert found.spread is not None
+    assert np.allclose(found.spread, expected.scale_)
+    later = x + torch.tensor([0.0, 3.0, 0.0])
+    assert np.allclose(found(later), expected.transform(later.numpy()), atol=1e-6)
