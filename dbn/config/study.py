@@ -37,9 +37,9 @@ class StudyTraining(Finetuning):
         check_per_item(self, len(self.labels), "for each of --labels", "valid_labels", "seeds", "epochs", "batch_size")
         _ = [self.at(labels) for labels in self.labels]  # which checks the rest
 
-    def for_data(self, rows: int) -> Self:
-        """The same with everything that was left out, as for `Finetuning`; `rows` are all training rows."""
-        filled = [self.at(labels).for_data(rows if labels == "all" else labels) for labels in self.labels]
+    def for_data(self, n_labeled: int) -> Self:
+        """The same with everything that was left out, as for `Finetuning`; `n_labeled` training rows have a label."""
+        filled = [self.at(labels).for_data(n_labeled if labels == "all" else labels) for labels in self.labels]
         chosen: Any = {name: tuple(getattr(each, name) for each in filled) for name in LIKE_LABELS}
         chosen["learning_rate"] = max((each.learning_rates for each in filled), key=len)
         return replace(self, **{name: getattr(self, name) or values for name, values in chosen.items()})

@@ -43,6 +43,11 @@ class Examples:
         """Some of the rows, by index or mask, in memory."""
         return Examples(self.x[rows], None if self.y is None else self.y[rows])
 
+    @property
+    def n_labeled(self) -> int:
+        """How many have a label."""
+        return 0 if self.y is None else int((self.y >= 0).sum())
+
     def labeled(self) -> "Examples":
         """The examples with a label; InputError where no example has any."""
         there = labels_of(self) >= 0
@@ -152,7 +157,7 @@ class Splits:
         """A sentence: why labels are left unused, or how many examples have one; empty where all have."""
         if self.label_error:
             return f"Labels are left unused: {self.label_error}."
-        labeled = [int((labels_of(part) >= 0).sum()) for part in (self.train, self.valid) if self.classes]
+        labeled = [part.n_labeled for part in (self.train, self.valid) if self.classes]
         if not labeled or sum(labeled) == len(self.train) + len(self.valid):
             return ""
         return f"{labeled[0]:,} training and {labeled[1]:,} validation examples have labels, the others have none."

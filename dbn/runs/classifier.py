@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import AnyRows
+from dbn.arrays import AnyRows, columns_of
 from dbn.data.checks import Array, rows_of
-from dbn.data.objects import as_numbers, columns_of
+from dbn.data.objects import as_numbers
 from dbn.data.rows import Rows
 from dbn.errors import InputError, listed, naming_arguments, parsing
 from dbn.models.matching import Match, match

@@ -74,7 +74,7 @@ def test_labels_that_are_no_classes_are_left_unused(y, words):
         ({"y_test": HALVES, "x_test": X}, "y_test is there but y is not"),
         ({"y": HALVES, "y_test": HALVES}, "y_test is there but x_test is not"),
         ({"y": HALVES, "x_test": X, "y_test": HALVES + 1}, "y_test holds '2', which is none of the classes of y"),
-        ({"y": HALVES, "x_test": X, "y_test": HALVES.astype(str)}, "y numbers but y_test strings .* the same type"),
+        ({"y": HALVES, "x_test": X, "y_test": np.array(["a", "b"] * 10)}, "y numbers but y_test strings .* same type"),
         ({"y": np.arange(20), "x_test": X, "y_test": np.arange(20)}, "too few rows for a validation split"),
     ],
 )
@@ -121,6 +121,17 @@ def test_marks():
     assert splits_from_arrays(x, y, cut_test=True).fingerprint == known.fingerprint  # scikit-learn's convention
     with pytest.raises(InputError, match="x: no label is '7', which --unlabeled names, only '-1', '0', '1'"):
         splits_from_arrays(x, y, unlabeled=7)
+    for mark in (-1.0, "-1.0", np.float32(-1)):
+        assert splits_from_arrays(x, y.astype(float), cut_test=True, unlabeled=mark).fingerprint == known.fingerprint
+
+
+def test_a_mark_makes_words_of_numbers_that_test_rows_have_as_numbers():
+    y = HALVES.astype(str).astype(object)
+    y[::4] = "?"
+    splits = splits_from_arrays(X, y, X, HALVES, unlabeled="?")
+    splits.check_labels()
+    assert (splits.classes, splits.test.y.tolist()) == (("0", "1"), HALVES.tolist())
+    assert "y strings but y_test numbers" in splits_from_arrays(X, y, X, HALVES + 1, unlabeled="?").label_error
 
 
 @pytest.mark.parametrize("classes", [[-1, 1], [-1, 0], [-2, -1, 0], ["-1", "a", "b"]])

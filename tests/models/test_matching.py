@@ -212,3 +212,24 @@ def test_constant_columns_have_spread_1_as_in_scikit_learn() -> None:
     assert np.allclose(found.spread, expected.scale_)
     later = x + torch.tensor([0.0, 3.0, 0.0])
     assert np.allclose(found(later), expected.transform(later.numpy()), atol=1e-6)
+
+
+def test_a_stack_matches_the_columns_of_a_frame_by_their_names() -> None:
+    frame = pytest.importorskip("pandas").DataFrame(REAL.numpy(), columns=list("abcd"))
+    scaling = Scaling.fitted(REAL, 1.0, list("abcd"), standardized=True)
+    stack = DBN([RBM(Gaussian(4), Bernoulli(2))], scaling).requires_grad_(False)
+    stack.layers[0].weight.copy_(torch.arange(8.0).reshape(2, 4))
+    shuffled = frame[list("dbca")]
+    assert torch.equal(stack.scale(shuffled), scaling(REAL))
+    assert torch.equal(stack(shuffled), stack(REAL))
+    for call in (stack.scale, stack.up):
+        with pytest.raises(InputError, match="x lacks the column 'd' and has the column 'e' that the stack"):
+            call(frame.rename(columns={"d": "e"}))
+
+
+@pytest.mark.parametrize("divisor", [0, -1.0, float("nan"), "max", "255"])
+def test_a_divisor_of_data_that_meet_a_model_is_a_number_above_0(divisor: Any) -> None:
+    with pytest.raises(InputError, match="--divisor must be a number above 0 for data that meet a model, not "):
+        match(MODELS["bytes"], PICTURES, width=4, divisor=divisor)
+    with pytest.raises(InputError, match=r"divide them, with --divisor 255$"):  # not by the greatest of these data
+        match(MODELS["bytes"], PICTURES.float(), width=4)

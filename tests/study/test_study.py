@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -208,6 +209,27 @@ def test_every_number_of_labels_has_its_own_seeds_and_epochs(folder: Path, tmp_p
     ]  # fmt: skip
     assert "| 12 labels, 3 seeds " in text
     assert "| all 108 labels, 2 seeds " in text
+
+
+def test_all_labels_are_those_that_are_there(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "few.npz", n=900)
+    file = dict(np.load(tmp_path / "few.npz"))
+    file["y"][120:] = -1
+    np.savez(tmp_path / "few.npz", **file)
+    training = StudyTraining(init=("xavier_uniform",))
+    study = Study(
+        StudyConfig(
+            run=tmp_path / "run", dataset=str(tmp_path / "few.npz"), unlabeled="-1", hidden=(4,), training=training
+        )
+    )
+    chosen, problem = study.config.training, study.problem(study.cell_arms[0])
+    assert problem.labels == 87
+    alone = Finetuning(init=("xavier_uniform",)).for_data(problem.labels)
+    assert (chosen.batch_size, chosen.epochs, chosen.learning_rate) == (
+        (alone.batch_size,),
+        (alone.epochs,),
+        alone.learning_rate,
+    )
 
 
 def test_activations_are_an_axis_of_their_own(folder: Path, tmp_path: Path) -> None:
