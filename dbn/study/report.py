@@ -63,7 +63,7 @@ def joined(*parts: str) -> str:
 
 def labels_title(study: Study, cell_arm: CellArm) -> str:
     """1,000 labels, or all 55,000 labels."""
-    return f"all {len(study.splits.train):,} labels" if cell_arm.labels == "all" else f"{cell_arm.labels:,} labels"
+    return f"all {study.splits.train.n_labeled:,} labels" if cell_arm.labels == "all" else f"{cell_arm.labels:,} labels"
 
 
 def corrected_p(table: Table, reference: str, found: Results) -> dict[CellArm, float]:

@@ -90,7 +90,7 @@ class Study:
         if len(self.config.pretrained) > max(self.config.training.seeds):
             raise InputError(f"--pretrained names {len(self.config.pretrained)} runs, more than there are seeds")
         self.splits.check_labels()
-        n, labels = len(self.splits.train.labeled()), self.config.training.labels
+        n, labels = self.splits.train.n_labeled, self.config.training.labels
         if "all" in labels and n in labels:
             raise InputError(f"--labels names {n} and all, which are the same examples: keep one")
         stacks = self.given or self._untrained()

@@ -132,7 +132,7 @@ def test_a_large_data_set_stays_where_it_is_and_keeps_its_labels(nothing_fits: N
 
 
 def test_items_of_a_large_data_set_are_those_of_a_small_one(nothing_fits: None) -> None:
-    read = unsplit("x", Items([[x, int(x[0] > 0)] for x in X])).train
+    read = unsplit("x", Items([[x, int(x[0, 0] > 0)] for x in X])).train
     assert isinstance(read.x, Rows)
     assert torch.equal(read.tensor, AS_TENSOR)
     assert read.y is not None
