@@ -54,7 +54,10 @@ class Study:
         self.config, self.recipe = config, recipe
         self.device = pick_device(config.device)
         splits = self._load_splits()
-        self.config = replace(config, training=config.training.for_data(splits.train.n_labeled or len(splits.train)))
+        self.config = replace(
+            config,
+            training=config.training.for_data(splits.train.n_labeled or len(splits.train), splits.n_classes or 1),
+        )
         if recipe:
             training = started_with(self.stack_folder(0), recipe.training)
             layers = training.hidden or hidden_layers(len(splits.train))

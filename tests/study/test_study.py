@@ -27,10 +27,12 @@ from tiny import curves, events, metrics, save_pictures, stack, steps
 
 from dbn.cli.command_line import run_script
 from dbn.config.common import to_dict
+from dbn.config.defaults import batch_for
 from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import PretrainConfig, Pretraining
 from dbn.config.study import StudyConfig, StudyTraining
 from dbn.data.datasets import load_splits
+from dbn.data.splits import labels_of
 from dbn.errors import InputError
 from dbn.finetuning import comparison as comparison_room
 from dbn.finetuning.comparison import Comparison
@@ -52,7 +54,7 @@ from dbn.study import process_pool as workers
 from dbn.study import runner
 from dbn.study.grid import CellArm
 from dbn.study.process_pool import run_tasks
-from dbn.study.report import corrected_p, read_signals, results, tables
+from dbn.study.report import corrected_p, labels_title, read_signals, results, tables
 from dbn.study.runner import run_study
 from dbn.study.study import Study
 
@@ -230,6 +232,22 @@ def test_all_labels_are_those_that_are_there(tmp_path: Path) -> None:
         (alone.epochs,),
         alone.learning_rate,
     )
+
+
+def test_labels_of_every_class_are_those_of_a_comparison(folder: Path, tmp_path: Path) -> None:
+    options = {"init": ("xavier_uniform",), "labels_per_class": (3, 5), "seeds": (1,), "epochs": (2,)}
+    training = StudyTraining(**options, batch_size=(5,), learning_rate=(0.1,))
+    study = Study(StudyConfig(run=tmp_path / "run", dataset=str(folder / "tiny.npz"), hidden=(4,), training=training))
+    assert [labels_title(study, each) for each in study.cell_arms] == ["3 labels per class", "5 labels per class"]
+    assert [each.cell for each in study.cell_arms] == ["3-per-class-labels-4", "5-per-class-labels-4"]
+    for cell_arm, n in zip(study.cell_arms, (3, 5), strict=True):
+        drawn, _ = study.problem(cell_arm).labeled(0)
+        assert torch.bincount(labels_of(drawn)).tolist() == [n] * 3
+    study.check()
+    with pytest.raises(InputError, match="--labels does not go with --labels-per-class"):
+        StudyTraining(**options, labels=(12,))
+    few = StudyTraining(init=("xavier_uniform",), labels_per_class=(3, 50)).for_data(9000, 10)
+    assert few.batch_size == tuple(batch_for(10 * n) for n in (3, 50))
 
 
 def test_activations_are_an_axis_of_their_own(folder: Path, tmp_path: Path) -> None:
