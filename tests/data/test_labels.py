@@ -47,6 +47,7 @@ REFUSED = [
     (np.ones((20, 2), int), r"y has 2 columns, which are not one-hot"),
     (np.zeros((20, 2, 2)), r"y has shape \(20, 2, 2\)"),
     (HALVES / 2, r"y holds 0.5 in row 1 .* real-valued targets"),
+    (HALVES * 2.0**53, r"y holds 9007199254740992.0 in row 1 .* real-valued targets"),
     (np.where(HALVES, np.inf, 0), r"y holds inf in row 1 "),
     (HALVES.astype("M8[s]"), r"y holds datetime64\[s\], but labels"),
     (np.array(["a", 1] * 10, object), r"y holds int and str, but labels"),
@@ -158,3 +159,14 @@ def test_named_sets_and_earlier_cuts_are_balanced(tmp_path):
     path = str(tmp_path / "data.npz")
     np.savez(path, x=X, y=HALVES)
     assert [load_splits(path, split=split).balanced for split in (None, "balanced")] == [False, True]
+
+
+def test_no_class_loses_half_of_its_rows_and_the_bound_holds_for_all_rows(monkeypatch):
+    y = np.repeat([0, 1], [40, 4])  # one of the 4 is tested, and two would be half
+    splits = splits_from_arrays(np.eye(44, dtype=np.float32), y, cut_test=True)
+    counts = [torch.bincount(part.y, minlength=2).tolist() for part in (splits.train, splits.valid, splits.test)]
+    assert counts == [[29, 3], [3, 0], [8, 1]]
+    monkeypatch.setattr("dbn.data.cut.MOST_VALIDATION", 10)
+    y = np.where(np.arange(300) < 60, np.arange(300) % 2, np.nan)
+    valid = splits_from_arrays(np.eye(300, dtype=np.float32), y).valid
+    assert (valid.n_labeled, len(valid)) == (6, 10)

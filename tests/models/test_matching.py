@@ -233,3 +233,38 @@ def test_a_divisor_of_data_that_meet_a_model_is_a_number_above_0(divisor: Any) -
         match(MODELS["bytes"], PICTURES, width=4, divisor=divisor)
     with pytest.raises(InputError, match=r"divide them, with --divisor 255$"):  # not by the greatest of these data
         match(MODELS["bytes"], PICTURES.float(), width=4)
+
+
+@pytest.mark.parametrize(("columns", "is_refused"), [(1, False), (3, True)])
+def test_most_columns_must_lie_far_out(columns: int, is_refused: bool) -> None:
+    x = REAL.clone()
+    x[:, :columns] /= 100
+    if is_refused:
+        with pytest.raises(InputError, match="another scale"):
+            match(MODELS["real"], x, width=4)
+    else:
+        assert match(MODELS["real"], x, width=4).notes == ()
+
+
+def test_bounds_of_what_is_certain() -> None:
+    x = torch.zeros(40, 4, dtype=torch.uint8)
+    x[0] = 128  # the least that sets the highest of eight bits
+    assert match(MODELS["fractions"], x, width=4).scaling.divisor == 255
+    x[0] = 127
+    with pytest.raises(InputError, match="--divisor 127 or --divisor 255"):
+        match(MODELS["fractions"], x, width=4)
+    dark = PICTURES / 255 / float(PICTURES.max() / 255)  # up to 1
+    assert match(MODELS["fractions"], dark / 90, width=4).scaling.divisor == 1
+    with pytest.raises(InputError, match="trained on values up to 1: say"):
+        match(MODELS["fractions"], dark / 110, width=4)
+
+
+def test_the_jacobian_and_constants_are_exact() -> None:
+    spread = torch.tensor([2.0, 10.0])
+    bytes_of_two = torch.zeros(3, 2, dtype=torch.uint8)
+    scaling = Scaling(255.0, torch.zeros(2), spread, stored="bytes")
+    assert scaling.log_abs_det_jacobian(bytes_of_two) == pytest.approx(2 * np.log(255) + np.log(20))
+    assert scaling.log_abs_det_jacobian(bytes_of_two.float()) == pytest.approx(np.log(20))
+    x = torch.full((1000, 2), 0.1)  # whose mean is not 0.1 in double precision
+    x[:, 1] = torch.linspace(0, 1, 1000)
+    assert Scaling.fitted(x, 1.0, standardized=True).constant == [0]
