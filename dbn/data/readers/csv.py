@@ -199,10 +199,13 @@ class _Cells:
             return
         if self.point:
             line, cell = self.point
-            other = f"line {self.comma[0]} has {self.comma[1]!r}" if self.comma else "--decimal comma is given"
+            other = "where --decimal comma is given"
+            if self.comma:
+                other = (
+                    f"and line {self.comma[0]} {self.comma[1]!r}" if self.comma[0] != line else f"and {self.comma[1]!r}"
+                )
             raise InputError(
-                f"{self.name}, line {line} has {shortened(cell)} where {other}: use one decimal mark, and none for "
-                "thousands"
+                f"{self.name}, line {line} has {shortened(cell)} {other}: use one decimal mark, and none for thousands"
             )
         if not self.is_certain and self.comma:
             line, cell = self.comma
