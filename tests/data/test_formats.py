@@ -89,8 +89,8 @@ def test_tables_with_named_columns(name: str, tmp_path: Path) -> None:
     ("content", "options", "words"),
     [
         ("a;b\n1,234;2\n", {}, "line 2: '1,234' may be 1.234 or 1234, say --decimal comma"),
-        ("a;b\n1,25;2.5\n", {}, "line 2 has '2.5' where line 2 has '1,25': use one decimal mark"),
-        ("a;b\n2.5;1\n0;1,25\n", {}, "line 2 has '2.5' where line 3 has '1,25'"),
+        ("a;b\n1,25;2.5\n", {}, "line 2 has '2.5' and '1,25': use one decimal mark"),
+        ("a;b\n2.5;1\n0;1,25\n", {}, "line 2 has '2.5' and line 3 '1,25'"),
         ("a;b\n2.5;1\n", {"decimal": "comma"}, "line 2 has '2.5' where --decimal comma is given"),
         ("a;b\n2,5;1\n", {"decimal": "point"}, "'2,5' is not a number"),
         ("a,b;c\n1,2;3\n", {}, "may be separated by ',' or ';', say which with --delimiter"),
