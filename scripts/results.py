@@ -24,6 +24,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"^<!-- table: (.*?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
 """A query, and the table between it and `<!-- end -->`."""
 SVM = "RBF-SVM"
+COUNTED = {"labels": "label", "depth": "layer"}
+"""Columns of numbers, and what they count."""
 Row = dict[str, Any]
 
 
@@ -90,7 +92,7 @@ def table_of(query: Row) -> str:
     """The table of a query. With `records` alone or beside one of these it is of test errors:
 
     comparison: a result.json, as finetune prints it. estimators: one of the studies of estimators.py.
-    records: names, joined to one record; or a mapping of headings to such.
+    records: names, joined to one record, of which the first gives an arm in a column; or a mapping of headings to such.
     columns: what has a column for each value (labels, depth, data). where: values that rows must have.
     reference: the arm of the paired t-tests. arms: which, in this order.
     rates, published: columns of selected rates, and of figures that others publish.
@@ -117,8 +119,14 @@ def _label(arm: str, query: Row) -> str:
 def _block(query: Row, title: str, names: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """Headings, and the cells of each arm. A support vector machine is tested against nothing."""
     where, column = query.get("where", {}), query.get("columns", "")
-    rows = [row for name in names for row in rows_of(name) if all(row.get(key) == where[key] for key in where)]
+    rows: list[Row] = []
+    for name in names:
+        known = {(row["arm"], row.get(column)) for row in rows}
+        found = (row for row in rows_of(name) if all(row.get(key) == where[key] for key in where))
+        rows += [row for row in found if (row["arm"], row.get(column)) not in known]
     values = list(dict.fromkeys(row.get(column) for row in rows))
+    if column in COUNTED:
+        values.sort()
     groups = grouped(rows, lambda row: (row["arm"], row.get(column)))
     headings = []
     for value in values:
@@ -134,16 +142,16 @@ def _block(query: Row, title: str, names: Sequence[str]) -> tuple[list[str], dic
     for tested in filter(None, (arms, machine)):
         lines = {arm: [CellArm("all", (place,), "", arm) for place in range(len(values))] for arm in tested}
         table = Table("", headings, lines)
-        found = {each: groups.get((each.arm, values[each.hidden[0]]), []) for line in lines.values() for each in line}
+        fits = {each: groups.get((each.arm, values[each.hidden[0]]), []) for line in lines.values() for each in line}
         against = reference if reference and reference in tested else tested[0]
-        text = error_table(table, against, found).replace("pending", "not run")
+        text = error_table(table, against, fits).replace("pending", "not run")
         if reference is None:
             text = re.sub(r", p [=<] [\d.]+", "", text)
         if tested == machine:
             text = text.replace("**", "")
         body |= dict(zip(tested, _cells(text), strict=True))
         if query.get("rates"):
-            for arm, line in zip(tested, _cells(rate_table(table, found)), strict=True):
+            for arm, line in zip(tested, _cells(rate_table(table, fits)), strict=True):
                 body[arm] += line
     if query.get("published"):
         beside = next(entry["beside"] for entry in figures() if entry.get("record") == names[0])
@@ -159,8 +167,8 @@ def _cells(text: str) -> list[list[str]]:
 
 
 def _heading(column: str, value: Any) -> str:
-    if column in ("labels", "depth"):
-        return f"{value:,} " + ("labels" if column == "labels" else "layer" + "s" * (value > 1))
+    if column in COUNTED:
+        return f"{value:,} {COUNTED[column]}{'s' * (value > 1)}"
     return "test error" if value is None else str(value)
 
 

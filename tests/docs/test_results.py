@@ -185,3 +185,22 @@ def test_a_table_that_is_not_that_of_its_records_is_named_and_written(
 def test_a_fit_that_is_there_twice_is_refused() -> None:
     with pytest.raises(InputError, match="twice"):
         grouped([{"arm": "dbn", "seed": 0}, {"arm": "dbn", "seed": 0}], lambda row: row["arm"])
+
+
+def test_arms_under_other_seeds_are_not_paired(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"arm": arm, "seed": seed, "test_error": 1.0, "diverged": False} for arm, seed in (("a", 0), ("b", 1))]
+    monkeypatch.setattr(results, "rows_of", lambda name: rows)
+    with pytest.raises(InputError, match="other seeds"):
+        results.table_of({"records": "study", "reference": "a"})
+
+
+def test_rows_that_are_added_to_a_record_are_paired_with_its_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = rows_of("study-labels")
+    added = [row | {"arm": "new"} for row in record if (row["arm"], row["labels"]) == ("he_normal", 1000)]
+    monkeypatch.setattr(results, "rows_of", lambda name: (*record, *added))
+    table = results.table_of({"records": "study-labels", "columns": "labels", "reference": "dbn"})
+    cells = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines()
+    }
+    assert cells["`new`"] == ["not run", "not run", cells["`he_normal`"][2], "not run", "not run"]
+    assert cells["`new`"][2].endswith("p < 0.001")
