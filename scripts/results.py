@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "docs" / "results"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"^<!-- table: (.*?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
-"""A query, and the table between it and `<!-- end -->`."""
+"""A query such as `<!-- table: {records: study-labels, columns: labels} -->`, and the table up to `<!-- end -->`.
+
+Runs of further arms join a record when the lines of their results.jsonl are added to it: tests pair them by seed.
+"""
 SVM = "RBF-SVM"
 COUNTED = {"labels": "label", "depth": "layer"}
 """Columns of numbers, and what they count."""
@@ -39,14 +42,14 @@ class ResultsConfig:
 
 def main(config: ResultsConfig) -> None:
     """Write the tables, or with --check name the documents that this would change (status 1)."""
-    changed = []
+    changed = False
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         if (made := written(text)) != text:
-            changed.append(path.relative_to(ROOT).as_posix())
+            changed = True
+            print(f"{path.relative_to(ROOT)}: a table {'is not' if config.check else 'was not'} that of its records")
             if not config.check:
                 path.write_text(made, encoding="utf-8")
-    print(*[f"{name}: a table is not that of its records" if config.check else name for name in changed], sep="\n")
     if changed and config.check:
         raise SystemExit(1)
 
@@ -63,12 +66,15 @@ def rows_of(name: str) -> tuple[Row, ...]:
 
 
 def _flat(record: Row) -> Iterator[Row]:
-    about = {key: record[key] for key in ("data", "labels") if key in record} | {"diverged": False}
+    about = {key: record[key] for key in ("data", "labels") if key in record}
     for arm, found in record.get("arms", {}).items():
-        for seed, error in zip(record["seeds"], found["test_error"], strict=True):
-            yield about | {"arm": arm, "seed": seed, "test_error": error}
-    if "arms" not in record:
-        yield from (about | {"arm": SVM} | each for each in record["seeds"]) if "seeds" in record else [record]
+        for place, (seed, error) in enumerate(zip(record["seeds"], found["test_error"], strict=True)):
+            diverged = place < found["diverged"]  # their number is kept, not which
+            yield about | {"arm": arm, "seed": seed, "test_error": error, "diverged": diverged}
+    if "arms" not in record and "seeds" in record:
+        yield from (about | {"arm": SVM, "diverged": False} | each for each in record["seeds"])
+    elif "arms" not in record:
+        yield record
 
 
 def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
@@ -89,10 +95,10 @@ def written(text: str) -> str:
 
 
 def table_of(query: Row) -> str:
-    """The table of a query. With `records` alone or beside one of these it is of test errors:
+    """The table of a query: `comparison`, a result.json as finetune prints it; `estimators`, a study of estimators.py
+    and its `records`; otherwise test errors, by
 
-    comparison: a result.json, as finetune prints it. estimators: one of the studies of estimators.py.
-    records: names, joined to one record, of which the first gives an arm in a column; or a mapping of headings to such.
+    records: names, of which the first gives an arm in a column; or a mapping of headings to such.
     columns: what has a column for each value (labels, depth, data). where: values that rows must have.
     reference: the arm of the paired t-tests. arms: which, in this order.
     rates, published: columns of selected rates, and of figures that others publish.

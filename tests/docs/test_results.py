@@ -173,7 +173,7 @@ def test_a_table_that_is_not_that_of_its_records_is_named_and_written(
     monkeypatch.setattr("sys.argv", ["results.py", "--check"])
     with pytest.raises(SystemExit, match="1"):
         run_script(results.main, results.ResultsConfig, "")
-    assert "page.md: a table" in capsys.readouterr().out
+    assert "page.md: a table is not" in capsys.readouterr().out
     assert "old" in text_of(page)
     monkeypatch.setattr("sys.argv", ["results.py"])
     run_script(results.main, results.ResultsConfig, "")
