@@ -51,7 +51,7 @@ LIBRARIES = {
     "evaluation": "torch numpy safetensors",
     "plotting": "torch matplotlib PIL",
     "pretraining": "torch numpy",
-    "runs": "torch yaml tensorboard",
+    "runs": "torch yaml tensorboard google_crc32c",
     "statistics": "torch scipy",
     "storage": "torch numpy safetensors",
     "study": "torch tqdm",
