@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields, replace
@@ -335,7 +336,7 @@ def test_checkpoints_take_no_more_than_their_share(
 
 
 def test_a_finished_comparison_can_be_resumed(uninterrupted: Path, tmp_path: Path) -> None:
-    compare(tmp_path / "run", problem(**LONG))
+    shutil.copytree(uninterrupted, tmp_path / "run")
     for _ in range(2):
         compare(tmp_path / "run", problem(**LONG), resume=True)
     same_run(tmp_path / "run", uninterrupted)

@@ -5,6 +5,7 @@ import csv
 import importlib.util
 import io
 import re
+import runpy
 import shlex
 import shutil
 import signal
@@ -21,7 +22,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from tiny import metrics, pictures, result, save_pictures
 
 import dbn
@@ -47,6 +47,17 @@ def start(script: str, words: str, folder: Path) -> "subprocess.Popen[str]":
 
 def run(script: str, words: str, folder: Path) -> str:
     """What a script that succeeds prints; nothing goes to standard error, which is no terminal here."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [f"{SCRIPTS / script}.py", *words.split()])
+        runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
+    assert err.getvalue() == ""
+    return out.getvalue()
+
+
+def run_alone(script: str, words: str, folder: Path) -> str:
+    """The same in a process of its own."""
     with start(script, words, folder) as process:
         out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
@@ -72,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "damaged" / "config.yaml").write_text("dataset: tiny.npz\n")
     (folder / "damaged" / "dbn.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0 nonsense")
     dbn.pretrain(torch.rand(40, 64), [9, 6], epochs=1, run=folder / "runs" / "array")
-    (folder / "out").write_text(run("pretrain", PRETRAIN, folder) + run("finetune", FINETUNE, folder))
+    (folder / "out").write_text(run_alone("pretrain", PRETRAIN, folder) + run_alone("finetune", FINETUNE, folder))
     return folder
 
 
@@ -274,27 +285,6 @@ def test_features_row_by_row(folder: Path, tmp_path: Path) -> None:
         "log_likelihood_bound",
     ]
     np.testing.assert_allclose(rows[:, :6], stack.up(v[:5]).detach().numpy(), atol=1e-6)
-
-
-WITHOUT_DBN = """
-import sys
-sys.modules["dbn"] = None
-import torch
-from safetensors.torch import load_file, save_file
-from torch.nn import Linear, Sequential, Sigmoid
-encoder = Sequential(Linear(64, 9), Sigmoid(), Linear(9, 6), Sigmoid())
-encoder.load_state_dict(load_file(sys.argv[1]), strict=True)
-save_file({"features": encoder(load_file(sys.argv[2])["x"]).detach()}, sys.argv[3])
-"""
-
-
-def test_a_plain_network_gives_the_features_without_the_package(folder: Path, tmp_path: Path) -> None:
-    stack = load(folder / "runs" / "pre")
-    x = stack.scale(torch.from_numpy(pictures(side=8)[0]).flatten(1))
-    save_file({"x": x}, tmp_path / "x")
-    arguments = [str(folder / "runs" / "pre" / "encoder.safetensors"), str(tmp_path / "x"), str(tmp_path / "features")]
-    subprocess.run([sys.executable, "-c", WITHOUT_DBN, *arguments], check=True, timeout=120)
-    torch.testing.assert_close(load_file(tmp_path / "features")["features"], stack.up(x).detach(), rtol=0, atol=1e-6)
 
 
 # Going on, and beginning again
@@ -532,18 +522,11 @@ def test_bad_input_ends_in_one_sentence_and_writes_nothing(
     assert (snapshot(folder), sorted(folder.rglob("*"))) == before
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("pretrain", "--dataset outside.npz --run new"),
-        ("finetune", f"{FINETUNE} --run new --labels 2"),
-    ],
-)
-def test_bad_input_to_the_script_itself(name: str, words: str, folder: Path) -> None:
-    with start(name, words, folder) as process:
+def test_bad_input_to_the_script_itself(folder: Path) -> None:
+    with start("finetune", f"{FINETUNE} --run new --labels 2", folder) as process:
         out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, "")
-    assert err.startswith(f"{name}.py: error: ")
+    assert err.startswith("finetune.py: error: ")
     assert (err.count("\n"), "Traceback" in err) == (1, False)
     assert not (folder / "new").exists()
 
