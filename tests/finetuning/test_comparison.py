@@ -613,8 +613,8 @@ def test_seeds_that_share_few_test_examples_separate_no_small_difference() -> No
 
 
 def test_an_idle_stack_is_noticed_where_an_arm_uses_it() -> None:
-    idle = stack()
-    torch.nn.init.normal_(idle.layers[0].weight, std=0.01)
+    idle, generator = stack(), torch.Generator().manual_seed(0)
+    torch.nn.init.normal_(idle.layers[0].weight, std=0.01, generator=generator)
     made = Problem(SPLITS, Scaling(), (7, 5), (idle,), replace(CONFIG, init=("dbn", "zeros"), seeds=1))
     outcome = FitResult({}, 1, [{"valid_error": 1.0, "seconds": 1.0}], diverged=False)
     chosen = [TunedArm(parse_arm("dbn"), 0.1, [outcome], [outcome])]
@@ -623,7 +623,7 @@ def test_an_idle_stack_is_noticed_where_an_arm_uses_it() -> None:
     assert result(other, chosen, {"dbn": [LEARNED]})["idle_layers"] == []
     with torch.no_grad():
         for rbm in idle.layers:
-            rbm.weight.normal_(std=2.0)
+            rbm.weight.normal_(std=2.0, generator=generator)
     assert result(made, chosen, {"dbn": [LEARNED]})["idle_layers"] == []
 
 
