@@ -9,9 +9,9 @@ from torch.testing import assert_close
 from dbn.errors import InputError
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
-from dbn.models.units import UNITS
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
+from dbn.models.units.naming import units_of
 
 BETAS = (0.0, 0.3, 0.75, 1.0)
 
@@ -33,7 +33,7 @@ def make_path(pair: tuple[str, str], seed: int = 0, coupled: bool = False) -> Pa
 
 def by_hand(path: Path, beta: float) -> RBM:
     """The RBM at β, its parameters set one by one."""
-    rbm = RBM(*(UNITS[units.kind](units.size) for units in (path.rbm.visible, path.rbm.hidden))).double()
+    rbm = RBM(*(units_of(units.description()) for units in (path.rbm.visible, path.rbm.hidden))).double()
     with torch.no_grad():
         rbm.weight.copy_((1 - beta) * path.base.weight + beta * path.rbm.weight)
         for side in ("visible", "hidden"):
