@@ -2,7 +2,20 @@
 
 import pytest
 import torch
-from enumeration import AXES, PAIRS, Z, conditional, draw, joint, make_rbm, marginals, rng, support, z_scores
+from enumeration import (
+    AXES,
+    CONTINUOUS,
+    PAIRS,
+    Z,
+    conditional,
+    draw,
+    joint,
+    make_rbm,
+    marginals,
+    rng,
+    support,
+    z_scores,
+)
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -144,12 +157,13 @@ def test_the_base_has_the_marginals_no_coupling_and_a_known_z(pair: tuple[str, s
         square = (n * (variance + mean**2) + seen.square().sum()) / (n + len(seen))  # one more example of each state
         mean = (n * mean + seen.sum()) / (n + len(seen))
         variance = square - mean**2
-    assert_close(p @ states, mean)
-    assert_close(p @ (states - mean) ** 2, variance, rtol=1e-5, atol=0)  # the quadrature's error
+    tolerance = {"rtol": 1e-4, "atol": 0} if pair[0] in CONTINUOUS else {}  # the quadrature's error
+    assert_close(p @ states, mean, **tolerance)
+    assert_close(p @ (states - mean) ** 2, variance, **tolerance)
     assert not base.weight.any()
     for name, theta in base.hidden.natural().items():
         assert_close(theta, torch.zeros_like(theta) if name == "bias" else rbm.hidden.natural()[name])
-    assert_close(path.base_log_partition(), float(joint(base)[2].logsumexp((0, 1))), rtol=1e-6, atol=0)
+    assert_close(path.base_log_partition(), float(joint(base)[2].logsumexp((0, 1))), rtol=1e-5, atol=0)
 
 
 def test_a_coupled_base_has_no_z_in_closed_form() -> None:
