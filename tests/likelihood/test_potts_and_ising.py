@@ -35,7 +35,10 @@ def ising(bonds: list[tuple[int, int]], beta: float = CRITICAL, n: int = 16) -> 
 
 CHAIN = [(i, (i + 1) % 16) for i in range(16)]
 SQUARE = [
-    (4 * r + c, 4 * ((r + dr) % 4) + (c + dc) % 4) for r in range(4) for c in range(4) for dr, dc in ((0, 1), (1, 0))
+    (4 * row + column, 4 * ((row + down) % 4) + (column + right) % 4)
+    for row in range(4)
+    for column in range(4)
+    for down, right in ((0, 1), (1, 0))
 ]
 
 
@@ -43,7 +46,7 @@ SQUARE = [
 def test_an_ising_model_at_the_critical_temperature_is_learned(bonds: list[tuple[int, int]], hidden: int) -> None:
     truth = ising(bonds)
     data = truth.states[torch.multinomial(truth.log_p.exp(), N, replacement=True, generator=rng(1))]
-    rbm = trained(data, hidden, "spin", weight_decay=0.0, l1=3e-4)
+    rbm = trained(data, hidden, "spin", learning_rate="0.1:0", weight_decay=0.0, l1=3e-4)
     log_z = exact.log_partition(rbm)
     log_q = exact.log_likelihood(rbm, truth.states.float(), log_z).double()
     kl = float(truth.log_p.exp() @ (truth.log_p - log_q))
@@ -59,17 +62,9 @@ def test_an_ising_model_at_the_critical_temperature_is_learned(bonds: list[tuple
 
 def trained(x: Tensor, hidden: int, visible: str, **options: Any) -> RBM:
     """By PCD, with binary hidden units for categories and spins for spins."""
-    settings: dict[str, Any] = {
-        "estimator": "pcd",
-        "epochs": 60,
-        "batch_size": 100,
-        "learning_rate": "0.1:0",
-        "chains": 500,
-    }
-    return dbn.train_rbm(
-        x.float(), hidden, visible=visible, hidden_units="spin" if visible == "spin" else "bernoulli", device="cpu",
-        seed=0, measure_every=60, **settings | options,
-    )  # fmt: skip
+    usual: dict[str, Any] = {"estimator": "pcd", "epochs": 60, "batch_size": 100, "chains": 500, "measure_every": 60}
+    kind = "spin" if visible == "spin" else "bernoulli"
+    return dbn.train_rbm(x.float(), hidden, visible=visible, hidden_units=kind, device="cpu", **usual | options)
 
 
 def potts(states: int, length: int, n: int, coupling: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +97,7 @@ def test_a_potts_chain_is_learned(states: int, length: int, hidden: int) -> None
     x, first, steps = potts(states, length, N, 1.5 if states == 3 else 3.0)
     fresh, *_ = potts(states, length, 2 * N, 1.5 if states == 3 else 3.0)
     fresh = fresh[N:]
-    rbm = trained(x, hidden, f"categorical(states={states})")
+    rbm = trained(x, hidden, f"categorical(states={states})", learning_rate="0.1:0")
     start = torch.nn.functional.one_hot(x[:2000], states).flatten(1).float()
     hot = rbm.gibbs(start, 200, rng(4))
     assert rbm.visible.in_support(hot)
