@@ -187,7 +187,7 @@ def test_all_six_by_the_command_line(script: Callable[..., None], tmp_path: Path
     ]
 
     assert "hidden units are off" not in capsys.readouterr().err
-    arms = ("dbn", "part_of_identity(gain=0.5)", "part_of_identity")
+    arms = ("dbn:tanh", "part_of_identity(gain=0.5)", "part_of_identity")
     words = "--pretrained pre --labels 40 --seeds 2 --epochs 3 --optimizer radam --run fine --init"
     script("finetune", *words.split(), *arms)
     assert CALLS["initializer"] >= 4

@@ -17,7 +17,7 @@ from dbn.errors import InputError
 from dbn.initializers.arms import Arm, parse_arm, parse_initializer, parse_scheme
 from dbn.initializers.schemes import Initializer
 from dbn.models.dbn import DBN
-from dbn.models.mlp import initialize_normalizing, linear_layers, meta_mlp
+from dbn.models.mlp import ACTIVATIONS, initialize_normalizing, linear_layers, meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.rng import permutation, stream
 from dbn.training import distributed
@@ -80,8 +80,21 @@ class Problem:
             alike = [each.name for each in arms if each.meaning == arm.meaning]
             if len(alike) > 1:
                 raise InputError(f"--init names {arm.name} more than once, as {' and '.join(alike)}: keep one")
+            if arm.start == "dbn" and ":" not in arm.name:
+                self._check_activation(arm)
             if self.initializer(arm, self.config.seed).normalize:
                 self._check_last_batch(arm)
+
+    def _check_activation(self, arm: Arm) -> None:
+        """InputError where an arm that names no activation has another than the stack's hidden units."""
+        for rbm in (rbm for stack in self.stacks for rbm in stack.layers):
+            _, _, own = rbm.hidden.as_linear(rbm.weight)
+            if own not in (arm.activation, "identity"):
+                advice = f"write dbn:{own}" if own in ACTIVATIONS else "name another, such as dbn:sigmoid"
+                raise InputError(
+                    f"--init dbn has the activation {arm.activation}, but the stack's {rbm.hidden.spec} hidden units "
+                    f"have {own}: {advice}"
+                )
 
     def _check_last_batch(self, arm: Arm) -> None:
         if distributed.size() > 1:

@@ -97,7 +97,7 @@ def test_a_potts_chain_is_learned(states: int, length: int, hidden: int) -> None
     x, first, steps = potts(states, length, N, 1.5 if states == 3 else 3.0)
     fresh, *_ = potts(states, length, 2 * N, 1.5 if states == 3 else 3.0)
     fresh = fresh[N:]
-    rbm = trained(x, hidden, f"categorical(states={states})", learning_rate="0.1:0")
+    rbm = trained(x, hidden, f"categorical(states={states})", learning_rate="0.4:0", weight_decay=0.0)
     start = torch.nn.functional.one_hot(x[:2000], states).flatten(1).float()
     hot = rbm.gibbs(start, 200, rng(4))
     assert rbm.visible.in_support(hot)

@@ -190,3 +190,23 @@ def test_likelihoods_of_codes_are_exact_and_by_ais() -> None:
     assert exact["test_log_likelihood"] == pytest.approx(-float(rbm.free_energy(hot).mean()) - log_z, abs=1e-4)
     lower, upper = dbn.evaluate(stack, CODES).to_dict()["log_z_interval"]
     assert lower < log_z < upper
+
+
+def test_an_arm_has_the_activation_of_the_stack_or_says_another() -> None:
+    x, y = spins().numpy(), np.arange(80) % 2
+    stack = dbn.pretrain(x, hidden=[4], visible="spin", hidden_units="spin", **OPTIONS)
+    settings: dict[str, Any] = {"pretrained": [stack], "seeds": 1, "epochs": 1, "device": "cpu"}
+    with pytest.raises(InputError, match="spin hidden units have tanh: write dbn:tanh"):
+        dbn.compare(x, y, init=["dbn"], **settings)
+    assert list(dbn.compare(x, y, init=["dbn:tanh"], **settings).to_dict()["arms"]) == ["dbn:tanh"]
+
+
+def test_a_stack_on_categories_seeds_a_network_that_takes_codes(tmp_path: Path) -> None:
+    y = (CODES[:, 0] == 2).long()
+    settings: dict[str, Any] = {"seeds": 1, "epochs": 3, "device": "cpu", "pretrained": [trained()]}
+    found = dbn.compare(CODES, y, init=["dbn", "he_normal"], run=tmp_path / "run", **settings)
+    assert list(found.to_dict()["arms"]) == ["dbn", "he_normal"]
+    classifier = dbn.load_classifier(tmp_path / "run")
+    assert classifier.predict_proba(CODES).shape == (60, 2)
+    with pytest.raises(InputError, match="has 3 in row 0, column 1"):
+        classifier.predict_proba(torch.tensor([[0, 3, 1, 1]]))
