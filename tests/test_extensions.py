@@ -35,10 +35,10 @@ def count(name: str) -> None:
     CALLS[name] = CALLS.get(name, 0) + 1
 
 
-class Spin(Units):
+class Sign(Units):
     """x ∈ {−1, 1} with p(x | field) ∝ exp((field + bias)·x)."""
 
-    kind = "spin"
+    kind = "sign"
     linear_statistics = True
 
     def natural(self) -> dict[str, Tensor]:
@@ -146,7 +146,7 @@ def signs(name: str, folder: Path | None = None) -> Any:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     entries = (
-        (UNITS, "spin", Spin), (CHAINS, "last-batch", LastBatch), (PENALTIES, "fourth_power", FourthPower),
+        (UNITS, "sign", Sign), (CHAINS, "last-batch", LastBatch), (PENALTIES, "fourth_power", FourthPower),
         (INITIALIZERS, "part_of_identity", part_of_identity), (DATASETS, "signs", signs),
         (OPTIMIZERS, "radam", torch.optim.RAdam),
     )  # fmt: skip
@@ -163,7 +163,7 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Non
 
 
 PRETRAIN = (
-    "--dataset signs --visible spin --hidden 6 5 --hidden-units spin --estimator last-batch --chains 10 --optimizer "
+    "--dataset signs --visible sign --hidden 6 5 --hidden-units sign --estimator last-batch --chains 10 --optimizer "
     "radam --batch-size 20 --penalty fourth_power(strength=0.001) l1(strength=0.002)"
 )
 
@@ -171,7 +171,7 @@ PRETRAIN = (
 def test_all_six_by_the_command_line(script: Callable[..., None], tmp_path: Path, capsys: Any) -> None:
     script("pretrain", *PRETRAIN.split(), "--epochs", "2", "--run", "pre")
     stack = dbn.load("pre")
-    assert [(rbm.visible.kind, rbm.hidden.kind) for rbm in stack.layers] == [("spin", "spin")] * 2
+    assert [(rbm.visible.kind, rbm.hidden.kind) for rbm in stack.layers] == [("sign", "sign")] * 2
     assert [type(module).__name__ for module in stack.encoder()] == ["Linear", "Tanh"] * 2
     steps = -(-len(load_splits("signs").train.x) // 20)
     assert CALLS["penalty"] == CALLS["estimator"] == 2 * 2 * steps  # layers, epochs
@@ -187,7 +187,7 @@ def test_all_six_by_the_command_line(script: Callable[..., None], tmp_path: Path
     ]
 
     assert "hidden units are off" not in capsys.readouterr().err
-    arms = ("dbn", "part_of_identity(gain=0.5)", "part_of_identity")
+    arms = ("dbn:tanh", "part_of_identity(gain=0.5)", "part_of_identity")
     words = "--pretrained pre --labels 40 --seeds 2 --epochs 3 --optimizer radam --run fine --init"
     script("finetune", *words.split(), *arms)
     assert CALLS["initializer"] >= 4
@@ -210,6 +210,6 @@ def test_their_names_are_known_to_error_messages(
     words: list[str], said: str, script: Callable[..., None], capsys: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit):
-        script("pretrain", "--dataset", "signs", "--visible", "spin", "--run", "new", *words)
+        script("pretrain", "--dataset", "signs", "--visible", "sign", "--run", "new", *words)
     assert said in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

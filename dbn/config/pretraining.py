@@ -78,7 +78,8 @@ class Pretraining(TrainingOptions):
     sparsity_cost: Positive | None = None
     """Strength of the penalty on the distance from that target (default: 0.01)."""
     visible: UnitKind = "bernoulli"
-    """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardized."""
+    """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardized, spin for -1
+    and 1, categorical(states=3), in quotes, for the codes 0, 1 and 2 of categories."""
     hidden_units: tuple[UnitKind, ...] = ("bernoulli",)
     """Units of the hidden layers: one type, or one per layer."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"

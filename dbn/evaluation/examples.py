@@ -24,6 +24,7 @@ from dbn.evaluation.external_rbm import read_arrays
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
+from dbn.models.units.sites import is_binary
 from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE
 from dbn.rng import stream
@@ -71,7 +72,7 @@ def load_evaluation_data(stack: DBN, config: EvaluateConfig) -> EvaluationData:
     InputError for data that cannot be read, do not fit the stack, or are not what its visible units take.
     """
     before = RunFolder.open(config.run).read_config() if config.run.is_dir() else {}
-    return _prepared(stack, _sources(config, before, stack.layers[0].visible.size), config, before)
+    return _prepared(stack, _sources(config, before, stack.width), config, before)
 
 
 def evaluation_data(
@@ -100,10 +101,10 @@ def _prepared(
 ) -> EvaluationData:
     """The parts to score and to base AIS on, in values that the visible units take."""
     visible = stack.layers[0].visible
-    if config.binarize and visible.support() is None:
+    if config.binarize and visible.sites() is None:
         raise InputError(f"--binarize {config.binarize} does not go with {visible.kind} visible units: leave it out")
     sources = [_matched(stack, source) for source in sources]
-    if visible.support() is not None:
+    if visible.sites() is not None:
         how = _binarization(config, before)
         sources = [_discrete(source, visible, *how) for source in sources]
         scaling = Scaling(1.0)
@@ -193,8 +194,8 @@ def _source(splits: Splits, parts: dict[str, Tensor | Rows], origin: tuple[str, 
 def _matched(stack: DBN, source: EvaluationData) -> EvaluationData:
     """The source as the model takes it; InputError for rows that do not fit."""
     x = source.parts.get("train", source.parts["test"])
-    divisor, support = source.divisor, stack.layers[0].visible.support()
-    if divisor is None and support is not None and support.tolist() == [0.0, 1.0]:
+    divisor, binary = source.divisor, is_binary(stack.layers[0].visible.sites())
+    if divisor is None and binary:
         greatest = max(part.aminmax().max.item() for part in source.parts.values())
         # Bytes that are 0 or 1 are states of the units, whatever gray levels the model was trained on.
         divisor = 1.0 if x.dtype == torch.uint8 and greatest <= 1 else None
@@ -239,7 +240,7 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
     support = units.support()
     assert support is not None
     values = listed(support.tolist())
-    for part, x in source.parts.items():
+    for part, x in source.parts.items() if units.codes is None else ():
         least, greatest = (float(source.scaling(end)) for end in x.aminmax())
         if least < support.min() or greatest > support.max():
             raise InputError(
@@ -250,11 +251,12 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
     def scaled(x: Tensor | Rows) -> Iterator[Tensor]:
         return (source.scaling(rows) for rows in x.split(ROWS_AT_ONCE))
 
-    binary = support.tolist() == [0.0, 1.0]
+    binary = is_binary(units.sites())
     if all(units.in_support(rows) for x in source.parts.values() for rows in scaled(x)):
         kept = torch.uint8 if binary else torch.float32
         ready = {
-            part: keep((rows.to(kept) for rows in scaled(x)), x.shape, kept, x) for part, x in source.parts.items()
+            part: keep((rows.to(kept) for rows in scaled(x)), (len(x), units.size), kept, x)
+            for part, x in source.parts.items()
         }
         return replace(source, parts=ready)
     if how is None or not binary:

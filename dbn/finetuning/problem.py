@@ -17,7 +17,7 @@ from dbn.errors import InputError
 from dbn.initializers.arms import Arm, parse_arm, parse_initializer, parse_scheme
 from dbn.initializers.schemes import Initializer
 from dbn.models.dbn import DBN
-from dbn.models.mlp import initialize_normalizing, linear_layers, meta_mlp
+from dbn.models.mlp import ACTIVATIONS, initialize_normalizing, linear_layers, meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.rng import permutation, stream
 from dbn.training import distributed
@@ -47,9 +47,9 @@ class Problem:
         object.__setattr__(self, "config", self.config.for_data(self.labels))
         width = self.splits.train.x.shape[1]
         for stack in self.stacks:
-            if stack.sizes[0] != width:
+            if stack.width != width:
                 raise InputError(
-                    f"the stack was pre-trained on {stack.sizes[0]} values an example, but {self.splits.name} has "
+                    f"the stack was pre-trained on {stack.width} values an example, but {self.splits.name} has "
                     f"{width}: name the data set it was trained on"
                 )
             if stack.sizes[1:] != list(self.hidden):
@@ -80,8 +80,21 @@ class Problem:
             alike = [each.name for each in arms if each.meaning == arm.meaning]
             if len(alike) > 1:
                 raise InputError(f"--init names {arm.name} more than once, as {' and '.join(alike)}: keep one")
+            if arm.start == "dbn" and ":" not in arm.name:
+                self._check_activation(arm)
             if self.initializer(arm, self.config.seed).normalize:
                 self._check_last_batch(arm)
+
+    def _check_activation(self, arm: Arm) -> None:
+        """InputError where an arm that names no activation has another than the stack's hidden units."""
+        for rbm in (rbm for stack in self.stacks for rbm in stack.layers):
+            _, _, own = rbm.hidden.as_linear(rbm.weight)
+            if own not in (arm.activation, "identity"):
+                advice = f"write dbn:{own}" if own in ACTIVATIONS else "name another, such as dbn:sigmoid"
+                raise InputError(
+                    f"--init dbn has the activation {arm.activation}, but the stack's {rbm.hidden.spec} hidden units "
+                    f"have {own}: {advice}"
+                )
 
     def _check_last_batch(self, arm: Arm) -> None:
         if distributed.size() > 1:
@@ -155,7 +168,7 @@ class Problem:
     def description(self, arm: Arm) -> dict[str, Any]:
         """Metadata of a classifier file: network, classes and scaling."""
         return {
-            "sizes": [self.splits.train.x.shape[1], *self.hidden, self.splits.n_classes],
+            "sizes": [self.scaling.width(self.splits.train.x.shape[1]), *self.hidden, self.splits.n_classes],
             "activation": arm.activation,
             "normalise": self.initializer(arm, self.config.seed).normalize,
             "classes": list(self.splits.classes),

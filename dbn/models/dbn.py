@@ -17,7 +17,7 @@ from dbn.models.matmul import is_transforming
 from dbn.models.mlp import initialize_output, linear_layers, mlp
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, read_provenance
-from dbn.models.units import UNITS
+from dbn.models.units.naming import units_of
 from dbn.rng import stream
 
 
@@ -54,9 +54,9 @@ class DBN(nn.Module):
         """(channels, height, width) where the visible units are the pixels of an image."""
         for lower, upper in pairwise(self.layers):
             below, above = lower.hidden, upper.visible
-            if (below.kind, below.size) != (above.kind, above.size):
+            if (below.spec, below.size) != (above.spec, above.size):
                 raise InputError(
-                    f"{below.size} {below.kind} hidden units cannot feed {above.size} {above.kind} visible units: "
+                    f"{below.size} {below.spec} hidden units cannot feed {above.size} {above.spec} visible units: "
                     "make them alike"
                 )
 
@@ -70,6 +70,11 @@ class DBN(nn.Module):
         """V, H_1, …, H_top."""
         return [self.layers[0].visible.size, *(rbm.hidden.size for rbm in self.layers)]
 
+    @property
+    def width(self) -> int:
+        """The number of values of a row of data: V, or the columns of codes that become V one-hot values."""
+        return self.sizes[0] // (self.scaling.codes or 1)
+
     def scale(self, x: Array, divisor: float | None = None) -> Tensor:
         """Raw data as in training, (B, V) float32: images flattened, bytes divided, columns standardized.
 
@@ -78,31 +83,35 @@ class DBN(nn.Module):
         Values of another scale are brought to that of training where it is certain what they are; `divisor` says it.
         InputError for another width, and elsewhere, see `dbn.models.matching.match`.
         """
-        rows = self._rows(x)
+        rows = self._rows(x, self.width)
         with naming_arguments():
             found = self.match(rows, divisor=divisor, by_row=True)
         scaled: Tensor = found.scaling(rows)
         return scaled
 
-    def _rows(self, x: Array) -> Tensor:
-        """Rows or images of any library, (B, V), named columns in the stack's order. InputError for another width."""
+    def _rows(self, x: Array, *widths: int) -> Tensor:
+        """Rows or images of any library, (B, V), named columns in the stack's order. InputError for other widths."""
         with naming_arguments():
             order = column_order(self.scaling.columns, columns_of(x), "x", "the stack")
         rows = as_tensor(x)
         rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
         rows = rows if order is None else rows[:, list(order)]
-        self.layers[0].visible.check_rows(rows)
+        if rows.ndim != 2 or rows.shape[1] not in widths:
+            if self.scaling.codes is not None:
+                raise InputError(f"the stack takes rows of {self.width} codes, not x of shape {tuple(rows.shape)}")
+            self.layers[0].visible.check_rows(rows)
         return rows
 
     def match(self, x: AnyRows, name: str = "x", **known: Any) -> Match:
         """How rows become what the stack takes: `dbn.models.matching.match` with the stack's scaling and units."""
-        usual: dict[str, Any] = {"width": self.sizes[0], "bounded": self.takes_fractions, "what": "the stack"}
+        usual: dict[str, Any] = {"width": self.width, "bounded": self.takes_fractions, "what": "the stack"}
         return match(self.scaling, x, name, **usual | known)
 
     @property
     def takes_fractions(self) -> bool:
-        """Whether the visible units take values in [0, 1] alone."""
-        return self.layers[0].visible.range_error(-1.0, 2.0) != ""
+        """Whether the visible units take values in [0, 1] alone, and data are such values."""
+        visible = self.layers[0].visible
+        return self.scaling.codes is None and not visible.range_error(0.0, 1.0) and bool(visible.range_error(-1.0, 2.0))
 
     def forward(self, x: Tensor) -> Tensor:
         """`up`."""
@@ -122,8 +131,9 @@ class DBN(nn.Module):
 
     def _scaled(self, x: Array) -> Tensor:
         """What `up` takes, as values of the visible units on the stack's device; InputError as for `up`."""
-        rows = self._rows(x)
-        weight, is_raw = self.layers[0].weight, not rows.is_floating_point()
+        rows = self._rows(x, self.width, self.sizes[0])
+        weight = self.layers[0].weight
+        is_raw = not rows.is_floating_point() or rows.shape[1] != self.sizes[0]
         h = (self.scale(rows.to(weight.device)) if is_raw else rows).to(weight)
         if self.scaling.shift is None and (is_raw or rows.device.type == "cpu"):
             self._check_range(h)
@@ -145,12 +155,15 @@ class DBN(nn.Module):
 
         Layers between are sampled with `generator`, or replaced by their means without one.
         """
+        return self.layers[0].down(self._lowest_hidden(h, generator))
+
+    def _lowest_hidden(self, h: Array, generator: torch.Generator | None) -> Tensor:
+        """The hidden units of the lowest layer given a state of the top, as `down` has them, (B, H_1)."""
         h = as_tensor(h, "h")
         self.layers[-1].hidden.check_rows(h)
-        for depth in range(len(self.layers) - 1, 0, -1):
-            rbm = self.layers[depth]
+        for rbm in reversed(self.layers[1:]):
             h = rbm.down(h) if generator is None else rbm.sample_visible(h, generator)
-        return self.layers[0].down(h)
+        return h
 
     @check_types
     @torch.no_grad()
@@ -163,6 +176,8 @@ class DBN(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """`n` draws from the model: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
+
+        Of categories a draw in place of the means, as codes (n, V/q).
 
         start: data (n, V) that the chains start from, as for `up`; by default the visible biases of the top RBM.
         generator: on the stack's device; by default of seed 0. InputError for no step, another number of starting
@@ -185,7 +200,10 @@ class DBN(nn.Module):
                 v = rbm.sample_hidden(v, generator)
         for _ in range(steps - 1):
             v = top.sample_visible(top.sample_hidden(v, generator), generator)
-        return self.down(top.sample_hidden(v, generator), generator)
+        h = self._lowest_hidden(top.sample_hidden(v, generator), generator)
+        if self.scaling.codes is None:
+            return self.layers[0].down(h)
+        return self.scaling.inverse(self.layers[0].sample_visible(h, generator))
 
     def encoder(self) -> nn.Sequential:
         """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights."""
@@ -212,7 +230,7 @@ class DBN(nn.Module):
         """Everything but the weights, as JSON data."""
         units = [self.layers[0].visible, *(rbm.hidden for rbm in self.layers)]
         return {
-            "units": [{"kind": layer.kind, "size": layer.size} for layer in units],
+            "units": [layer.description() for layer in units],
             "divisor": self.scaling.divisor,
             "standardised": self.scaling.shift is not None,
             "image_shape": list(self.image_shape) if self.image_shape else None,
@@ -222,9 +240,9 @@ class DBN(nn.Module):
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "DBN":
         """A stack with zero weights, for `load_state_dict`; the inverse of `description`."""
-        units = [(UNITS[layer["kind"]], int(layer["size"])) for layer in description["units"]]
-        rbms = [RBM(visible(size), hidden(hidden_size)) for (visible, size), (hidden, hidden_size) in pairwise(units)]
-        ends = torch.zeros(2, units[0][1], dtype=torch.float32)
+        # Each layer twice, as the hidden units of one RBM and the visible ones of the next.
+        rbms = [RBM(units_of(below), units_of(above)) for below, above in pairwise(description["units"])]
+        ends = torch.zeros(2, rbms[0].visible.size, dtype=torch.float32)
         standard = (ends[0], ends[1] + 1) if description["standardised"] else ()
         shape = description["image_shape"]
         scaling = Scaling(float(description["divisor"]), *standard, **read_provenance(description))

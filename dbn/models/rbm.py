@@ -112,6 +112,25 @@ class RBM(Harmonium, nn.Module):
         self.visible.fit_marginals(mean, variance, n)
 
     @torch.no_grad()
+    def fix_gauge(self) -> bool:
+        """Give weights and biases of one-hot groups the sum 0, which leaves p(v, h) as it is; whether there are such.
+
+        Σ_s x_s = 1 in a group: what the weights of its columns share moves into the bias of the other side, and what
+        the biases share is a part of log Z alone.
+        """
+        fixed = False
+        for units, other, weight in (
+            (self.visible, self.hidden, self.weight),
+            (self.hidden, self.visible, self.weight.T),
+        ):
+            if (found := units.centered(weight)) is not None and (bias := units.centered(units.bias)) is not None:
+                weight.copy_(found[0])
+                other.bias.add_(found[1])
+                units.bias.copy_(bias[0])
+                fixed = True
+        return fixed
+
+    @torch.no_grad()
     def uncoupled(self) -> "RBM":
         """The same units with W = 0 and hidden biases 0, a model in which all are independent; nothing is learned."""
         with self.weight.device:  # whatever the default device is
@@ -133,11 +152,11 @@ class RBM(Harmonium, nn.Module):
         has the likelihood of `below`. Raises InputError if a side does not fit. Hinton, Osindero & Teh (2006), "A fast
         learning algorithm for deep belief nets", section 4.
         """
-        kinds = (self.visible.kind, self.visible.size, self.hidden.kind)
-        if kinds != (below.hidden.kind, below.hidden.size, below.visible.kind) or self.hidden.size < below.visible.size:
+        kinds = (self.visible.spec, self.visible.size, self.hidden.spec)
+        if kinds != (below.hidden.spec, below.hidden.size, below.visible.spec) or self.hidden.size < below.visible.size:
             raise InputError(
-                f"{self.hidden.size} {self.hidden.kind} hidden units cannot start as the {below.visible.size} "
-                f"{below.visible.kind} units two layers below: use as many of that kind, or more"
+                f"{self.hidden.size} {self.hidden.spec} hidden units cannot start as the {below.visible.size} "
+                f"{below.visible.spec} units two layers below: use as many of that kind, or more"
             )
         n = below.visible.size
         self.weight[:n] = below.weight.T

@@ -62,7 +62,7 @@ def test_the_python_of_a_document_runs(path: Path, monkeypatch: pytest.MonkeyPat
         x = torch.rand(9, 64)
         torch.testing.assert_close(names["encoder"](x), names["stack"].up(x), rtol=0, atol=1e-6)
     if path.name == "CONTRIBUTING.md":
-        assert names["stack"].layers[0].hidden.kind == "spin"
+        assert names["stack"].layers[0].hidden.kind == "sign"
         assert {*names["comparison"].to_dict()["arms"]} == {"identity(gain=0.9):tanh", "he_normal"}
 
 

@@ -7,13 +7,17 @@ from dbn.registry import Registry, lazy_exports
 if TYPE_CHECKING:
     from dbn.models.units.base import Units as Units
     from dbn.models.units.bernoulli import Bernoulli as Bernoulli
+    from dbn.models.units.categorical import Categorical as Categorical
     from dbn.models.units.gaussian import Gaussian as Gaussian
+    from dbn.models.units.spin import Spin as Spin
 
 UNITS: "Registry[type[Units]]" = Registry(
     "unit type",
     {
         "bernoulli": "dbn.models.units.bernoulli:Bernoulli",
         "gaussian": "dbn.models.units.gaussian:Gaussian",
+        "spin": "dbn.models.units.spin:Spin",
+        "categorical": "dbn.models.units.categorical:Categorical",
     },
 )
 """Every unit type by its name in files and on the command line, which is its `kind`."""
