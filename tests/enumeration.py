@@ -4,6 +4,7 @@ import copy
 import math
 from itertools import pairwise, product
 
+import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor, nn
@@ -16,12 +17,28 @@ from dbn.models.units.base import Units
 KINDS = sorted(UNITS)
 PAIRS = list(product(KINDS, KINDS))
 
-SIZES = {"bernoulli": 3, "gaussian": 2}
+SIZES = {"bernoulli": 3, "binomial": 2, "gaussian": 2, "relu": 2}
+SETTINGS = {"binomial": {"trials": 3}}
+
+
+def half_line(nodes: int = 32, end: float = 14.0) -> tuple[Tensor, Tensor]:
+    """Nodes of Gauss and Legendre from 0 to where densities end, and their weights' logarithms."""
+    x, weight = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(nodes))
+    return (x + 1) * end / 2, (weight * end / 2).log()
+
+
+def evenly(values: Tensor, step: float = 1.0) -> tuple[Tensor, Tensor]:
+    return values.double(), torch.full((len(values),), math.log(step), dtype=torch.float64)
+
+
 AXES = {
-    "bernoulli": (torch.tensor([0.0, 1.0], dtype=torch.float64), 1.0),
-    "gaussian": (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),
+    "bernoulli": evenly(torch.arange(2)),
+    "binomial": evenly(torch.arange(4)),
+    "gaussian": evenly(torch.arange(-24, 25) / 2, 0.5),
+    "relu": half_line(),
 }
-"""The values that one unit may take, and their distance: a new unit type is a line here and in `SIZES`."""
+"""The values that one unit may take, and the logarithms of their weights in a sum: a new unit type is a line here and
+in `SIZES`, and one in `SETTINGS` where it has any."""
 
 Z = 5.0
 """Standard errors that an average of draws may lie from the truth."""
@@ -40,17 +57,21 @@ def randomize(module: nn.Module, seed: int, spread: float = 0.4) -> None:
             parameter.normal_(0.0, spread, generator=generator)
 
 
+def new_units(kind: str) -> Units:
+    return UNITS[kind](SIZES[kind], **SETTINGS.get(kind, {}))
+
+
 def make_units(kind: str, seed: int = 0) -> Units:
-    units = UNITS[kind](SIZES[kind]).double()
+    units = new_units(kind).double()
     randomize(units, seed)
     return units
 
 
 def make_rbm(visible: str, hidden: str, seed: int = 0) -> RBM:
     """Double precision, coupled as strongly as a finite Z and the grid of a quadrature allow."""
-    rbm = RBM(UNITS[visible](SIZES[visible]), UNITS[hidden](SIZES[hidden])).double()
+    rbm = RBM(new_units(visible), new_units(hidden)).double()
     randomize(rbm, seed)
-    bounded = visible == "bernoulli" or hidden == "bernoulli"
+    bounded = rbm.visible.quadratic_precision() is None or rbm.hidden.quadratic_precision() is None
     with torch.no_grad():
         rbm.weight.mul_(2.0 if bounded else 0.5)
     return rbm
@@ -68,14 +89,15 @@ def make_stack(kinds: tuple[str, ...], seed: int = 0) -> DBN:
     return DBN([make_rbm(*pair, seed=seed + depth) for depth, pair in enumerate(pairwise(kinds))])
 
 
-def support(units: Units) -> tuple[Tensor, float]:
-    """Every state (S, size) and the logarithm of what each weighs in a sum.
+def support(units: Units) -> tuple[Tensor, Tensor]:
+    """Every state (S, size) and the logarithm of what each weighs in a sum, (S,).
 
     For real units the sum is the trapezoid rule, whose error on a Gaussian of deviation σ is about
     exp(−2π²σ²/step²): nothing, for a step under σ.
     """
-    axis, step = AXES[units.kind]
-    return torch.cartesian_prod(*[axis] * units.size).reshape(-1, units.size), units.size * math.log(step)
+    axis, log_weight = AXES[units.kind]
+    states, log_weights = (torch.cartesian_prod(*[each] * units.size).reshape(-1, units.size) for each in (axis, log_weight))
+    return states, log_weights.sum(1)
 
 
 def conditional(units: Units, field: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +110,7 @@ def joint(rbm: RBM) -> tuple[Tensor, Tensor, Tensor]:
     """States v, states h, and −E(v, h) with the weights of the sum, (S_v, S_h)."""
     (v, v_weight), (h, h_weight) = support(rbm.visible), support(rbm.hidden)
     energy = rbm.visible.energy(v)[:, None] + rbm.hidden.energy(h) - v @ rbm.weight.T @ h.T
-    return v, h, v_weight + h_weight - energy
+    return v, h, v_weight[:, None] + h_weight - energy
 
 
 @torch.no_grad()

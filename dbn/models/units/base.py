@@ -2,9 +2,10 @@
 
 A layer of independent units that receives an input `field` has the distribution
 
-    p(x | field) ∝ exp(field·x + Σ_k θ_k·T_k(x))
+    p(x | field) ∝ m(x)·exp(field·x + Σ_k θ_k·T_k(x))
 
 with natural parameters θ and statistics T(x), by name in the dictionaries below; the statistic of `bias` is x itself.
+The base measure m(x) has no parameter, and is 1 where a type does not add it to its energy.
 Energy, free energy, gradient and sampling of an RBM follow from these: a new type is a subclass and a line in `UNITS`.
 
 Welling, Rosen-Zvi & Hinton (2004), "Exponential family harmoniums with an application to information retrieval".
@@ -80,7 +81,7 @@ class Units(nn.Module, ABC):
 
     @abstractmethod
     def log_partition(self, field: Array) -> Tensor:
-        """log Σ_x exp(field·x + θ·T(x)) (an integral for continuous x), summed over units: (B,), in nats."""
+        """log Σ_x m(x)·exp(field·x + θ·T(x)) (an integral for continuous x), summed over units: (B,), in nats."""
 
     @abstractmethod
     def mean(self, field: Array) -> Tensor:
@@ -100,7 +101,12 @@ class Units(nn.Module, ABC):
 
     @abstractmethod
     def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
-        """The layer x ↦ mean(W x) of a network: its weight, its bias, the name of its activation."""
+        """The layer x ↦ mean(W x)/`mean_factor` of a network: its weight, its bias, the name of its activation."""
+
+    @property
+    def mean_factor(self) -> float:
+        """What the weights of the next layer are multiplied by in a network, where activations are a part of means."""
+        return 1.0
 
     @abstractmethod
     def support(self) -> Tensor | None:
@@ -138,7 +144,7 @@ class Units(nn.Module, ABC):
             raise InputError(f"{self.kind} units have states of {values} only, not the values given: binarize the data")
 
     def energy(self, x: Array) -> Tensor:
-        """−θ·T(x), summed over units: (B,)."""
+        """−θ·T(x) − log m(x), summed over units: (B,)."""
         return -self.dot(self.natural(), x)
 
     def dot(self, theta: Mapping[str, Tensor], x: Array) -> Tensor:
@@ -151,7 +157,7 @@ class Units(nn.Module, ABC):
     @torch.no_grad()
     def with_natural(self, theta: Mapping[str, Tensor]) -> Self:
         """Units of this type at another θ, each (size,), or (B, size): one for every row of the states. Not learned."""
-        units = type(self)(0)
+        units = type(self)(0, **({"trials": self.trials} if hasattr(self, "trials") else {}))
         for name, value in self.from_natural(theta).items():
             setattr(units, name, nn.Parameter(value, requires_grad=False))
         return units

@@ -34,8 +34,7 @@ class Bernoulli(Units):
 
     def log_partition(self, field: Array) -> Tensor:
         """Σ_i log(1 + exp(field_i + bias_i))."""
-        total = self.values(field) + self.bias
-        return F.softplus(total, threshold=LINEAR_IN_DOUBLE if total.dtype == torch.float64 else 20).sum(-1)
+        return softplus(self.values(field) + self.bias).sum(-1)
 
     def mean(self, field: Array) -> Tensor:
         """σ(field + bias)."""
@@ -47,12 +46,7 @@ class Bernoulli(Units):
 
     def divergence(self, x: Array, x_hat: Array) -> Tensor:
         """Σ_i x log(x/x̂) + (1−x) log((1−x)/(1−x̂)), x̂ kept one rounding step away from 0 and 1."""
-        x, x_hat = self.values(x), self.values(x_hat)
-        step = torch.finfo(x_hat.dtype).eps
-        x_hat = x_hat.clamp(step, 1 - step)
-        return (
-            torch.xlogy(x, x) - torch.xlogy(x, x_hat) + torch.xlogy(1 - x, 1 - x) - torch.xlogy(1 - x, 1 - x_hat)
-        ).sum(-1)
+        return relative_entropy(self.values(x), self.values(x_hat)).sum(-1)
 
     @torch.no_grad()
     def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
@@ -70,3 +64,15 @@ class Bernoulli(Units):
 
     def quadratic_precision(self) -> Tensor | None:
         return None
+
+
+def softplus(total: Tensor) -> Tensor:
+    """log(1 + exp(total)) of every element, in the precision of its type."""
+    return F.softplus(total, threshold=LINEAR_IN_DOUBLE if total.dtype == torch.float64 else 20)
+
+
+def relative_entropy(x: Tensor, x_hat: Tensor) -> Tensor:
+    """x log(x/x̂) + (1−x) log((1−x)/(1−x̂)) of every element, x̂ kept one rounding step away from 0 and 1."""
+    step = torch.finfo(x_hat.dtype).eps
+    x_hat = x_hat.clamp(step, 1 - step)
+    return torch.xlogy(x, x) - torch.xlogy(x, x_hat) + torch.xlogy(1 - x, 1 - x) - torch.xlogy(1 - x, 1 - x_hat)
