@@ -207,7 +207,7 @@ def has_exact_values(rbm: RBM) -> bool:
     """Whether log Z can be a sum over all states of a side, or a Gaussian integral."""
     sides = [(side.support(), side.size) for side in (rbm.visible, rbm.hidden)]
     if all(support is None for support, _ in sides):
-        return True  # a Gaussian integral
+        return exact.is_gaussian(rbm.visible) and exact.is_gaussian(rbm.hidden)
     return any(support is not None and len(support) ** size <= exact.MOST_STATES for support, size in sides)
 
 

@@ -38,6 +38,8 @@ class Units(nn.Module, ABC):
     """Whether every learned statistic is linear in x, so that a mean may replace a sample in the gradient."""
     standardized: ClassVar[bool] = False
     """Whether data are standardized to mean 0 and variance 1 for these units."""
+    nonnegative: ClassVar[bool] = False
+    """Whether unbounded values are 0 or more."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

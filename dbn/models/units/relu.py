@@ -25,6 +25,7 @@ class ReLU(PrecisionUnits):
     """
 
     kind = "relu"
+    nonnegative = True
 
     def range_error(self, least: float, greatest: float) -> str:
         return "" if least >= 0 else "relu units need values of 0 or more: use --visible gaussian for real values"
