@@ -66,6 +66,16 @@ def table(place: str) -> "Registry[Any]":
     return cast("Registry[Any]", _imported(place))
 
 
+def split_call(text: str) -> tuple[str, str | None] | None:
+    """The name in NAME or NAME(…), and what stands between the parentheses, None without them; None for other text.
+
+    >>> split_call("constant(value=0.1)"), split_call("zeros"), split_call("zeros)")
+    (('constant', 'value=0.1'), ('zeros', None), None)
+    """
+    match = re.fullmatch(r"([^()]*)(?:\(([^()]*)\))?", "".join(text.split()))
+    return match and (match[1], match[2])
+
+
 class NumberRule(NamedTuple):
     """The values of a parameter, in words and as a test."""
 

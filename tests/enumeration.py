@@ -96,7 +96,9 @@ def support(units: Units) -> tuple[Tensor, Tensor]:
     exp(−2π²σ²/step²): nothing, for a step under σ.
     """
     axis, log_weight = AXES[units.kind]
-    states, log_weights = (torch.cartesian_prod(*[each] * units.size).reshape(-1, units.size) for each in (axis, log_weight))
+    states, log_weights = (
+        torch.cartesian_prod(*[each] * units.size).reshape(-1, units.size) for each in (axis, log_weight)
+    )
     return states, log_weights.sum(1)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from dbn.config.schedules import Schedule
 from dbn.errors import InputError
-from dbn.registry import Registry, table
+from dbn.registry import Registry, split_call, table
 
 LARGEST_INTEGER, LARGEST_SEED = 10**12, 2**64 - 1
 LARGEST_NUMBER = 3e38  # little more is infinite in single precision
@@ -22,16 +22,29 @@ SHOWN = 80
 class Choice:
     """In an annotation: the field holds names of the registry at `place`, "module:NAME".
 
-    strict: whether other values are refused; otherwise the names are shown in help alone.
+    strict: whether other values are refused; otherwise the names are shown in help alone. parameterized: whether
+    parameters may follow the name, NAME(PARAMETER=VALUE, …), which are checked where they are used.
     """
 
     place: str
     strict: bool = True
+    parameterized: bool = False
 
     @property
     def table(self) -> "Registry[Any]":
         """The registry."""
         return table(self.place)
+
+    def check(self, option: str, value: Any) -> None:
+        """InputError for a value that is refused."""
+        if not self.parameterized:
+            name = value
+        elif (call := split_call(str(value))) is not None:
+            name = call[0]
+        else:
+            raise InputError(f"{option}: expected NAME or NAME(PARAMETER=VALUE, ...), not {value!r}")
+        if self.strict and name not in list(self.table):
+            raise InputError(f"{option} must be one of {', '.join(self.table)}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -126,11 +139,11 @@ def check_fields(config: Any) -> None:
                 raise InputError(f"{option} needs at least one value")
         words = [word for each in within if get_origin(each) is Literal for word in get_args(each)]
         scalars = {each for each in within if not get_args(each)} - {NoneType, Ellipsis}
-        choices = [list(each.table) for each in marks_of(annotations[name], Choice) if each.strict]
-        for known in choices + ([] if scalars else [words] * bool(words)):
-            for each in values_of(config, name):
-                if each not in known:
-                    raise InputError(f"{option} must be one of {', '.join(known)}, not {each!r}")
+        for each in values_of(config, name):
+            for choice in marks_of(annotations[name], Choice):
+                choice.check(option, each)
+            if words and not scalars and each not in words:
+                raise InputError(f"{option} must be one of {', '.join(words)}, not {each!r}")
         for each in values_of(config, name):
             if scalars == {str} and not isinstance(each, str):
                 raise InputError(f"{option} must be a word, not {each!r}")

@@ -27,6 +27,7 @@ from dbn.likelihood.dbn_bound import layer_bounds
 from dbn.likelihood.layer_ratio import gain
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models import DBN, RBM, Scaling
+from dbn.models.units.sites import number_of_states
 from dbn.rng import stream
 from dbn.training.device import pick_device
 from dbn.training.loop import progress_bar
@@ -176,7 +177,7 @@ def evaluate_stack(
         "test_log_likelihood_interval": scored["interval"] if single else None,
         "test_bound": None if single else scored["mean"],
         "test_bound_interval": None if single else scored["interval"],
-        "units": [{"kind": each.kind, "size": each.size} for each in units],
+        "units": [each.description() for each in units],
         "origin": list(data.origin),
         "seed": config.seed,
         "exact_possible": all(map(has_exact_values, stack.layers)),
@@ -205,10 +206,10 @@ def _warnings(estimates: Sequence[Estimate], ratios: Sequence[Ratio | None], con
 
 def has_exact_values(rbm: RBM) -> bool:
     """Whether log Z can be a sum over all states of a side, or a Gaussian integral."""
-    sides = [(side.support(), side.size) for side in (rbm.visible, rbm.hidden)]
-    if all(support is None for support, _ in sides):
+    sides = [sites for side in (rbm.visible, rbm.hidden) if (sites := side.sites()) is not None]
+    if not sides:
         return exact.is_gaussian(rbm.visible) and exact.is_gaussian(rbm.hidden)
-    return any(support is not None and len(support) ** size <= exact.MOST_STATES for support, size in sides)
+    return any(number_of_states(sites) <= exact.MOST_STATES for sites in sides)
 
 
 def bounds_plus_log_z(stack: DBN, data: EvaluationData, rows: Tensor | Rows, seed: int, part: str) -> Tensor:
@@ -263,7 +264,7 @@ def _annealed_gain(difference: Tensor, ratio: Ratio) -> dict[str, Any]:
 def _pseudo_likelihood(stack: DBN, data: EvaluationData, *, progress: bool | None) -> dict[str, Any] | None:
     """Of the lowest RBM on the test part, or as many rows of it as `FLIPS` allows; None for continuous units."""
     rbm = stack.layers[0]
-    if rbm.visible.support() is None:
+    if rbm.visible.sites() is None:
         return None
     rows = subsample(data.parts["test"], max(1, int(FLIPS / rbm.weight.numel())))
     values = []

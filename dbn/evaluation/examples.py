@@ -24,6 +24,7 @@ from dbn.evaluation.external_rbm import read_arrays
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
+from dbn.models.units.sites import is_binary
 from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE
 from dbn.rng import stream
@@ -100,10 +101,10 @@ def _prepared(
 ) -> EvaluationData:
     """The parts to score and to base AIS on, in values that the visible units take."""
     visible = stack.layers[0].visible
-    if config.binarize and visible.support() is None:
+    if config.binarize and visible.sites() is None:
         raise InputError(f"--binarize {config.binarize} does not go with {visible.kind} visible units: leave it out")
     sources = [_matched(stack, source) for source in sources]
-    if visible.support() is not None:
+    if visible.sites() is not None:
         how = _binarization(config, before)
         sources = [_discrete(source, visible, *how) for source in sources]
         scaling = Scaling(1.0)
@@ -193,8 +194,8 @@ def _source(splits: Splits, parts: dict[str, Tensor | Rows], origin: tuple[str, 
 def _matched(stack: DBN, source: EvaluationData) -> EvaluationData:
     """The source as the model takes it; InputError for rows that do not fit."""
     x = source.parts.get("train", source.parts["test"])
-    divisor, support = source.divisor, stack.layers[0].visible.support()
-    if divisor is None and support is not None and support.tolist() == [0.0, 1.0]:
+    divisor, binary = source.divisor, is_binary(stack.layers[0].visible.sites())
+    if divisor is None and binary:
         greatest = max(part.aminmax().max.item() for part in source.parts.values())
         # Bytes that are 0 or 1 are states of the units, whatever gray levels the model was trained on.
         divisor = 1.0 if x.dtype == torch.uint8 and greatest <= 1 else None
@@ -250,7 +251,7 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
     def scaled(x: Tensor | Rows) -> Iterator[Tensor]:
         return (source.scaling(rows) for rows in x.split(ROWS_AT_ONCE))
 
-    binary = support.tolist() == [0.0, 1.0]
+    binary = is_binary(units.sites())
     if all(units.in_support(rows) for x in source.parts.values() for rows in scaled(x)):
         kept = torch.uint8 if binary else torch.float32
         ready = {

@@ -4,7 +4,6 @@ An initializer sets the hidden layers of a network. The output layer is the call
 `zeros` and `constant`, which set it too.
 """
 
-import re
 from dataclasses import dataclass
 
 from dbn.errors import InputError, check_types
@@ -12,7 +11,7 @@ from dbn.initializers import ALIASES, INITIALIZERS
 from dbn.initializers.schemes import Initializer, from_dbn
 from dbn.models.dbn import DBN
 from dbn.models.mlp import ACTIVATIONS
-from dbn.registry import NumberRule, read_parameters, suggestion
+from dbn.registry import NumberRule, read_parameters, split_call, suggestion
 
 # Well inside single precision, which ends at 1e-38 and 3e38.
 _SPREAD = NumberRule("a number between 1e-9 and 1e9", lambda value: 1e-9 <= value <= 1e9)
@@ -86,13 +85,13 @@ def parse_initializer(text: str) -> Initializer:
 
 def parse_scheme(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     """The name, no alias, and the parameters given of an initializer NAME or NAME(PARAMETER=VALUE, …), or of "dbn"."""
-    match = re.fullmatch(r"([^()]*)(?:\(([^()]*)\))?", "".join(text.split()))
-    if match is None:
+    call = split_call(text)
+    if call is None:
         raise InputError(
             f"invalid arm {text!r}: expected NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE, ...):ACTIVATION, in quotes "
             "where there are parentheses"
         )
-    written, inside = match.groups()
+    written, inside = call
     start = ALIASES.get(written, written)
     if start not in ("dbn", *INITIALIZERS):
         raise InputError(f"there is no initializer {written!r}{suggestion(written, ['dbn', *INITIALIZERS, *ALIASES])}")

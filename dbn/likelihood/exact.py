@@ -20,6 +20,7 @@ from dbn.errors import InputError, check_types
 from dbn.likelihood.gradient import gradient_of
 from dbn.models.rbm import RBM
 from dbn.models.units.base import Units
+from dbn.models.units.sites import Sites, in_words, number_of_states, states_at
 
 MOST_STATES = 2**25
 """The most states that are enumerated."""
@@ -67,7 +68,7 @@ def divergence(rbm: RBM, data: Tensor) -> float:
     >>> print(f"{divergence(RBM(Bernoulli(4), Bernoulli(3)), torch.ones(5, 4)):.3f} = 4 log 2")
     2.773 = 4 log 2
     """
-    if rbm.visible.support() is None:
+    if rbm.visible.sites() is None:
         raise InputError(
             "the KL of a list of examples from a density is infinite: for continuous visible units use log_likelihood"
         )
@@ -141,26 +142,25 @@ class _Listing:
     """The states of the visible side of `machine`; `transposed`: that is the hidden side of the RBM."""
 
     machine: RBM
-    support: Tensor
+    sites: tuple[Sites, ...]
     transposed: bool
 
     @property
     def length(self) -> int:
-        """The number of states, K^size."""
-        return int(len(self.support) ** self.machine.visible.size)
+        """The number of states."""
+        return number_of_states(self.sites)
 
     def __str__(self) -> str:
         size, side = self.machine.visible.size, "hidden" if self.transposed else "visible"
-        return f"{size} {side} units with {len(self.support)}^{size}"
+        return f"{size} {side} units with {in_words(self.sites)}"
 
     def states(self, index: Tensor) -> Tensor:
-        """The states with these numbers, (B, V): their digits to the base K."""
-        places = len(self.support) ** torch.arange(self.machine.visible.size - 1, -1, -1, device=index.device)
-        return self.support[index[:, None] // places % len(self.support)]
+        """The states with these numbers, (B, V)."""
+        return states_at(self.sites, index)
 
     def chunk(self, places: range) -> tuple[Tensor, Tensor]:
         """States, and −F of each, which is log p up to a constant."""
-        x = self.states(torch.arange(places.start, places.stop, device=self.support.device))
+        x = self.states(torch.arange(places.start, places.stop, device=self.machine.weight.device))
         return x, -self.machine.free_energy(x)
 
     def chunks(self) -> list[range]:
@@ -191,9 +191,9 @@ def _listing(machine: RBM) -> _Listing | None:
     """The side with the fewer states, or None for two Gaussian sides."""
     machine.check_partition()
     listings = [
-        _Listing(side, support, transposed)
+        _Listing(side, sites, transposed)
         for side, transposed in ((machine, False), (machine.transposed(), True))
-        if (support := side.visible.support()) is not None
+        if (sites := side.visible.sites()) is not None
     ]
     if not listings:
         for units in (machine.visible, machine.hidden):

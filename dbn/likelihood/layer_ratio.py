@@ -38,7 +38,7 @@ class Bridge(NamedTuple):
 
 def can_bridge(lower: RBM, upper: RBM) -> bool:
     """Whether the lower visible and the upper hidden units are of one kind."""
-    return lower.visible.kind == upper.hidden.kind
+    return lower.visible.spec == upper.hidden.spec
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def bridge(lower: RBM, upper: RBM) -> Bridge:
     """InputError where the lower visible and the upper hidden units are of different kinds."""
     if not can_bridge(lower, upper):
         raise InputError(
-            f"no path leads from {lower.visible.kind} visible units to {upper.hidden.kind} hidden units two layers up: "
+            f"no path leads from {lower.visible.spec} visible units to {upper.hidden.spec} hidden units two layers up: "
             "compare the two log Z"
         )
     base, of_base = _filled_up(lower.transposed(), upper.hidden)

@@ -126,7 +126,7 @@ class Path:
 
 def _layers(rbm: RBM) -> str:
     visible, hidden = rbm.visible, rbm.hidden
-    return f"{visible.size} {visible.kind} and {hidden.size} {hidden.kind} units"
+    return f"{visible.size} {visible.spec} and {hidden.size} {hidden.spec} units"
 
 
 @torch.no_grad()

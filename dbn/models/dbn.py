@@ -17,7 +17,7 @@ from dbn.models.matmul import is_transforming
 from dbn.models.mlp import initialize_output, linear_layers, mlp
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, read_provenance
-from dbn.models.units import UNITS
+from dbn.models.units.naming import units_of
 from dbn.rng import stream
 
 
@@ -54,9 +54,9 @@ class DBN(nn.Module):
         """(channels, height, width) where the visible units are the pixels of an image."""
         for lower, upper in pairwise(self.layers):
             below, above = lower.hidden, upper.visible
-            if (below.kind, below.size) != (above.kind, above.size):
+            if (below.spec, below.size) != (above.spec, above.size):
                 raise InputError(
-                    f"{below.size} {below.kind} hidden units cannot feed {above.size} {above.kind} visible units: "
+                    f"{below.size} {below.spec} hidden units cannot feed {above.size} {above.spec} visible units: "
                     "make them alike"
                 )
 
@@ -207,7 +207,7 @@ class DBN(nn.Module):
         """Everything but the weights, as JSON data."""
         units = [self.layers[0].visible, *(rbm.hidden for rbm in self.layers)]
         return {
-            "units": [{"kind": layer.kind, "size": layer.size} for layer in units],
+            "units": [layer.description() for layer in units],
             "divisor": self.scaling.divisor,
             "standardised": self.scaling.shift is not None,
             "image_shape": list(self.image_shape) if self.image_shape else None,
@@ -217,9 +217,9 @@ class DBN(nn.Module):
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "DBN":
         """A stack with zero weights, for `load_state_dict`; the inverse of `description`."""
-        units = [(UNITS[layer["kind"]], int(layer["size"])) for layer in description["units"]]
-        rbms = [RBM(visible(size), hidden(hidden_size)) for (visible, size), (hidden, hidden_size) in pairwise(units)]
-        ends = torch.zeros(2, units[0][1], dtype=torch.float32)
+        # Each layer twice, as the hidden units of one RBM and the visible ones of the next.
+        rbms = [RBM(units_of(below), units_of(above)) for below, above in pairwise(description["units"])]
+        ends = torch.zeros(2, rbms[0].visible.size, dtype=torch.float32)
         standard = (ends[0], ends[1] + 1) if description["standardised"] else ()
         shape = description["image_shape"]
         scaling = Scaling(float(description["divisor"]), *standard, **read_provenance(description))

@@ -133,11 +133,11 @@ class RBM(Harmonium, nn.Module):
         has the likelihood of `below`. Raises InputError if a side does not fit. Hinton, Osindero & Teh (2006), "A fast
         learning algorithm for deep belief nets", section 4.
         """
-        kinds = (self.visible.kind, self.visible.size, self.hidden.kind)
-        if kinds != (below.hidden.kind, below.hidden.size, below.visible.kind) or self.hidden.size < below.visible.size:
+        kinds = (self.visible.spec, self.visible.size, self.hidden.spec)
+        if kinds != (below.hidden.spec, below.hidden.size, below.visible.spec) or self.hidden.size < below.visible.size:
             raise InputError(
-                f"{self.hidden.size} {self.hidden.kind} hidden units cannot start as the {below.visible.size} "
-                f"{below.visible.kind} units two layers below: use as many of that kind, or more"
+                f"{self.hidden.size} {self.hidden.spec} hidden units cannot start as the {below.visible.size} "
+                f"{below.visible.spec} units two layers below: use as many of that kind, or more"
             )
         n = below.visible.size
         self.weight[:n] = below.weight.T

@@ -78,12 +78,12 @@ class LayerMonitor:
         found = estimate_log_z(
             anneal(Path(base, rbm), temperature_schedule("quick"), AIS_CHAINS, self._stream("annealing", epoch))
         )
-        is_density = self.layer == 1 and rbm.visible.support() is None
+        is_density = self.layer == 1 and rbm.visible.sites() is None
         volume = self.data.scaling.log_abs_det_jacobian(cast(Tensor, self.data.train)) if is_density else 0.0
         values = {"log_z": found.log_z, "log_z_sample_size": found.effective_sample_size}
         for prefix, x in data.items():
             values[f"{prefix}log_likelihood"] = -float(rbm.free_energy(x).mean()) - found.log_z - volume
-            if rbm.visible.support() is not None:
+            if rbm.visible.sites() is not None:
                 values[f"{prefix}pseudo_likelihood"] = float(pseudo_log_likelihood(rbm, x[:FLIPPED]).mean())
         return values
 

@@ -28,7 +28,8 @@ from dbn.models.dbn import DBN
 from dbn.models.idle import idle_layers, idle_sentence
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, as_float
-from dbn.models.units import UNITS, Units
+from dbn.models.units.base import Units
+from dbn.models.units.naming import make_units
 from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainArguments, PretrainingOptions
@@ -138,9 +139,10 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     matmul_dtype(config.precision, device)
     distributed.check_shares("batch-size", config.batch_size)
     distributed.check_shares("chains", config.chains)
-    check_range(splits, UNITS[config.visible])
-    standardized = UNITS[config.visible].standardized
-    scaling = Scaling.fitted(splits.train.x, splits.divisor, splits.columns, standardized=standardized)
+    with torch.device("meta"):
+        visible = make_units(config.visible, splits.train.x.shape[1])
+    check_range(splits, visible)
+    scaling = Scaling.fitted(splits.train.x, splits.divisor, splits.columns, standardized=visible.standardized)
     if (note := scaling.constants(splits.name)) and distributed.is_main():
         LOGGER.info("%s", note)
     with torch.device("meta"):  # before a lower layer is trained in vain
@@ -166,7 +168,7 @@ def idle_in(stack: DBN, data: Unlabeled) -> list[int]:
     return idle_layers(stack, data.scaling(data.train[rows]))
 
 
-def check_range(splits: Splits, units: type[Units]) -> None:
+def check_range(splits: Splits, units: Units) -> None:
     """InputError unless the units can take all values, after division."""
     for purpose, part in splits.parts.items():
         least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())

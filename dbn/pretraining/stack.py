@@ -11,7 +11,7 @@ from dbn.config.schedules import Schedule
 from dbn.errors import InputError
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
-from dbn.models.units import UNITS
+from dbn.models.units.naming import make_units
 from dbn.pretraining.divergence import Diverged
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.recorder import rewind_logs
@@ -190,8 +190,8 @@ def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None)
 def new_rbm(n_visible: int, layer: int, config: Pretraining) -> RBM:
     """The RBM of layer 1, 2, … with parameters 0; its visible units are of the type of the hidden ones below."""
     sizes = [n_visible, *config.hidden]
-    visible, hidden = (UNITS[kind] for kind in config.unit_kinds[layer - 1 : layer + 1])
-    return RBM(visible(sizes[layer - 1]), hidden(sizes[layer]))
+    visible, hidden = (make_units(config.unit_kinds[n], sizes[n]) for n in (layer - 1, layer))
+    return RBM(visible, hidden)
 
 
 def new_rbms(n_visible: int, config: Pretraining) -> list[RBM]:

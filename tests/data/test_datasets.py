@@ -278,19 +278,19 @@ def splits_of(train, divisor=1.0):
 
 @pytest.mark.parametrize("train", [[[0.0, 1.0]], [[0.5]], [[0.25, 0.75]]])
 def test_values_for_bernoulli_units(train):
-    check_range(splits_of(train), Bernoulli)
+    check_range(splits_of(train), Bernoulli(1))
 
 
 def test_bytes_for_bernoulli_units():
-    check_range(splits_of(torch.tensor([[0, 255]], dtype=torch.uint8), 255.0), Bernoulli)
+    check_range(splits_of(torch.tensor([[0, 255]], dtype=torch.uint8), 255.0), Bernoulli(1))
     with pytest.raises(InputError, match="from 0 to 2,"):
-        check_range(splits_of(torch.tensor([[0, 2]], dtype=torch.uint8)), Bernoulli)
+        check_range(splits_of(torch.tensor([[0, 2]], dtype=torch.uint8)), Bernoulli(1))
 
 
 @pytest.mark.parametrize("train", [[[-0.5, 1.0]], [[0.0, 1.5]]])
 def test_values_that_bernoulli_units_cannot_take(train):
     with pytest.raises(InputError, match=r"training values go from .*\(x \+ 1\)/2|--divisor 1.5.*--visible gaussian"):
-        check_range(splits_of(train), Bernoulli)
+        check_range(splits_of(train), Bernoulli(1))
 
 
 @pytest.mark.parametrize("divisor", [255.0, 1.0])

@@ -1,4 +1,4 @@
-"""The half-line normal distribution in both tails, against many digits, quadrature and its own distribution function."""
+"""The half-line normal distribution in both tails, against many digits, quadrature and its distribution function."""
 
 import math
 
@@ -13,7 +13,27 @@ from torch.testing import assert_close
 
 from dbn.models.units import half_line
 
-T = (-1000.0, -60.0, -37.5, -20.0, -8.0, -5.01, -5.0, -4.9, -3.0, -1.0, -1e-3, 0.0, 1e-3, 0.5, 2.0, 5.0, 13.5, 38.0, 60.0)
+T = (
+    -1000.0,
+    -60.0,
+    -37.5,
+    -20.0,
+    -8.0,
+    -5.01,
+    -5.0,
+    -4.9,
+    -3.0,
+    -1.0,
+    -1e-3,
+    0.0,
+    1e-3,
+    0.5,
+    2.0,
+    5.0,
+    13.5,
+    38.0,
+    60.0,
+)
 each_type = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 

@@ -98,7 +98,9 @@ def test_a_finite_z_beside_rectified_units_is_one_in_every_direction_that_they_h
             squares = 0.5 * (v**2 @ rbm.visible.precision + h**2 @ rbm.hidden.precision)
             steepest = float((squares - (rbm.hidden_field(v) * h).sum(1)).div(squares).min())
         assert steepest > 0 or not rbm.has_partition()
-        weaker = torch.linalg.matrix_norm(rbm.weight / rbm.hidden.precision.sqrt()[:, None] / rbm.visible.precision.sqrt(), 2)
+        weaker = torch.linalg.matrix_norm(
+            rbm.weight / rbm.hidden.precision.sqrt()[:, None] / rbm.visible.precision.sqrt(), 2
+        )
         found.append((rbm.has_partition(), bool(weaker < 1)))
     assert {(True, True), (True, False), (False, False)} == set(found)
     with torch.no_grad():

@@ -295,7 +295,6 @@ def test_a_rectified_layer_of_a_network_gives_the_most_probable_states() -> None
 def test_quadratic_precision_is_how_fast_the_density_falls(kind: str) -> None:
     units = make_units(kind)
     precision = units.quadratic_precision()
-    states, _ = support(units)
     if precision is None:
         assert units.support() is not None, "a continuum has no end"
         return

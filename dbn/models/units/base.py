@@ -11,8 +11,10 @@ Energy, free energy, gradient and sampling of an RBM follow from these: a new ty
 Welling, Rosen-Zvi & Hinton (2004), "Exponential family harmoniums with an application to information retrieval".
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cache
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from dbn.arrays import Array, as_values
 from dbn.errors import InputError
+from dbn.models.units.sites import Sites, columns_of, is_binary, takes
 
 
 class Units(nn.Module, ABC):
@@ -28,6 +31,9 @@ class Units(nn.Module, ABC):
 
     States and fields may be of any numeric type: they are taken as values of the parameters' own type, which results
     have.
+
+    What is not learned, such as a number of states per site, is an argument of the constructor beside `size` and an
+    attribute of the same name: files, copies and `spec` then have it.
 
     Parameters are stored in a form that any optimizer may move freely; `natural` maps them to θ. The defaults of
     `natural`, `statistics` and their companions are those of units with a bias alone.
@@ -53,9 +59,24 @@ class Units(nn.Module, ABC):
         """The number of units."""
         return self.bias.shape[-1]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is not learned, by the name of the constructor's argument: {"states": 3}."""
+        return {name: getattr(self, name) for name in _settings_of(type(self))}
+
+    @property
+    def spec(self) -> str:
+        """The type with its settings, as options name it: "gaussian", "categorical(states=3)"."""
+        inside = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        return f"{self.kind}({inside})" if inside else self.kind
+
+    def description(self) -> dict[str, Any]:
+        """Kind, size and settings, as JSON data."""
+        return {"kind": self.kind, "size": self.size, **self.settings}
+
     def extra_repr(self) -> str:
-        """The size."""
-        return str(self.size)
+        """The size and the settings."""
+        return ", ".join([str(self.size), *(f"{name}={value}" for name, value in self.settings.items())])
 
     def natural(self) -> dict[str, Tensor]:
         """θ by name, each (size,)."""
@@ -114,18 +135,22 @@ class Units(nn.Module, ABC):
     def support(self) -> Tensor | None:
         """The values of one unit, (K,), or None where they are a continuum."""
 
+    def sites(self) -> tuple[Sites, ...] | None:
+        """Which columns take a state together, and these states; None where a column has a continuum of them."""
+        support = self.support()
+        return None if support is None else (Sites(support[:, None], self.size),)
+
     @abstractmethod
     def quadratic_precision(self) -> Tensor | None:
         """λ of a density that falls off as exp(−λx²/2), (size,), or None for bounded values."""
 
     def in_support(self, x: Tensor) -> bool:
-        """Whether every value of x is in the support; a continuum has any."""
-        support = self.support()
+        """Whether every site has one of its states in every row of x (B, size); a continuum has any."""
+        sites = self.sites()
         x = x.byte() if x.dtype == torch.bool else x  # which `isin` lacks
-        return support is None or bool(torch.isin(x, support.to(x.device)).all())
+        return sites is None or all(bool(takes(each, x[:, columns]).all()) for each, columns in columns_of(sites))
 
-    @classmethod
-    def range_error(cls, least: float, greatest: float) -> str:
+    def range_error(self, least: float, greatest: float) -> str:
         """What is wrong with data from `least` to `greatest`, and what to do; empty where nothing is."""
         return ""
 
@@ -138,12 +163,22 @@ class Units(nn.Module, ABC):
             )
 
     def check_states(self, x: Tensor) -> None:
-        """InputError unless x is (B, size) with values in the support."""
+        """InputError unless x is (B, size) with states of the sites; it names the first that is none."""
         self.check_rows(x)
-        support = self.support()
-        if support is not None and not self.in_support(x):
-            values = ", ".join(f"{value:g}" for value in support.tolist())
-            raise InputError(f"{self.kind} units have states of {values} only, not the values given: binarize the data")
+        sites = self.sites()
+        if sites is None or self.in_support(x):
+            return
+        advice = "binarize the data" if is_binary(sites) else "give states alone"
+        for each, columns in columns_of(sites):
+            if (wrong := ~takes(each, x[:, columns])).any():
+                row, site = wrong.nonzero()[0].tolist()
+                start = columns.start + site * each.width
+                found = ", ".join(f"{value:g}" for value in x[row, start : start + each.width].tolist())
+                where = f"column {start}" if each.width == 1 else f"columns {start} to {start + each.width - 1}"
+                raise InputError(
+                    f"{self.spec} units have states of {_listed(each.states)} only, not {found} as in row {row}, "
+                    f"{where} (counted from 0): {advice}"
+                )
 
     def energy(self, x: Array) -> Tensor:
         """−θ·T(x) − log m(x), summed over units: (B,)."""
@@ -159,7 +194,18 @@ class Units(nn.Module, ABC):
     @torch.no_grad()
     def with_natural(self, theta: Mapping[str, Tensor]) -> Self:
         """Units of this type at another θ, each (size,), or (B, size): one for every row of the states. Not learned."""
-        units = type(self)(0, **({"trials": self.trials} if hasattr(self, "trials") else {}))
+        units = type(self)(0, **self.settings)
         for name, value in self.from_natural(theta).items():
             setattr(units, name, nn.Parameter(value, requires_grad=False))
         return units
+
+
+@cache
+def _settings_of(kind: type[Units]) -> tuple[str, ...]:
+    return tuple(name for name in inspect.signature(kind).parameters if name != "size")
+
+
+def _listed(states: Tensor) -> str:
+    """The states (K, W), at most six of them: "0, 1"; "1 0 0, 0 1 0, 0 0 1"."""
+    shown = [" ".join(f"{value:g}" for value in state) for state in states.tolist()]
+    return ", ".join(shown if len(shown) <= 6 else [*shown[:4], "…", shown[-1]])

@@ -22,8 +22,7 @@ class Bernoulli(Units):
     kind = "bernoulli"
     linear_statistics = True
 
-    @classmethod
-    def range_error(cls, least: float, greatest: float) -> str:
+    def range_error(self, least: float, greatest: float) -> str:
         # Values in [0, 1] are probabilities.
         if least >= 0 and greatest <= 1:
             return ""

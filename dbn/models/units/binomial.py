@@ -42,7 +42,7 @@ class Binomial(Units):
             return "binomial units need counts, of 0 or more: use --visible gaussian for real values"
         if greatest > self.trials:
             return (
-                f"{self.kind} units have no counts above {self.trials}: give binomial(trials=…) with trials at least "
+                f"{self.spec} units have no counts above {self.trials}: give binomial(trials=…) with trials at least "
                 f"the greatest value {greatest:g}"
             )
         return ""
