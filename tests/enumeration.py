@@ -1,7 +1,7 @@
 """Exact answers on models small enough to sum over every state, and the tolerance of an average of draws."""
 
 import copy
-import math
+import os
 from itertools import pairwise, product
 
 import numpy as np
@@ -11,34 +11,34 @@ from torch import Tensor, nn
 
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
-from dbn.models.units import UNITS
 from dbn.models.units.base import Units
-
-KINDS = sorted(UNITS)
-PAIRS = list(product(KINDS, KINDS))
-
-SIZES = {"bernoulli": 3, "binomial": 2, "gaussian": 2, "relu": 2}
-SETTINGS = {"binomial": {"trials": 3}}
+from dbn.models.units.naming import make_units as units_named
 
 
 def half_line(nodes: int = 32, end: float = 14.0) -> tuple[Tensor, Tensor]:
-    """Nodes of Gauss and Legendre from 0 to where densities end, and their weights' logarithms."""
-    x, weight = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(nodes))
-    return (x + 1) * end / 2, (weight * end / 2).log()
+    """Gauss and Legendre's nodes from 0 to where every density here has ended, and their weights."""
+    x, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(nodes))
+    return (x + 1) * end / 2, weights * end / 2
 
 
-def evenly(values: Tensor, step: float = 1.0) -> tuple[Tensor, Tensor]:
-    return values.double(), torch.full((len(values),), math.log(step), dtype=torch.float64)
-
-
-AXES = {
-    "bernoulli": evenly(torch.arange(2)),
-    "binomial": evenly(torch.arange(4)),
-    "gaussian": evenly(torch.arange(-24, 25) / 2, 0.5),
+SIZES = {"bernoulli": 3, "gaussian": 2, "binomial(trials=3)": 2, "relu": 2}
+AXES: dict[str, tuple[Tensor, float | Tensor]] = {
+    "bernoulli": (torch.tensor([0.0, 1.0], dtype=torch.float64), 1.0),
+    "gaussian": (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),
+    "binomial(trials=3)": (torch.arange(4, dtype=torch.float64), 1.0),
     "relu": half_line(),
 }
-"""The values that one unit may take, and the logarithms of their weights in a sum: a new unit type is a line here and
-in `SIZES`, and one in `SETTINGS` where it has any."""
+"""The values (K,) that one unit may take, and the distance between them, or the weight of each in an integral: a new
+unit type is a line here and in `SIZES`."""
+KINDS = sorted(SIZES)
+CONTINUOUS = {kind for kind, (_, step) in AXES.items() if isinstance(step, Tensor) or step != 1}
+DISCRETE = [kind for kind in KINDS if kind not in CONTINUOUS]
+EVERY_PAIR = list(product(KINDS, KINDS))
+PAIRS = [pair for pair in EVERY_PAIR if "bernoulli" in pair or pair[0] == pair[1] or {*pair} <= CONTINUOUS]
+"""Every kind on either side of bernoulli ones and beside its own, and two continuous sides; with DBN_EVERY_PAIR in the
+environment the others too, which takes several times as long."""
+if os.environ.get("DBN_EVERY_PAIR"):
+    PAIRS = EVERY_PAIR
 
 Z = 5.0
 """Standard errors that an average of draws may lie from the truth."""
@@ -57,23 +57,18 @@ def randomize(module: nn.Module, seed: int, spread: float = 0.4) -> None:
             parameter.normal_(0.0, spread, generator=generator)
 
 
-def new_units(kind: str) -> Units:
-    return UNITS[kind](SIZES[kind], **SETTINGS.get(kind, {}))
-
-
 def make_units(kind: str, seed: int = 0) -> Units:
-    units = new_units(kind).double()
+    units = units_named(kind, SIZES[kind]).double()
     randomize(units, seed)
     return units
 
 
 def make_rbm(visible: str, hidden: str, seed: int = 0) -> RBM:
     """Double precision, coupled as strongly as a finite Z and the grid of a quadrature allow."""
-    rbm = RBM(new_units(visible), new_units(hidden)).double()
+    rbm = RBM(units_named(visible, SIZES[visible]), units_named(hidden, SIZES[hidden])).double()
     randomize(rbm, seed)
-    bounded = rbm.visible.quadratic_precision() is None or rbm.hidden.quadratic_precision() is None
     with torch.no_grad():
-        rbm.weight.mul_(2.0 if bounded else 0.5)
+        rbm.weight.mul_(0.5 if {visible, hidden} <= CONTINUOUS else 2.0)
     return rbm
 
 
@@ -92,14 +87,13 @@ def make_stack(kinds: tuple[str, ...], seed: int = 0) -> DBN:
 def support(units: Units) -> tuple[Tensor, Tensor]:
     """Every state (S, size) and the logarithm of what each weighs in a sum, (S,).
 
-    For real units the sum is the trapezoid rule, whose error on a Gaussian of deviation σ is about
+    For units on the whole line the sum is the trapezoid rule, whose error on a Gaussian of deviation σ is about
     exp(−2π²σ²/step²): nothing, for a step under σ.
     """
-    axis, log_weight = AXES[units.kind]
-    states, log_weights = (
-        torch.cartesian_prod(*[each] * units.size).reshape(-1, units.size) for each in (axis, log_weight)
-    )
-    return states, log_weights.sum(1)
+    axis, step = AXES[units.spec]
+    number = torch.cartesian_prod(*[torch.arange(len(axis))] * units.size).reshape(-1, units.size)
+    log_weights = torch.as_tensor(step, dtype=torch.float64).expand(len(axis)).log()
+    return axis[number], log_weights[number].sum(1)
 
 
 def conditional(units: Units, field: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,9 +134,10 @@ def _moments(x: Tensor) -> Tensor:
     return torch.cat([x, x[:, row] * x[:, column]], 1)
 
 
-def histogram_chance(draws: Tensor, p: Tensor) -> float:
-    """The probability of a histogram as far from p as that of binary draws (Pearson's χ²)."""
-    places = 2 ** torch.arange(draws.shape[1] - 1, -1, -1)
-    counts = torch.bincount((draws.long() * places).sum(1), minlength=len(p))
+def histogram_chance(draws: Tensor, states: Tensor, p: Tensor) -> float:
+    """The probability of a histogram as far from p as that of draws that are each one of the states (Pearson's χ²)."""
+    number = (draws.to(states.dtype)[:, None] == states).all(2).long().argmax(1)
+    assert torch.equal(states[number], draws.to(states.dtype)), "a draw is none of the states"
+    counts = torch.bincount(number, minlength=len(p))
     expected = p * len(draws)
     return float(stats.chi2.sf(float(((counts - expected) ** 2 / expected).sum()), len(p) - 1))

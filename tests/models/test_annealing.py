@@ -1,7 +1,5 @@
 """The path from independent units to an RBM, against sums over the states of every model on it."""
 
-import copy
-
 import pytest
 import torch
 from enumeration import PAIRS, Z, conditional, draw, joint, make_rbm, marginals, rng, support, z_scores
@@ -14,6 +12,7 @@ from dbn.models.rbm import RBM
 from dbn.models.units import half_line
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
+from dbn.models.units.naming import units_of
 
 BETAS = (0.0, 0.3, 0.75, 1.0)
 
@@ -35,7 +34,7 @@ def make_path(pair: tuple[str, str], seed: int = 0, coupled: bool = False) -> Pa
 
 def by_hand(path: Path, beta: float) -> RBM:
     """The RBM at β, its parameters set one by one."""
-    rbm = copy.deepcopy(path.rbm)
+    rbm = RBM(*(units_of(units.description()) for units in (path.rbm.visible, path.rbm.hidden))).double()
     with torch.no_grad():
         rbm.weight.copy_((1 - beta) * path.base.weight + beta * path.rbm.weight)
         for side in ("visible", "hidden"):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from enumeration import AXES, CHANCE, KINDS, SIZES, Z, conditional, make_units, rng, support, z_scores
+from enumeration import AXES, CHANCE, CONTINUOUS, KINDS, SIZES, Z, conditional, make_units, rng, support, z_scores
 from scipy import stats
 from torch import Tensor
 from torch.testing import assert_close
@@ -17,6 +17,7 @@ from dbn.models.units.base import Units
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.binomial import Binomial
 from dbn.models.units.gaussian import Gaussian
+from dbn.models.units.naming import make_units as units_named
 from dbn.models.units.relu import ReLU
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -31,8 +32,10 @@ def real(*values: float) -> Tensor:
 
 
 def test_the_table_names_every_type_as_the_type_names_itself() -> None:
-    assert {name: units.kind for name, units in UNITS.items()} == {name: name for name in KINDS}
-    assert set(AXES) == set(SIZES) == set(UNITS), "the exact tests leave out a unit type"
+    assert all(units.kind == name for name, units in UNITS.items())
+    assert set(AXES) == set(SIZES)
+    assert {make_units(kind).kind for kind in KINDS} == set(UNITS), "the exact tests leave out a unit type"
+    assert [make_units(kind).spec for kind in KINDS] == KINDS
 
 
 @each_kind
@@ -135,7 +138,7 @@ def test_bernoulli_divergence_is_finite_where_a_mean_is_rounded_to_0_or_1() -> N
     ],
 )
 def test_energy_by_hand(kind: str, parameters: dict[str, Tensor], energy: list[float]) -> None:
-    units = UNITS[kind](2).double()
+    units = units_named(kind, 2).double()
     units.load_state_dict(parameters)
     assert_close(units.energy(real(0.25, 1.0)[None]), real(*energy))
 
@@ -149,7 +152,7 @@ def test_energy_is_minus_theta_times_statistics_and_what_has_no_parameter(kind: 
     measure = units.with_natural({name: torch.zeros_like(value) for name, value in theta.items()}).energy(x)
     assert_close(units.energy(x), measure - products.sum((0, 2)))
     assert_close(statistics["bias"], x)
-    assert (kind == "binomial") == bool(measure.any())
+    assert (units.kind == "binomial") == bool(measure.any())
 
 
 @each_kind
@@ -309,7 +312,7 @@ def test_units_take_the_states_of_their_support(kind: str, dtype: torch.dtype) -
     """And what lies between them where they are not a continuum; in bytes, and in another precision than their own."""
     units = make_units(kind)
     states = support(units)[0]
-    continuous = units.support() is None
+    continuous = kind in CONTINUOUS
     assert units.in_support(states if continuous else states.to(dtype))
     assert units.in_support(states[:0])
     for value in (4, 255) if dtype == torch.uint8 else (0.5, -1.0, 1 + 1e-6, math.inf, math.nan):
@@ -323,5 +326,5 @@ def test_rows_are_as_wide_as_the_units_are_many(kind: str) -> None:
     units = make_units(kind)
     units.check_rows(torch.zeros(0, units.size))
     for shape in ((2, units.size + 1), (units.size,), (1, 1, units.size)):
-        with pytest.raises(InputError, match=f"{units.size} {kind} units need rows of {units.size} values"):
+        with pytest.raises(InputError, match=f"{units.size} {units.kind} units need rows of {units.size} values"):
             units.check_rows(torch.zeros(shape))

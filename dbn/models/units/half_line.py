@@ -11,7 +11,7 @@ from torch import Tensor
 
 FRACTION_FROM, FRACTION_TERMS = 5.0, 24
 """Laplace's continued fraction is taken for t < −5, where its error with as many terms is below a double's rounding."""
-NEWTON_STEPS = 6
+NEWTON_STEPS = 5
 """From the starts below, to the rounding of a double."""
 GREATEST_VARIATION = 0.98
 """Of variance/mean², which is below 1 for every t, and 1 − 2/t² far down."""
