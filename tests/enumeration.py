@@ -21,15 +21,17 @@ def half_line(nodes: int = 32, end: float = 14.0) -> tuple[Tensor, Tensor]:
     return (x + 1) * end / 2, weights * end / 2
 
 
-SIZES = {"bernoulli": 3, "gaussian": 2, "binomial(trials=3)": 2, "relu": 2}
+SIZES = {"bernoulli": 3, "gaussian": 2, "binomial(trials=3)": 2, "relu": 2, "spin": 3, "categorical(states=3)": 6}
 AXES: dict[str, tuple[Tensor, float | Tensor]] = {
     "bernoulli": (torch.tensor([0.0, 1.0], dtype=torch.float64), 1.0),
     "gaussian": (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),
     "binomial(trials=3)": (torch.arange(4, dtype=torch.float64), 1.0),
     "relu": half_line(),
+    "spin": (torch.tensor([-1.0, 1.0], dtype=torch.float64), 1.0),
+    "categorical(states=3)": (torch.eye(3, dtype=torch.float64), 1.0),
 }
-"""The values (K,) that one unit may take, and the distance between them, or the weight of each in an integral: a new
-unit type is a line here and in `SIZES`."""
+"""The values (K,) that one unit may take, or the states (K, W) of W units together, and the distance between values, or
+the weight of each in an integral: a new unit type is a line here and in `SIZES`."""
 KINDS = sorted(SIZES)
 CONTINUOUS = {kind for kind, (_, step) in AXES.items() if isinstance(step, Tensor) or step != 1}
 DISCRETE = [kind for kind in KINDS if kind not in CONTINUOUS]
@@ -91,9 +93,10 @@ def support(units: Units) -> tuple[Tensor, Tensor]:
     exp(−2π²σ²/step²): nothing, for a step under σ.
     """
     axis, step = AXES[units.spec]
-    number = torch.cartesian_prod(*[torch.arange(len(axis))] * units.size).reshape(-1, units.size)
+    sites = units.size // axis[0].numel()
+    number = torch.cartesian_prod(*[torch.arange(len(axis))] * sites).reshape(-1, sites)
     log_weights = torch.as_tensor(step, dtype=torch.float64).expand(len(axis)).log()
-    return axis[number], log_weights[number].sum(1)
+    return axis[number].reshape(-1, units.size), log_weights[number].sum(1)
 
 
 def conditional(units: Units, field: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +129,10 @@ def z_scores(draws: Tensor, states: Tensor, p: Tensor) -> Tensor:
     seen, exact = _moments(draws.double()), _moments(states)
     mean = p @ exact
     variance = p @ (exact - mean) ** 2
-    return (seen.mean(0) - mean) / (variance / len(draws)).sqrt()
+    difference = seen.mean(0) - mean
+    # What does not vary, as a product of two columns of one category, must be met.
+    certain = torch.where(difference.abs() < 1e-9, 0.0, torch.inf).to(difference)
+    return torch.where(variance < 1e-12, certain, difference / (variance / len(draws)).sqrt())
 
 
 def _moments(x: Tensor) -> Tensor:

@@ -40,15 +40,20 @@ each_stack = pytest.mark.parametrize("kinds", STACKS, ids="-".join)
 
 @torch.no_grad()
 def slow_log_conditionals(rbm: RBM, v: Tensor) -> Tensor:
-    """log p(v_i | v_−i) from the free energies of whole states, (B, V)."""
-    axis, _ = AXES[rbm.visible.spec]
-    found = torch.empty_like(v)
-    for i in range(v.shape[1]):
-        changed = v.repeat(len(axis), 1, 1)
-        changed[:, :, i] = axis[:, None]
-        log_p = -rbm.free_energy(changed.flatten(0, 1)).view(len(axis), -1)
-        found[:, i] = -rbm.free_energy(v) - log_p.logsumexp(0)
-    return found
+    """log p(v_i | v_−i) of each site from the free energies of whole states, (B, sites)."""
+    states, found = AXES[rbm.visible.spec][0], []
+    for columns in sites(rbm):
+        changed = v.repeat(len(states), 1, 1)
+        changed[:, :, columns] = states.view(len(states), 1, -1)
+        log_p = -rbm.free_energy(changed.flatten(0, 1)).view(len(states), -1)
+        found.append(-rbm.free_energy(v) - log_p.logsumexp(0))
+    return torch.stack(found, 1)
+
+
+def sites(rbm: RBM) -> list[slice]:
+    """The columns of each visible site."""
+    width = AXES[rbm.visible.spec][0][0].numel()
+    return [slice(start, start + width) for start in range(0, rbm.visible.size, width)]
 
 
 @each_discrete
@@ -68,9 +73,9 @@ def test_the_conditionals_follow_from_the_joint_distribution(pair: tuple[str, st
     rbm = make_rbm(*pair)
     v, _, log_p = joint(rbm)
     log_p = log_p.detach().logsumexp(1)
-    for i in range(v.shape[1]):
+    for i, columns in enumerate(sites(rbm)):
         others = v.clone()
-        others[:, i] = 0
+        others[:, columns] = 0
         same = (others[:, None] == others).all(2)
         assert_close(
             slow_log_conditionals(rbm, v)[:, i], log_p - log_p.expand_as(same).where(same, -torch.inf).logsumexp(1)

@@ -9,7 +9,7 @@ from torch import Tensor
 from dbn.arrays import Array, floats
 from dbn.errors import InputError
 from dbn.models.units.base import Units
-from dbn.models.units.bernoulli import relative_entropy, softplus
+from dbn.models.units.bernoulli import kl_of_bits, softplus
 from dbn.rng import bernoulli_
 
 FEW_TRIALS = 32
@@ -83,7 +83,7 @@ class Binomial(Units):
 
     def divergence(self, x: Array, x_hat: Array) -> Tensor:
         """n·Σ_i p log(p/p̂) + (1−p) log((1−p)/(1−p̂)) with p = x/n, p̂ = x̂/n one rounding step away from 0 and 1."""
-        return self.trials * relative_entropy(self.values(x) / self.trials, self.values(x_hat) / self.trials).sum(-1)
+        return self.trials * kl_of_bits(self.values(x) / self.trials, self.values(x_hat) / self.trials)
 
     @torch.no_grad()
     def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
