@@ -46,6 +46,8 @@ class Units(nn.Module, ABC):
     """Whether data are standardized to mean 0 and variance 1 for these units."""
     nonnegative: ClassVar[bool] = False
     """Whether unbounded values are 0 or more."""
+    counts: ClassVar[bool] = False
+    """Whether data are whole numbers, which no divisor but one that is given divides."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -29,6 +29,7 @@ class Binomial(Units):
 
     kind = "binomial"
     linear_statistics = True
+    counts = True
 
     def __init__(self, size: int, trials: int) -> None:
         super().__init__(size)
