@@ -140,9 +140,12 @@ def test_the_base_has_the_marginals_no_coupling_and_a_known_z(pair: tuple[str, s
     base, rbm = path.base, path.rbm
     states, p = marginals(base)[0]
     mean, variance = moments(rbm)
-    if base.visible.linear_statistics:
-        trials = float(states.max())
-        chance = (n * mean + 1) / (n * trials + 2)
+    if pair[0] == "spin":
+        mean = n * mean / (n + 2)
+        variance = 1 - mean**2
+    elif base.visible.linear_statistics:
+        trials, added = float(states.max()), 3 if pair[0].startswith("categorical") else 2
+        chance = (n * mean + 1) / (n * trials + added)
         mean, variance = trials * chance, trials * chance * (1 - chance)
     elif pair[0] == "relu":
         variance = variance.minimum(half_line.GREATEST_VARIATION * mean**2)
