@@ -69,8 +69,9 @@ def make_rbm(visible: str, hidden: str, seed: int = 0) -> RBM:
     """Double precision, coupled as strongly as a finite Z and the grid of a quadrature allow."""
     rbm = RBM(units_named(visible, SIZES[visible]), units_named(hidden, SIZES[hidden])).double()
     randomize(rbm, seed)
+    spans = [AXES[kind][0].max() - AXES[kind][0].min() for kind in (visible, hidden) if kind not in CONTINUOUS]
     with torch.no_grad():
-        rbm.weight.mul_(0.5 if {visible, hidden} <= CONTINUOUS else 2.0)
+        rbm.weight.mul_(2.0 / max(spans) if spans else 0.5)
     return rbm
 
 

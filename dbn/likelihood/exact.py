@@ -160,7 +160,7 @@ class _Listing:
 
     def chunk(self, places: range) -> tuple[Tensor, Tensor]:
         """States, and −F of each, which is log p up to a constant."""
-        x = self.states(torch.arange(places.start, places.stop, device=self.machine.weight.device))
+        x = self.states(torch.arange(places.start, places.stop, device=self.sites[0].states.device))
         return x, -self.machine.free_energy(x)
 
     def chunks(self) -> list[range]:

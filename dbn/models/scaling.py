@@ -141,8 +141,10 @@ class Scaling(nn.Module):
 
     def check_codes(self, x: AnyRows, name: str) -> None:
         """InputError for the first value of rows `x` (N, V), called `name`, that is none of the codes."""
-        for start, part in zip(count(0, SLICE), x.split(SLICE), strict=False) if self.codes else ():
-            part = part.float()
+        if self.codes is None:
+            return
+        for start, rows in zip(count(0, SLICE), x.split(SLICE), strict=False):
+            part = rows.float()
             wrong = (part < 0) | (part >= self.codes) | (part != part.round())
             if wrong.any():
                 row, column = wrong.nonzero()[0].tolist()
@@ -212,7 +214,8 @@ class Scaling(nn.Module):
     def inverse(self, x: Tensor) -> Tensor:
         """Undo the standardization, not the division, for images; the most probable codes of one-hot groups."""
         if self.codes is not None:
-            return x.unflatten(-1, (-1, self.codes)).argmax(-1)
+            groups: Tensor = x.unflatten(-1, (-1, self.codes))
+            return groups.argmax(-1)
         if self.shift is None or self.spread is None:
             return x
         return x * self.spread + self.shift

@@ -190,10 +190,10 @@ def check_range(splits: Splits, units: Units) -> None:
             values = as_float(rows, divisor)
             if (wrong_values := values != values.round()).any():
                 row, column = wrong_values.nonzero()[0].tolist()
+                where = f"row {start * ROWS_AT_ONCE + row}, column {column} (counted from 0)"
                 raise InputError(
-                    f"{splits.name}: {purpose} data has {values[row, column].item():g} in row "
-                    f"{start * ROWS_AT_ONCE + row}, column {column} (counted from 0), but {units.kind} units need whole "
-                    "numbers: round them, or leave --divisor out"
+                    f"{splits.name}: {purpose} data has {values[row, column].item():g} in {where}, but {units.kind} "
+                    "units need whole numbers: round them, or leave --divisor out"
                 )
 
 

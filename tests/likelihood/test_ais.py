@@ -136,7 +136,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(pair: tuple[str, str], re
 )
 @both_ways
 def test_intervals_hold_log_z_of_larger_models(visible: Units, hidden: Units, reverse: bool) -> None:
-    """Against the sum over the listed side, from exact samples of base or model; a hundred trials of 400 chains each."""
+    """Against the sum over the listed side, from exact samples of base or model, with 400 chains a trial."""
     rbm = RBM(copy.deepcopy(visible), copy.deepcopy(hidden))
     randomize(rbm, 3)
     rbm.requires_grad_(False)

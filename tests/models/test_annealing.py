@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from enumeration import PAIRS, Z, conditional, draw, joint, make_rbm, marginals, rng, support, z_scores
+from enumeration import (
+    PAIRS,
+    Z,
+    conditional,
+    draw,
+    joint,
+    make_rbm,
+    marginals,
+    rng,
+    support,
+    z_scores,
+)
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -154,7 +165,7 @@ def test_the_base_has_the_marginals_no_coupling_and_a_known_z(pair: tuple[str, s
     assert not base.weight.any()
     for name, theta in base.hidden.natural().items():
         assert_close(theta, torch.zeros_like(theta) if name == "bias" else rbm.hidden.natural()[name])
-    assert_close(path.base_log_partition(), float(joint(base)[2].logsumexp((0, 1))), rtol=1e-6, atol=0)
+    assert_close(path.base_log_partition(), float(joint(base)[2].logsumexp((0, 1))), rtol=1e-5, atol=0)
 
 
 def test_a_coupled_base_has_no_z_in_closed_form() -> None:

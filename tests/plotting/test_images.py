@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from dbn.errors import InputError
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
-from dbn.models.units.naming import make_units
 from dbn.models.units.bernoulli import Bernoulli
+from dbn.models.units.naming import make_units
 from dbn.plotting.images import as_images, filters, originals_and_reconstructions, save_png, tile
 
 SHAPE = (1, 2, 3)

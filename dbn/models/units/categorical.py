@@ -1,6 +1,6 @@
 """Categories as one-hot groups of columns, the colors of a Potts model."""
 
-from numbers import Real
+from numbers import Integral
 from typing import Any, final
 
 import torch
@@ -33,7 +33,7 @@ class Categorical(Units):
     def __init__(self, size: int, states: int) -> None:
         super().__init__(size)
         given: Any = states
-        if not isinstance(given, Real) or given != int(given) or given < 2:
+        if not isinstance(given, Integral) or given < 2:
             raise InputError(f"states of categorical units must be a whole number of at least 2, not {states!r}")
         if size % states:
             raise InputError(f"{size} categorical units are no groups of {states}: give a multiple of {states}")
@@ -48,7 +48,8 @@ class Categorical(Units):
 
     def _groups(self, x: Tensor) -> Tensor:
         """(…, size) -> (…, groups, q)."""
-        return x.unflatten(-1, (x.shape[-1] // self.states, self.states))
+        groups: Tensor = x.unflatten(-1, (x.shape[-1] // self.states, self.states))
+        return groups
 
     def log_partition(self, field: Array) -> Tensor:
         """Σ_groups log Σ_s exp(field_s + bias_s)."""

@@ -27,7 +27,7 @@ class Spin(Units):
         # Values in [−1, 1] are means; but a least value from 0 to below 1 is that of bits or of gray levels.
         if least >= -1 and greatest <= 1 and not 0 <= least < 1:
             return ""
-        if 0 <= least and greatest <= 1:
+        if least >= 0 and greatest <= 1:
             return "spin units need values of -1 and 1: give 2x - 1, or use --visible bernoulli for values in [0, 1]"
         return "spin units need values in [-1, 1]: bring them there, or use --visible gaussian for real values"
 

@@ -1,0 +1,122 @@
+"""What stacks learn of Ising and Potts models whose probabilities are known, from draws of an exact sampler."""
+
+import math
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from enumeration import Z, rng
+from torch import Tensor
+
+import dbn
+from dbn.likelihood import exact
+from dbn.models.rbm import RBM
+
+pytestmark = pytest.mark.slow
+
+CRITICAL = math.log(1 + math.sqrt(2)) / 2
+"""The inverse temperature of the square lattice's phase transition, 0.4407: Onsager (1944)."""
+N = 10_000
+
+
+class Ising(NamedTuple):
+    """All states (2^16, 16), the energy of each per β, and log p."""
+
+    states: Tensor
+    energy: Tensor
+    log_p: Tensor
+
+
+def ising(bonds: list[tuple[int, int]], beta: float = CRITICAL, n: int = 16) -> Ising:
+    states = 2.0 * (torch.arange(2**n)[:, None] >> torch.arange(n) & 1).double() - 1
+    energy = -sum((states[:, i] * states[:, j] for i, j in bonds), torch.zeros(2**n, dtype=torch.float64))
+    return Ising(states, energy, (-beta * energy).log_softmax(0))
+
+
+CHAIN = [(i, (i + 1) % 16) for i in range(16)]
+SQUARE = [
+    (4 * r + c, 4 * ((r + dr) % 4) + (c + dc) % 4) for r in range(4) for c in range(4) for dr, dc in ((0, 1), (1, 0))
+]
+
+
+@pytest.mark.parametrize(("bonds", "hidden"), [(CHAIN, 16), (SQUARE, 32)], ids=["16", "4x4"])
+def test_an_ising_model_at_the_critical_temperature_is_learned(bonds: list[tuple[int, int]], hidden: int) -> None:
+    truth = ising(bonds)
+    data = truth.states[torch.multinomial(truth.log_p.exp(), N, replacement=True, generator=rng(1))]
+    rbm = trained(data, hidden, "spin", weight_decay=0.0, l1=3e-4)
+    log_z = exact.log_partition(rbm)
+    log_q = exact.log_likelihood(rbm, truth.states.float(), log_z).double()
+    kl = float(truth.log_p.exp() @ (truth.log_p - log_q))
+    print(f"KL {kl:.4f} nats")
+    assert 0 <= kl <= 0.02
+    draws = exact.sample(rbm, N, rng(2)).double()
+    index = ((draws > 0).long() << torch.arange(16)).sum(1)
+    for values in (truth.energy, truth.states.sum(1), truth.states.sum(1).abs()):
+        mean = truth.log_p.exp() @ values
+        error = (truth.log_p.exp() @ (values - mean) ** 2 / N * 2).sqrt()  # of the data and of the draws
+        assert (values[index].mean() - mean).abs() < Z * error
+
+
+def trained(x: Tensor, hidden: int, visible: str, **options: Any) -> RBM:
+    """By PCD, with binary hidden units for categories and spins for spins."""
+    settings: dict[str, Any] = {
+        "estimator": "pcd",
+        "epochs": 60,
+        "batch_size": 100,
+        "learning_rate": "0.1:0",
+        "chains": 500,
+    }
+    return dbn.train_rbm(
+        x.float(), hidden, visible=visible, hidden_units="spin" if visible == "spin" else "bernoulli", device="cpu",
+        seed=0, measure_every=60, **settings | options,
+    )  # fmt: skip
+
+
+def potts(states: int, length: int, n: int, coupling: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws (n, length) of an open chain p(x) ∝ exp(coupling·Σ [x_i = x_{i+1}] + Σ field(x_i)), site by site.
+
+    And its first probabilities (q,) and transitions (length − 1, q, q), by sums from the end.
+    """
+    field = torch.linspace(-0.5, 0.5, states, dtype=torch.float64)
+    bond = coupling * torch.eye(states, dtype=torch.float64)
+    message, steps = torch.zeros(states, dtype=torch.float64), []
+    for _ in range(length - 1):
+        joint = bond + (field + message)  # over the state of the next site
+        steps.append(joint.softmax(1))
+        message = joint.logsumexp(1)
+    first, generator = (field + message).softmax(0), rng(3)
+    sites = [torch.multinomial(first, n, replacement=True, generator=generator)]
+    for step in reversed(steps):
+        sites.append(torch.multinomial(step[sites[-1]], 1, generator=generator)[:, 0])
+    return torch.stack(sites, 1), first, torch.stack(steps[::-1])
+
+
+def frequencies(x: Tensor, states: int) -> Tensor:
+    """How often each site has each state, and each pair of sites each pair of states, (F,)."""
+    hot = torch.nn.functional.one_hot(x, states).double().flatten(1)
+    return torch.triu(hot.T @ hot / len(x)).flatten()
+
+
+@pytest.mark.parametrize(("states", "length", "hidden"), [(3, 6, 20), (21, 8, 60)])
+def test_a_potts_chain_is_learned(states: int, length: int, hidden: int) -> None:
+    x, first, steps = potts(states, length, N, 1.5 if states == 3 else 3.0)
+    fresh, *_ = potts(states, length, 2 * N, 1.5 if states == 3 else 3.0)
+    fresh = fresh[N:]
+    rbm = trained(x, hidden, f"categorical(states={states})")
+    start = torch.nn.functional.one_hot(x[:2000], states).flatten(1).float()
+    hot = rbm.gibbs(start, 200, rng(4))
+    assert rbm.visible.in_support(hot)
+    draws = hot.unflatten(1, (length, states)).argmax(2)
+    p = frequencies(fresh, states)
+    error = (p * (1 - p)).clamp_min(1 / N) * (1 / len(draws) + 2 / N)
+    z = (frequencies(draws, states) - p) / error.sqrt()
+    print(f"largest z {float(z.abs().max()):.2f}, mean square {float((z**2)[p > 0].mean()):.2f}")
+    assert z.abs().max() < Z + 1
+    if states == 3:
+        log_p = first.log()[fresh[:, 0]]
+        for i, step in enumerate(steps):
+            log_p += step.log()[fresh[:, i], fresh[:, i + 1]]
+        v = torch.nn.functional.one_hot(fresh, states).flatten(1).float()
+        found = exact.log_likelihood(rbm, v, exact.log_partition(rbm)).double()
+        print(f"log-likelihood {float(found.mean()):.4f}, of the truth {float(log_p.mean()):.4f} nats")
+        assert abs(float((found - log_p).mean())) < 0.2
