@@ -1,9 +1,10 @@
 """Exact answers on models small enough to sum over every state, and the tolerance of an average of draws."""
 
 import copy
-import math
+import os
 from itertools import pairwise, product
 
+import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor, nn
@@ -13,19 +14,33 @@ from dbn.models.rbm import RBM
 from dbn.models.units.base import Units
 from dbn.models.units.naming import make_units as units_named
 
-SIZES = {"bernoulli": 3, "gaussian": 2, "spin": 3, "categorical(states=3)": 6}
-AXES = {
+
+def half_line(nodes: int = 32, end: float = 14.0) -> tuple[Tensor, Tensor]:
+    """Gauss and Legendre's nodes from 0 to where every density here has ended, and their weights."""
+    x, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(nodes))
+    return (x + 1) * end / 2, weights * end / 2
+
+
+SIZES = {"bernoulli": 3, "gaussian": 2, "binomial(trials=3)": 2, "relu": 2, "spin": 3, "categorical(states=3)": 6}
+AXES: dict[str, tuple[Tensor, float | Tensor]] = {
     "bernoulli": (torch.tensor([0.0, 1.0], dtype=torch.float64), 1.0),
     "gaussian": (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),
+    "binomial(trials=3)": (torch.arange(4, dtype=torch.float64), 1.0),
+    "relu": half_line(),
     "spin": (torch.tensor([-1.0, 1.0], dtype=torch.float64), 1.0),
     "categorical(states=3)": (torch.eye(3, dtype=torch.float64), 1.0),
 }
-"""The values (K,) that one unit may take, or the states (K, W) of W units together, and the distance between values: a
-new unit type is a line here and in `SIZES`."""
+"""The values (K,) that one unit may take, or the states (K, W) of W units together, and the distance between values, or
+the weight of each in an integral: a new unit type is a line here and in `SIZES`."""
 KINDS = sorted(SIZES)
-PAIRS = list(product(KINDS, KINDS))
-CONTINUOUS = {kind for kind, (_, step) in AXES.items() if step != 1}
+CONTINUOUS = {kind for kind, (_, step) in AXES.items() if isinstance(step, Tensor) or step != 1}
 DISCRETE = [kind for kind in KINDS if kind not in CONTINUOUS]
+EVERY_PAIR = list(product(KINDS, KINDS))
+PAIRS = [pair for pair in EVERY_PAIR if "bernoulli" in pair or pair[0] == pair[1] or {*pair} <= CONTINUOUS]
+"""Every kind on either side of bernoulli ones and beside its own, and two continuous sides; with DBN_EVERY_PAIR in the
+environment the others too, which takes several times as long."""
+if os.environ.get("DBN_EVERY_PAIR"):
+    PAIRS = EVERY_PAIR
 
 Z = 5.0
 """Standard errors that an average of draws may lie from the truth."""
@@ -72,16 +87,17 @@ def make_stack(kinds: tuple[str, ...], seed: int = 0) -> DBN:
     return DBN([make_rbm(*pair, seed=seed + depth) for depth, pair in enumerate(pairwise(kinds))])
 
 
-def support(units: Units) -> tuple[Tensor, float]:
-    """Every state (S, size) and the logarithm of what each weighs in a sum.
+def support(units: Units) -> tuple[Tensor, Tensor]:
+    """Every state (S, size) and the logarithm of what each weighs in a sum, (S,).
 
-    For real units the sum is the trapezoid rule, whose error on a Gaussian of deviation σ is about
+    For units on the whole line the sum is the trapezoid rule, whose error on a Gaussian of deviation σ is about
     exp(−2π²σ²/step²): nothing, for a step under σ.
     """
     axis, step = AXES[units.spec]
     sites = units.size // axis[0].numel()
     number = torch.cartesian_prod(*[torch.arange(len(axis))] * sites).reshape(-1, sites)
-    return axis[number].reshape(-1, units.size), units.size * math.log(step)
+    log_weights = torch.as_tensor(step, dtype=torch.float64).expand(len(axis)).log()
+    return axis[number].reshape(-1, units.size), log_weights[number].sum(1)
 
 
 def conditional(units: Units, field: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +110,7 @@ def joint(rbm: RBM) -> tuple[Tensor, Tensor, Tensor]:
     """States v, states h, and −E(v, h) with the weights of the sum, (S_v, S_h)."""
     (v, v_weight), (h, h_weight) = support(rbm.visible), support(rbm.hidden)
     energy = rbm.visible.energy(v)[:, None] + rbm.hidden.energy(h) - v @ rbm.weight.T @ h.T
-    return v, h, v_weight + h_weight - energy
+    return v, h, v_weight[:, None] + h_weight - energy
 
 
 @torch.no_grad()

@@ -162,7 +162,7 @@ CALLS: dict[str, Call] = {
 }
 """Named as the class or function of the package is; see `test_every_public_function_is_here`."""
 
-PAIRS = [("bernoulli", "bernoulli"), ("gaussian", "bernoulli")]
+PAIRS = [("bernoulli", "bernoulli"), ("gaussian", "bernoulli"), ("binomial(trials=3)", "relu")]
 NO_DATA = {"Units.as_linear", "DBN.__init__", "RBM.__init__", "Path.__init__", "Scaling.__init__", "Offsets.update"}
 """They take parameters, or what another function of these gives."""
 

@@ -24,6 +24,10 @@ Steps = Annotated[
 ]
 
 
+WIDE = ("gaussian", "relu", "binomial")
+"""Unit types whose values are not within 1 of each other: beside them weights are learned more slowly."""
+
+
 class LayerTraining(NamedTuple):
     """The settings of one layer."""
 
@@ -78,8 +82,9 @@ class Pretraining(TrainingOptions):
     sparsity_cost: Positive | None = None
     """Strength of the penalty on the distance from that target (default: 0.01)."""
     visible: UnitKind = "bernoulli"
-    """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardized, spin for -1
-    and 1, categorical(states=3), in quotes, for the codes 0, 1 and 2 of categories."""
+    """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardized, relu for
+    values of 0 or more, spin for -1 and 1, binomial(trials=n), in quotes, for counts up to n, categorical(states=3) for
+    the codes 0, 1 and 2 of categories."""
     hidden_units: tuple[UnitKind, ...] = ("bernoulli",)
     """Units of the hidden layers: one type, or one per layer."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
@@ -160,8 +165,11 @@ class Pretraining(TrainingOptions):
 
     def resolved(self) -> dict[str, Any]:
         """Default values of what was left out, but for those that depend on the data."""
-        of_binary, of_gaussian = default_rates(self.optimizer, persistent=self.is_persistent)
-        rates = [of_gaussian if "gaussian" in kinds else of_binary for kinds in pairwise(self.unit_kinds)]
+        of_binary, of_wide = default_rates(self.optimizer, persistent=self.is_persistent)
+        rates = [
+            of_wide if any(kind.startswith(WIDE) for kind in kinds) else of_binary
+            for kinds in pairwise(self.unit_kinds)
+        ]
         takes, sparse = self.estimator_parameters, self.sparsity_target is not None
         return {
             "learning_rate": self.learning_rate or (tuple(rates) if len(set(rates)) > 1 else (rates[0],)),

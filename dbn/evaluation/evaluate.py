@@ -208,7 +208,7 @@ def has_exact_values(rbm: RBM) -> bool:
     """Whether log Z can be a sum over all states of a side, or a Gaussian integral."""
     sides = [sites for side in (rbm.visible, rbm.hidden) if (sites := side.sites()) is not None]
     if not sides:
-        return True  # a Gaussian integral
+        return exact.is_gaussian(rbm.visible) and exact.is_gaussian(rbm.hidden)
     return any(number_of_states(sites) <= exact.MOST_STATES for sites in sides)
 
 

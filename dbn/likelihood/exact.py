@@ -19,6 +19,7 @@ from torch import Tensor
 from dbn.errors import InputError, check_types
 from dbn.likelihood.gradient import gradient_of
 from dbn.models.rbm import RBM
+from dbn.models.units.base import Units
 from dbn.models.units.sites import Sites, in_words, number_of_states, states_at
 
 MOST_STATES = 2**25
@@ -195,7 +196,9 @@ def _listing(machine: RBM) -> _Listing | None:
         if (sites := side.visible.sites()) is not None
     ]
     if not listings:
-        _check_gaussian(machine)
+        for units in (machine.visible, machine.hidden):
+            if not is_gaussian(units):
+                raise InputError(f"exact values of two continuous sides need Gaussian units, not {units.kind}: use AIS")
         return None
     shortest = min(listings, key=lambda listing: listing.length)
     if shortest.length > MOST_STATES:
@@ -271,16 +274,15 @@ def _check_data(rbm: RBM, data: Tensor) -> None:
         raise InputError("an average over the data needs at least one example, and none is given")
 
 
-def _check_gaussian(machine: RBM) -> None:
-    """InputError unless each continuous side has the mean (field + bias)/λ of a Gaussian on the whole line."""
-    for units in (machine.visible, machine.hidden):
-        precision, bias = units.quadratic_precision(), units.natural()["bias"]
-        if precision is not None:
-            # At a mean of ± one deviation, a bound within some deviations of 0 would show.
-            mean = precision.rsqrt() * precision.new_tensor([[1.0], [-1.0]])
-            if torch.allclose(units.mean(mean * precision - bias), mean, rtol=1e-4):
-                continue
-        raise InputError(f"exact values of two continuous sides need Gaussian units, not {units.kind}: use AIS")
+def is_gaussian(units: Units) -> bool:
+    """Whether the units are continuous with the mean (field + bias)/λ of a Gaussian on the whole line."""
+    units = copy.deepcopy(units).cpu().double()
+    precision, bias = units.quadratic_precision(), units.natural()["bias"]
+    if precision is None:
+        return False
+    # At a mean of ± one deviation, a bound within some deviations of 0 would show.
+    mean = precision.rsqrt() * precision.new_tensor([[1.0], [-1.0]])
+    return torch.allclose(units.mean(mean * precision - bias), mean, rtol=1e-4)
 
 
 def _gaussian(machine: RBM) -> tuple[Tensor, Tensor]:

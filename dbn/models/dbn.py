@@ -111,7 +111,8 @@ class DBN(nn.Module):
     def takes_fractions(self) -> bool:
         """Whether the visible units take values in [0, 1] alone, and data are such values."""
         visible = self.layers[0].visible
-        return self.scaling.codes is None and not visible.range_error(0.0, 1.0) and bool(visible.range_error(-1.0, 2.0))
+        beyond = (visible.range_error(*ends) for ends in ((-1.0, 1.0), (0.0, 2.0)))
+        return self.scaling.codes is None and not visible.range_error(0.0, 1.0) and all(beyond)
 
     def forward(self, x: Tensor) -> Tensor:
         """`up`."""
@@ -206,7 +207,11 @@ class DBN(nn.Module):
         return self.scaling.inverse(self.layers[0].sample_visible(h, generator))
 
     def encoder(self) -> nn.Sequential:
-        """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights."""
+        """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights.
+
+        In it relu units give their most probable states, and binomial ones their mean as a fraction of the trials, by
+        which the weights of the next layer are multiplied.
+        """
         layers = [rbm.hidden.as_linear(rbm.weight) for rbm in self.layers]
         # On "meta" first, as torch's initialization would advance the global random state.
         with torch.device("meta"):
@@ -256,8 +261,10 @@ def copy_layers(stack: DBN, layers: Sequence[nn.Module]) -> None:
         raise InputError(
             f"a stack of {len(stack.layers)} layers does not fit into a network of {len(layers)} hidden layers"
         )
+    factor = 1.0
     for depth, (rbm, layer) in enumerate(zip(stack.layers, layers, strict=False), start=1):
-        weight, bias, _ = rbm.hidden.as_linear(rbm.weight)
+        weight, bias, _ = rbm.hidden.as_linear(rbm.weight if factor == 1 else factor * rbm.weight)
+        factor = rbm.hidden.mean_factor
         if not isinstance(layer, nn.Linear) or layer.bias is None:
             raise InputError(f"layer {depth} of the network must be linear with a bias, as the stack's is, not {layer}")
         if layer.weight.shape != weight.shape:

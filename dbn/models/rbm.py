@@ -193,13 +193,28 @@ class RBM(Harmonium, nn.Module):
             self._rounded = None
 
     def has_partition(self) -> bool:
-        """Whether Z is finite: always, unless both sides are unbounded and ‖Λ_h^−½ W Λ_v^−½‖₂ ≥ 1."""
+        """Whether Z is finite: always, unless both sides are unbounded and A = Λ_h^−½ W Λ_v^−½ has a norm of 1 or more.
+
+        Of units without negative values this is enough but not needed: for two such sides the norm of the positive part
+        of A may be below 1 instead, as hWv is at most that part's, and for one the norm of the positive part of AᵀA or
+        AAᵀ. Where neither is, Z is taken for infinite.
+        """
         visible, hidden = self.visible.quadratic_precision(), self.hidden.quadratic_precision()
         if visible is None or hidden is None:
             return True
-        coupling = self.weight / hidden.sqrt()[:, None] / visible.sqrt()
         # The singular values on the CPU, since not every torch has them on MPS, nor in 16 bits.
-        return bool(torch.linalg.matrix_norm(floats(coupling.cpu()), 2) < 1)
+        coupling = floats((self.weight / hidden.sqrt()[:, None] / visible.sqrt()).cpu())
+        norm = torch.linalg.matrix_norm(coupling, 2)
+        if self.visible.nonnegative and self.hidden.nonnegative:
+            norm = norm.minimum(torch.linalg.matrix_norm(coupling.clamp(min=0), 2))
+        elif self._is_one_sided:
+            products = coupling.T @ coupling if self.visible.nonnegative else coupling @ coupling.T
+            norm = norm.minimum(torch.linalg.matrix_norm(products.clamp(min=0), 2).sqrt())
+        return bool(norm < 1)
+
+    @property
+    def _is_one_sided(self) -> bool:
+        return self.visible.nonnegative or self.hidden.nonnegative
 
     def check_finite(self, name: str = "RBM") -> None:
         """InputError naming the parameters that are not finite."""
@@ -212,7 +227,8 @@ class RBM(Harmonium, nn.Module):
         self.check_finite(name)
         if not self.has_partition():
             visible, hidden = self.visible, self.hidden
+            has = "may have" if self._is_one_sided else "has"
             raise InputError(
-                f"the {name} has no finite Z, as its {visible.size} {visible.kind} visible and {hidden.size} "
+                f"the {name} {has} no finite Z, as its {visible.size} {visible.kind} visible and {hidden.size} "
                 f"{hidden.kind} hidden units are coupled too strongly: make the weights smaller"
             )

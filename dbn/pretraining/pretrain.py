@@ -143,7 +143,7 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     check_range(splits, visible)
     scaling = Scaling.fitted(
         splits.train.x,
-        splits.divisor if visible.codes is None else 1.0,
+        _divisor(splits, visible),
         splits.columns,
         standardized=visible.standardized,
         codes=visible.codes,
@@ -183,9 +183,24 @@ def check_range(splits: Splits, units: Units) -> None:
         if units.codes is not None:
             codes.check_codes(part.x, f"{splits.name}: {purpose} data")
             continue
-        least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())
+        divisor = _divisor(splits, units)
+        least, greatest = (as_float(value, divisor).item() for value in part.x.aminmax())
         if wrong := units.range_error(least, greatest):
             raise InputError(f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but {wrong}")
+        for start, rows in enumerate(part.x.split(ROWS_AT_ONCE)) if units.counts else ():
+            values = as_float(rows, divisor)
+            if (wrong_values := values != values.round()).any():
+                row, column = wrong_values.nonzero()[0].tolist()
+                where = f"row {start * ROWS_AT_ONCE + row}, column {column} (counted from 0)"
+                raise InputError(
+                    f"{splits.name}: {purpose} data has {values[row, column].item():g} in {where}, but {units.kind} "
+                    "units need whole numbers: round them, or leave --divisor out"
+                )
+
+
+def _divisor(splits: Splits, units: Units) -> float:
+    """That of the data, but 1 for codes, and for counts unless one is given."""
+    return 1.0 if units.codes is not None or (units.counts and not splits.divisor_given) else splits.divisor
 
 
 def summary(records: Sequence[Mapping[str, float]]) -> str:

@@ -176,7 +176,11 @@ def test_finetuning_options(words, name, value):
         ),
         (PretrainConfig, "--weight-decay -1", "--weight-decay must be a number of at least 0, not -1.0"),
         (PretrainConfig, "--weight-decay nan", "--weight-decay must be a number of at least 0, not nan"),
-        (PretrainConfig, "--visible poisson", "--visible must be one of bernoulli, gaussian, not 'poisson'"),
+        (
+            PretrainConfig,
+            "--visible poisson",
+            "--visible must be one of bernoulli, binomial, gaussian, relu, spin, categorical, not 'poisson'",
+        ),
         (PretrainConfig, "--visible gaussian --binarize fixed", "--binarize fixed does not go with --visible"),
         (PretrainConfig, "--measure-every 0", "--measure-every must be a whole number of at least 1"),
         (PretrainConfig, "--picture-every 0", "--picture-every must be a whole number of at least 1"),

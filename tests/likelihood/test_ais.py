@@ -1,5 +1,6 @@
 """Annealed importance sampling against exact partition functions."""
 
+import copy
 import math
 import os
 from functools import cache
@@ -9,18 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from enumeration import PAIRS, Z, draw, joint, make_rbm, marginals, rng
+from enumeration import PAIRS, Z, draw, joint, make_rbm, marginals, randomize, rng
 from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dbn.errors import InputError
-from dbn.likelihood.ais import anneal, anneal_back, anneal_between, temperature_schedule
+from dbn.likelihood.ais import anneal, anneal_back, anneal_between, path_from_data, temperature_schedule
 from dbn.likelihood.estimates import Annealing, combine, ess_warnings, estimate_log_z
+from dbn.likelihood.exact import log_partition
+from dbn.likelihood.exact import sample as exact_sample
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
+from dbn.models.units.base import Units
 from dbn.models.units.bernoulli import Bernoulli
+from dbn.models.units.binomial import Binomial
 from dbn.models.units.gaussian import Gaussian
+from dbn.models.units.relu import ReLU
 
 BINARY = ("bernoulli", "bernoulli")
 
@@ -113,6 +119,43 @@ def test_intervals_hold_the_truth_as_often_as_they_say(pair: tuple[str, str], re
         weights = (sign * (log_weights - truth)).exp()
         scores.append((weights.mean() - 1) / (weights.std() / chains**0.5))
     spread = float(torch.stack(scores).std())
+    assert held >= 97
+    assert 0.8 < spread < 1.25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("visible", "hidden"),
+    [
+        (Bernoulli(9), Binomial(4, trials=5)),
+        (Binomial(4, trials=6), Bernoulli(7)),
+        (Bernoulli(8), ReLU(7)),
+        (ReLU(9), Bernoulli(8)),
+    ],
+    ids=["bernoulli-binomial", "binomial-bernoulli", "bernoulli-relu", "relu-bernoulli"],
+)
+@both_ways
+def test_intervals_hold_log_z_of_larger_models(visible: Units, hidden: Units, reverse: bool) -> None:
+    """Against the sum over the listed side, from exact samples of base or model, with 400 chains a trial."""
+    rbm = RBM(copy.deepcopy(visible), copy.deepcopy(hidden))
+    randomize(rbm, 3)
+    rbm.requires_grad_(False)
+    data = exact_sample(rbm, 2000, rng(1))
+    path = path_from_data(rbm, data)
+    truth, chains, scores, held = log_partition(rbm), 400, [], 0
+    for trial in range(100):
+        generator = rng(100 + trial)
+        run = (
+            anneal_back(path, temperature_schedule(120), exact_sample(rbm, chains, generator), generator)
+            if reverse
+            else anneal(path, temperature_schedule(120), chains, generator)
+        )
+        found = estimate_log_z(run, reverse)
+        held += found.lower <= truth <= found.upper
+        weights = ((-1 if reverse else 1) * (run.log_weights - truth)).exp()
+        scores.append((weights.mean() - 1) / (weights.std() / chains**0.5))
+    spread = float(torch.stack(scores).std())
+    print(f"{rbm}: {held} of 100, z-scores {spread:.2f}, sample size {found.effective_sample_size:.0f} of {chains}")
     assert held >= 97
     assert 0.8 < spread < 1.25
 

@@ -28,8 +28,8 @@ from dbn.models.rbm import RBM
 from dbn.models.units.base import Units
 from dbn.rng import stream
 
-B, G = "bernoulli", "gaussian"
-STACKS = [(B, B, B), (G, B, B), (B, G, B), (B, B, G), (B, B, B, B), (G, B, G, B)]
+B, G, C, R = "bernoulli", "gaussian", "binomial(trials=3)", "relu"
+STACKS = [(B, B, B), (G, B, B), (B, G, B), (B, B, G), (B, B, B, B), (G, B, G, B), (C, C, R), (B, R, B)]
 
 each_discrete = pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair[0] in DISCRETE], ids="-".join)
 each_stack = pytest.mark.parametrize("kinds", STACKS, ids="-".join)

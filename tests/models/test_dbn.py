@@ -18,8 +18,8 @@ from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
 
-B, G = "bernoulli", "gaussian"
-STACKS = [(B, B), (B, B, B), (G, B, B), (B, G, B), (G, B, G), (B, B, B, B), (G, G)]
+B, G, C, R = "bernoulli", "gaussian", "binomial(trials=3)", "relu"
+STACKS = [(B, B), (B, B, B), (G, B, B), (B, G, B), (G, B, G), (B, B, B, B), (G, G), (B, C, C), (R, C, B)]
 
 each_stack = pytest.mark.parametrize("kinds", STACKS, ids="-".join)
 
@@ -47,9 +47,10 @@ def test_the_network_seeded_from_a_stack_gives_the_features_of_the_stack(kinds: 
     stack = make_stack(kinds).float()
     x = grey(stack)
     encoder, network = stack.encoder(), stack.to_mlp(n_classes=5)
-    assert_close(encoder(x), stack.up(x), rtol=1e-6, atol=1e-6)
+    assert_close(encoder(x) * stack.layers[-1].hidden.mean_factor, stack.up(x), rtol=1e-6, atol=1e-6)
     assert torch.equal(network[:-1](x), encoder(x))
-    activations: dict[str, list[type[nn.Module]]] = {B: [nn.Linear, nn.Sigmoid], G: [nn.Linear]}
+    sigmoid: list[type[nn.Module]] = [nn.Linear, nn.Sigmoid]
+    activations = {B: sigmoid, C: sigmoid, G: sigmoid[:1]}
     expected = [module for kind in kinds[1:] for module in activations[kind]]
     assert [type(module) for module in encoder] == expected
     assert [type(module) for module in network] == [*expected, nn.Linear]

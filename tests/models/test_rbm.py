@@ -86,6 +86,30 @@ def test_two_gaussian_sides_have_a_partition_while_their_joint_precision_is_posi
     assert rbm.has_partition() == exists
 
 
+@pytest.mark.parametrize(("visible", "hidden"), [("relu", "relu"), ("relu", "gaussian"), ("gaussian", "relu")])
+def test_a_finite_z_beside_rectified_units_is_one_in_every_direction_that_they_have(visible: str, hidden: str) -> None:
+    """−hWv may not outweigh the squares; inhibition alone never does where both sides have no negative values."""
+    v, h = torch.randn(2, 4000, 2, dtype=torch.float64, generator=rng(1))
+    v, h = (abs(x) if kind == "relu" else x for x, kind in ((v, visible), (h, hidden)))
+    found = []
+    for seed in range(150):
+        rbm = make_rbm(visible, hidden, seed=seed)
+        with torch.no_grad():
+            rbm.weight.mul_(6.0 * seed / 150)
+            squares = 0.5 * (v**2 @ rbm.visible.precision + h**2 @ rbm.hidden.precision)
+            steepest = float((squares - (rbm.hidden_field(v) * h).sum(1)).div(squares).min())
+        assert steepest > 0 or not rbm.has_partition()
+        weaker = torch.linalg.matrix_norm(
+            rbm.weight / rbm.hidden.precision.sqrt()[:, None] / rbm.visible.precision.sqrt(), 2
+        )
+        found.append((rbm.has_partition(), bool(weaker < 1)))
+    assert {(True, True), (True, False), (False, False)} == set(found)
+    with torch.no_grad():
+        rbm.weight.fill_(50.0)
+    with pytest.raises(InputError, match=f"may have no finite Z, as its 2 {visible} visible and 2 {hidden} hidden"):
+        rbm.check_partition()
+
+
 def test_two_gaussian_sides_have_the_partition_of_their_joint_gaussian() -> None:
     rbm = make_rbm("gaussian", "gaussian")
     precision = torch.block_diag(*(torch.diag(side.natural()["precision"]) for side in (rbm.visible, rbm.hidden)))

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from enumeration import AXES, CONTINUOUS, KINDS, SIZES, Z, conditional, make_units, rng, support, z_scores
+from enumeration import AXES, CHANCE, CONTINUOUS, KINDS, SIZES, Z, conditional, make_units, rng, support, z_scores
+from scipy import stats
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -13,8 +15,10 @@ from dbn.models.mlp import activation_module
 from dbn.models.units import UNITS
 from dbn.models.units.base import Units
 from dbn.models.units.bernoulli import Bernoulli
+from dbn.models.units.binomial import Binomial
 from dbn.models.units.gaussian import Gaussian
 from dbn.models.units.naming import make_units as units_named
+from dbn.models.units.relu import ReLU
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -142,13 +146,15 @@ def test_energy_by_hand(kind: str, parameters: dict[str, Tensor], energy: list[f
 
 
 @each_kind
-def test_energy_is_minus_theta_times_statistics(kind: str) -> None:
+def test_energy_is_minus_theta_times_statistics_and_what_has_no_parameter(kind: str) -> None:
     units = make_units(kind)
     x = fields(units)
     theta, statistics = units.natural(), units.statistics(x)
     products = torch.stack([theta[name] * statistics[name] for name in theta])
-    assert_close(units.energy(x), -products.sum((0, 2)))
+    measure = units.with_natural({name: torch.zeros_like(value) for name, value in theta.items()}).energy(x)
+    assert_close(units.energy(x), measure - products.sum((0, 2)))
     assert_close(statistics["bias"], x)
+    assert (units.kind == "binomial") == bool(measure.any())
 
 
 @each_kind
@@ -163,6 +169,81 @@ def test_bernoulli_marginals_are_laplace_smoothed() -> None:
     units = Bernoulli(3).double()
     units.fit_marginals(real(0.0, 0.25, 1.0), real(0.0, 0.1875, 0.0), 8)
     assert_close(units.mean(torch.zeros(1, 3)), real(1 / 10, 3 / 10, 9 / 10)[None])
+
+
+def test_binomial_units_are_counts_of_bernoulli_units_that_share_their_bias() -> None:
+    """Every state of six units of bias 0.7 and −0.4, summed by how many are on."""
+    units = Binomial(1, trials=6).double()
+    on = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 6)
+    for bias in (0.7, -0.4):
+        units.load_state_dict({"bias": real(bias)})
+        weights = (bias * on.sum(1)).exp()
+        by_count = torch.stack([weights[on.sum(1) == count].sum() for count in range(7)])
+        counts = torch.arange(7, dtype=torch.float64)[:, None]
+        assert_close((-units.energy(counts)).exp(), by_count)
+        assert_close(units.log_partition(torch.zeros(1, 1)).exp(), by_count.sum()[None])
+
+
+@pytest.mark.parametrize("trials", [1, 5, 32, 33, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_counts_have_their_probabilities_however_they_are_drawn(trials: int, dtype: torch.dtype) -> None:
+    units, n = Binomial(4, trials).to(dtype), 50_000
+    p = [0.003, 0.3, 0.5, 0.98]
+    field = torch.logit(torch.tensor(p, dtype=dtype))
+    x = units.sample(field.expand(n, -1), rng(3))
+    assert x.dtype == dtype
+    assert torch.equal(x, units.sample(field.expand(n, -1), rng(3)))
+    for column, chance in enumerate(p):
+        exact = stats.binom(trials, chance)
+        seen = np.bincount(x[:, column].long().numpy(), minlength=trials + 1)
+        expected = exact.pmf(np.arange(trials + 1)) * n
+        # Rare counts together, as Pearson's formula asks.
+        rare = expected < 10
+        both = [np.append(each[~rare], each[rare].sum()) for each in (seen, expected)]
+        kept = both[1] > 0.5
+        z = (both[0][kept] - both[1][kept]) / np.sqrt(both[1][kept])
+        assert stats.chi2.sf((z**2).sum(), max(1, kept.sum() - 1)) > CHANCE
+
+
+@pytest.mark.parametrize("trials", [0, -3, 2.5, "4"])
+def test_trials_are_a_whole_number_above_0(trials: object) -> None:
+    with pytest.raises(InputError, match="trials of binomial units must be a whole number above 0, not"):
+        Binomial(3, trials)  # type: ignore[arg-type]
+
+
+def test_data_out_of_range_are_refused_with_what_to_do() -> None:
+    counts = Binomial(3, trials=16)
+    assert counts.range_error(0, 16) == ""
+    assert "give binomial(trials=…) with trials at least the greatest value 17" in counts.range_error(0, 17)
+    assert "need counts, of 0 or more" in counts.range_error(-1, 3)
+    assert ReLU(3).range_error(0, 1e6) == ""
+    assert "need values of 0 or more" in ReLU(3).range_error(-1e-3, 1)
+    with pytest.raises(InputError, match=r"0 or more only, not -2 as in row 1, column 2"):
+        ReLU(3).check_states(torch.tensor([[0.0, 0.0, 1.0], [0.0, 5.0, -2.0]]))
+
+
+def test_binomial_marginals_are_laplace_smoothed() -> None:
+    units = Binomial(3, trials=4).double()
+    units.fit_marginals(real(0.0, 1.25, 4.0), real(0.0, 0.5, 0.0), 8)
+    assert_close(units.mean(torch.zeros(1, 3)), 4 * real(1 / 34, 11 / 34, 33 / 34)[None])
+
+
+@pytest.mark.parametrize(
+    ("mean", "variance", "kept"),
+    [
+        (real(0.5, 2.0, 30.0), real(0.2, 0.05, 20.0), None),
+        # The third falls off no slower than exponentially, and the variances of the others are raised.
+        (real(2.0, 3.0, 1.0), real(0.0, 0.002, 4.0), real(0.004, 0.004, 0.98)),
+        (real(0.0, 5.0, 1.0), real(0.0, 0.0, 0.0), real(0.0098, 1.0, 0.98)),
+    ],
+)
+def test_rectified_marginals_are_reproduced(mean: Tensor, variance: Tensor, kept: Tensor | None) -> None:
+    units = ReLU(3).double()
+    units.fit_marginals(mean, variance, 8)
+    found = units.mean(torch.zeros(1, 3))
+    second = -2 * units.expected_statistics(torch.zeros(1, 3, dtype=torch.float64))["precision"]
+    assert_close(found, mean.clamp(min=0.1 if kept is not None and mean[0] == 0 else 0)[None])
+    assert_close(second - found**2, (variance if kept is None else kept)[None])
 
 
 def test_marginals_stay_finite_where_very_many_rows_are_alike() -> None:
@@ -196,16 +277,31 @@ def test_as_linear_is_the_mean_as_a_layer_of_a_network(kind: str) -> None:
     output = x @ layer_weight.T + layer_bias
     if activation != "identity":
         output = activation_module(activation)(output)
-    assert_close(output, units.mean(x @ weight.T))
+    if kind != "relu":  # which gives the most probable state
+        assert_close(output * units.mean_factor, units.mean(x @ weight.T))
+
+
+@torch.no_grad()
+def test_a_rectified_layer_of_a_network_gives_the_most_probable_states() -> None:
+    units = make_units("relu")
+    weight, field = torch.eye(2, dtype=torch.float64), fields(units, 8)
+    layer_weight, layer_bias, activation = units.as_linear(weight)
+    assert activation == "relu"
+    found = torch.relu(field @ layer_weight.T + layer_bias)
+    x = torch.linspace(0, 8, 8001, dtype=torch.float64)[:, None].expand(-1, 2)
+    log_p = field[:, None] * x + units.bias * x - 0.5 * units.precision * x * x
+    assert_close(found, log_p.argmax(1).double() * 0.001, rtol=0, atol=0.0005001)
+    above = (units.mean(field) - found) * units.precision.sqrt()
+    assert above.min() > 0
+    assert above.max() < (2 / math.pi) ** 0.5
 
 
 @each_kind
 def test_quadratic_precision_is_how_fast_the_density_falls(kind: str) -> None:
     units = make_units(kind)
     precision = units.quadratic_precision()
-    states, _ = support(units)
     if precision is None:
-        assert states.abs().max() <= 1
+        assert units.support() is not None, "a continuum has no end"
         return
     x = torch.eye(units.size, dtype=torch.float64)
     curvature = units.energy(x) + units.energy(-x) - 2 * units.energy(torch.zeros_like(x))
@@ -223,10 +319,10 @@ def test_units_take_the_states_of_their_support(kind: str, dtype: torch.dtype) -
         states = states.abs()  # what of spins a byte can hold
     assert units.in_support(states if continuous else states.to(dtype))
     assert units.in_support(states[:0])
-    for value in (2, 255) if dtype == torch.uint8 else (0.5, -1.5, 1 + 1e-6, math.inf, math.nan):
+    for value in (4, 255) if dtype == torch.uint8 else (0.5, -1.5, 1 + 1e-6, math.inf, math.nan):
         some = states.to(dtype)
         some[-1, -1] = value
-        assert units.in_support(some) == continuous
+        assert units.in_support(some) == (continuous and not (kind == "relu" and (value < 0 or math.isnan(value))))
 
 
 @each_kind

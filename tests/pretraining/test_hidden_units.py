@@ -225,3 +225,43 @@ def test_the_option_of_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(SystemExit):
             run(*kinds)
         assert said in capsys.readouterr().err
+
+
+COUNTS = np.random.default_rng(1).binomial(200, np.linspace(0.1, 0.9, 8), size=(150, 8)).astype(np.uint8)
+
+
+def test_counts_are_learned_as_they_are_and_seed_a_network(tmp_path: Path) -> None:
+    """Bytes above 127, which would be divided by 255 as gray levels."""
+    options: dict[str, Any] = {"visible": "binomial(trials=200)", "hidden_units": ["binomial(trials=3)", "relu"]}
+    stack = dbn.pretrain(COUNTS, [6, 4], epochs=2, learning_rate=0.001, run=tmp_path / "run", **options)
+    again = dbn.load(tmp_path / "run")
+    assert again.scaling.divisor == 1
+    assert [rbm.visible.spec for rbm in again.layers] == ["binomial(trials=200)", "binomial(trials=3)"]
+    assert again.layers[1].hidden.kind == "relu"
+    x = torch.from_numpy(COUNTS)
+    assert torch.equal(again.scale(x), x.float())
+    torch.testing.assert_close(again.up(x), stack.up(x))
+    # The lowest layer's means over its trials are what the network passes on.
+    h = again.up(x, layers=1)
+    torch.testing.assert_close(3 * again.encoder()[:2](again.scale(x)), h)
+    upper = again.layers[1]
+    most_probable = torch.relu((upper.hidden_field(h) + upper.hidden.bias) / upper.hidden.natural()["precision"])
+    torch.testing.assert_close(again.encoder()(again.scale(x)), most_probable)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "sentence"),
+    [
+        (COUNTS, {"visible": "binomial(trials=150)"}, "binomial(trials=…) with trials at least the greatest value"),
+        (
+            COUNTS,
+            {"visible": "binomial(trials=200)", "divisor": 2},
+            "in row 0, column .*, but binomial units need whole",
+        ),
+        (COUNTS - 0.5, {"visible": "binomial(trials=200)"}, "column 0 .counted from 0., but binomial units need whole"),
+        (REAL, {"visible": "relu"}, "relu units need values of 0 or more: use"),
+    ],
+)
+def test_values_that_are_no_counts_or_below_0_are_refused(x: Any, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence.replace("(trials=…)", r"\(trials=…\)")):
+        dbn.pretrain(x, [4], epochs=1, **options)

@@ -7,15 +7,19 @@ from dbn.registry import Registry, lazy_exports
 if TYPE_CHECKING:
     from dbn.models.units.base import Units as Units
     from dbn.models.units.bernoulli import Bernoulli as Bernoulli
+    from dbn.models.units.binomial import Binomial as Binomial
     from dbn.models.units.categorical import Categorical as Categorical
     from dbn.models.units.gaussian import Gaussian as Gaussian
+    from dbn.models.units.relu import ReLU as ReLU
     from dbn.models.units.spin import Spin as Spin
 
 UNITS: "Registry[type[Units]]" = Registry(
     "unit type",
     {
         "bernoulli": "dbn.models.units.bernoulli:Bernoulli",
+        "binomial": "dbn.models.units.binomial:Binomial",
         "gaussian": "dbn.models.units.gaussian:Gaussian",
+        "relu": "dbn.models.units.relu:ReLU",
         "spin": "dbn.models.units.spin:Spin",
         "categorical": "dbn.models.units.categorical:Categorical",
     },

@@ -2,9 +2,10 @@
 
 A layer of independent units that receives an input `field` has the distribution
 
-    p(x | field) ∝ exp(field·x + Σ_k θ_k·T_k(x))
+    p(x | field) ∝ m(x)·exp(field·x + Σ_k θ_k·T_k(x))
 
 with natural parameters θ and statistics T(x), by name in the dictionaries below; the statistic of `bias` is x itself.
+The base measure m(x) has no parameter, and is 1 where a type does not add it to its energy.
 Energy, free energy, gradient and sampling of an RBM follow from these: a new type is a subclass and a line in `UNITS`.
 
 Welling, Rosen-Zvi & Hinton (2004), "Exponential family harmoniums with an application to information retrieval".
@@ -43,6 +44,10 @@ class Units(nn.Module, ABC):
     """Whether every learned statistic is linear in x, so that a mean may replace a sample in the gradient."""
     standardized: ClassVar[bool] = False
     """Whether data are standardized to mean 0 and variance 1 for these units."""
+    nonnegative: ClassVar[bool] = False
+    """Whether unbounded values are 0 or more."""
+    counts: ClassVar[bool] = False
+    """Whether data are whole numbers, which no divisor but one that is given divides."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -101,7 +106,7 @@ class Units(nn.Module, ABC):
 
     @abstractmethod
     def log_partition(self, field: Array) -> Tensor:
-        """log Σ_x exp(field·x + θ·T(x)) (an integral for continuous x), summed over units: (B,), in nats."""
+        """log Σ_x m(x)·exp(field·x + θ·T(x)) (an integral for continuous x), summed over units: (B,), in nats."""
 
     @abstractmethod
     def mean(self, field: Array) -> Tensor:
@@ -121,7 +126,12 @@ class Units(nn.Module, ABC):
 
     @abstractmethod
     def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
-        """The layer x ↦ mean(W x) of a network: its weight, its bias, the name of its activation."""
+        """The layer x ↦ mean(W x)/`mean_factor` of a network: its weight, its bias, the name of its activation."""
+
+    @property
+    def mean_factor(self) -> float:
+        """What the weights of the next layer are multiplied by in a network, where activations are a part of means."""
+        return 1.0
 
     @abstractmethod
     def support(self) -> Tensor | None:
@@ -185,7 +195,7 @@ class Units(nn.Module, ABC):
                 )
 
     def energy(self, x: Array) -> Tensor:
-        """−θ·T(x), summed over units: (B,)."""
+        """−θ·T(x) − log m(x), summed over units: (B,)."""
         return -self.dot(self.natural(), x)
 
     def dot(self, theta: Mapping[str, Tensor], x: Array) -> Tensor:

@@ -33,8 +33,7 @@ class Bernoulli(Units):
 
     def log_partition(self, field: Array) -> Tensor:
         """Σ_i log(1 + exp(field_i + bias_i))."""
-        total = self.values(field) + self.bias
-        return F.softplus(total, threshold=LINEAR_IN_DOUBLE if total.dtype == torch.float64 else 20).sum(-1)
+        return softplus(self.values(field) + self.bias).sum(-1)
 
     def mean(self, field: Array) -> Tensor:
         """σ(field + bias)."""
@@ -64,6 +63,11 @@ class Bernoulli(Units):
 
     def quadratic_precision(self) -> Tensor | None:
         return None
+
+
+def softplus(total: Tensor) -> Tensor:
+    """log(1 + exp(total)) of every element, in the precision of its type."""
+    return F.softplus(total, threshold=LINEAR_IN_DOUBLE if total.dtype == torch.float64 else 20)
 
 
 def kl_of_bits(x: Tensor, x_hat: Tensor) -> Tensor:

@@ -1,46 +1,21 @@
 """Gaussian units with learned precision."""
 
 import math
-from collections.abc import Mapping
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dbn.arrays import Array, floats
-from dbn.models.units.base import Units
+from dbn.models.units.precision import PrecisionUnits, least_variance
 
 
 @final
-class Gaussian(Units):
-    """x ∈ ℝ with precision λ > 0: p(x | field) = N(x; (field + bias)/λ, 1/λ).
-
-    λ is learned as its logarithm, which keeps it positive.
-    """
+class Gaussian(PrecisionUnits):
+    """x ∈ ℝ with precision λ > 0: p(x | field) = N(x; (field + bias)/λ, 1/λ)."""
 
     kind = "gaussian"
-    linear_statistics = False
     standardized = True
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.log_precision = nn.Parameter(torch.zeros(size, dtype=torch.float32))
-
-    @property
-    def precision(self) -> Tensor:
-        """λ, (size,)."""
-        return self.log_precision.exp()
-
-    def natural(self) -> dict[str, Tensor]:
-        return {"bias": self.bias, "precision": self.precision}
-
-    def from_natural(self, natural: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"bias": natural["bias"], "log_precision": natural["precision"].log()}
-
-    def statistics(self, x: Array) -> dict[str, Tensor]:
-        """T = (x, −x²/2)."""
-        x = self.values(x)
-        return {"bias": x, "precision": -0.5 * x * x}
 
     def expected_statistics(self, field: Array) -> dict[str, Tensor]:
         """E[T] = (μ, −(μ² + 1/λ)/2)."""
@@ -66,25 +41,14 @@ class Gaussian(Units):
         """Σ_i λ_i (x_i − x̂_i)²/2."""
         return (0.5 * self.precision * (self.values(x) - self.values(x_hat)) ** 2).sum(-1)
 
-    def parameter_gradient(self, natural_gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """∂/∂ log λ = λ ∂/∂λ."""
-        return {"bias": natural_gradient["bias"], "log_precision": self.precision * natural_gradient["precision"]}
-
     @torch.no_grad()
     def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
         """λ = 1/variance and bias = λ·mean; a variance under a thousandth of the greatest is raised to it."""
         mean, variance = floats(mean), floats(variance)
-        floor = variance.max() * 1e-3
-        precision = 1 / torch.maximum(variance, torch.where(floor > 0, floor, 1.0))
+        precision = 1 / torch.maximum(variance, least_variance(variance))
         self.log_precision.copy_(precision.log())
         self.bias.copy_(precision * mean)
 
     def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
         """(W x + bias)/λ, without activation."""
         return weight / self.precision[:, None], self.bias / self.precision, "identity"
-
-    def support(self) -> Tensor | None:
-        return None
-
-    def quadratic_precision(self) -> Tensor | None:
-        return self.precision
