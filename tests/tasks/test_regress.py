@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn import metrics as sklearn
 from torch.testing import assert_close
 
@@ -282,6 +283,8 @@ def test_a_table_from_pretraining_to_predictions(tmp_path: Path, capsys: pytest.
     assert run_program("pretrain", *begun, "--task", "regress", "--overwrite") == 0
     assert run_program("finetune", "--pretrained", tmp_path / "stack", "--task", "regress", *quick) == 0
     assert "test RMSE/spread" in capsys.readouterr().out
+    with Image.open(run / "predictions.png") as picture:  # three arms × two targets
+        assert picture.size[1] == 2 * 324 + 20
     assert json.loads((run / "result.json").read_text())["targets"] == ["price", "size"]
     data = ("--run", run, "--data", table, "--output", out)
     assert run_program("predict", *data, "--label-column", "size", "price") == 0
