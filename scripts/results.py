@@ -16,6 +16,7 @@ from dbn.errors import InputError
 from dbn.finetuning.report import comparison_text
 from dbn.study.grid import CellArm
 from dbn.study.report import Table, error_table, rate_table
+from dbn.tasks import TASKS
 from dbn.text_tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,7 +151,7 @@ def _block(query: Row, title: str, names: Sequence[str]) -> tuple[list[str], dic
         table = Table("", headings, lines)
         fits = {each: groups.get((each.arm, values[each.hidden[0]]), []) for line in lines.values() for each in line}
         against = reference if reference and reference in tested else tested[0]
-        text = error_table(table, against, fits).replace("pending", "not run")
+        text = error_table(table, against, fits, TASKS["classify"]).replace("pending", "not run")
         if reference is None:
             text = re.sub(r", p [=<] [\d.]+", "", text)
         if tested == machine:

@@ -27,6 +27,7 @@ from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.resume import begin, split_of, started_with
 from dbn.runs.weights import load
 from dbn.storage.files import as_path
+from dbn.tasks import TASKS
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback, check_callback
 from dbn.training.device import pick_device
@@ -35,6 +36,7 @@ from dbn.training.device import pick_device
 class FinetuningOptions(TypedDict, total=False):
     """The fields of `dbn.config.Finetuning` that `compare` has no argument for."""
 
+    task: str
     output_init: str
     labels_per_class: int | None
     valid_labels: int | None
@@ -69,7 +71,7 @@ class ComparisonResult:
 
     @property
     def arms(self) -> dict[str, dict[str, Any]]:
-        """By name: test_error (%, one per seed), mean, ci95 (points), …: see `dbn.finetuning.report.result`."""
+        """By name: test_error (one per seed), mean, ci95, …: see `dbn.finetuning.report.result`."""
         return self.to_dict()["arms"]  # type: ignore[no-any-return]
 
     def table(self) -> str:
@@ -119,8 +121,8 @@ def compare(
     Every arm has the same network, labels, order of examples, output layer, learning rates and epochs. Learning rate
     and epoch are selected by validation error; the test set is used once, at the end.
 
-    x, y: (N, V) or images, and labels, (N,), (N, 1) or one-hot rows; a tenth of the rows is for validation, and without
-    `x_test` and `y_test` a fifth for testing.
+    x, y: (N, V) or images, and labels, (N,), (N, 1) or one-hot rows, or targets as `task` takes them; a tenth of the
+    rows is for validation, and without `x_test` and `y_test` a fifth for testing.
     init: the arms, NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION; names are those of
     `dbn.initializers.INITIALIZERS`, and dbn.
     hidden: units of each hidden layer, where there is no `pretrained`.
@@ -137,6 +139,7 @@ def compare(
     continues.
     divisor: number that the values are divided by, or "max" for the greatest; by default the stacks', or else 255 for
     bytes above 127. Values outside [0, 1] need it, or standardize=True.
+    task: "classify", "regress" for numbers, (N,) or (N, T), or "multilabel" for columns of 0 and 1: see `dbn.tasks`.
     options: other fields of `dbn.config.Finetuning`, such as epochs=50, learning_rate=[0.1, 0.01]; the number of
     labels decides on those left out, as `dbn.config.defaults` says.
 
@@ -176,7 +179,15 @@ def compare(
         if resume and split is None:
             split = split_of(config.run)
         splits = splits_from_arrays(
-            x, y, x_test, y_test, cut_test=True, unlabeled=unlabeled, split=split, divisor=divisor
+            x,
+            y,
+            x_test,
+            y_test,
+            cut_test=True,
+            unlabeled=unlabeled,
+            split=split,
+            divisor=divisor,
+            read_labels=TASKS[training.task].read,
         )
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
         place = pick_device(device)
@@ -224,8 +235,10 @@ def _classifiers(problem: Problem, chosen: Sequence[TunedArm]) -> Callable[[str 
     found = {}
     for each in chosen:
         errors = [fit.valid_error for fit in each.tuned]
-        network = problem.network_with(each.arm, each.final[errors.index(min(errors))].weights)
-        found[each.arm.name] = Classifier(network, problem.description(each.arm)).to(problem.device).eval()
+        best = errors.index(min(errors))
+        network = problem.network_with(each.arm, each.final[best].weights)
+        about = problem.description(each.arm, problem.seeds[best])
+        found[each.arm.name] = Classifier(network, about).to(problem.device).eval()
     return _of_arm(found, min(chosen, key=lambda each: math.fsum(fit.valid_error for fit in each.tuned)).arm.name)
 
 

@@ -26,6 +26,7 @@ CONFIGS = {
     "estimators": "EstimatorsConfig",
     "results": "ResultsConfig",
     "svm": "SvmConfig",
+    "regression": "RegressionConfig",
     "defaults": "DefaultsConfig",
 }
 """The options of each command and script."""
