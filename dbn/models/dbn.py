@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from dbn.arrays import AnyRows, Array, as_tensor
 from dbn.errors import InputError, check_types, naming_arguments
+from dbn.models.autoencoder import Autoencoder
 from dbn.models.matching import Match, match
 from dbn.models.matmul import is_transforming
-from dbn.models.mlp import initialize_output, linear_layers, mlp
+from dbn.models.mlp import initialize_output, network_of
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, read_provenance
 from dbn.models.units import UNITS
@@ -184,14 +185,17 @@ class DBN(nn.Module):
 
     def encoder(self) -> nn.Sequential:
         """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights."""
-        layers = [rbm.hidden.as_linear(rbm.weight) for rbm in self.layers]
-        # On "meta" first, as torch's initialization would advance the global random state.
-        with torch.device("meta"):
-            network = mlp([*self.sizes, 1], [activation for _, _, activation in layers])
-        network.pop(-1)
-        network.to_empty(device=self.layers[0].weight.device).to(self.layers[0].weight.dtype)
-        copy_layers(self, linear_layers(network))
-        return network
+        return network_of([rbm.hidden.as_linear(rbm.weight) for rbm in self.layers])
+
+    def to_autoencoder(self) -> Autoencoder:
+        """`down(up(x))` as a network to train: the encoder, and the transposed weights as a decoder; copies of both.
+
+        Up and down no longer share weights. Hinton & Salakhutdinov (2006).
+        """
+        up = [rbm.hidden.as_linear(rbm.weight) for rbm in self.layers]
+        down = [rbm.visible.as_linear(rbm.weight.T) for rbm in reversed(self.layers)]
+        weight, bias, output = down.pop()
+        return Autoencoder(network_of([*up, *down, (weight, bias, "identity")]), output)
 
     @check_types
     def to_mlp(self, n_classes: int, seed: int = 0) -> nn.Sequential:
