@@ -136,8 +136,15 @@ class DBN(nn.Module):
                 "bring them to the scale of the training data"
             )
 
-    def down(self, h: Array, generator: torch.Generator | None = None) -> Tensor:
-        """The mean of the visible units given a state of the top, (B, H_top) -> (B, V).
+    def sample_up(self, x: Array, generator: torch.Generator | None = None) -> Tensor:
+        """States of the top RBM's visible units given data, as for `up`: (B, V) -> (B, H_top−1), layer by layer."""
+        v = self._scaled(x)
+        for rbm in self.layers[:-1]:
+            v = rbm.sample_hidden(v, generator)
+        return v
+
+    def down(self, h: Array, generator: torch.Generator | None = None, *, draws: bool = False) -> Tensor:
+        """The mean of the visible units given a state of the top, (B, H_top) -> (B, V), or with `draws` a sample.
 
         Layers between are sampled with `generator`, or replaced by their means without one.
         """
@@ -146,7 +153,7 @@ class DBN(nn.Module):
         for depth in range(len(self.layers) - 1, 0, -1):
             rbm = self.layers[depth]
             h = rbm.down(h) if generator is None else rbm.sample_visible(h, generator)
-        return self.layers[0].down(h)
+        return self.layers[0].sample_visible(h, generator) if draws else self.layers[0].down(h)
 
     @check_types
     @torch.no_grad()
@@ -157,12 +164,15 @@ class DBN(nn.Module):
         steps: int = 1000,
         start: Tensor | None = None,
         generator: torch.Generator | None = None,
+        seed: int = 0,
+        draws: bool = False,
     ) -> Tensor:
         """`n` draws from the model: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
 
         start: data (n, V) that the chains start from, as for `up`; by default the visible biases of the top RBM.
-        generator: on the stack's device; by default of seed 0. InputError for no step, another number of starting
-        points, and a top RBM without a finite Z, whose chains would diverge.
+        generator: on the stack's device, in place of the `seed`. draws: draws of the visible units, not their means.
+        `dbn.sampling.sample` tempers the chains, and says how far they mix. InputError for no step, another number of
+        starting points, and a top RBM without a finite Z, whose chains would diverge.
         """
         if steps < 1:
             raise InputError(f"sampling needs at least one Gibbs step, not {steps}")
@@ -170,18 +180,16 @@ class DBN(nn.Module):
             raise InputError(f"a number of samples is at least 0, not {n}")
         top = self.layers[-1]
         top.check_partition("top RBM")
-        generator = stream(0, "sample", device=top.weight.device) if generator is None else generator
+        generator = stream(seed, "sample", device=top.weight.device) if generator is None else generator
         if start is None:
             v = top.visible.sample(top.weight.new_zeros(n, top.visible.size), generator)
         else:
             if len(start) != n:
                 raise InputError(f"{n} samples need {n} starting points, not {len(start)}")
-            v = self._scaled(start)
-            for rbm in self.layers[:-1]:
-                v = rbm.sample_hidden(v, generator)
+            v = self.sample_up(start, generator)
         for _ in range(steps - 1):
             v = top.sample_visible(top.sample_hidden(v, generator), generator)
-        return self.down(top.sample_hidden(v, generator), generator)
+        return self.down(top.sample_hidden(v, generator), generator, draws=draws)
 
     def encoder(self) -> nn.Sequential:
         """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights."""
