@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from dbn.sampling.persistent_chains import LaggedChains as LaggedChains
     from dbn.sampling.persistent_chains import PersistentChains as PersistentChains
     from dbn.sampling.samples import Samples as Samples
-    from dbn.sampling.samples import chains_from as chains_from
     from dbn.sampling.samples import effective_number as effective_number
     from dbn.sampling.samples import sample as sample
 

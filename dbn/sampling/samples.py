@@ -1,6 +1,7 @@
 """Samples from a stack: chains in its top RBM, a pass downwards, and how far the samples can be trusted."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -12,7 +13,6 @@ from dbn.models.dbn import DBN
 from dbn.rng import stream
 from dbn.sampling.chains import Chains, autocorrelation
 from dbn.sampling.parallel_tempering import TemperedChains
-from dbn.sampling.persistent_chains import PersistentChains
 
 
 @final
@@ -23,20 +23,32 @@ class Samples:
     rows: Tensor
     """(n, V), scaled as in training."""
     figures: dict[str, float]
-    """`chain_autocorrelation`, of states `steps` apart; `effective_samples`, where chains give two samples or more, see
-    `effective_number`; `swap_rate` and `swap_rate_lowest` of tempered chains."""
+    """`chain_autocorrelation`: from data, of the samples with those one step from the start; of chains, of their states
+    `steps` apart. `effective_samples`, where chains give several: see `effective_number`. `swap_rate` and
+    `swap_rate_lowest` of tempered chains."""
 
 
 @check_types
 @torch.no_grad()
 def sample(
-    stack: DBN, n: int, chains: Chains | None = None, *, discard: int = 10, draws: bool = False, seed: int = 0
+    stack: DBN,
+    n: int,
+    *,
+    start: Array | None = None,
+    steps: int | None = None,
+    chains: Chains | None = None,
+    discard: int = 10,
+    draws: bool = False,
+    seed: int = 0,
 ) -> Samples:
-    """`n` samples of a stack: states of chains in its top RBM, each followed downwards; the visible means, (n, V).
+    """`n` samples of a stack, the means of its visible units or `draws` of them, and how far they can be trusted.
 
-    chains: tempered by default, `TemperedChains(steps=20, chains=16, temperatures=20)`; or persistent ones, such as
-    those of `chains_from`. Each gives a sample every `steps` steps, after `discard` others. draws: draws of the visible
-    units in place of their means. InputError for chains that do not persist and for a top RBM without a finite Z.
+    start: data (n, V) as for `DBN.up`, from each of which a chain makes `steps` Gibbs steps, 100 by default. They show
+    what the model knows of the data even where its chains do not mix, and as far as they remain near their starts.
+    chains: those that samples are taken from without data: tempered by default, `TemperedChains(steps=20, chains=16,
+    temperatures=20)` with `steps` in place of 20, or persistent ones. Each gives a sample every `steps` steps, after
+    `discard` others. They sample the model itself, be it like the data or not.
+    InputError for chains that do not persist or go with `start`, and for a top RBM without a finite Z.
 
     >>> from dbn.models import RBM, Bernoulli
     >>> found = sample(DBN([RBM(Bernoulli(4), Bernoulli(3))]), 100)
@@ -46,7 +58,17 @@ def sample(
     for what, number in (("samples", n), ("discarded samples", discard)):
         if number < 0:
             raise InputError(f"a number of {what} is at least 0, not {number}")
-    chains = TemperedChains(steps=20, chains=16, temperatures=20) if chains is None else chains
+    if start is not None and chains is not None:
+        raise InputError("samples are taken from chains or from data to start from: give one of them")
+    if start is None:
+        chains = chains or TemperedChains(20 if steps is None else steps, chains=16, temperatures=20)
+        return _from_chains(stack, n, chains, discard, draws, seed)
+    rows = stack.sample(n, steps=100 if steps is None else steps, start=start, seed=seed, draws=draws)
+    first = stack.sample(n, steps=1, start=start, seed=seed, draws=draws)
+    return Samples(rows, {"chain_autocorrelation": float(autocorrelation(rows, first))} if n else {})
+
+
+def _from_chains(stack: DBN, n: int, chains: Chains, discard: int, draws: bool, seed: int) -> Samples:
     top = stack.layers[-1]
     top.check_partition("top RBM")
     generator = stream(seed, "sample", device=top.weight.device)
@@ -63,23 +85,11 @@ def sample(
         rows.append(stack.down(top.sample_hidden(v, generator), generator, draws=draws))
     figures = chains.metrics()
     if len(states) > 1:
-        apart = [autocorrelation(now, then) for then, now in zip(states, states[1:], strict=False)]
+        apart = [autocorrelation(now, then) for then, now in pairwise(states)]
         figures["chain_autocorrelation"] = float(torch.stack(apart).mean())
+    if len(states) > 1 and chains.chains > 1:
         figures["effective_samples"] = min(effective_number(torch.stack(rows[1:])), float(n))
     return Samples(torch.cat(rows)[:n], figures)
-
-
-@torch.no_grad()
-def chains_from(stack: DBN, start: Array, steps: int = 100, seed: int = 0) -> PersistentChains:
-    """Persistent chains in the top RBM that start at data (N, V), one for each row, sampled up through the layers.
-
-    start: as for `DBN.up`. `sample(stack, N, chains, discard=0)` gives each row after `steps` Gibbs steps.
-    """
-    generator = stream(seed, "where samples start", device=stack.layers[0].weight.device)
-    v = stack.sample_up(start, generator)
-    chains = PersistentChains(steps, len(v))
-    chains.load_state({"v": v, "reference": v})
-    return chains
 
 
 def effective_number(x: Tensor) -> float:

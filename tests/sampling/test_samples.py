@@ -17,7 +17,6 @@ from dbn.sampling import (
     PersistentChains,
     TemperedChains,
     autocorrelation,
-    chains_from,
     effective_number,
     sample,
 )
@@ -35,6 +34,12 @@ def bimodal() -> RBM:
     return rbm
 
 
+def gibbs_from(start: Tensor, steps: int = 5) -> PersistentChains:
+    chains = PersistentChains(steps, len(start))
+    chains.load_state({"v": start.double(), "reference": start.double()})
+    return chains
+
+
 def by_chain(rows: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
     """The share of rows that are the state `of` in each chain, as mean and standard error over chains."""
     shares = (rows == of).all(1).double().view(-1, CHAINS).mean(0)
@@ -44,13 +49,13 @@ def by_chain(rows: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
 def test_tempered_chains_have_the_frequencies_of_both_modes_and_gibbs_chains_do_not() -> None:
     stack = DBN([bimodal()])
     (states, p), _ = marginals(stack.layers[0])
-    tempered = sample(stack, CHAINS * ROUNDS, TemperedChains(5, CHAINS, 10), draws=True)
+    tempered = sample(stack, CHAINS * ROUNDS, chains=TemperedChains(5, CHAINS, 10), draws=True)
     chosen = p * CHAINS * ROUNDS > 100
     assert {0, 63} <= set(chosen.nonzero().flatten().tolist())
     for state, exact in zip(states[chosen], p[chosen], strict=True):
         share, error = by_chain(tempered.rows, state)
         assert abs(share - exact) < Z * error
-    gibbs = sample(stack, CHAINS * ROUNDS, chains_from(stack, torch.zeros(CHAINS, 6), steps=5), draws=True)
+    gibbs = sample(stack, CHAINS * ROUNDS, chains=gibbs_from(torch.zeros(CHAINS, 6)), draws=True)
     share, _ = by_chain(gibbs.rows, states[63])
     assert share < 0.1 < p[63] / 5
     assert tempered.figures["swap_rate_lowest"] > 0.3
@@ -61,7 +66,7 @@ def test_few_effective_samples_say_that_chains_stay_where_they_are() -> None:
     """Half of the chains in either mode."""
     stack = DBN([bimodal()])
     start = (torch.arange(CHAINS) % 2)[:, None].expand(-1, 6)
-    found = sample(stack, CHAINS * ROUNDS, chains_from(stack, start, steps=5))
+    found = sample(stack, CHAINS * ROUNDS, chains=gibbs_from(start))
     assert found.figures["effective_samples"] < 1.2 * CHAINS
     assert found.figures["chain_autocorrelation"] > 0.8
 
@@ -71,17 +76,18 @@ def test_samples_repeat_by_seed() -> None:
     first, again, other = (sample(stack, 40, discard=1, draws=True, seed=seed).rows for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    starts = [chains_from(stack, torch.zeros(9, 3), seed=seed).state()["v"] for seed in (3, 3, 4)]
-    assert torch.equal(starts[0], starts[1])
-    assert not torch.equal(starts[0], starts[2])
+    x = torch.zeros(9, 3)
+    first, again, other = (sample(stack, 9, start=x, steps=2, seed=seed).rows for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("kinds", [(B, B), (G, B), (B, B, G)])
 def test_rows_are_means_or_draws_of_the_visible_units(kinds: tuple[str, ...]) -> None:
     stack, n = make_stack(kinds), 4000
     chains = {"chains": 200, "steps": 5}
-    means = sample(stack, n, PersistentChains(**chains), seed=1).rows
-    draws = sample(stack, n, PersistentChains(**chains), seed=2, draws=True).rows
+    means = sample(stack, n, chains=PersistentChains(**chains), seed=1).rows
+    draws = sample(stack, n, chains=PersistentChains(**chains), seed=2, draws=True).rows
     if kinds[0] == B:
         assert set(draws.unique().tolist()) == {0.0, 1.0}
     assert means.var() < draws.var()
@@ -89,12 +95,15 @@ def test_rows_are_means_or_draws_of_the_visible_units(kinds: tuple[str, ...]) ->
     assert ((means.mean(0) - draws.mean(0)).abs() < Z * error).all()
 
 
-def test_chains_begin_at_the_data_and_their_autocorrelation_is_with_them() -> None:
-    stack, x = DBN([bimodal()]), torch.randint(0, 2, (50, 6), generator=rng()).double()
-    chains = chains_from(stack, x, steps=3)
-    assert torch.equal(chains.state()["v"], x)
-    found = sample(stack, 50, chains, discard=0)
-    assert found.figures == {"chain_autocorrelation": float(autocorrelation(chains.state()["v"], x))}
+def test_samples_from_data_are_those_of_the_plain_chain_and_their_autocorrelation_is_with_the_start() -> None:
+    stack, x = make_stack((B, G, B)), torch.randint(0, 2, (50, 3), generator=rng()).double()
+    found = sample(stack, 50, start=x, steps=7, seed=5)
+    assert torch.equal(found.rows, stack.sample(50, steps=7, start=x, seed=5))
+    first = stack.sample(50, steps=1, start=x, seed=5)
+    assert found.figures == {"chain_autocorrelation": float(autocorrelation(found.rows, first))}
+    stuck = DBN([bimodal()])
+    starts = (torch.arange(50) % 2)[:, None].expand(-1, 6)
+    assert sample(stuck, 50, start=starts).figures["chain_autocorrelation"] > 0.9
 
 
 def test_the_number_of_samples_need_not_divide_into_chains() -> None:
@@ -123,7 +132,8 @@ def test_what_cannot_be_sampled_is_refused() -> None:
     for call, error in (
         (lambda: sample(stack, -1), "a number of samples is at least 0, not -1"),
         (lambda: sample(stack, 1, discard=-2), "a number of discarded samples is at least 0, not -2"),
-        (lambda: sample(stack, 4, DataChains()), "contrastive divergence has no chains of its own"),
+        (lambda: sample(stack, 4, chains=DataChains()), "contrastive divergence has no chains of its own"),
+        (lambda: sample(stack, 1, start=torch.zeros(1, 3), chains=PersistentChains()), "give one of them"),
         (lambda: effective_number(torch.zeros(1, 5, 2)), "two chains and two samples of each, not 5 and 1"),
     ):
         with pytest.raises(InputError, match=error):
