@@ -25,16 +25,17 @@ PACKAGES = {
     "storage": "",
     "data": "storage",
     "training": "storage",
-    "runs": "models data storage config",
     "plotting": "models data storage",
+    "tasks": "data storage plotting",
+    "runs": "models data storage config tasks",
     "pretraining": "models sampling likelihood data config training runs storage plotting",
-    "finetuning": "models initializers data config training runs storage plotting",
+    "finetuning": "models initializers data config training runs storage plotting tasks",
     "evaluation": "models sampling likelihood data config training runs storage pretraining",
-    "study": "models initializers data config training runs storage plotting pretraining finetuning",
+    "study": "models initializers data config training runs storage plotting tasks pretraining finetuning",
     "benchmarks": "models sampling likelihood initializers config data training runs storage plotting pretraining "
     "finetuning evaluation study",
     "cli": "models sampling likelihood initializers config data training runs storage plotting pretraining finetuning "
-    "evaluation study benchmarks __init__",
+    "evaluation study benchmarks tasks __init__",
 }
 """The packages, and those that each may import beside the modules at the top."""
 TOP = {
@@ -55,6 +56,7 @@ LIBRARIES = {
     "statistics": "torch scipy",
     "storage": "torch numpy safetensors",
     "study": "torch tqdm",
+    "tasks": "torch numpy",
     "text_tables": "tabulate",
     "training": "torch tqdm",
     "finetuning": "torch numpy",

@@ -9,12 +9,12 @@ from scipy import stats
 from torch import Tensor, nn
 
 from dbn.errors import InputError
-from dbn.finetuning.metrics import predict, score
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.pretraining.metrics import layer_metrics
 from dbn.statistics import mean_interval, paired_t_test
+from dbn.tasks.metrics import predict, score
 
 KINDS = ["bernoulli", "gaussian"]
 

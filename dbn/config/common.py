@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
-from dbn.config.validation import Between, Choice, Count, NonNegative, Positive, Seed, check_fields
+from dbn.config.validation import Between, Choice, Count, NonNegative, Positive, Seed, check_distinct, check_fields
 from dbn.errors import InputError
 from dbn.registry import table
 
@@ -39,6 +39,7 @@ NEWER = (
     "test_file",
     "valid_file",
     "output_init",
+    "task",
 )
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
 
@@ -88,8 +89,9 @@ class FolderOption(Options):
 class ReadingOptions(Options):
     """Of everything that reads the user's own files: how they are read."""
 
-    label_column: str | None = None
-    """Column that holds the labels, in files with named columns (default: there is none)."""
+    label_column: str | tuple[str, ...] | None = None
+    """Column that holds the labels, in files with named columns; several for --task regress and multilabel (default:
+    there is none)."""
     unlabeled: str | None = None
     """Label of rows without one, such as -1, which serve pre-training alone; so do empty cells and NaN (default:
     none)."""
@@ -107,6 +109,9 @@ class ReadingOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_distinct(self, "label_column")
+        if isinstance(self.label_column, tuple) and len(self.label_column) == 1:
+            object.__setattr__(self, "label_column", self.label_column[0])
         if self.image_size is not None and len(self.image_size) > 2:
             raise InputError(f"--image-size takes a height and a width, not {len(self.image_size)} numbers.")
 

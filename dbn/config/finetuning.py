@@ -20,6 +20,7 @@ from dbn.config.validation import (
     check_per_item,
 )
 from dbn.errors import InputError
+from dbn.registry import table
 
 InitName = Annotated[str, Choice("dbn.initializers:INITIALIZERS", strict=False)]
 Factor = Rule("constant, cosine or a factor above 0", lambda factor: factor > 0, is_schedule=True, may_end_at_0=True)
@@ -33,6 +34,8 @@ class Finetuning(TrainingOptions):
 
     init: tuple[InitName, ...] = ("dbn", "xavier_uniform", "he_normal")
     """The arms: dbn, NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION, such as normal(std=1.0):relu."""
+    task: Annotated[str, Choice("dbn.tasks:TASKS")] = "classify"
+    """What the labels are: classes, numbers to predict (regress), or columns of 0 and 1 (multilabel)."""
     output_init: InitName = "xavier_uniform"
     """The output layer of every arm, such as zeros or mup_normal; the arms zeros and constant set it themselves."""
     labels: AtLeast2 | None = None
@@ -81,7 +84,8 @@ class Finetuning(TrainingOptions):
         batch = self.batch_size or batch_for(labels)
         epochs = self.epochs or finetuning_epochs(labels, batch)
         filled = replace(self, batch_size=batch, epochs=epochs, **self.resolved())
-        rates = sgd_rates(batch) if self.optimizer == "sgd" else filled.learning_rate
+        own = table("dbn.tasks:TASKS")[self.task].sgd_rates
+        rates = own or sgd_rates(batch) if self.optimizer == "sgd" else filled.learning_rate
         return replace(filled, learning_rate=self.learning_rate or rates)
 
     def resolved(self) -> dict[str, Any]:

@@ -190,5 +190,7 @@ class PretrainConfig(RunConfig):
     """Options of pretrain."""
 
     run: Path = Path("runs/pretrain")
+    task: Annotated[str, Choice("dbn.tasks:TASKS")] = "classify"
+    """What finetune will learn from the labels, which decides on the rows set aside for it."""
     data: DataConfig = field(default_factory=DataConfig)
     training: Pretraining = field(default_factory=Pretraining)

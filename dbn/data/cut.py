@@ -11,8 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from dbn.data.labels import coded
 from dbn.data.marks import NO_LABEL, has_minus_one, marked, without_labels
-from dbn.data.splits import Divisor, Examples, Splits, unsplit
+from dbn.data.splits import Divisor, Examples, Reader, Splits, is_labeled, unsplit
 from dbn.errors import InputError
 from dbn.rng import permutation, stream
 
@@ -33,6 +34,7 @@ def splits_from_arrays(
     divisor: Divisor = None,
     unlabeled: str | float | None = None,
     split: Split | None = None,
+    read_labels: Reader = coded,
 ) -> Splits:
     """Objects in memory (`as_table`), checked and split as a file of them would be.
 
@@ -41,11 +43,12 @@ def splits_from_arrays(
     A class −1 beside 0, 1, … is the mark of rows without a label, as in scikit-learn.
 
     divisor: of the values, a number or "max", the greatest of `x`; by default see `Splits`.
+    read_labels: as for `unsplit`.
 
     Raises:
         InputError: as `unsplit` and `cut`.
     """
-    splits = unsplit(name, x, y, x_test, y_test, divisor=divisor)
+    splits = unsplit(name, x, y, x_test, y_test, divisor=divisor, read_labels=read_labels)
     if unlabeled is None and has_minus_one(splits.classes):
         unlabeled = NO_LABEL
     return cut(splits, test=cut_test, unlabeled=unlabeled, split=split)
@@ -62,14 +65,18 @@ def cut(splits: Splits, *, test: bool, unlabeled: str | float | None = None, spl
     A `balanced` split has equal numbers of every class among the validation rows, as far as half of each class goes,
     and test rows without labels: the rule of earlier versions.
 
+    Targets are cut as the labels of a single class: at random.
+
     Labels that no split can be made with are left out, as in `marked`.
 
     Raises:
-        InputError: fewer than 10 rows, or as `marked`.
+        InputError: fewer than 10 rows, a `balanced` split of targets, or as `marked`.
     """
     n = len(splits.train) + len(splits.valid)
     if n < LEAST_ROWS:
         raise InputError(f"{splits.name}: {n} rows are too few to split, at least {LEAST_ROWS} are needed")
+    if splits.targets and split == "balanced":
+        raise InputError(f"{splits.name}: --split balanced is for classes, and these are targets: leave it out")
     splits = replace(marked(splits, unlabeled), balanced=split == "balanced")
     try:
         return _cut_parts(splits, test=test)
@@ -79,7 +86,8 @@ def cut(splits: Splits, *, test: bool, unlabeled: str | float | None = None, spl
 
 def _cut_parts(splits: Splits, *, test: bool) -> Splits:
     """As `cut`, after the checks; InputError for classes with too few rows."""
-    n, train, valid, held_out = splits.n_classes, splits.train, splits.valid, splits.test
+    n = 1 if splits.targets else splits.n_classes
+    train, valid, held_out = splits.train, splits.valid, splits.test
     test = test and held_out is None and bool(n or splits.balanced)
     tested = torch.zeros(n + 1, dtype=torch.int64, device="cpu")
     if test:
@@ -96,7 +104,8 @@ def _groups(examples: Examples, n_classes: int) -> Tensor:
     """(N,): the classes, and after them the rows without a label as one more."""
     if examples.y is None:
         return torch.zeros(len(examples), dtype=torch.int64, device=examples.x.device)
-    return torch.where(examples.y < 0, n_classes, examples.y)
+    there = is_labeled(examples.y)
+    return torch.where(there, 0 if examples.y.is_floating_point() else examples.y, n_classes)
 
 
 def _sizes(examples: Examples, n_classes: int) -> Tensor:

@@ -11,8 +11,9 @@ from typing import Any
 
 from dbn.data import DATASETS
 from dbn.data.cut import Split, cut
+from dbn.data.labels import coded
 from dbn.data.readers import READERS, SUFFIXES, kind_of, own_path, read_table
-from dbn.data.splits import Splits
+from dbn.data.splits import Reader, Splits
 from dbn.errors import InputError
 from dbn.registry import suggestion
 
@@ -23,11 +24,12 @@ def load_splits(
     data_dir: Path | None = None,
     unlabeled: str | float | None = None,
     split: Split | None = None,
+    read_labels: Reader = coded,
     **reading: Any,
 ) -> Splits:
     """The splits of a named data set (`DATASETS`), or of a file (`READERS`); what it lacks is `cut`.
 
-    `reading` are options of readers, such as `label_column`.
+    `reading` are options of readers, such as `label_column`. `read_labels` is as for `unsplit`.
 
     Named sets of images are balanced by default.
 
@@ -46,7 +48,7 @@ def load_splits(
         path = own_path(dataset)
         if kind_of(path) not in READERS:
             raise _unknown(dataset)
-        splits = read_table(path, **reading)
+        splits = read_table(path, read_labels=read_labels, **reading)
     if split is None and dataset in DATASETS and splits.image_shape:
         split = "balanced"
     return cut(replace(splits, name=dataset), test=True, unlabeled=unlabeled, split=split)

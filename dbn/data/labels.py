@@ -39,7 +39,7 @@ def _values(key: str, y: NDArray, n_rows: int) -> tuple[NDArray, NDArray]:
     """The labels (N,) as whole numbers or strings, and where they are not missing."""
     y = _one_a_row(key, y, n_rows)
     if y.dtype.kind == "O":
-        there = np.array([not _is_missing(label) for label in y], bool)
+        there = np.array([not is_missing(label) for label in y], bool)
         kinds = {str if isinstance(label, str) else type(label) for label in y[there]}
         if kinds and kinds != {str}:
             whole = np.array(y[there].tolist())
@@ -58,7 +58,7 @@ def _values(key: str, y: NDArray, n_rows: int) -> tuple[NDArray, NDArray]:
             row = int(np.argmax(whole != there))
             raise InputError(
                 f"{key} holds {y[row]} in row {row} (counted from 0), but labels are classes, whole numbers or "
-                "strings: real-valued targets cannot be learned"
+                "strings: real-valued targets need --task regress"
             )
         return np.where(there, y, 0).astype(np.int64), there
     if y.dtype.kind not in "biuUO":
@@ -78,12 +78,14 @@ def _one_a_row(key: str, y: NDArray, n_rows: int) -> NDArray:
             places: NDArray = y.argmax(1)
             return places
         raise InputError(
-            f"{key} has {y.shape[1]} columns, which are not one-hot, but labels are classes, one a row: keep one column"
+            f"{key} has {y.shape[1]} columns, which are not one-hot, but labels are classes, one a row: keep one "
+            "column, or say --task regress for numbers and --task multilabel for labels of 0 and 1"
         )
     if y.shape != (n_rows,):
         raise InputError(f"{key} has shape {y.shape}, but one label a row is needed, which is ({n_rows},)")
     return y
 
 
-def _is_missing(label: object) -> bool:
+def is_missing(label: object) -> bool:
+    """Whether it stands for no label: None, NaN, an empty string."""
     return label is None or label != label or (isinstance(label, str) and not label.strip())

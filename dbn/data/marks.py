@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from dbn.data.splits import Examples, Splits
+from dbn.data.splits import Examples, Splits, is_labeled
 from dbn.errors import InputError, listed
 
 NO_LABEL = "-1"
@@ -20,6 +20,8 @@ def marked(splits: Splits, unlabeled: str | float | None) -> Splits:
 
     InputError where no row has the label `unlabeled`.
     """
+    if splits.targets:
+        return _marked_targets(splits, unlabeled)
     has_labels = splits.train.y is not None
     if unlabeled is not None and has_labels:
         if str(unlabeled) in splits.classes:
@@ -44,6 +46,38 @@ def marked(splits: Splits, unlabeled: str | float | None) -> Splits:
     return _check_test(splits)
 
 
+def _marked_targets(splits: Splits, unlabeled: str | float | None) -> Splits:
+    """As `marked`, for targets: of each column, the number `unlabeled` stands for none; one that is constant is left
+    out."""
+    if unlabeled is not None and str(unlabeled).lower() not in ("nan", "none"):
+        try:
+            mark = float(unlabeled)
+        except ValueError:
+            raise InputError(
+                f"{splits.name}: targets are numbers, but --unlabeled names {str(unlabeled)!r}: name a number"
+            ) from None
+        parts = [
+            part.y for part in (splits.train, splits.valid, splits.test) if part is not None and part.y is not None
+        ]
+        if not any(bool((y == mark).any()) for y in parts):
+            raise InputError(f"{splits.name}: no target is {mark:g}, which --unlabeled names: leave it out")
+        splits = _each(
+            splits,
+            lambda part: part if part.y is None else Examples(part.x, part.y.masked_fill(part.y == mark, torch.nan)),
+        )
+    known = torch.cat([part.y[is_labeled(part.y)] for part in (splits.train, splits.valid) if part.y is not None])
+    if not len(known):
+        return without_labels(splits, "no row has a target, or all of them")
+    least, greatest = known.aminmax(dim=0)
+    constant = (least == greatest).nonzero().flatten().tolist()
+    if constant:
+        name, value = splits.targets[constant[0]], float(least[constant[0]])
+        return without_labels(
+            splits, f"the target {name!r} is {value:g} in all rows, so that nothing can be learned: leave it out"
+        )
+    return splits
+
+
 def has_minus_one(classes: tuple[str, ...]) -> bool:
     """Whether −1 is among at least two classes 0, 1, …: −1 and 1 alone are two classes.
 
@@ -55,7 +89,7 @@ def has_minus_one(classes: tuple[str, ...]) -> bool:
 
 def without_labels(splits: Splits, why: str) -> Splits:
     """The same rows without labels."""
-    return replace(_each(splits, lambda part: Examples(part.x, None)), classes=(), label_error=why)
+    return replace(_each(splits, lambda part: Examples(part.x, None)), classes=(), targets=(), label_error=why)
 
 
 def _without_class(splits: Splits, name: str) -> Splits:

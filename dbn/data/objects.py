@@ -14,15 +14,15 @@ from dbn.arrays import as_array, frame_of
 from dbn.data.dataset_rows import DatasetRows
 from dbn.data.row_sources import Source
 from dbn.data.rows import Rows, fits
-from dbn.data.table import Table, in_order, table_of
+from dbn.data.table import Table, beside, in_order, table_of
 from dbn.errors import InputError, listed
 
 
 def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None) -> Table:
     """Rows and labels: arrays, tensors, frames, lists, and torch's data sets and loaders of those.
 
-    Columns of frames keep their names, by which those of `x_test` are matched; `y` may be the name of one of them. A
-    data set of rows, or of rows and targets, gives both.
+    Columns of frames keep their names, by which those of `x_test` are matched; `y` may be the name of one of them, or
+    a list of names. A data set of rows, or of rows and targets, gives both.
 
     InputError for what `as_array` refuses, and for data sets of another kind.
     """
@@ -30,20 +30,49 @@ def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any =
         raise InputError(f"{name} is missing")
     arrays: dict[str, Any] = {}
     columns: dict[str, tuple[str, ...]] = {}
-    for part, rows, labels in (("", x, y), ("_test", x_test, y if isinstance(y, str) else y_test)):
+    targets: tuple[str, ...] = ()
+    named = _names_of_columns(x, y)
+    for part, rows, labels in (("", x, named or y), ("_test", x_test, named or y_test)):
         key = f"x{part}"
         if rows is None:
-            if labels is not None and not isinstance(labels, str):
+            if labels is not None and not isinstance(labels, Names):
                 arrays[f"y{part}"] = as_labels(labels, f"y{part}")
             continue
         rows, labels = _rows_and_labels(rows, labels, part)
         columns[key] = columns_of(rows)
         arrays[key] = as_numbers(rows, key)
         if labels is not None:
+            names = _target_names(labels)
+            targets = targets or names
             arrays[f"y{part}"] = as_labels(labels, f"y{part}")
+            if len(targets) > 1:
+                arrays[f"y{part}"] = in_order(arrays[f"y{part}"], names, f"y{part}", "y", targets)
     if "x_test" in arrays:
         arrays["x_test"] = in_order(arrays["x_test"], columns["x_test"], "x_test", "x", columns["x"])
-    return table_of(name, arrays, columns=columns["x"])
+    return table_of(name, arrays, columns=columns["x"], targets=targets)
+
+
+class Names(tuple[str, ...]):
+    """The names of the columns of `x` that hold the labels."""
+
+
+def _names_of_columns(x: Any, y: Any) -> Names | None:
+    """Those that `y` gives, one or, where there are more rows than that, several of a frame's; None for labels."""
+    if isinstance(y, str):
+        return Names([y])
+    if not isinstance(y, list | tuple) or not y or not all(isinstance(each, str) for each in y):
+        return None
+    frame = frame_of(x)
+    is_named = isinstance(frame, nw.DataFrame) and len(frame) > len(y) and set(y) <= set(frame.columns)
+    return Names(dict.fromkeys(y)) if is_named else None
+
+
+def _target_names(labels: Any) -> tuple[str, ...]:
+    """The names of the columns of a frame, or the name of a series; () for anything else."""
+    frame = frame_of(labels)
+    if isinstance(frame, nw.Series):
+        return (frame.name,) if isinstance(frame.name, str) and frame.name else ()
+    return columns_of(labels)
 
 
 def as_numbers(values: Any, name: str = "x") -> Any:
@@ -53,6 +82,9 @@ def as_numbers(values: Any, name: str = "x") -> Any:
 
 def as_labels(values: Any, name: str) -> NDArray:
     """As `as_array`; of objects, None for a missing one. `dbn.data.labels` says whether they are classes."""
+    frame = frame_of(values, name)
+    if isinstance(frame, nw.DataFrame) and len(frame.columns) > 1:  # without loss of digits
+        return beside([as_labels(column.to_native(), name) for column in frame.iter_columns()])
     array = as_array(values, name)
     if array.dtype != object:
         return array
@@ -82,16 +114,17 @@ def _rows_and_labels(rows: Any, labels: Any, part: str) -> tuple[Any, Any]:
         if targets is not None and labels is not None:
             raise InputError(f"{key} is a data set with labels of its own, leave y{part} out")
         return rows, targets if labels is None else labels
-    if not isinstance(labels, str):
+    if not isinstance(labels, Names):
         return rows, labels
     frame = frame_of(rows, key)
     if not isinstance(frame, nw.DataFrame):
-        raise InputError(f"y={labels!r} names a column, but {key} is no frame: give the labels themselves")
-    if labels not in frame.columns:
-        if part:
+        raise InputError(f"y={labels[0]!r} names a column, but {key} is no frame: give the labels themselves")
+    missing = [each for each in labels if each not in frame.columns]
+    if missing:
+        if part and len(missing) == len(labels):
             return rows, None
-        raise InputError(f"{key} has no column {labels!r}, only {listed(map(str, frame.columns))}")
-    return frame.drop(labels).to_native(), frame[labels].to_native()
+        raise InputError(f"{key} has no column {missing[0]!r}, only {listed(map(str, frame.columns))}")
+    return frame.drop(list(labels)).to_native(), frame.select(list(labels)).to_native()
 
 
 def _data_set(loader: "torch_data.DataLoader[Any]", key: str) -> Any:

@@ -1,7 +1,7 @@
 """Training, validation and test examples: checked rows of a data set."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -23,13 +23,16 @@ from dbn.errors import InputError
 LAST = "Images have their channels last, and were brought to channels first."
 
 Divisor = float | Literal["max"] | None
+Reader = Callable[[Mapping[str, NDArray], Mapping[str, int]], tuple[tuple[str, ...], dict[str, NDArray]]]
+"""Of labels by part, as `coded`: names, and by part classes (N,), int64, or targets (N, T), float64."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """`x` (N, V) uint8 as stored, or float32; `y` (N,) int64 class indices, where there are labels.
+    """`x` (N, V) uint8 as stored, or float32; `y` (N,) int64 class indices, or (N, T) float64 targets, where there are.
 
-    A row without a label has y = −1: it serves pre-training alone. `x` is a tensor, or `Rows` where it is large: some
+    A row without a label has y = −1, or NaN among its targets: it serves pre-training alone. Targets stay on the CPU,
+    since not every device has their precision. `x` is a tensor, or `Rows` where it is large: some
     rows of an array, or rows on the disk.
     """
 
@@ -45,7 +48,7 @@ class Examples:
 
     def labeled(self) -> "Examples":
         """The examples with a label; InputError where no example has any."""
-        there = labels_of(self) >= 0
+        there = is_labeled(labels_of(self))
         return self if there.all() else self[there]
 
     def with_columns(self, order: Sequence[int]) -> "Examples":
@@ -64,14 +67,16 @@ class Examples:
 
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on `device`."""
-        return Examples(self.x.to(device), None if self.y is None else self.y.to(device))
+        stays = self.y is None or self.y.is_floating_point()
+        return Examples(self.x.to(device), self.y if self.y is None or stays else self.y.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
     """The rows of a data set: none is in two of `train`, `valid` and `test`. `valid` is empty until it is cut.
 
-    `classes` are names in the order of their indices, () without labels. `image_shape` is (C, H, W) where rows are
+    `classes` are names in the order of their indices, () without labels; `targets` those of the columns of `y` where
+    it holds numbers. `image_shape` is (C, H, W) where rows are
     gray or color images. Values are divided by `divisor` before use: for bytes it is 255 where any outside the test
     set is above 127, else 1, as for all other values, unless one is given, which `divisor_given` tells. `test_is_cut`
     says that the data came without a test set of its own. `columns` are their names where the source has such. `notes`
@@ -94,6 +99,7 @@ class Splits:
     balanced: bool = False
     divisor_given: bool = False
     unchecked: bool = False
+    targets: tuple[str, ...] = ()
 
     @property
     def parts(self) -> dict[str, Examples]:
@@ -112,7 +118,7 @@ class Splits:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all values, labels and splits."""
-        digest = blake2b(repr(self.classes).encode(), digest_size=8)
+        digest = blake2b(repr(self.classes or self.targets).encode(), digest_size=8)
         for part in (self.train, self.valid, self.test):
             for values in () if part is None else (part.x, part.y):
                 if values is not None:
@@ -127,10 +133,10 @@ class Splits:
         return len(self.classes)
 
     def check_labels(self) -> None:
-        """InputError unless the examples have labels that a classifier can learn."""
+        """InputError unless the examples have labels that can be learned."""
         if self.label_error:
             raise InputError(f"{self.name}: {self.label_error}")
-        if not self.classes:
+        if not self.classes and not self.targets:
             raise InputError(f"{self.name} has no labels, and fine-tuning needs them: add y, or --label-column")
 
     def describe(self, *, standardized: bool = False) -> str:
@@ -138,6 +144,8 @@ class Splits:
         test = "no" if self.test is None else f"{len(self.test):,}"
         cut = ", the test examples cut from the same rows" if self.test_is_cut else ""
         labels = f"in {self.n_classes} classes" if self.classes else "without labels"
+        if self.targets:
+            labels = f"with {len(self.targets)} target{'s' * (len(self.targets) > 1)}"
         values = "bytes are" if self.train.x.dtype == torch.uint8 else "values are"
         done = [f"divided by {self.divisor:g}"] * (self.divisor != 1) + ["standardized"] * standardized
         if values == "bytes are" and not done and int(self.train.x.aminmax().max) <= 1:
@@ -152,14 +160,23 @@ class Splits:
         """A sentence: why labels are left unused, or how many examples have one; empty where all have."""
         if self.label_error:
             return f"Labels are left unused: {self.label_error}."
-        labeled = [int((labels_of(part) >= 0).sum()) for part in (self.train, self.valid) if self.classes]
+        parts = (self.train, self.valid) if self.classes or self.targets else ()
+        labeled = [int(is_labeled(labels_of(part)).sum()) for part in parts]
         if not labeled or sum(labeled) == len(self.train) + len(self.valid):
             return ""
-        return f"{labeled[0]:,} training and {labeled[1]:,} validation examples have labels, the others have none."
+        what, some = ("targets", "lack one") if self.targets else ("labels", "have none")
+        return f"{labeled[0]:,} training and {labeled[1]:,} validation examples have {what}, the others {some}."
 
 
 def unsplit(
-    name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None, *, divisor: Divisor = None
+    name: str,
+    x: Any,
+    y: Any = None,
+    x_test: Any = None,
+    y_test: Any = None,
+    *,
+    divisor: Divisor = None,
+    read_labels: Reader = coded,
 ) -> Splits:
     """Objects in memory as `as_table` takes them, checked, all rows of `x` in `train`; errors call them `name`.
 
@@ -167,14 +184,15 @@ def unsplit(
     divided before use; all else becomes float32. Labels are whole numbers or strings, (N,) or (N, 1), or one-hot rows,
     and their sorted values the classes; None, NaN and empty strings are missing ones. Other labels are left out, with
     the reason as `label_error`. `divisor` goes before that of `Splits`; "max" is the greatest value of `x`.
+    `read_labels` takes other labels than classes, as `dbn.data.targets` has them.
 
     Raises:
         InputError: no rows, another shape or type, values that are not finite, or test rows unlike the others.
     """
-    return checked(as_table(name, x, y, x_test, y_test), divisor)
+    return checked(as_table(name, x, y, x_test, y_test), divisor, read_labels)
 
 
-def checked(table: Table, divisor: Divisor = None) -> Splits:
+def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded) -> Splits:
     """The rows of a table, checked, each part where it belongs; `valid` is empty where there is none.
 
     InputError as for `unsplit`.
@@ -183,7 +201,10 @@ def checked(table: Table, divisor: Divisor = None) -> Splits:
     rows = {part: rows_of(name, f"x{part}", x, partial(table.where, part)) for part, x in table.x.items()}
     for part, others in rows.items():
         check_alike(name, rows[""], f"x{part}", others)
-    classes, codes, label_error = _coded(table, {part: len(x) for part, x in rows.items()})
+    names, codes, label_error = _coded(table, {part: len(x) for part, x in rows.items()}, read_labels)
+    are_numbers = any(y.dtype.kind == "f" for y in codes.values())
+    if are_numbers and len(table.targets) == len(names):
+        names = table.targets
     parts = {part: Examples(x, torch.from_numpy(codes[part]) if part in codes else None) for part, x in rows.items()}
     train = parts[""]
     splits = Splits(
@@ -191,18 +212,19 @@ def checked(table: Table, divisor: Divisor = None) -> Splits:
         train,
         parts.get("_valid", train[:0]),
         parts.get("_test"),
-        classes,
+        () if are_numbers else names,
         image_shape_of(table.x[""]),
         1.0,
         columns=table.columns,
         notes=(LAST,) if has_channels_last(table.x[""]) else (),
         label_error=label_error,
+        targets=names if are_numbers else (),
     )
     return with_divisor(splits, divisor) if divisor or not table.divisor else replace(splits, divisor=table.divisor)
 
 
-def _coded(table: Table, n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, NDArray], str]:
-    """Classes and their indices by part as `coded` finds them; nothing, and a sentence, for labels that are none."""
+def _coded(table: Table, n_rows: Mapping[str, int], read: Reader) -> tuple[tuple[str, ...], dict[str, NDArray], str]:
+    """Names and values by part as `read` finds them; nothing, and a sentence, for labels that are none."""
     for part in [*table.y, *n_rows] if table.y else ():
         if part not in n_rows:
             return (), {}, f"y{part} is there but x{part} is not, give both or neither"
@@ -210,7 +232,7 @@ def _coded(table: Table, n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], di
             there = ", ".join(f"y{each}" for each in table.y)
             return (), {}, f"{there} is there but y{part} is not, label both x and x_test or neither"
     try:
-        return (*coded(table.y, n_rows), "") if "" in table.y else ((), {}, "")
+        return (*read(table.y, n_rows), "") if "" in table.y else ((), {}, "")
     except InputError as error:
         return (), {}, str(error)
 
@@ -230,7 +252,12 @@ def with_divisor(splits: Splits, divisor: Divisor = None) -> Splits:
 
 
 def labels_of(examples: Examples) -> Tensor:
-    """The labels, (N,); InputError where there are none."""
+    """The labels, (N,), or targets, (N, T); InputError where there are none."""
     if examples.y is None:
         raise InputError("these examples have no labels")
     return examples.y
+
+
+def is_labeled(y: Tensor) -> Tensor:
+    """(N,): the rows that have a label, or all targets."""
+    return ~y.isnan().any(1) if y.is_floating_point() else y >= 0

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dbn.data.row_sources import ChosenColumns, Source
 from dbn.errors import InputError, listed
 
@@ -28,6 +31,8 @@ class Table:
     place: Callable[[str, int], str] | None = None
     needs_all_labels: bool = True
     """Whether all parts or none have labels; test files of competitions have none."""
+    targets: tuple[str, ...] = ()
+    """The names of the columns of `y` where the source has such."""
     divisor: float | None = None
     """What the values are divided by where the source says so, as pictures do; None where their type and range say."""
 
@@ -49,18 +54,27 @@ def table_of(name: str, arrays: Mapping[str, Any], **more: Any) -> Table:
     return Table(name, x, y, **more)
 
 
-def label_place(name: str, columns: Sequence[str], label_column: str | None, needs_label: bool = True) -> int | None:
-    """The index of the column with the labels; None without a name for it, and where it may lack and does.
+def label_places(
+    name: str, columns: Sequence[str], label_column: str | Sequence[str] | None, needs_label: bool = True
+) -> list[int]:
+    """The indices of the columns with the labels; none without names for them, and where they may lack and do.
 
-    InputError where it lacks, and where there is no other column.
+    InputError where one lacks, and where there is no other column.
     """
-    if label_column is None or (label_column not in columns and not needs_label):
-        return None
-    if label_column not in columns:
-        raise InputError(f"{name}: there is no column {label_column!r}, only {listed(columns)}")
-    if len(columns) == 1:
-        raise InputError(f"{name}: there is no column beside the label column {label_column!r}")
-    return list(columns).index(label_column)
+    wanted = [label_column] if isinstance(label_column, str) else list(label_column or ())
+    missing = [each for each in wanted if each not in columns]
+    if not wanted or (not needs_label and len(missing) == len(wanted)):
+        return []
+    if missing:
+        raise InputError(f"{name}: there is no column {missing[0]!r}, only {listed(columns)}")
+    if len(columns) == len(wanted):
+        raise InputError(f"{name}: there is no column beside the label column {wanted[0]!r}")
+    return [list(columns).index(each) for each in wanted]
+
+
+def beside(columns: Sequence[NDArray]) -> NDArray:
+    """Columns (N,) of labels: one as it is, several as (N, T), numbers as such where all are."""
+    return columns[0] if len(columns) == 1 else np.stack(columns, 1)
 
 
 def joined(tables: Mapping[str, Table]) -> Table:

@@ -27,6 +27,7 @@ from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.resume import begin, split_of, started_with
 from dbn.runs.weights import load
 from dbn.storage.files import as_path
+from dbn.tasks import TASKS
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback, check_callback
 from dbn.training.device import pick_device
@@ -35,6 +36,7 @@ from dbn.training.device import pick_device
 class FinetuningOptions(TypedDict, total=False):
     """The fields of `dbn.config.Finetuning` that `compare` has no argument for."""
 
+    task: str
     output_init: str
     labels_per_class: int | None
     valid_labels: int | None
@@ -176,7 +178,15 @@ def compare(
         if resume and split is None:
             split = split_of(config.run)
         splits = splits_from_arrays(
-            x, y, x_test, y_test, cut_test=True, unlabeled=unlabeled, split=split, divisor=divisor
+            x,
+            y,
+            x_test,
+            y_test,
+            cut_test=True,
+            unlabeled=unlabeled,
+            split=split,
+            divisor=divisor,
+            read_labels=TASKS[training.task].read,
         )
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
         place = pick_device(device)
@@ -224,8 +234,10 @@ def _classifiers(problem: Problem, chosen: Sequence[TunedArm]) -> Callable[[str 
     found = {}
     for each in chosen:
         errors = [fit.valid_error for fit in each.tuned]
-        network = problem.network_with(each.arm, each.final[errors.index(min(errors))].weights)
-        found[each.arm.name] = Classifier(network, problem.description(each.arm)).to(problem.device).eval()
+        best = errors.index(min(errors))
+        network = problem.network_with(each.arm, each.final[best].weights)
+        about = problem.description(each.arm, problem.seeds[best])
+        found[each.arm.name] = Classifier(network, about).to(problem.device).eval()
     return _of_arm(found, min(chosen, key=lambda each: math.fsum(fit.valid_error for fit in each.tuned)).arm.name)
 
 

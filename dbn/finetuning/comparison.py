@@ -8,20 +8,19 @@ from typing import Any, NamedTuple
 
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
-from dbn.finetuning.metrics import Scores, score, summed
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.recorder import SignalsByTime, finalize_events, log_epoch, rewind_events, tag_prefix
 from dbn.finetuning.results import FitResult, TunedArm, check_fit_result
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import Arm, parse_arm
 from dbn.models.mlp import meta_mlp
-from dbn.plotting.confusion import confusion_image
 from dbn.plotting.images import save_png
 from dbn.runs.classifier import folder_name, save_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.tensorboard import EventLog
 from dbn.storage.files import corrupt_file
 from dbn.storage.tensors import load_state, save_state
+from dbn.tasks.metrics import predict
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback, checkpoint_control
 from dbn.training.loop import progress_bar
@@ -29,8 +28,6 @@ from dbn.training.loop import progress_bar
 CHECKPOINT_SECONDS = 30.0
 """Between two steps. After an epoch a checkpoint is written as soon as it costs little: with few labels an epoch takes
 milliseconds, and a checkpoint as long."""
-CONFUSION = "confusion.png"
-"""In the run folder: a panel for each arm, summed over its seeds."""
 
 
 class FitKey(NamedTuple):
@@ -138,7 +135,8 @@ class Comparison:
                     self.run.log(line)
                     log_epoch(events, prefix, fit)
                     files = [events.file] if events.file else []
-                bar.set_postfix({"seed": key.seed, "valid error": f"{record.get('valid_error', math.nan):.2f} %"})
+                shown = self.problem.task.shown(record.get("valid_error", math.nan))
+                bar.set_postfix({"seed": key.seed, "valid error": shown})
                 bar.update()
                 # The end of a fit has a file of its own.
                 seconds = checkpoint.seconds_apart if checkpoint and not fit.done else math.inf
@@ -181,18 +179,19 @@ class Comparison:
             raise RuntimeError("a comparison without a run folder has no files")
         return self.run.subfolder(name)
 
-    def test(self, chosen: Sequence[TunedArm]) -> dict[str, list[Scores]]:
+    def test(self, chosen: Sequence[TunedArm]) -> dict[str, list[Any]]:
         """Scores of every arm on the test set, one per seed; the test set is used here and nowhere else."""
         return {each.arm.name: list(self._tested(each)) for each in chosen}
 
-    def _tested(self, chosen: TunedArm) -> Iterator[Scores]:
+    def _tested(self, chosen: TunedArm) -> Iterator[Any]:
         test = self.problem.test
-        for result in chosen.final:
+        for seed, result in zip(self.problem.seeds, chosen.final, strict=True):
             network = self.problem.network_with(chosen.arm, result.weights)
-            yield score(network.eval(), self.problem.scaling, test.x, labels_of(test))
+            outputs = predict(network.eval(), self.problem.scaling, test.x)
+            yield self.problem.task_of(seed).scores(outputs, labels_of(test))
 
-    def write(self, chosen: Sequence[TunedArm], tested: dict[str, list[Scores]]) -> dict[str, list[SignalsByTime]]:
-        """Curves and rows for TensorBoard, confusion.png, and each arm's best classifier (by validation error).
+    def write(self, chosen: Sequence[TunedArm], tested: dict[str, list[Any]]) -> dict[str, list[SignalsByTime]]:
+        """Curves and rows for TensorBoard, the task's picture, and each arm's best classifier (by validation error).
 
         By arm and seed: the signals, empty unless they are asked for.
         """
@@ -206,8 +205,10 @@ class Comparison:
             errors = [result.valid_error for result in each.tuned]
             best = errors.index(min(errors))
             network = self.problem.network_with(each.arm, each.final[best].weights)
-            file = self.folder(name, self.problem.seeds[best]) / "classifier.safetensors"
-            save_classifier(file, network, self.problem.description(each.arm))
-        sums = {name: summed([each.confusion for each in seeds]) for name, seeds in tested.items()}
-        save_png(confusion_image(sums, self.problem.splits.classes) / 255, self._subfolder("") / CONFUSION)
+            seed = self.problem.seeds[best]
+            file = self.folder(name, seed) / "classifier.safetensors"
+            save_classifier(file, network, self.problem.description(each.arm, seed))
+        picture = self.problem.task.drawn(tested)
+        if picture is not None:
+            save_png(picture / 255, self._subfolder("") / self.problem.task.picture.split(",")[0])
         return signals

@@ -67,7 +67,7 @@ def load_problem(config: FinetuneConfig) -> Problem:
     """
     device = pick_device(config.device)
     stacks = [load(path) for path in config.pretrained]
-    splits = splits_for(config.dataset, config.pretrained, **config.reading())
+    splits = splits_for(config.dataset, config.pretrained, task=config.training.task, **config.reading())
     return make_problem(splits, stacks, config.hidden, config.training, device, resumed=config.resume)
 
 

@@ -20,6 +20,7 @@ from dbn.models.dbn import DBN
 from dbn.models.mlp import initialize_normalizing, linear_layers, meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.rng import permutation, stream
+from dbn.tasks import TASKS, Task
 from dbn.training import distributed
 from dbn.training.device import matmul_dtype
 
@@ -43,7 +44,7 @@ class Problem:
     """With everything that was left out."""
 
     def __post_init__(self) -> None:
-        self.splits.check_labels()
+        _ = self.task
         object.__setattr__(self, "config", self.config.for_data(self.labels))
         width = self.splits.train.x.shape[1]
         for stack in self.stacks:
@@ -56,6 +57,8 @@ class Problem:
                 raise InputError("the pre-trained stacks differ in their sizes: compare one architecture at a time")
             if not stack.scaling.standardizes_as(self.scaling):
                 raise InputError("the pre-trained stacks scale their data differently: train all on one data set")
+        if self.config.labels_per_class is not None and not self.splits.classes:
+            raise InputError(f"--labels-per-class needs classes, and --task {self.config.task} has none: say --labels")
         rates, layers = len(self.config.layer_rates), len(self.hidden) + 1
         if rates not in (1, layers):
             raise InputError(
@@ -102,6 +105,15 @@ class Problem:
         for arm in map(parse_arm, self.config.init):
             if self.initializer(arm, self.config.seed).from_data:
                 self.network(arm, self.config.seed)
+
+    @cached_property
+    def task(self) -> Task:
+        """What the networks are trained to do; InputError for data that it does not take."""
+        return TASKS[self.config.task].of(self.splits)
+
+    def task_of(self, seed: int) -> Task:
+        """The task with what it measures on the labeled training examples of a seed."""
+        return self.task.fitted(labels_of(self.labeled(seed)[0]))
 
     @property
     def fingerprint(self) -> str:
@@ -152,13 +164,14 @@ class Problem:
             raise InputError(f"{self.splits.name}: no test example has a label, and testing needs them: label some")
         return test
 
-    def description(self, arm: Arm) -> dict[str, Any]:
-        """Metadata of a classifier file: network, classes and scaling."""
+    def description(self, arm: Arm, seed: int | None = None) -> dict[str, Any]:
+        """Metadata of a classifier file: network, task and scaling; a task that measures needs the seed."""
+        task = self.task if seed is None else self.task_of(seed)
         return {
-            "sizes": [self.splits.train.x.shape[1], *self.hidden, self.splits.n_classes],
+            "sizes": [self.splits.train.x.shape[1], *self.hidden, task.outputs],
             "activation": arm.activation,
             "normalise": self.initializer(arm, self.config.seed).normalize,
-            "classes": list(self.splits.classes),
+            **task.description(),
             **self.scaling.description(),
         }
 
@@ -173,10 +186,8 @@ class Problem:
         drawn = []
         for purpose, asked, part, n, equal in parts:
             if n < len(part) or equal:
-                y, generator = labels_of(part), stream(seed, purpose)
-                part = part[
-                    draw_labels(y, n, self.splits.n_classes, generator, asked, balanced=equal or self.splits.balanced)
-                ]
+                (groups, n_groups), generator = self.task.groups(labels_of(part)), stream(seed, purpose)
+                part = part[draw_labels(groups, n, n_groups, generator, asked, balanced=equal or self.splits.balanced)]
             drawn.append(Examples(part.tensor, part.y))
         return drawn[0], drawn[1]
 
@@ -208,10 +219,11 @@ class Problem:
         return network
 
     def probe(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Labeled training examples to measure signals at, the same for every arm: scaled, (≤ 500, V), and classes."""
+        """Labeled training examples to measure signals at, the same for every arm: scaled, (≤ 500, V), and targets."""
         examples, _ = self.labeled(seed)
         rows = permutation(len(examples), stream(seed, "signals"))[:SIGNAL_EXAMPLES].to(self.device)
-        return self.scaling(examples.x[rows]), labels_of(examples)[rows]
+        targets = self.task.fitted(labels_of(examples)).targets(labels_of(examples)).to(self.device)
+        return self.scaling(examples.x[rows]), targets[rows]
 
     @cached_property
     def _output(self) -> Initializer:

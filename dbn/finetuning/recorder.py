@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from dbn.finetuning.metrics import Scores
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import FitResult, TunedArm
 from dbn.finetuning.signal_propagation import LayerSignal, record, trace
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import Arm
-from dbn.plotting.confusion import confusion_image
 from dbn.runs.tensorboard import EventLog
 
 NOT_OF_A_FIT = ("init", "seeds", "signals")
@@ -34,15 +33,15 @@ def log_epoch(events: EventLog, prefix: str, fit: Trainer) -> None:
     """Write the last epoch of a fit, and measure its signals if they are asked for."""
     events.scalars(_shown(fit.history[-1]), prefix=prefix, step=fit.epoch)
     if fit.epoch in (fit.problem.config.signals or ()):
-        traced = trace(fit.kept, *fit.problem.probe(fit.seed))
+        traced = trace(fit.kept, *fit.problem.probe(fit.seed), loss=fit.task.loss)
         fit.signals[fit.epoch] = [list(layer) for layer in record(events, traced, fit.epoch, f"{prefix}/signals")]
     events.flush()
 
 
 def finalize_events(
-    folder: Path, problem: Problem, chosen: TunedArm, seed: int, scores: Scores, *, several: bool
+    folder: Path, problem: Problem, chosen: TunedArm, seed: int, scores: Any, *, several: bool
 ) -> SignalsByTime:
-    """Write the selected fit, with its test scores and confusion matrix, under the tags that all arms share.
+    """Write the selected fit, with its test scores and the picture of them, under the tags that all arms share.
 
     Also its row of the HPARAMS tab. Returns its signals.
 
@@ -52,7 +51,11 @@ def finalize_events(
     tuned, final = chosen.tuned[place], chosen.final[place]
     # A seed that did not tune was trained at one learning rate, others at several.
     own = ["refit"] if problem.config.refit else ["finetune", tag_prefix(chosen.learning_rate, "tune", several=True)]
-    written_here = ("finetune/" if several else "finetune/test_", "hparam/", "confusion")
+    written_here = (
+        "finetune/" if several else "finetune/test_",
+        "hparam/",
+        problem.task.picture.split(".")[0] or "hparam/",
+    )
 
     def rename(tag: str) -> str:
         prefix, found, name = tag.partition("/signals/")
@@ -67,19 +70,20 @@ def finalize_events(
     with EventLog(folder) as events:
         for epoch in tuned.history if several else ():
             events.scalars(_shown(epoch), prefix="finetune", step=int(epoch["epoch"]))
-        tested = {f"test_{name}": getattr(scores, name) for name in ("error", "balanced_error", "log_loss")}
+        tested = {f"test_{name}": value for name, value in scores.figures().items()}
         events.scalars(tested, prefix="finetune", step=tuned.best_epoch)
-        picture = confusion_image({chosen.arm.name: scores.confusion}, problem.splits.classes)
-        events.images("confusion", picture, tuned.best_epoch)
+        picture = problem.task.drawn({chosen.arm.name: [scores]})
+        if picture is not None:
+            events.images(problem.task.picture.split(".")[0], picture, tuned.best_epoch)
         _show_hparams(events, problem, chosen, seed, scores.error)
     return signals
 
 
 def _at_ends(folder: Path, problem: Problem, arm: Arm, seed: int, final: FitResult) -> SignalsByTime:
-    x, y = problem.probe(seed)
+    (x, y), loss = problem.probe(seed), problem.task.loss
     with EventLog(folder) as events:
-        start = record(events, trace(problem.network(arm, seed), x, y), 0)
-        end = record(events, trace(problem.network_with(arm, final.weights), x, y), final.best_epoch)
+        start = record(events, trace(problem.network(arm, seed), x, y, loss=loss), 0)
+        end = record(events, trace(problem.network_with(arm, final.weights), x, y, loss=loss), final.best_epoch)
     between = {str(epoch): [LayerSignal(*each) for each in layers] for epoch, layers in sorted(final.signals.items())}
     moments = {"start": start, **between, "end": end}
     return {moment: [each._asdict() for each in layers] for moment, layers in moments.items()}

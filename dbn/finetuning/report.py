@@ -5,11 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-from dbn.data.splits import labels_of
 from dbn.errors import InputError
-from dbn.finetuning.metrics import Scores, class_figures, summed
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import TunedArm
 from dbn.initializers import ALIASES
@@ -19,6 +15,7 @@ from dbn.runs.classifier import has_classifier
 from dbn.runs.folder import RESULT, RunFolder
 from dbn.statistics import mean_interval, paired_t_test
 from dbn.storage.files import corrupt_file
+from dbn.tasks import TASKS, Task
 from dbn.text_tables import plain_table
 
 SIGNIFICANT = 0.05
@@ -30,35 +27,35 @@ RIVALS = "xavier_uniform", "xavier_normal", "he_uniform", "he_normal"
 XAVIER_HE = "best of Xavier and He"
 
 
-def result(problem: Problem, chosen: Sequence[TunedArm], tested: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
+def result(problem: Problem, chosen: Sequence[TunedArm], tested: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """The results as plain data: errors in %, intervals in points, seconds of training without measurements.
 
     Lists of an arm that start with test_ or valid_ have an entry per seed. `confusion` (true class, predicted class) is
     summed over seeds, `recall` and `precision` are figures of that sum. `one_class` counts the seeds under which nearly
     every test example is given the same class. None is what is not finite, and of classes without examples.
+
+    Of other tasks than classes the errors are as `Task.heading` says, and the figures those of `Task.columns` and
+    `Task.summary`.
     """
-    arms = {}
+    arms, task = {}, problem.task
     for each in chosen:
         found = tested[each.arm.name]
         errors = [scores.error for scores in found]
         mean, half_width = mean_interval(errors)
-        confusion = summed([scores.confusion for scores in found])
         arms[each.arm.name] = {
             "test_error": errors,
             "mean": mean,
             "ci95": half_width,
-            "test_balanced_error": [scores.balanced_error for scores in found],
-            "test_log_loss": [scores.log_loss if math.isfinite(scores.log_loss) else None for scores in found],
+            **_beside(found),
             "valid_error": [fit.valid_error for fit in each.tuned],
             "learning_rate": each.learning_rate,
             "activation": each.arm.activation,
             "normalise": problem.description(each.arm)["normalise"],
             "best_epoch": [fit.best_epoch for fit in each.tuned],
             "diverged": sum(a.diverged or b.diverged for a, b in zip(each.tuned, each.final, strict=True)),
-            "one_class": sum(scores.is_one_class for scores in found),
+            **task.stuck(found),
             "seconds": [fit.seconds for fit in each.final],
-            **class_figures(confusion),
-            "confusion": confusion,
+            **task.summary(found),
         }
     learned = {name: arm for name, arm in arms.items() if not _is_stuck(arm)}
     return {
@@ -70,11 +67,20 @@ def result(problem: Problem, chosen: Sequence[TunedArm], tested: Mapping[str, Se
         "stacks": len(problem.stacks),
         "idle_layers": _idle_layers(problem),
         "test_examples": len(problem.test),
-        "classes": list(problem.splits.classes),
-        "support": torch.bincount(labels_of(problem.test), minlength=problem.splits.n_classes).tolist(),
+        **task.about(problem.test),
         "arms": arms,
         "comparison": _separation(learned),
         "dbn_against": _dbn_against(learned),
+    }
+
+
+def _beside(found: Sequence[Any]) -> dict[str, list[float | None]]:
+    """The figures beside the error, by name and seed."""
+    figures = [scores.figures() for scores in found]
+    return {
+        f"test_{name}": [each[name] if math.isfinite(each[name]) else None for each in figures]
+        for name in figures[0]
+        if name != "error"
     }
 
 
@@ -153,25 +159,27 @@ def _scheme(arm: str) -> str:
 
 def table(found: Mapping[str, Any]) -> str:
     """One line per arm, best first. Runs of earlier versions have no balanced error and no log-loss."""
-    scored = all("test_log_loss" in arm for arm in found["arms"].values())
+    task = TASKS[found.get("task", "classify")]
+    columns = [each for each in task.columns if all(f"test_{each[0]}" in arm for arm in found["arms"].values())]
+    heading = task.heading(found)
     rows = []
     for name, arm in sorted(found["arms"].items(), key=lambda item: item[1]["mean"]):
         n = len(arm["valid_error"])
-        interval = "" if arm["ci95"] is None else f" ± {arm['ci95']:.2f}"
+        interval = "" if arm["ci95"] is None else f" ± {task.shown(arm['ci95'])}"
         diverged = f"  (diverged under {arm['diverged']} of {n} seeds)" if arm["diverged"] else ""
         rows.append(
             (
                 name,
                 arm["activation"] + ", normalized" * arm["normalise"],
                 f"{arm['learning_rate']:g}",
-                f"{arm['mean']:.2f}{interval}",
-                *((_mean(arm["test_balanced_error"], 2), _mean(arm["test_log_loss"], 3)) if scored else ()),
-                f"{math.fsum(arm['valid_error']) / n:.2f}",
+                f"{task.shown(arm['mean'])}{interval}",
+                *(_mean(arm[f"test_{key}"], digits) for key, _, digits in columns),
+                task.shown(math.fsum(arm["valid_error"]) / n),
                 f"{math.fsum(arm['seconds']) / n:.1f}{diverged}",
             )
         )
-    headers = ("arm", "activation", "rate", "test error %", *(("balanced %", "log-loss") if scored else ()),
-               "validation %", "seconds")  # fmt: skip
+    validated = "validation %" if heading.endswith("%") else "validation"
+    headers = ("arm", "activation", "rate", heading, *(each for _, each, _ in columns), validated, "seconds")
     return plain_table(headers, rows, align="l" * len(headers))
 
 
@@ -199,6 +207,11 @@ def heading(found: Mapping[str, Any]) -> str:
 def notes(found: Mapping[str, Any]) -> list[str]:
     """What makes the table doubtful, a sentence each: few examples, a stack that has hardly learned."""
     said, tested, validated = [], found.get("test_examples", FEW_TESTED), found["valid_labels"]
+    if "task" in found:  # one example has no share of another task's error
+        few = [f"{tested} test examples"] * (tested < FEW_TESTED)
+        few += [f"{validated} validation labels, which select learning rate and epoch"] * (validated < FEW_VALIDATED)
+        said += [f"There are only {each}." for each in few]
+        return [*said, *filter(None, [idle_sentence(found.get("idle_layers", ()))])]
     if tested < FEW_TESTED:
         least = min(arm["mean"] for arm in found["arms"].values()) / 100
         share = min(max(least, 1 / tested), 0.5)
@@ -239,25 +252,27 @@ def sentence(found: Mapping[str, Any]) -> str:
         if not learned:
             return "No arm has learned: there is nothing to compare."
         return f"{learned[0]} alone has learned: nothing to compare it with."
-    best, following, points = comparison["best"], comparison["next"], comparison["difference"]
+    best, following = comparison["best"], comparison["next"]
+    task = TASKS[found.get("task", "classify")]
+    points = f"{task.shown(comparison['difference'])}{task.unit}"
     if comparison["p"] is None:
-        said = f"{best} is {points:.2f} points ahead of {following} under one seed, which says nothing about chance."
+        said = f"{best} is {points} ahead of {following} under one seed, which says nothing about chance."
     else:
         p = comparison["p"]
         test = f"paired t-test over {n} seeds: {_p(p)}"
-        said = f"{best} is {_separated(p)} from the next best, {following}: {points:.2f} points ahead ({test})."
+        said = f"{best} is {_separated(p)} from the next best, {following}: {points} ahead ({test})."
     pairs = {(best, following), (following, best)}
     for which, each in found.get("dbn_against", {}).items():
         pair = each["dbn"], each["other"]
         if pair not in pairs:
             pairs.add(pair)
-            said += " " + _dbn_sentence(which, each)
+            said += " " + _dbn_sentence(which, each, task)
     return said
 
 
-def _dbn_sentence(which: str, each: Mapping[str, Any]) -> str:
+def _dbn_sentence(which: str, each: Mapping[str, Any], task: type[Task]) -> str:
     points, p = each["difference"], each["p"]
-    side = f"{abs(points):.2f} points {'ahead' if points >= 0 else 'behind'}"
+    side = f"{task.shown(abs(points))}{task.unit} {'ahead' if points >= 0 else 'behind'}"
     if p is None:
         return f"{each['dbn']} is {side}{' of' * (points >= 0)} the {which}, {each['other']}."
     return f"{each['dbn']} is {_separated(p)} from the {which}, {each['other']}: {side} ({_p(p)})."

@@ -5,7 +5,7 @@ averages, random state and training mode of the network do not change.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -79,9 +79,18 @@ class _Layer(NamedTuple):
     after: nn.Sequential
 
 
-def trace(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES) -> list[LayerTrace]:
-    """The values of every layer, the output layer last; arguments and errors as `signal_propagation`."""
-    if len(x) < 2 or y.shape != (len(x),):
+def trace(
+    network: nn.Sequential,
+    x: Tensor,
+    y: Tensor,
+    examples: int = EXAMPLES,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> list[LayerTrace]:
+    """The values of every layer, the output layer last; arguments and errors as `signal_propagation`.
+
+    loss: of outputs and targets y (B, …), the mean over examples; cross-entropy by default.
+    """
+    if len(x) < 2 or len(y) != len(x) or (loss is None and y.ndim != 1):
         raise InputError(f"signals need at least 2 examples and a label for each, not {len(x)} and {len(y)}")
     if not any(isinstance(module, nn.Linear) for module in network):
         raise InputError("signals are measured at the Linear modules of an nn.Sequential, and this one has none")
@@ -101,8 +110,8 @@ def trace(network: nn.Sequential, x: Tensor, y: Tensor, examples: int = EXAMPLES
             pre.append(layer.before(linears[-1]))
             post.append(layer.activation(pre[-1]))
             h = layer.after(post[-1])
-        loss = F.cross_entropy(h, y)
-        gradients = torch.autograd.grad(loss, [*pre, *(layer.linear.weight for layer in layers)])
+        mean_loss = (loss or F.cross_entropy)(h, y)
+        gradients = torch.autograd.grad(mean_loss, [*pre, *(layer.linear.weight for layer in layers)])
     for norm in norms:
         norm.eval()
         if norm.running_var is not None:

@@ -12,12 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
 from dbn.data.splits import Examples, labels_of
 from dbn.finetuning.dropout import with_dropout
-from dbn.finetuning.metrics import predict, share_wrong
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import FitResult, Signals, check_fit_result
 from dbn.initializers.arms import Arm
@@ -25,6 +23,7 @@ from dbn.models.matmul import LinearByProduct
 from dbn.models.mlp import linear_layers
 from dbn.rng import stream_seed
 from dbn.storage.tensors import check_structure
+from dbn.tasks.metrics import predict
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
 from dbn.training.device import matmul_dtype, synchronize, tf32_products
@@ -62,7 +61,8 @@ class Trainer:
         if refit_epochs is not None:
             y = torch.cat([labels_of(train), labels_of(valid)])
             train, self.valid = Examples(torch.cat([train.tensor, valid.tensor]), y), None
-        self.train_set = train
+        self.task = problem.task_of(seed)
+        self.train_set = Examples(train.x, self._targets(train))
         self.last_epoch = config.epochs if refit_epochs is None else refit_epochs
         self.network = problem.network(arm, seed)
         self.precision = matmul_dtype(config.precision, problem.device)
@@ -99,6 +99,9 @@ class Trainer:
         """Measured so far."""
         self.diverged = False
         """Whether the loss is no longer finite, which ends training and is a result of the arm and learning rate."""
+
+    def _targets(self, examples: Examples) -> Tensor:
+        return self.task.targets(labels_of(examples)).to(self.problem.device)
 
     @property
     def kept(self) -> nn.Sequential:
@@ -155,7 +158,7 @@ class Trainer:
             with self._products():
                 logits = self.shared(self.problem.scaling(x))
             # Not the mean over this rank's share: shares differ in size, and may be empty.
-            loss = F.cross_entropy(logits.float(), y, reduction="sum") / (n / distributed.size())
+            loss = self.task.loss(logits.float(), y, reduction="sum") / (n / distributed.size())
             self.optimizer.zero_grad()
             loss.backward()
         self.optimizer.step()
@@ -193,9 +196,8 @@ class Trainer:
         record = {"epoch": epoch, "train_loss": self.loss.item()}
         if self.valid is not None and distributed.is_main():
             logits = predict(self.kept, self.problem.scaling, self.valid.x)
-            y = labels_of(self.valid)
-            record["valid_error"] = share_wrong(logits, y)
-            record["valid_loss"] = F.cross_entropy(logits, y).item()
+            record["valid_error"] = self.task.error(logits, labels_of(self.valid))
+            record["valid_loss"] = self.task.loss(logits, self._targets(self.valid)).item()
         record = distributed.broadcast_state(record)  # so that all stop together
         self.diverged = not math.isfinite(record["train_loss"])
         if self.valid is None or self.best_epoch == 0 or _score(record) < _score(self.history[self.best_epoch - 1]):

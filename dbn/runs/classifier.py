@@ -1,4 +1,4 @@
-"""Trained classifiers: their files, and the best one of a run."""
+"""Trained networks, of classifiers and of other tasks: their files, and the best one of a run."""
 
 import math
 import os
@@ -23,33 +23,39 @@ from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.weights import check_finite, check_number
 from dbn.storage.files import as_path, corrupt_file
 from dbn.storage.tensors import read_tensors, write_tensors
+from dbn.tasks import task_of
 
 CLASSIFIER = "classifier.safetensors"
 ROWS_AT_ONCE = 2000
 
 
 class Classifier(nn.Module):
-    """A trained network that takes rows as they are stored, bytes or floats: it scales them itself."""
+    """A trained network that takes rows as they are stored, bytes or floats: it scales them itself.
+
+    Of classes, or what else the `task` is that it was trained for.
+    """
 
     def __init__(self, network: nn.Sequential, description: Mapping[str, Any]) -> None:
         super().__init__()
         self.network, self.scaling = network, Scaling.from_description(description)
         self.width: int = description["sizes"][0]
-        self.classes: tuple[str, ...] = tuple(description["classes"])
-        """Names, in the order of the columns."""
+        self.task = task_of(description)
+        self.classes: tuple[str, ...] = self.task.names if "classes" in description else ()
+        """Names, in the order of the columns; () for other tasks."""
+        self.targets: tuple[str, ...] = () if self.classes else self.task.names
+        """Names of what other tasks predict, likewise."""
 
     def extra_repr(self) -> str:
-        """The width of the rows, and the classes."""
-        return f"width={self.width}, classes=[{listed(self.classes)}]"
+        """The width of the rows, and the classes or targets."""
+        return f"width={self.width}, {'classes' if self.classes else 'targets'}=[{listed(self.task.names)}]"
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, V) -> logits (N, C). InputError for rows of another width."""
+        """(N, V) -> logits (N, C), or numbers in the units of the targets. InputError for rows of another width."""
         if x.ndim != 2 or x.shape[1] != self.width:
             raise InputError(f"x has shape {tuple(x.shape)}, but the classifier takes rows of {self.width} values")
         with naming_arguments():
             found = self.match(x, by_row=True)
-        logits: Tensor = self.network(found.scaling(x))
-        return logits
+        return self.task.valued(self.network(found.scaling(x)))
 
     def match(self, x: AnyRows, name: str = "x", **known: Any) -> Match:
         """How rows become what the network takes: `dbn.models.matching.match` with the classifier's scaling."""
@@ -60,13 +66,14 @@ class Classifier(nn.Module):
 
         Columns with names, of a data frame, are matched by them. Values of another scale than that of training are
         brought to it where it is certain what they are; `divisor` says it. `name` is what errors call the rows.
-        InputError for rows of another width or type, for values that are not finite, and as for
-        `dbn.models.matching.match`.
+        Of several labels of 0 and 1 each has a probability by itself. InputError for rows of another width or type, for
+        values that are not finite, for a network that predicts numbers, and as for `dbn.models.matching.match`.
         """
-        return self.predict_logits(x, name, divisor=divisor).softmax(1)
+        self.task.probabilities(torch.zeros(1, self.task.outputs, device="cpu"))  # before long work
+        return self.task.probabilities(self.predict_logits(x, name, divisor=divisor))
 
     def predict_logits(self, x: Array, name: str = "x", *, divisor: float | None = None) -> Tensor:
-        """Logits, (N, C) on the CPU; arguments and InputError as for `predict_proba`."""
+        """Outputs of the network, such as logits, (N, C), on the CPU; arguments and errors as for `predict_proba`."""
         with naming_arguments():
             rows = rows_of(name, "x", as_numbers(x))
             found = self.match(rows, name, divisor=divisor, columns=columns_of(x), by_row=True)
@@ -80,14 +87,17 @@ class Classifier(nn.Module):
         parts = (found.rows(part).to(device) for part in rows.split(ROWS_AT_ONCE))
         return torch.cat([self.network(scaling(part)).cpu() for part in parts])
 
-    def predict(self, x: Array, *, divisor: float | None = None) -> list[str]:
-        """The most probable class of every row, by name. InputError as for `predict_proba`."""
-        return [self.classes[place] for place in self.predict_proba(x, divisor=divisor).argmax(1).tolist()]
+    def predict(self, x: Array, *, divisor: float | None = None) -> Any:
+        """The most probable class of every row, by name, a list; numbers, float64, in the units of the targets, (N,) or
+        (N, T); or (N, T) int64, 1 for the labels that a row has. InputError as for `predict_proba`."""
+        return self.task.answers(self.predict_logits(x, divisor=divisor))
 
 
 @naming_arguments()
 def load_classifier(path: Path | str, init: str | None = None) -> Classifier:
-    """A classifier in eval mode on the CPU: the best one of a fine-tuning run, or one by its ARM/seed-N folder or file.
+    """A classifier, or network of another task, in eval mode on the CPU: the best one of a run, or one by its file.
+
+    The file may be named by its folder, ARM/seed-N.
 
     Of a run it is that of the arm `init`; left out, of the arm with the least mean validation error.
 
@@ -116,7 +126,7 @@ def load_classifier(path: Path | str, init: str | None = None) -> Classifier:
 def save_classifier(path: Path, network: nn.Sequential, description: Mapping[str, Any]) -> None:
     """The weights of a network that `dbn.models.mlp.mlp` built, with `description` in the file's metadata.
 
-    The description holds what `meta_mlp` takes (ValueError when it gives another network), the `classes`, and
+    The description holds what `meta_mlp` takes (ValueError when it gives another network), that of the task, and
     `Scaling.description` of the input; it may hold more.
     """
     if str(meta_mlp(description)) != str(network):
@@ -135,9 +145,8 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
         check_number(sizes, tensors)
         network = meta_mlp(description)
         network.load_state_dict(tensors, assign=True)
-        classes = description["classes"]
-        is_fit = isinstance(classes, list) and len(classes) == sizes[-1] and all(type(name) is str for name in classes)
-        "".join(classes).encode()
+        names = task_of(description).names
+        is_fit = len(names) == sizes[-1] and all(type(name) is str for name in names)
         scaling = Scaling.from_description(description)
         scaled = scaling(torch.zeros(1, sizes[0], dtype=torch.float32, device="cpu"))
         is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)

@@ -11,25 +11,31 @@ from dbn.errors import InputError, parsing
 from dbn.runs.folder import CONFIG, RunFolder
 from dbn.runs.resume import split_of
 from dbn.storage.files import corrupt_file
+from dbn.tasks import TASKS
 
 
-def splits_for(dataset: str | None, runs: Sequence[Path], **reading: Any) -> Splits:
+def splits_for(dataset: str | None, runs: Sequence[Path], *, task: str | None = None, **reading: Any) -> Splits:
     """The splits of a data set, or else of the first run; the data set of that run is cut as the run cut it.
+
+    task: what the labels are for, of `TASKS`; by default as in the run.
 
     InputError as for `load_splits` and `splits_of`.
     """
     if dataset is None:
-        return splits_of(runs[0], **reading)
-    if reading["split"] is None and runs and (runs[0] / CONFIG).is_file():
-        is_same = RunFolder(runs[0]).read_config().get("dataset") == dataset
-        reading["split"] = split_of(runs[0]) if is_same else None
-    return load_splits(dataset, **reading)
+        return splits_of(runs[0], task, **reading)
+    before = RunFolder(runs[0]).read_config() if runs and (runs[0] / CONFIG).is_file() else {}
+    is_same = bool(before) and before.get("dataset") == dataset
+    if reading["split"] is None and is_same:
+        reading["split"] = split_of(runs[0])
+    task = task or (str(before.get("task", "classify")) if is_same else "classify")
+    return load_splits(dataset, read_labels=TASKS[task].read, **reading)
 
 
-def splits_of(run: Path, **given: Any) -> Splits:
+def splits_of(run: Path, task: str | None = None, **given: Any) -> Splits:
     """The splits that the stack in a run folder was pre-trained on; options of `load_splits` replace the run's own.
 
-    InputError as for `load_splits`, for a stack that was trained on arrays from Python, and for a file that has
+    InputError as for `load_splits`, for a stack that was trained on arrays from Python, for a task that would set aside
+    other rows, and for a file that has
     changed since: pre-training may have learned from rows that would count as test rows.
     """
     folder = RunFolder.open(run)
@@ -39,18 +45,24 @@ def splits_of(run: Path, **given: Any) -> Splits:
             f"{run} was trained on arrays in memory, which it does not keep: name the data with --dataset, or draw "
             "samples with --start noise"
         )
+    for_task = str(before.get("task", "classify"))
+    if TASKS[task or for_task].read is not TASKS[for_task].read:
+        raise InputError(
+            f"{run} was pre-trained with --task {for_task}, on rows that may be test rows of --task {task}: pre-train "
+            f"with --task {task}, or name other data with --dataset"
+        )
     known = {name: before.get(name, OLDER.get(name)) for name in DataConfig().reading()}
     for name in ("data_dir", "test_file", "valid_file"):
         value = known[name]
         known[name] = Path(value) if isinstance(value, str) and value else value or None
-    numbers = ("image_size", "divisor")
+    numbers = ("image_size", "divisor", "label_column")
     if not all(isinstance(value, str | Path | None) or name in numbers for name, value in known.items()):
         raise corrupt_file(run / CONFIG, "it does not say how its data are read")
     with parsing(corrupt_file(run / CONFIG, "it does not say how its data are read")):
         stored = DataConfig(dataset=before["dataset"], **known)
     own = {name: value for name, value in given.items() if value is not None}
     reading = stored.reading() | own
-    splits = load_splits(stored.dataset, **reading)
+    splits = load_splits(stored.dataset, read_labels=TASKS[for_task].read, **reading)
     same = all(reading[name] == value for name, value in stored.reading().items() if name != "data_dir")
     if data not in (None, splits.fingerprint) and same:
         raise InputError(

@@ -10,6 +10,7 @@ from dbn.runs.folder import RESULT, RunFolder
 from dbn.statistics import holm, mean_interval, paired_t_test
 from dbn.study.grid import CellArm
 from dbn.study.study import SIGNALS_FILE, STACKS, Study
+from dbn.tasks import TASKS, Task
 from dbn.text_tables import markdown_table
 
 Results = Mapping[CellArm, Sequence[Mapping[str, Any]]]
@@ -83,8 +84,8 @@ def corrected_p(table: Table, reference: str, found: Results) -> dict[CellArm, f
     return dict(zip(tests, corrected, strict=False))
 
 
-def error_table(table: Table, reference: str, found: Results) -> str:
-    """Test errors in %, the least of a column in bold, as a table of Markdown."""
+def error_table(table: Table, reference: str, found: Results, task: type[Task]) -> str:
+    """Test errors, the least of a column in bold, as a table of Markdown."""
     p = corrected_p(table, reference, found)
     means = {
         cell_arm: mean_interval([record["test_error"] for record in found[cell_arm]])
@@ -99,7 +100,7 @@ def error_table(table: Table, reference: str, found: Results) -> str:
         if cell_arm not in means:
             return "pending"
         (mean, half), chance = means[cell_arm], p.get(cell_arm)
-        text = f"{mean:.2f}" if half is None else f"{mean:.2f} ± {half:.2f}"
+        text = task.shown(mean) if half is None else f"{task.shown(mean)} ± {task.shown(half)}"
         diverged = sum(record["diverged"] for record in found[cell_arm])
         stuck = sum(record.get("one_class", False) for record in found[cell_arm])
         return joined(
@@ -134,10 +135,15 @@ def reference_arm(study: Study) -> str:
 
 def study_markdown(study: Study, found: Results, figures: Sequence[str] = ()) -> str:
     """study.md; `figures` are its last paragraphs."""
-    reference, made = reference_arm(study), tables(study)
-    parts = [f"# Study of initializations on {study.splits.name}", _heading(study, found), "## Test error (%)"]
+    reference, made, task = reference_arm(study), tables(study), TASKS[study.config.training.task]
+    title = task.heading({"targets": study.splits.targets}).replace(" %", " (%)")
+    parts = [
+        f"# Study of initializations on {study.splits.name}",
+        _heading(study, found),
+        f"## {title[0].upper()}{title[1:]}",
+    ]
     for table in made:
-        parts += [f"### {table.title}", error_table(table, reference, found)]
+        parts += [f"### {table.title}", error_table(table, reference, found, task)]
     if len(study.config.training.learning_rates) > 1:
         parts.append("## Selected learning rates")
         for table in made:

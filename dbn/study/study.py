@@ -36,6 +36,7 @@ from dbn.runs.resume import begin, started_with
 from dbn.runs.training_data import splits_for
 from dbn.runs.weights import load
 from dbn.study.grid import CellArm, grid, network_shapes
+from dbn.tasks import TASKS
 from dbn.training.device import pick_device
 
 SIGNALS_FILE = "signals.json"
@@ -71,8 +72,8 @@ class Study:
     def _load_splits(self) -> Splits:
         config, data = self.config, self._data()
         if config.pretrained:
-            return splits_for(config.dataset, config.pretrained, **config.reading())
-        return load_splits(data.dataset, **data.reading())
+            return splits_for(config.dataset, config.pretrained, task=config.training.task, **config.reading())
+        return load_splits(data.dataset, read_labels=TASKS[config.training.task].read, **data.reading())
 
     def _data(self) -> DataConfig:
         """The study's own options, and the recipe's where it has none."""
@@ -123,7 +124,13 @@ class Study:
 
     def _begin_stack(self, number: int) -> RunFolder:
         path, training = self.stack_folder(number), self._pretraining(number)
-        config = PretrainConfig(run=path, device=self.config.device, data=self._data(), training=training)
+        config = PretrainConfig(
+            run=path,
+            device=self.config.device,
+            task=self.config.training.task,
+            data=self._data(),
+            training=training,
+        )
         return _begin(path, to_dict(config), self.splits.fingerprint)
 
     def _untrained(self) -> list[DBN]:
@@ -202,10 +209,8 @@ class Study:
         found["records"] = [
             {
                 "seed": seed,
-                "test_error": each.error,
-                "test_balanced_error": each.balanced_error,
-                "test_log_loss": each.log_loss,
-                "one_class": each.is_one_class,
+                **{f"test_{name}": value for name, value in each.figures().items()},
+                **{name: bool(count) for name, count in problem.task.stuck([each]).items()},
                 "valid_error": tuned.valid_error,
                 "learning_rate": chosen.learning_rate,
                 "best_epoch": tuned.best_epoch,

@@ -23,7 +23,6 @@ from dbn.data.splits import labels_of
 from dbn.errors import InputError
 from dbn.finetuning import comparison as module
 from dbn.finetuning.comparison import Comparison
-from dbn.finetuning.metrics import Scores, score
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import comparison_text, heading, notes, result, sentence, stuck_sentence, table
 from dbn.finetuning.results import FitResult, TunedArm, check_fit_result
@@ -36,6 +35,7 @@ from dbn.runs.classifier import best_classifier, read_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.statistics import mean_interval, paired_t_test
+from dbn.tasks.metrics import Scores, score
 from dbn.training import checkpoint_control
 
 CONFIG = Finetuning(

@@ -17,7 +17,6 @@ from dbn.data.cut import splits_from_arrays
 from dbn.data.splits import Splits, labels_of
 from dbn.errors import InputError
 from dbn.finetuning.dropout import SeededDropout, with_dropout
-from dbn.finetuning.metrics import score
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
@@ -26,6 +25,7 @@ from dbn.models.dbn import DBN
 from dbn.models.mlp import linear_layers, mlp
 from dbn.models.scaling import Scaling
 from dbn.storage.tensors import load_state, save_state
+from dbn.tasks.metrics import score
 
 ARMS = ("dbn", "xavier_uniform", "he_normal", "xavier_normal:tanh")
 CONFIG = Finetuning(init=ARMS, labels=24, valid_labels=9, seeds=2, seed=5, epochs=6, batch_size=10)

@@ -5,8 +5,8 @@ import torch
 from sklearn import metrics as sklearn
 from torch.testing import assert_close
 
-from dbn.finetuning.metrics import Scores, class_figures, confusion_matrix, score, scores, summed
 from dbn.models.scaling import Scaling
+from dbn.tasks.metrics import Scores, class_figures, confusion_matrix, score, scores, summed
 
 
 def made(n: int = 200, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,6 @@ from dbn.config.finetuning import Finetuning
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
-from dbn.finetuning.metrics import score
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import result, table
 from dbn.finetuning.trainer import Trainer
@@ -38,6 +37,7 @@ from dbn.models.mlp import (
 from dbn.models.scaling import Scaling
 from dbn.runs.classifier import best_classifier, folder_name, read_classifier
 from dbn.runs.resume import begin
+from dbn.tasks.metrics import score
 
 SPLITS, STACK = splits(), stack()
 CONFIG = Finetuning(

@@ -25,12 +25,12 @@ from safetensors.torch import load_file, save_file
 from tiny import metrics, pictures, result, save_pictures
 
 import dbn
-from dbn.finetuning.metrics import predict
 from dbn.finetuning.report import comparison_text
 from dbn.models.scaling import Scaling
 from dbn.runs.classifier import best_classifier, load_classifier, read_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.weights import load
+from dbn.tasks.metrics import predict
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 PRETRAIN = "--dataset tiny.npz --hidden 9 6 --epochs 2 --batch-size 40 --run runs/pre"

@@ -11,7 +11,7 @@ from dbn.config.finetuning import FinetuneConfig
 def main(config: FinetuneConfig) -> None:
     """Train every arm with every seed; print one table and one sentence."""
     from dbn.config.defaults import told
-    from dbn.finetuning.comparison import CONFUSION, Comparison
+    from dbn.finetuning.comparison import Comparison
     from dbn.finetuning.loading import load_problem
     from dbn.finetuning.report import comparison_text, finished, result
     from dbn.runs.folder import RESULT, RunFolder
@@ -46,10 +46,12 @@ def main(config: FinetuneConfig) -> None:
             found = result(problem, chosen, tested)
             comparison.write(chosen, tested)
             run.write_json(RESULT, found)
+        picture, _, shown = problem.task.picture.partition(", ")
+        pictures = f", {shown} in {picture} beside it" * bool(picture)
         words = "--run", config.run, "--data", "FILE", "--output", "predictions.csv"
         print(
-            f"{comparison_text(found)}\nAll numbers are in {config.run}/{RESULT}, confusion matrices in {CONFUSION} "
-            f"beside it. Next: {command_to_type('predict', *words)}, or tensorboard --logdir {config.run}"
+            f"{comparison_text(found)}\nAll numbers are in {config.run}/{RESULT}{pictures}. "
+            f"Next: {command_to_type('predict', *words)}, or tensorboard --logdir {config.run}"
         )
 
 

@@ -1,14 +1,7 @@
-"""Predict classes and their probabilities for new examples, and score them where they have labels."""
-
-from typing import TYPE_CHECKING, Any
+"""Predict classes and their probabilities, or numbers, for new examples, and score them where they have labels."""
 
 from dbn.cli.commands import Command
 from dbn.config.inference import PredictConfig
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from dbn.data.splits import Splits
 
 
 def main(config: PredictConfig) -> None:
@@ -23,49 +16,19 @@ def main(config: PredictConfig) -> None:
     device = pick_device(config.device)
     arm, file = best_classifier(RunFolder.open(config.run), config.init)
     classifier = load_classifier(file).to(device)
-    table = read_table(config.data, **config.reading())
+    task = classifier.task
+    table = read_table(config.data, read_labels=task.read, **config.reading())
     x, divisor = table.train.x, table.divisor if table.divisor_given else None
     match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns)
     for note in match.notes:
         print(f"{note}.")
     check_writable(config.output)
-    logits = classifier.logits(x, match)
-    probabilities = logits.softmax(1)
-    greatest, places = probabilities.max(1)
-    columns: dict[str, list[Any]] = {}
-    if config.columns != "class":
-        columns |= dict(zip(classifier.classes, probabilities.T.tolist(), strict=True))
-    if config.columns != "probabilities":
-        columns["predicted_class"] = [classifier.classes[place] for place in places.tolist()]
-        columns["predicted_probability"] = greatest.tolist()
-    write_csv(config.output, list(columns), zip(*columns.values(), strict=True), ".6f")
-    print(f"{len(logits)} examples classified by the arm {arm}: {config.output}")
-    if said := _scored(table, logits, classifier.classes):
+    outputs = classifier.logits(x, match)
+    columns, said = task.written(outputs, config.columns), task.scored(outputs, table)
+    write_csv(config.output, list(columns), zip(*columns.values(), strict=True), task.digits)
+    print(f"{len(outputs)} examples {task.done} by the arm {arm}: {config.output}")
+    if said:
         print(said)
-
-
-def _scored(table: "Splits", logits: "Tensor", classes: tuple[str, ...]) -> str:
-    """A sentence with the scores on the rows whose label is one of the classes; empty without labels."""
-    import torch
-
-    from dbn.errors import listed
-    from dbn.finetuning.metrics import scores
-
-    if table.train.y is None:
-        return ""
-    place = {name: number for number, name in enumerate(classes)}
-    codes = torch.tensor([place.get(name, -1) for name in table.classes], device="cpu")
-    y = torch.where(table.train.y < 0, -1, codes[table.train.y])
-    known = y >= 0
-    unknown = [name for name in table.classes if name not in place]
-    left_out = f"; rows of {listed(unknown)}, which the classifier does not know, are left out" if unknown else ""
-    if not known.any():
-        return f"No scores: none of the labels is a class of the classifier, such as {listed(classes, 5)}."
-    found = scores(logits[known], y[known])
-    return (
-        f"Scores on {int(known.sum())} labeled examples: error {found.error:.2f} %, balanced error "
-        f"{found.balanced_error:.2f} %, log-loss {found.log_loss:.4g} nats{left_out}."
-    )
 
 
 COMMAND = Command(main, PredictConfig, __doc__)

@@ -16,6 +16,7 @@ def main(config: PretrainConfig) -> None:
     from dbn.pretraining.pretrain import idle_in, summary, unlabeled
     from dbn.pretraining.stack import begin_pretraining, is_complete, pretrain_stack
     from dbn.runs.resume import cut_as_begun
+    from dbn.tasks import TASKS
     from dbn.training.device import pick_device
     from dbn.training.distributed import check_alike, host_by_host, is_main, process_group
 
@@ -23,7 +24,7 @@ def main(config: PretrainConfig) -> None:
     device = pick_device(config.device)
     with process_group(device):
         with host_by_host():
-            splits = load_splits(config.data.dataset, **config.data.reading())
+            splits = load_splits(config.data.dataset, read_labels=TASKS[config.task].read, **config.data.reading())
         rows, columns = splits.train.x.shape
         given, config = config.training, replace(config, training=config.training.for_data(rows, columns))
         data = unlabeled(splits, config.training, device)
@@ -54,8 +55,9 @@ def main(config: PretrainConfig) -> None:
             if idle := idle_in(stack, data):
                 print(idle_sentence(idle))
             words = ["--pretrained", config.run, "--run", f"{config.run}-finetuned"]
-            labeled = [] if splits.classes else ["--dataset", "FILE-WITH-LABELS"]
-            print(f"Next: {command_to_type('finetune', *words, *labeled)}")
+            labeled = [] if splits.classes or splits.targets else ["--dataset", "FILE-WITH-LABELS"]
+            task = ["--task", config.task] if config.task != "classify" else []
+            print(f"Next: {command_to_type('finetune', *words, *labeled, *task)}")
 
 
 COMMAND = Command(main, PretrainConfig, __doc__, several=True)

@@ -1,12 +1,13 @@
 """Readers of the user's own files and folders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
+from dbn.data.labels import coded
 from dbn.data.marks import marked
-from dbn.data.splits import Divisor, Splits, checked
+from dbn.data.splits import Divisor, Reader, Splits, checked
 from dbn.data.table import Table, joined
 from dbn.errors import InputError
 from dbn.registry import Registry
@@ -54,12 +55,13 @@ def options_of(kind: str) -> set[str]:
 
 def read_table(
     path: Path,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     *,
     test_file: Path | None = None,
     valid_file: Path | None = None,
     unlabeled: str | float | None = None,
     divisor: Divisor = None,
+    read_labels: Reader = coded,
     **options: Any,
 ) -> Splits:
     """The rows in a file, checked and not cut, with test and validation rows from files of their own.
@@ -67,6 +69,7 @@ def read_table(
     These have the same columns in any order; the test file may lack that of the labels.
 
     divisor: of the values, a number or "max", the greatest of the training values; by default see `Splits`.
+    read_labels: as for `unsplit`.
 
     InputError as for `read` and `checked`.
     """
@@ -76,7 +79,7 @@ def read_table(
         tables["_valid"] = read(own_path(valid_file), **options)
     if test_file is not None:
         tables["_test"] = read(own_path(test_file), needs_label=False, **options)
-    splits = checked(joined(tables) if len(tables) > 1 else tables[""], divisor)
+    splits = checked(joined(tables) if len(tables) > 1 else tables[""], divisor, read_labels)
     return splits if unlabeled is None else marked(splits, unlabeled)
 
 

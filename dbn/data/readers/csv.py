@@ -7,7 +7,7 @@ import re
 import zlib
 from array import array
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbn.data.table import Table, label_place, table_of
+from dbn.data.table import Table, beside, label_places, table_of
 from dbn.errors import InputError, shortened
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
@@ -28,7 +28,7 @@ THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")
 
 def read_csv(
     path: Path,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     needs_label: bool = True,
     delimiter: str | None = None,
     decimal: str | None = None,
@@ -82,35 +82,46 @@ def _delimiter(text: io.TextIOWrapper, name: str, path: Path, given: str | None)
 
 
 def _read(
-    text: io.TextIOWrapper, name: str, label_column: str | None, needs_label: bool, delimiter: str, decimal: str | None
+    text: io.TextIOWrapper,
+    name: str,
+    label_column: str | Sequence[str] | None,
+    needs_label: bool,
+    delimiter: str,
+    decimal: str | None,
 ) -> Table:
     reader = csv.reader(_lines(text, name), delimiter=delimiter, skipinitialspace=True)
     try:
         header = next(reader, [])
         _check_header(name, header)
-        label_index = label_place(name, header, label_column, needs_label)
+        places = label_places(name, header, label_column, needs_label)
+        last_first = sorted(places, reverse=True)
         cell_values, numbers, lines = _Cells(name, decimal), array("f"), array("q")
-        labels: list[str | None] = []
+        labels: list[list[str | None]] = [[] for _ in places]
         known: dict[str, str] = {}  # one string for each class
         for line, cells in _full_lines(name, reader, len(header)):
             lines.append(line)
-            if label_index is not None:
-                label = cells.pop(label_index)
-                labels.append(known.setdefault(label, label) if label.strip() else None)
+            for place, column in zip(places, labels, strict=True):
+                label = cells[place]
+                column.append(known.setdefault(label, label) if label.strip() else None)
+            for place in last_first:
+                del cells[place]
             try:
                 numbers.fromlist(cell_values(line, cells))
             except ValueError:
-                raise _bad_cell(name, line, header, label_index, cells, cell_values) from None
+                raise _bad_cell(name, line, header, places, cells, cell_values) from None
     except csv.Error as error:
         why = str(error).partition(" - ")[0]  # then comes advice to programmers
         raise InputError(f"{name}, line {reader.line_num} cannot be read ({why}): save the table again") from error
     if not lines:
         raise InputError(f"{name} is empty: there is a header line and no row below it")
     cell_values.check()
-    columns = tuple(column for index, column in enumerate(header) if index != label_index)
+    columns = tuple(column for index, column in enumerate(header) if index not in places)
     x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(columns))
-    arrays = {"x": x} if label_index is None else {"x": x, "y": _labels(labels)}
-    return table_of(name, arrays, columns=columns, place=lambda part, row: f"{name}, line {lines[row]}")
+    y = {} if not places else {"y": beside([_labels(column) for column in labels])}
+    targets = tuple(header[place] for place in places)
+    return table_of(
+        name, {"x": x, **y}, columns=columns, targets=targets, place=lambda part, row: f"{name}, line {lines[row]}"
+    )
 
 
 def _lines(text: io.TextIOWrapper, name: str) -> Iterator[str]:
@@ -236,11 +247,11 @@ def _labels(labels: list[str | None]) -> NDArray:
 
 
 def _bad_cell(
-    name: str, line: int, header: list[str], label_index: int | None, cells: list[str], values: _Cells
+    name: str, line: int, header: list[str], places: list[int], cells: list[str], values: _Cells
 ) -> InputError:
     """The sentence for the first of `cells` (without the label's) that is not a number."""
-    names = [column for index, column in enumerate(header) if index != label_index]
+    names = [column for index, column in enumerate(header) if index not in places]
     column, cell = next(pair for pair in zip(names, cells, strict=True) if not values.is_number(line, pair[1]))
     what = f"{cell[:40]!r} is not a number" if cell.strip() else "the cell is empty"
-    hint = "" if label_index is not None else " (if these are the labels, name the column with --label-column)"
+    hint = "" if places else " (if these are the labels, name the column with --label-column)"
     return InputError(f"{name}, line {line}, column {column!r}: {what}{hint}")

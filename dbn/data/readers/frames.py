@@ -13,7 +13,7 @@ from dbn.arrays import as_array
 from dbn.data.objects import as_labels, columns_of
 from dbn.data.readers.array_names import PARTS
 from dbn.data.readers.pictures import pixels
-from dbn.data.table import Table, label_place, table_of
+from dbn.data.table import Table, beside, label_places, table_of
 from dbn.errors import InputError, listed, parsing
 
 DICT, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
@@ -22,7 +22,7 @@ SMALL = 1 << 30
 """Bytes of a file that memory cannot lack for, unless it is damaged."""
 
 
-def read_frame(path: Path, label_column: str | None = None, needs_label: bool = True) -> Table:
+def read_frame(path: Path, label_column: str | Sequence[str] | None = None, needs_label: bool = True) -> Table:
     """The columns of a Parquet, Feather or Arrow file; all but `label_column` hold numbers or booleans."""
     return _table(str(path), _read(path), label_column, needs_label)
 
@@ -49,17 +49,25 @@ def _read(path: Path) -> Any:
     return table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])
 
 
-def _table(name: str, frame: Any, label_column: str | None, needs_label: bool = True) -> Table:
-    label_index = label_place(name, frame.column_names, label_column, needs_label)
+def _table(name: str, frame: Any, label_column: str | Sequence[str] | None, needs_label: bool = True) -> Table:
+    places = label_places(name, frame.column_names, label_column, needs_label)
+    targets = tuple(frame.column_names[place] for place in places)
     arrays = {}
-    if label_index is not None:
-        arrays["y"] = as_labels(frame.column(label_index), f"{name}, column {label_column!r}")
-        frame = frame.remove_column(label_index)
+    if places:
+        found = [as_labels(frame.column(each), f"{name}, column {each!r}") for each in targets]
+        arrays["y"] = beside(found)
+        frame = frame.drop_columns(list(targets))
     if frame.num_columns == 1 and import_pyarrow().types.is_nested(frame.schema.types[0]):  # a list a row
-        return table_of(name, arrays | {"x": as_array(frame.column(0).to_pylist(), name)})
+        return table_of(name, arrays | {"x": as_array(frame.column(0).to_pylist(), name)}, targets=targets)
     columns = columns_of(frame)
     arrays["x"] = as_array(frame, name)
-    return table_of(name, arrays, columns=columns, place=lambda part, row: f"{name}, row {row} (counted from 0)")
+    return table_of(
+        name,
+        arrays,
+        columns=columns,
+        targets=targets,
+        place=lambda part, row: f"{name}, row {row} (counted from 0)",
+    )
 
 
 def import_pyarrow() -> Any:
@@ -75,7 +83,7 @@ def import_pyarrow() -> Any:
 
 def read_datasets(
     path: Path,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     image_size: Sequence[int] | None = None,
     colors: str | None = None,
 ) -> Table:
@@ -93,12 +101,14 @@ def read_datasets(
             raise InputError(f"{path} has a split {split!r}, but train, validation and test are known: remove it")
         part = PARTS.get(split, "")
         table = _split(path / split, label_column, image_size, colors)
-        columns = table.columns
+        columns, targets = table.columns, table.targets
         arrays |= {f"x{part}": table.x[""]} | {f"y{part}": y for y in table.y.values()}
-    return table_of(str(path), arrays, columns=columns, divisor=table.divisor)
+    return table_of(str(path), arrays, columns=columns, targets=targets, divisor=table.divisor)
 
 
-def _split(folder: Path, label_column: str | None, size: Sequence[int] | None, colors: str | None) -> Table:
+def _split(
+    folder: Path, label_column: str | Sequence[str] | None, size: Sequence[int] | None, colors: str | None
+) -> Table:
     name = str(folder)
     pyarrow = import_pyarrow()
     with parsing(InputError(f"{name} is damaged or no folder of datasets.save_to_disk: save it again")):
@@ -110,7 +120,7 @@ def _split(folder: Path, label_column: str | None, size: Sequence[int] | None, c
         label_column = classes[0]
     images = [each for each, about in features.items() if about.get("_type") == "Image"]
     if images:
-        kept = [each for each in (images[0], label_column) if each]
+        kept = [images[0], *([label_column] if isinstance(label_column, str) else label_column or ())]
         if set(frame.column_names) != set(kept):
             raise InputError(
                 f"{name} has the columns {listed(frame.column_names)}: keep one of pictures and the labels"
@@ -123,7 +133,7 @@ def _split(folder: Path, label_column: str | None, size: Sequence[int] | None, c
         table = replace(table, x={"": pictures}, columns=(), divisor=255.0)
     else:
         table = _table(name, frame, label_column)
-    names = features.get(label_column, {}).get("names")
+    names = features.get(label_column, {}).get("names") if isinstance(label_column, str) else None
     if not names:
         return table
     return replace(table, y={"": np.array([names[int(each)] if each >= 0 else None for each in table.y[""]], object)})

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dbn.data.objects import as_labels
 from dbn.data.row_sources import ArrayRows, JoinedRows, Source
 from dbn.data.rows import in_place
-from dbn.data.table import Table, table_of
+from dbn.data.table import Table, beside, label_places, table_of
 from dbn.errors import InputError, listed
 from dbn.storage.files import io_error
 from dbn.storage.npz import read_arrays
@@ -20,7 +20,7 @@ MOST_FILES = 500
 """Shards that are open at once."""
 
 
-def read_shards(path: Path, label_column: str | None = None) -> Table:
+def read_shards(path: Path, label_column: str | Sequence[str] | None = None) -> Table:
     """The rows of all shards of a folder; large ones stay on the disk.
 
     `.npy` shards are arrays of rows. Parquet shards are tables of numbers, of which `label_column` holds the labels;
@@ -38,7 +38,7 @@ def read_shards(path: Path, label_column: str | None = None) -> Table:
     return READERS[suffixes[0]](name, files, label_column)
 
 
-def _read_npy(name: str, files: Sequence[Path], label_column: str | None) -> Table:
+def _read_npy(name: str, files: Sequence[Path], label_column: str | Sequence[str] | None) -> Table:
     if label_column is not None:
         raise InputError(f"--label-column is for tables, and {name} holds .npy files: leave it out")
     parts: list[Source] = []
@@ -63,16 +63,15 @@ def _check_like(path: Path, array: NDArray, first: Path, parts: Sequence[Source]
         )
 
 
-def _read_parquet(name: str, files: Sequence[Path], label_column: str | None) -> Table:
+def _read_parquet(name: str, files: Sequence[Path], label_column: str | Sequence[str] | None) -> Table:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
         raise InputError(f"{name} holds Parquet files, which pyarrow reads: pip install 'torch-dbn[tables]'") from None
     try:
         schema = parquet.read_schema(files[0])
-        columns = [column for column in schema.names if column != label_column]
-        if label_column is not None and len(columns) == len(schema.names):
-            raise InputError(f"{name}: there is no column {label_column!r}, only {listed(columns)}")
+        targets = [schema.names[place] for place in label_places(name, schema.names, label_column)]
+        columns = [column for column in schema.names if column not in targets]
         n = sum(parquet.read_metadata(file).num_rows for file in files)
         as_bytes = all(str(schema.field(column).type) in ("uint8", "bool") for column in columns)
         rows = RowFile.temporary((n, len(columns)), np.uint8 if as_bytes else np.float32, None, f"the rows of {name}")
@@ -84,13 +83,14 @@ def _read_parquet(name: str, files: Sequence[Path], label_column: str | None) ->
                 raise InputError(f"{file} has other columns than {files[0]}: save all alike")
             for batch in table.iter_batches():
                 rows.put(start, _numbers(file, batch, columns, rows.dtype))
-                if label_column is not None:
-                    labels.append(batch.column(label_column).to_numpy(zero_copy_only=False))
+                if targets:
+                    found = [batch.column(each).to_numpy(zero_copy_only=False) for each in targets]
+                    labels.append(beside(found))
                 start += len(batch)
     except (ArrowException, OSError) as error:
         raise InputError(f"{name} cannot be read as Parquet ({str(error).splitlines()[0]}): save it again") from error
     y = as_labels(np.concatenate(labels), f"{name}: y") if labels else None
-    return table_of(name, {"x": rows, "y": y}, columns=tuple(columns))
+    return table_of(name, {"x": rows, "y": y}, columns=tuple(columns), targets=tuple(targets))
 
 
 def _numbers(file: Path, batch: Any, columns: Sequence[str], dtype: np.dtype) -> NDArray:
@@ -107,7 +107,7 @@ def _numbers(file: Path, batch: Any, columns: Sequence[str], dtype: np.dtype) ->
     return out
 
 
-READERS: dict[str, Callable[[str, Sequence[Path], str | None], Table]] = {
+READERS: dict[str, Callable[[str, Sequence[Path], str | Sequence[str] | None], Table]] = {
     ".npy": _read_npy,
     ".parquet": _read_parquet,
 }

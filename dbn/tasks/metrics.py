@@ -26,6 +26,10 @@ class Scores:
     """Mean −log p(true class), nats."""
     confusion: Confusion
 
+    def figures(self) -> dict[str, float]:
+        """Error, balanced error and log-loss, by name."""
+        return {"error": self.error, "balanced_error": self.balanced_error, "log_loss": self.log_loss}
+
     @property
     def balanced_error(self) -> float:
         """Mean over the classes that occur of the share misclassified, %."""
