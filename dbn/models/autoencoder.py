@@ -1,5 +1,6 @@
 """Deep autoencoders: a stack's layers upwards to a code, and their transposes back to the visible units."""
 
+from collections.abc import Callable
 from typing import final
 
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 from dbn.errors import InputError
 from dbn.models.mlp import activation_module
 
-LOSSES = {"sigmoid": F.binary_cross_entropy_with_logits, "identity": F.mse_loss}
+LOSSES: dict[str, Callable[..., Tensor]] = {"sigmoid": F.binary_cross_entropy_with_logits, "identity": F.mse_loss}
 """By activation of the last layer, of its outputs before it: cross-entropy, and squared error."""
 
 
@@ -32,8 +33,8 @@ class Autoencoder(nn.Module):
     def __init__(self, network: nn.Sequential, output: str) -> None:
         super().__init__()
         middle = code_place(network)
-        self.encoder = nn.Sequential(*network[:middle])
-        self.decoder = nn.Sequential(*network[middle:])
+        self.encoder = nn.Sequential(*list(network)[:middle])
+        self.decoder = nn.Sequential(*list(network)[middle:])
         if output != "identity":
             self.decoder.append(activation_module(output))
 
