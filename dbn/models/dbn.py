@@ -162,7 +162,7 @@ class DBN(nn.Module):
         n: int,
         *,
         steps: int = 1000,
-        start: Tensor | None = None,
+        start: Array | None = None,
         generator: torch.Generator | None = None,
         seed: int = 0,
         draws: bool = False,

@@ -1,6 +1,6 @@
 """Sample images from a pre-trained stack: Gibbs or tempered chains in the top RBM, then one downward pass."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbn.cli.commands import Command
 from dbn.config.inference import SampleConfig
@@ -63,7 +63,7 @@ def _samples(config: SampleConfig, stack: "DBN") -> "tuple[Samples, str]":
     """The samples, and in words where they come from."""
     from dbn.sampling import Samples, TemperedChains, sample
 
-    options = {"draws": config.draws, "seed": config.seed}
+    options: dict[str, Any] = {"draws": config.draws, "seed": config.seed}
     if config.start == "tempered":
         steps, temperatures = config.steps or 20, config.temperatures or 20
         chains = TemperedChains(steps, min(config.chains or 16, config.count), temperatures)
