@@ -31,7 +31,9 @@ def main(config: SampleConfig) -> None:
     check_writable(config.output)
     found, how = _samples(config, stack)
     shares = "" if config.classifier is None else _shares(config, stack, found.rows)
-    images = enlarge(as_images(found.rows, shape, stack.scaling), config.scale or max(1, LONGEST_SIDE // max(shape)))
+    images = enlarge(
+        as_images(found.rows, shape, stack.scaling), config.scale or max(1, round(LONGEST_SIDE / max(shape)))
+    )
     save_png(tile(images, max(1, round(config.count**0.5))), config.output)
     print(f"{config.count} images {how}: {config.output}")
     print(*filter(None, [_trust(config, found.figures), shares]), sep="\n")
