@@ -71,7 +71,7 @@ class ComparisonResult:
 
     @property
     def arms(self) -> dict[str, dict[str, Any]]:
-        """By name: test_error (%, one per seed), mean, ci95 (points), …: see `dbn.finetuning.report.result`."""
+        """By name: test_error (one per seed), mean, ci95, …: see `dbn.finetuning.report.result`."""
         return self.to_dict()["arms"]  # type: ignore[no-any-return]
 
     def table(self) -> str:
@@ -121,8 +121,8 @@ def compare(
     Every arm has the same network, labels, order of examples, output layer, learning rates and epochs. Learning rate
     and epoch are selected by validation error; the test set is used once, at the end.
 
-    x, y: (N, V) or images, and labels, (N,), (N, 1) or one-hot rows; a tenth of the rows is for validation, and without
-    `x_test` and `y_test` a fifth for testing.
+    x, y: (N, V) or images, and labels, (N,), (N, 1) or one-hot rows, or targets as `task` takes them; a tenth of the
+    rows is for validation, and without `x_test` and `y_test` a fifth for testing.
     init: the arms, NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION; names are those of
     `dbn.initializers.INITIALIZERS`, and dbn.
     hidden: units of each hidden layer, where there is no `pretrained`.
@@ -139,6 +139,7 @@ def compare(
     continues.
     divisor: number that the values are divided by, or "max" for the greatest; by default the stacks', or else 255 for
     bytes above 127. Values outside [0, 1] need it, or standardize=True.
+    task: "classify", "regress" for numbers, (N,) or (N, T), or "multilabel" for columns of 0 and 1: see `dbn.tasks`.
     options: other fields of `dbn.config.Finetuning`, such as epochs=50, learning_rate=[0.1, 0.01]; the number of
     labels decides on those left out, as `dbn.config.defaults` says.
 

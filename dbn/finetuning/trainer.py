@@ -57,11 +57,11 @@ class Trainer:
         self.problem, self.arm, self.learning_rate, self.seed = problem, arm, learning_rate, seed
         config = problem.config
         train, valid = problem.labeled(seed)
+        self.task = problem.task.fitted(labels_of(train))
         self.valid: Examples | None = valid
         if refit_epochs is not None:
             y = torch.cat([labels_of(train), labels_of(valid)])
             train, self.valid = Examples(torch.cat([train.tensor, valid.tensor]), y), None
-        self.task = problem.task_of(seed)
         self.train_set = Examples(train.x, self._targets(train))
         self.last_epoch = config.epochs if refit_epochs is None else refit_epochs
         self.network = problem.network(arm, seed)

@@ -27,15 +27,21 @@ def confusion_image(matrices: Mapping[str, Confusion], classes: Sequence[str]) -
     font = ImageFont.load_default(FONT_SIZE)
     assert isinstance(font, ImageFont.FreeTypeFont)
     names = [_shortened(name, 16) for name in classes] if len(classes) <= WITH_NAMES else []
-    panels = [_panel(_shortened(title, 40), counts, names, font) for title, counts in matrices.items()]
+    return beside([_panel(_shortened(title, 40), counts, names, font) for title, counts in matrices.items()], CAPTION)
+
+
+def beside(panels: Sequence[Image.Image], caption: str) -> Tensor:
+    """Panels in a grid that is nearly a square, and a line below them, (3, height, width) uint8."""
+    font = ImageFont.load_default(FONT_SIZE)
+    assert isinstance(font, ImageFont.FreeTypeFont)
     width, height = (max(panel.size[side] for panel in panels) for side in (0, 1))
     across = next(n for n in range(1, len(panels) + 1) if n * n >= len(panels))
     down = -(-len(panels) // across)
-    image = Image.new("RGB", (max(width * across, round(font.getlength(CAPTION)) + 2 * MARGIN), height * down + LINE))
+    image = Image.new("RGB", (max(width * across, round(font.getlength(caption)) + 2 * MARGIN), height * down + LINE))
     image.paste(PAPER, (0, 0, *image.size))
     for place, panel in enumerate(panels):
         image.paste(panel, (place % across * width, place // across * height))
-    ImageDraw.Draw(image).text((MARGIN, height * down), CAPTION, INK, font)
+    ImageDraw.Draw(image).text((MARGIN, height * down), caption, INK, font)
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.reshape(image.height, image.width, 3).permute(2, 0, 1)
 

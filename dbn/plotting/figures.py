@@ -30,13 +30,17 @@ PANELS = {
 """The fields of `LayerSignal` that can be drawn: label, and factor to its unit."""
 
 
-def error_against_labels(arms: Arms, *, title: str = "", order: Sequence[str] = ()) -> "Figure":
-    """Test error (%) by number of labeled training examples; see `error_against_depth`."""
-    return _errors({"": arms}, "labeled training examples", "test error (%)", title, order, ticks=True, log_x=True)
+def error_against_labels(
+    arms: Arms, *, title: str = "", order: Sequence[str] = (), ylabel: str = "test error (%)"
+) -> "Figure":
+    """Test error by number of labeled training examples; see `error_against_depth`."""
+    return _errors({"": arms}, "labeled training examples", ylabel, title, order, ticks=True, log_x=True)
 
 
-def error_against_depth(panels: Mapping[str, Arms], *, title: str = "", order: Sequence[str] = ()) -> "Figure":
-    """Test error (%) by number of hidden layers: mean over seeds, in a band of Student's 95 % interval.
+def error_against_depth(
+    panels: Mapping[str, Arms], *, title: str = "", order: Sequence[str] = (), ylabel: str = "test error (%)"
+) -> "Figure":
+    """Test error by number of hidden layers: mean over seeds, in a band of Student's 95 % interval.
 
     panels: by title, such as an activation; side by side on one scale, logarithmic if errors differ by `LOG_FROM`.
     order: the arms of all figures of a study, so that an arm has the same color in all of them.
@@ -48,7 +52,7 @@ def error_against_depth(panels: Mapping[str, Arms], *, title: str = "", order: S
     Raises:
         InputError: matplotlib is missing, there is nothing to draw, or a value is not finite.
     """
-    return _errors(panels, "hidden layers", "test error (%)", title, order, ticks=True)
+    return _errors(panels, "hidden layers", ylabel, title, order, ticks=True)
 
 
 def learning_curves(

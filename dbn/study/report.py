@@ -133,10 +133,15 @@ def reference_arm(study: Study) -> str:
     return study.config.reference or (dbn or list(arms))[0]
 
 
+def error_label(study: Study) -> str:
+    """What the test error is called, with its unit: "test error (%)"."""
+    return TASKS[study.config.training.task].heading({"targets": study.splits.targets}).replace(" %", " (%)")
+
+
 def study_markdown(study: Study, found: Results, figures: Sequence[str] = ()) -> str:
     """study.md; `figures` are its last paragraphs."""
     reference, made, task = reference_arm(study), tables(study), TASKS[study.config.training.task]
-    title = task.heading({"targets": study.splits.targets}).replace(" %", " (%)")
+    title = error_label(study)
     parts = [
         f"# Study of initializations on {study.splits.name}",
         _heading(study, found),

@@ -16,6 +16,7 @@ from dbn.study.grid import CellArm, dashed
 from dbn.study.process_pool import run_tasks
 from dbn.study.report import (
     Results,
+    error_label,
     joined,
     labels_title,
     network_title,
@@ -100,13 +101,16 @@ def _drawn(study: Study, found: Results) -> Iterator[str]:
 
 def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Names, and functions that draw."""
-    order = study.config.training.init
+    order, ylabel = study.config.training.init, error_label(study)
     networks = sorted(found, key=lambda cell_arm: (study.shapes.index(cell_arm.hidden), cell_arm.activation))
     if len(study.config.training.labels) > 1:
         for (shape, activation), cell_arms in groupby(networks, lambda cell_arm: (cell_arm.shape, cell_arm.activation)):
             errors = _errors(list(cell_arms), found, "labels")
             title = joined(f"{shape} hidden units", activation)
-            yield dashed("labels", shape, activation), partial(error_against_labels, errors, title=title, order=order)
+            yield (
+                dashed("labels", shape, activation),
+                partial(error_against_labels, errors, title=title, order=order, ylabel=ylabel),
+            )
     if len(study.shapes) > 1:
         by_labels = sorted(found, key=lambda cell_arm: study.config.training.labels.index(cell_arm.labels))
         for labels, cell_arms in groupby(by_labels, lambda cell_arm: cell_arm.labels):
@@ -116,7 +120,10 @@ def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], A
             panels = {activation: _errors(each, found, "depth") for activation, each in by_activation.items()}
             some = next(iter(by_activation.values()))[0]
             title = joined(labels_title(study, some), *(panels if len(panels) == 1 else ()))
-            yield f"depth-{labels}-labels", partial(error_against_depth, panels, title=title, order=order)
+            yield (
+                f"depth-{labels}-labels",
+                partial(error_against_depth, panels, title=title, order=order, ylabel=ylabel),
+            )
     measured = of_last_labels(study, networks)
     for (shape, activation), cell_arms in groupby(measured, lambda cell_arm: (cell_arm.shape, cell_arm.activation)):
         group = list(cell_arms)
@@ -131,7 +138,10 @@ def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], A
         group = list(cell_arms)
         curves = {cell_arm.arm: _curve(study, cell_arm, found[cell_arm][0]["learning_rate"]) for cell_arm in group}
         title = joined(labels_title(study, group[0]), f"{group[0].shape} hidden units", group[0].activation)
-        yield f"curves-{cell}", partial(learning_curves, curves, title=title, order=order)
+        yield (
+            f"curves-{cell}",
+            partial(learning_curves, curves, title=title, order=order, ylabel=ylabel.replace("test", "validation")),
+        )
 
 
 def _errors(cell_arms: list[CellArm], found: Results, axis: str) -> dict[str, dict[float, list[float]]]:

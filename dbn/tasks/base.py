@@ -14,17 +14,6 @@ from dbn.models.scaling import Scaling
 from dbn.tasks import TASKS
 
 
-class Scores(ABC):
-    """How well a network predicts examples."""
-
-    error: float
-    """What arms are compared by; lower is better."""
-
-    @abstractmethod
-    def figures(self) -> dict[str, float]:
-        """By name: the error, and what is reported beside it, which may not be finite."""
-
-
 class Task(ABC):
     """What a network is trained to do, for targets of these names. A task from elsewhere is one more line in `TASKS`.
 
@@ -46,7 +35,7 @@ class Task(ABC):
     digits: ClassVar[str] = ".6f"
     """Format of numbers in predict's file."""
     columns: ClassVar[tuple[tuple[str, str, int], ...]] = ()
-    """Of the printed table beside the error: key of `Scores.figures`, heading, digits."""
+    """Of the printed table beside the error: key of `figures`, heading, digits."""
 
     @staticmethod
     def read(labels: Mapping[str, NDArray], n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, NDArray]]:
@@ -109,7 +98,7 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, outputs: Tensor, y: Tensor) -> Any:
-        """Of test examples."""
+        """Of test examples: `error`, lower is better, and `figures()`, by name that and what is reported beside it."""
 
     def valued(self, outputs: Tensor) -> Tensor:
         """The outputs as `dbn.load_classifier(…)(x)` gives them, with their gradient."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from dbn.data.splits import Splits
 from dbn.data.targets import numbers
 from dbn.errors import InputError
+from dbn.plotting.predictions import predictions_image
 from dbn.tasks.base import Task, check_columns
 from dbn.tasks.numeric import known_rows
 
@@ -45,6 +46,7 @@ class Regress(Task):
     """
 
     name = "regress"
+    picture = "predictions.png, predicted against true numbers"
     sgd_rates = (0.001, 0.003, 0.01, 0.03)
     digits = ".9g"
     columns = (("r2", "R²", 3),)
@@ -107,7 +109,8 @@ class Regress(Task):
 
     def valued(self, outputs: Tensor) -> Tensor:
         """As `Task.valued`: in the units of the data, (N, T)."""
-        return self.shift.to(outputs) + self.spread.to(outputs) * outputs
+        shift, spread = (scale.to(outputs.dtype).to(outputs.device) for scale in (self.shift, self.spread))
+        return shift + spread * outputs
 
     def error(self, outputs: Tensor, y: Tensor) -> float:
         """As `Task.error`."""
@@ -154,6 +157,15 @@ class Regress(Task):
     def summary(cls, tested: Sequence[NumberScores]) -> dict[str, Any]:
         """As `Task.summary`: RMSE and R² of every seed and target."""
         return {"rmse": [each.rmse for each in tested], "r2": [each.r2 for each in tested]}
+
+    def drawn(self, tested: Mapping[str, Sequence[NumberScores]]) -> Tensor:
+        """As `Task.drawn`: predicted against true numbers, a panel for each arm and target, of all seeds."""
+        panels = {}
+        for arm, found in tested.items():
+            predicted, y = torch.cat([each.predicted for each in found]), torch.cat([each.y for each in found])
+            for place, name in enumerate(self.names):
+                panels[arm if self.outputs == 1 else f"{arm}, {name}"] = predicted[:, place], y[:, place]
+        return predictions_image(panels)
 
     @classmethod
     def heading(cls, found: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ CONFIGS = {
     "benchmark_ranks": "RanksConfig",
     "estimators": "EstimatorsConfig",
     "svm": "SvmConfig",
+    "regression": "RegressionConfig",
     "defaults": "DefaultsConfig",
 }
 """The options of each command and script."""

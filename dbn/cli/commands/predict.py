@@ -27,7 +27,7 @@ def main(config: PredictConfig) -> None:
     columns, said = task.written(outputs, config.columns), task.scored(outputs, table)
     write_csv(config.output, list(columns), zip(*columns.values(), strict=True), task.digits)
     print(f"{len(outputs)} examples {task.done} by the arm {arm}: {config.output}")
-    if said:
+    if said := said or (f"No scores: {table.label_error}." if table.label_error else ""):
         print(said)
 
 
