@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from dbn.finetuning.compare import compare as compare
     from dbn.finetuning.signal_propagation import signal_propagation as signal_propagation
     from dbn.initializers.initialize import initialize as initialize
+    from dbn.models.autoencoder import Autoencoder as Autoencoder
     from dbn.models.dbn import DBN as DBN
     from dbn.models.rbm import RBM as RBM
     from dbn.models.units import Bernoulli as Bernoulli
     from dbn.models.units import Gaussian as Gaussian
     from dbn.pretraining.pretrain import pretrain as pretrain
     from dbn.pretraining.pretrain import train_rbm as train_rbm
+    from dbn.runs.classifier import load_autoencoder as load_autoencoder
     from dbn.runs.classifier import load_classifier as load_classifier
     from dbn.runs.weights import load as load
 

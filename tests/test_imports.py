@@ -26,7 +26,7 @@ PACKAGES = {
     "data": "storage",
     "training": "storage",
     "plotting": "models data storage",
-    "tasks": "data storage plotting",
+    "tasks": "models data storage plotting",
     "runs": "models data storage config tasks",
     "pretraining": "models sampling likelihood data config training runs storage plotting",
     "finetuning": "models initializers data config training runs storage plotting tasks",

@@ -128,6 +128,7 @@ CALLS: dict[str, Call] = {
     "DBN.up": lambda g: g.stack.up(g.v, layers=1),
     "DBN.down": lambda g: (g.stack.down(g.v), g.stack.down(g.v, g.generator)),
     "DBN.sample": lambda g: g.stack.sample(len(g.v), steps=2, start=g.v, generator=g.generator),
+    "DBN.sample_up": lambda g: g.stack.sample_up(g.v, g.generator),
     "DBN.scale": lambda g: g.stack.scale(g.v),
     "DBN.match": lambda g: g.stack.match(g.v).scaling.divisor,
     "idle_layers": lambda g: idle_layers(DBN([g.rbm]), g.v),

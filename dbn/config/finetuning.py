@@ -35,7 +35,8 @@ class Finetuning(TrainingOptions):
     init: tuple[InitName, ...] = ("dbn", "xavier_uniform", "he_normal")
     """The arms: dbn, NAME, NAME:ACTIVATION or NAME(PARAMETER=VALUE):ACTIVATION, such as normal(std=1.0):relu."""
     task: Annotated[str, Choice("dbn.tasks:TASKS")] = "classify"
-    """What the labels are: classes, numbers to predict (regress), or columns of 0 and 1 (multilabel)."""
+    """What is learned: labels that are classes, numbers (regress) or columns of 0 and 1 (multilabel); or codes of the
+    rows, by reconstruction (autoencode)."""
     output_init: InitName = "xavier_uniform"
     """The output layer of every arm, such as zeros or mup_normal; the arms zeros and constant set it themselves."""
     labels: AtLeast2 | None = None

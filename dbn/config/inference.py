@@ -1,5 +1,6 @@
 """Options of sampling, prediction and features."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,17 +18,39 @@ Binarization = Literal["threshold", "sample", "fixed"]
 class SampleConfig(FolderOption, SeedOption, OutputConfig):
     """Options of sample."""
 
-    start: Literal["data", "noise"] = "data"
-    """Initial states of the Gibbs chains."""
+    start: Literal["data", "noise", "tempered"] = "data"
+    """data: a Gibbs chain from each of --count validation rows, which shows what the model knows of the data. noise:
+    from independent units. tempered: parallel tempering, which samples the model itself, be it like the data or not."""
     count: Count | None = None
     """Images in the grid (default: 64, or as many as there are validation images to start from)."""
-    steps: Count = 1000
-    """Gibbs steps in the top RBM."""
+    steps: Count | None = None
+    """Gibbs steps in the top RBM, of tempered chains between two images (default: 100 from data, 1000 from noise, 20
+    of tempered chains)."""
+    chains: Count | None = None
+    """Tempered chains, each of which gives several images (default: 16)."""
+    temperatures: AtLeast2 | None = None
+    """Temperatures of tempered chains (default: 20)."""
+    draws: bool = False
+    """Draws of the visible units in place of their means."""
+    classifier: Path | None = None
+    """Run of finetune whose best classifier counts the classes among the images (default: none)."""
+    image_shape: str | None = None
+    """HEIGHTxWIDTH, or CHANNELSxHEIGHTxWIDTH, such as 8x8, for a model of plain rows (default: that of the data)."""
+    scale: Count | None = None
+    """Height and width in the file of a pixel (default: images of about 80 pixels)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.output.suffix.lower() != ".png":
             raise InputError(f"--output {self.output} must end in .png, the only format that is written")
+        if self.image_shape is not None and not re.fullmatch(r"([13]x)?[1-9]\d*x[1-9]\d*", self.image_shape):
+            raise InputError(
+                f"--image-shape must be HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH with 1 or 3 channels, such as 8x8, not "
+                f"{self.image_shape!r}"
+            )
+        for name in ("chains", "temperatures"):
+            if getattr(self, name) is not None and self.start != "tempered":
+                raise InputError(f"--{name} does not go with --start {self.start}: leave it out, or use tempered")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.recorder import SignalsByTime, finalize_events, log_epoch, rewind_events, tag_prefix
+from dbn.finetuning.recorder import SignalsByTime, finalize_events, log_epoch, rewind_events, tag_prefix, write_codes
 from dbn.finetuning.results import FitResult, TunedArm, check_fit_result
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import Arm, parse_arm
@@ -208,6 +208,8 @@ class Comparison:
             seed = self.problem.seeds[best]
             file = self.folder(name, seed) / "classifier.safetensors"
             save_classifier(file, network, self.problem.description(each.arm, seed))
+            if self.problem.task.mirrored:
+                write_codes(file.parent, self.problem, network.eval())
         picture = self.problem.task.drawn(tested)
         if picture is not None:
             save_png(picture / 255, self._subfolder("") / self.problem.task.picture.split(",")[0])

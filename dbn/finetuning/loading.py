@@ -15,6 +15,7 @@ from dbn.models.matching import match
 from dbn.models.scaling import Scaling, as_float, to_fractions
 from dbn.runs.training_data import splits_for
 from dbn.runs.weights import load
+from dbn.tasks import TASKS
 from dbn.training import distributed
 from dbn.training.device import pick_device
 
@@ -90,6 +91,8 @@ def make_problem(
     splits, scaling = matched(splits, stacks, standardize=config.standardize, resumed=resumed)
     stacks = tuple(stack.requires_grad_(False).to(device) for stack in stacks)
     layers = stacks[0].sizes[1:] if stacks else hidden or ()
-    problem = Problem(on_device(splits, device), scaling.to(device), tuple(layers), stacks, config)
+    own = TASKS[config.task].prepared(splits, scaling)
+    given = splits if own is not splits else None
+    problem = Problem(on_device(own, device), scaling.to(device), tuple(layers), stacks, config, given)
     problem.check_initializers()
     return problem

@@ -42,6 +42,8 @@ class Problem:
     """None, one for all seeds, or one per seed."""
     config: Finetuning
     """With everything that was left out."""
+    given: Splits | None = None
+    """The splits with the labels that they came with, where the task has targets of its own."""
 
     def __post_init__(self) -> None:
         _ = self.task
@@ -59,7 +61,7 @@ class Problem:
                 raise InputError("the pre-trained stacks scale their data differently: train all on one data set")
         if self.config.labels_per_class is not None and not self.splits.classes:
             raise InputError(f"--labels-per-class needs classes, and --task {self.config.task} has none: say --labels")
-        rates, layers = len(self.config.layer_rates), len(self.hidden) + 1
+        rates, layers = len(self.config.layer_rates), len(self.sizes) - 1
         if rates not in (1, layers):
             raise InputError(
                 f"--layer-rates takes one value or one per layer ({layers}, with the output's), not {rates}"
@@ -122,7 +124,7 @@ class Problem:
     @cached_property
     def task(self) -> Task:
         """What the networks are trained to do; InputError for data that it does not take."""
-        return TASKS[self.config.task].of(self.splits)
+        return TASKS[self.config.task].of(self.splits, self.scaling)
 
     def task_of(self, seed: int) -> Task:
         """The task with what it measures on the labeled training examples of a seed."""
@@ -183,12 +185,27 @@ class Problem:
         """Metadata of a classifier file: network, task and scaling; a task that measures needs the seed."""
         task = self.task if seed is None else self.task_of(seed)
         return {
-            "sizes": [self.scaling.width(self.splits.train.x.shape[1]), *self.hidden, task.outputs],
-            "activation": arm.activation,
+            "sizes": self.sizes,
+            "activation": self._activations(arm),
             "normalise": self.initializer(arm, self.config.seed).normalize,
             **task.description(),
             **self.scaling.description(),
         }
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of the network: V, H_1, …, outputs; of one that is mirrored V, H_1, …, H_L, …, H_1, V."""
+        back = self.hidden[-2::-1] if self.task.mirrored else ()
+        return [self.scaling.width(self.splits.train.x.shape[1]), *self.hidden, *back, self.task.outputs]
+
+    def _activations(self, arm: Arm) -> str | list[str]:
+        """Of the hidden layers; a code is linear, unless a stack has other units there."""
+        if not self.task.mirrored:
+            return arm.activation
+        top = self.stacks[0].layers[-1] if self.stacks else None
+        is_linear = top is None or top.hidden.as_linear(top.weight)[2] == "identity"
+        around = [arm.activation] * (len(self.hidden) - 1)
+        return [*around, "identity" if is_linear else arm.activation, *around]
 
     def labeled(self, seed: int) -> tuple[Examples, Examples]:
         """The labeled training and validation examples of a seed, the same for every arm."""
@@ -209,7 +226,7 @@ class Problem:
     def initializer(self, arm: Arm, seed: int) -> Initializer:
         """The initializer of an arm; that of `dbn` has the stack of the seed."""
         stack = self.stacks[self.seeds.index(seed) % len(self.stacks)] if self.stacks else None
-        return arm.initializer(stack)
+        return arm.initializer(stack, mirrored=self.task.mirrored)
 
     def network(self, arm: Arm, seed: int) -> nn.Sequential:
         """The network of an arm before training: hidden layers by the arm, the output layer by `output_init`.

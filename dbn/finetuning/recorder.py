@@ -5,15 +5,25 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from dbn.data.splits import labels_of
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import FitResult, TunedArm
 from dbn.finetuning.signal_propagation import LayerSignal, record, trace
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import Arm
-from dbn.runs.tensorboard import EventLog
+from dbn.models.autoencoder import code_place
+from dbn.plotting.images import as_images
+from dbn.rng import fixed_subset
+from dbn.runs.tensorboard import EventLog, write_projector
 
 NOT_OF_A_FIT = ("init", "seeds", "signals")
 """Options that do not describe a single fit."""
+
+PROJECTED = 2000
+"""Test examples of which the projector shows the codes; thumbnails make one picture, of 45 × 45 of them."""
 
 SignalsByTime = dict[str, list[dict[str, float]]]
 """Signals of a fit by moment ("start", the epochs that were asked for, "end") and layer: fields of `LayerSignal`."""
@@ -77,6 +87,20 @@ def finalize_events(
             events.images(problem.task.picture.split(".")[0], picture, tuned.best_epoch)
         _show_hparams(events, problem, chosen, seed, scores.error)
     return signals
+
+
+def write_codes(folder: Path, problem: Problem, network: nn.Sequential) -> None:
+    """Codes of test examples for TensorBoard's projector, with their labels, and thumbnails where they are images."""
+    test = (problem.given or problem.splits).test
+    if test is None:
+        return
+    part = test[fixed_subset(len(test), PROJECTED)]
+    x = problem.scaling(part.x.to(problem.device))
+    with torch.no_grad():
+        codes = network[: code_place(network)](x)
+    classes, shape = (problem.given or problem.splits).classes, problem.splits.image_shape
+    labels = [classes[place] if place >= 0 else "" for place in labels_of(part).tolist()] if classes else None
+    write_projector(folder / "codes", codes, labels, None if shape is None else as_images(x, shape, problem.scaling))
 
 
 def _at_ends(folder: Path, problem: Problem, arm: Arm, seed: int, final: FitResult) -> SignalsByTime:

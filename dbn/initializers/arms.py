@@ -46,13 +46,13 @@ class Arm:
         known = {} if self.start == "dbn" else INITIALIZERS.parameters(self.start)
         return self.start, self.activation, {name: each.default for name, each in known.items()} | dict(self.parameters)
 
-    def initializer(self, stack: DBN | None) -> Initializer:
-        """The initializer with its parameters; for `dbn` from the stack."""
+    def initializer(self, stack: DBN | None, *, mirrored: bool = False) -> Initializer:
+        """The initializer with its parameters; for `dbn` from the stack, whose `mirrored` networks are autoencoders."""
         if self.start != "dbn":
             return INITIALIZERS[self.start](**dict(self.parameters))
         if stack is None:
             raise InputError("the arm 'dbn' starts from a stack: name one with --pretrained")
-        return from_dbn(stack)
+        return from_dbn(stack, mirrored=mirrored)
 
 
 @check_types

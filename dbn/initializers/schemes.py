@@ -19,7 +19,7 @@ from torch.nn import init
 from dbn.errors import InputError, check_types
 from dbn.initializers.gains import TORCH_GAINS, gain_of
 from dbn.models.dbn import DBN, copy_layers
-from dbn.models.mlp import activation_module
+from dbn.models.mlp import activation_module, linear_layers
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
@@ -51,8 +51,10 @@ class Initializer:
 
 
 @check_types
-def from_dbn(stack: DBN) -> Initializer:
+def from_dbn(stack: DBN, *, mirrored: bool = False) -> Initializer:
     """The weights and hidden biases of a pre-trained stack (Hinton, Osindero & Teh 2006).
+
+    mirrored: for an autoencoder, all layers as `DBN.to_autoencoder` has them.
 
     >>> from dbn.models import RBM, Bernoulli
     >>> from dbn.initializers import initialize
@@ -61,6 +63,14 @@ def from_dbn(stack: DBN) -> Initializer:
     >>> bool((network[0].weight == stack.layers[0].weight).all())
     True
     """
+
+    @torch.no_grad()
+    def fill(layers: Sequence[Layer], *_: object) -> None:
+        for layer, source in zip(layers, linear_layers(stack.to_autoencoder()), strict=True):
+            layer.load_state_dict(source.state_dict())
+
+    if mirrored:
+        return Initializer(fill, "sigmoid", every_layer=True)
     return Initializer(lambda layers, *_: copy_layers(stack, layers), "sigmoid")
 
 

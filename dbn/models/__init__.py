@@ -6,6 +6,7 @@ from dbn.models.units import UNITS
 from dbn.registry import lazy_exports
 
 if TYPE_CHECKING:
+    from dbn.models.autoencoder import Autoencoder as Autoencoder
     from dbn.models.dbn import DBN as DBN
     from dbn.models.rbm import RBM as RBM
     from dbn.models.scaling import Scaling as Scaling

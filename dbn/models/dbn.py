@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from dbn.arrays import AnyRows, Array, as_tensor, columns_of
 from dbn.errors import InputError, check_types, naming_arguments
+from dbn.models.autoencoder import Autoencoder
 from dbn.models.matching import Match, column_order, match
 from dbn.models.matmul import is_transforming
-from dbn.models.mlp import initialize_output, linear_layers, mlp
+from dbn.models.mlp import initialize_output, network_of
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, read_provenance
+from dbn.models.units.base import Units
 from dbn.models.units.naming import units_of
 from dbn.rng import stream
 
@@ -151,12 +153,20 @@ class DBN(nn.Module):
                 "bring them to the scale of the training data"
             )
 
-    def down(self, h: Array, generator: torch.Generator | None = None) -> Tensor:
-        """The mean of the visible units given a state of the top, (B, H_top) -> (B, V).
+    def sample_up(self, x: Array, generator: torch.Generator | None = None) -> Tensor:
+        """States of the top RBM's visible units given data, as for `up`: (B, V) -> (B, H_top−1), layer by layer."""
+        v = self._scaled(x)
+        for rbm in self.layers[:-1]:
+            v = rbm.sample_hidden(v, generator)
+        return v
+
+    def down(self, h: Array, generator: torch.Generator | None = None, *, draws: bool = False) -> Tensor:
+        """The mean of the visible units given a state of the top, (B, H_top) -> (B, V), or with `draws` a sample.
 
         Layers between are sampled with `generator`, or replaced by their means without one.
         """
-        return self.layers[0].down(self._lowest_hidden(h, generator))
+        h = self._lowest_hidden(h, generator)
+        return self.layers[0].sample_visible(h, generator) if draws else self.layers[0].down(h)
 
     def _lowest_hidden(self, h: Array, generator: torch.Generator | None) -> Tensor:
         """The hidden units of the lowest layer given a state of the top, as `down` has them, (B, H_1)."""
@@ -173,16 +183,19 @@ class DBN(nn.Module):
         n: int,
         *,
         steps: int = 1000,
-        start: Tensor | None = None,
+        start: Array | None = None,
         generator: torch.Generator | None = None,
+        seed: int = 0,
+        draws: bool = False,
     ) -> Tensor:
         """`n` draws from the model: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
 
         Of categories a draw in place of the means, as codes (n, V/q).
 
         start: data (n, V) that the chains start from, as for `up`; by default the visible biases of the top RBM.
-        generator: on the stack's device; by default of seed 0. InputError for no step, another number of starting
-        points, and a top RBM without a finite Z, whose chains would diverge.
+        generator: on the stack's device, in place of the `seed`. draws: draws of the visible units, not their means.
+        `dbn.sampling.sample` tempers the chains, and says how far they mix. InputError for no step, another number of
+        starting points, and a top RBM without a finite Z, whose chains would diverge.
         """
         if steps < 1:
             raise InputError(f"sampling needs at least one Gibbs step, not {steps}")
@@ -190,21 +203,22 @@ class DBN(nn.Module):
             raise InputError(f"a number of samples is at least 0, not {n}")
         top = self.layers[-1]
         top.check_partition("top RBM")
-        generator = stream(0, "sample", device=top.weight.device) if generator is None else generator
+        generator = stream(seed, "sample", device=top.weight.device) if generator is None else generator
         if start is None:
             v = top.visible.sample(top.weight.new_zeros(n, top.visible.size), generator)
         else:
             if len(start) != n:
                 raise InputError(f"{n} samples need {n} starting points, not {len(start)}")
-            v = self._scaled(start)
-            for rbm in self.layers[:-1]:
-                v = rbm.sample_hidden(v, generator)
+            v = self.sample_up(start, generator)
         for _ in range(steps - 1):
             v = top.sample_visible(top.sample_hidden(v, generator), generator)
-        h = self._lowest_hidden(top.sample_hidden(v, generator), generator)
+        return self.samples_given(top.sample_hidden(v, generator), generator, draws=draws)
+
+    def samples_given(self, h: Tensor, generator: torch.Generator, *, draws: bool = False) -> Tensor:
+        """`down`; of categories always draws, as codes."""
         if self.scaling.codes is None:
-            return self.layers[0].down(h)
-        return self.scaling.inverse(self.layers[0].sample_visible(h, generator))
+            return self.down(h, generator, draws=draws)
+        return self.scaling.inverse(self.down(h, generator, draws=True))
 
     def encoder(self) -> nn.Sequential:
         """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights.
@@ -212,14 +226,25 @@ class DBN(nn.Module):
         In it relu units give their most probable states, and binomial ones their mean as a fraction of the trials, by
         which the weights of the next layer are multiplied.
         """
-        layers = [rbm.hidden.as_linear(rbm.weight) for rbm in self.layers]
-        # On "meta" first, as torch's initialization would advance the global random state.
-        with torch.device("meta"):
-            network = mlp([*self.sizes, 1], [activation for _, _, activation in layers])
-        network.pop(-1)
-        network.to_empty(device=self.layers[0].weight.device).to(self.layers[0].weight.dtype)
-        copy_layers(self, linear_layers(network))
-        return network
+        return network_of(_as_linear(self._upwards()))
+
+    def _upwards(self) -> list[tuple[Units, Tensor]]:
+        return [(rbm.hidden, rbm.weight) for rbm in self.layers]
+
+    def to_autoencoder(self) -> Autoencoder:
+        """`down(up(x))` as a network to train: the encoder, and the transposed weights as a decoder; copies of both.
+
+        Up and down no longer share weights. InputError where no activation gives the mean of the visible units.
+        Hinton & Salakhutdinov (2006).
+        """
+        visible = self.layers[0].visible
+        if visible.mean_factor != 1:
+            raise InputError(
+                f"no layer of a network ends with the counts of {visible.spec} units: use other visible units"
+            )
+        downwards = [(rbm.visible, rbm.weight.T) for rbm in reversed(self.layers)]
+        *layers, (weight, bias, output) = _as_linear([*self._upwards(), *downwards])
+        return Autoencoder(network_of([*layers, (weight, bias, "identity")]), output)
 
     @check_types
     def to_mlp(self, n_classes: int, seed: int = 0) -> nn.Sequential:
@@ -261,10 +286,8 @@ def copy_layers(stack: DBN, layers: Sequence[nn.Module]) -> None:
         raise InputError(
             f"a stack of {len(stack.layers)} layers does not fit into a network of {len(layers)} hidden layers"
         )
-    factor = 1.0
-    for depth, (rbm, layer) in enumerate(zip(stack.layers, layers, strict=False), start=1):
-        weight, bias, _ = rbm.hidden.as_linear(rbm.weight if factor == 1 else factor * rbm.weight)
-        factor = rbm.hidden.mean_factor
+    copied = _as_linear(stack._upwards())
+    for depth, ((weight, bias, _), layer) in enumerate(zip(copied, layers, strict=False), start=1):
         if not isinstance(layer, nn.Linear) or layer.bias is None:
             raise InputError(f"layer {depth} of the network must be linear with a bias, as the stack's is, not {layer}")
         if layer.weight.shape != weight.shape:
@@ -274,3 +297,12 @@ def copy_layers(stack: DBN, layers: Sequence[nn.Module]) -> None:
             )
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
+
+
+def _as_linear(layers: Iterable[tuple[Units, Tensor]]) -> list[tuple[Tensor, Tensor, str]]:
+    """Weight, bias and activation of the layers of a network that has these units after these weights."""
+    found, factor = [], 1.0
+    for units, weight in layers:
+        found.append(units.as_linear(weight if factor == 1 else factor * weight))
+        factor = units.mean_factor
+    return found

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import init
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -47,6 +47,22 @@ def meta_mlp(description: Mapping[str, Any]) -> nn.Sequential:
     """`mlp` of the description's "sizes", "activation" and "normalise" on the device "meta", without memory."""
     with torch.device("meta"):
         return mlp(description["sizes"], description["activation"], normalize=description.get("normalise", False))
+
+
+@torch.no_grad()
+def network_of(layers: Sequence[tuple[Tensor, Tensor, str]]) -> nn.Sequential:
+    """Linear, activation, … with copies of each weight (n_out, n_in) and bias, where they are."""
+    network = nn.Sequential()
+    for weight, bias, activation in layers:
+        # On "meta" first, as torch's initialization would advance the global random state.
+        linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta", dtype=weight.dtype)
+        linear.to_empty(device=weight.device)
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+        network.append(linear)
+        if activation != "identity":
+            network.append(activation_module(activation))
+    return network
 
 
 def activation_module(name: str) -> nn.Module:

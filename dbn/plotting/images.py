@@ -19,6 +19,11 @@ def tile(images: Tensor, columns: int) -> Tensor:
     return grid
 
 
+def enlarge(images: Tensor, scale: int) -> Tensor:
+    """(…, H, W) -> (…, scale·H, scale·W), each pixel a square."""
+    return images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+
+
 def as_images(x: Tensor, shape: Shape, scaling: Scaling) -> Tensor:
     """Scaled visible states (N, V) as images (N, C, H, W) in [0, 1]."""
     return scaling.inverse(x).clamp(0, 1).reshape(-1, *shape)

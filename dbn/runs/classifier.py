@@ -15,6 +15,7 @@ from dbn.data.checks import Array, rows_of
 from dbn.data.objects import as_numbers
 from dbn.data.rows import Rows
 from dbn.errors import InputError, listed, naming_arguments, parsing
+from dbn.models.autoencoder import Autoencoder
 from dbn.models.matching import Match, match
 from dbn.models.matmul import is_transforming
 from dbn.models.mlp import meta_mlp
@@ -25,6 +26,7 @@ from dbn.runs.weights import check_finite, check_number
 from dbn.storage.files import as_path, corrupt_file
 from dbn.storage.tensors import read_tensors, write_tensors
 from dbn.tasks import task_of
+from dbn.tasks.autoencode import Autoencode
 
 CLASSIFIER = "classifier.safetensors"
 ROWS_AT_ONCE = 2000
@@ -128,6 +130,18 @@ def load_classifier(path: Path | str, init: str | None = None) -> Classifier:
     elif path.is_dir():
         file = path / CLASSIFIER
     return Classifier(*read_classifier(file)).eval()
+
+
+@naming_arguments()
+def load_autoencoder(path: Path | str, init: str | None = None) -> Autoencoder:
+    """The autoencoder of a run of `--task autoencode`, as `load_classifier` finds it; it takes and gives scaled values.
+
+    InputError as there, and for a network of another task.
+    """
+    found = load_classifier(path, init)
+    if not isinstance(found.task, Autoencode):
+        raise InputError(f"{path} holds no autoencoder, but a network of the task {found.task.name}: load_classifier")
+    return Autoencoder(found.network, found.task.output).eval()
 
 
 def save_classifier(path: Path, network: nn.Sequential, description: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """TensorBoard event files: scalars, images, histograms and hyperparameters."""
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import google_crc32c
 import torch
 from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
 from torch import Tensor
-from torch.utils.tensorboard import summary
+from torch.utils.tensorboard import SummaryWriter, summary
 from torch.utils.tensorboard.summary import hparams as hparam_summaries
 
 from dbn.errors import InputError
@@ -149,6 +150,20 @@ class EventLog:
                 file.unlink()
         except OSError as error:
             raise io_error(file, "removed", error) from error
+
+
+def write_projector(folder: Path, vectors: Tensor, labels: Sequence[str] | None, images: Tensor | None) -> None:
+    """Points (N, D) for TensorBoard's projector, with labels and thumbnails (N, C, H, W) in [0, 1], in place of others.
+
+    The folder is a TensorBoard run of its own. InputError when the disk refuses it.
+    """
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # a second embedding would stand beside the first
+        with SummaryWriter(str(folder)) as writer:
+            named = None if labels is None else list(labels)
+            writer.add_embedding(vectors.cpu(), named, None if images is None else images.cpu(), tag="codes")
+    except OSError as error:
+        raise io_error(folder, "written", error) from error
 
 
 def _age(file: Path) -> tuple[int, ...]:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from dbn.sampling.parallel_tempering import TemperedChains as TemperedChains
     from dbn.sampling.persistent_chains import LaggedChains as LaggedChains
     from dbn.sampling.persistent_chains import PersistentChains as PersistentChains
+    from dbn.sampling.samples import Samples as Samples
+    from dbn.sampling.samples import effective_number as effective_number
+    from dbn.sampling.samples import sample as sample
 
 CHAINS: "Registry[Callable[..., Chains]]" = Registry(
     "estimator",

@@ -13,6 +13,7 @@ TASKS: "Registry[type[Task]]" = Registry(
     {
         "classify": "dbn.tasks.classify:Classify",
         "regress": "dbn.tasks.regress:Regress",
+        "autoencode": "dbn.tasks.autoencode:Autoencode",
         "multilabel": "dbn.tasks.multilabel:Multilabel",
     },
 )

@@ -10,6 +10,7 @@ from torch import Tensor
 from dbn.data.labels import coded
 from dbn.data.splits import Examples, Splits
 from dbn.errors import InputError
+from dbn.models.scaling import Scaling
 from dbn.tasks import TASKS
 
 
@@ -25,6 +26,8 @@ class Task(ABC):
     """Learning rates of sgd that every arm selects from; None for those of the batch size."""
     picture: ClassVar[str] = ""
     """File of the run folder that shows the test, and what it holds: "confusion.png, confusion matrices"."""
+    mirrored: ClassVar[bool] = False
+    """Whether networks lead from the last hidden layer back through layers of the same sizes to the visible units."""
     unit: ClassVar[str] = ""
     """What follows a difference of two errors, such as " points"."""
     done: ClassVar[str] = "predicted"
@@ -43,7 +46,12 @@ class Task(ABC):
         self.names = tuple(names)
 
     @classmethod
-    def of(cls, splits: Splits) -> Self:
+    def prepared(cls, splits: Splits, scaling: Scaling) -> Splits:
+        """The splits with the targets that follow from the rows; `scaling` gives the network's inputs."""
+        return splits
+
+    @classmethod
+    def of(cls, splits: Splits, scaling: Scaling) -> Self:
         """The task for these data; InputError for targets that it does not take."""
         splits.check_labels()
         if splits.classes and cls.read is not Task.read:

@@ -239,7 +239,17 @@ def test_finetuning_options(words, name, value):
         (SampleConfig, "--run r --output o.jpg", "--output o.jpg must end in .png"),
         (SampleConfig, "--run r --output o.png --count 0", "--count must be a whole number of at least 1"),
         (SampleConfig, "--run r --output o.png --steps x", "--steps must be a whole number, not 'x'"),
-        (SampleConfig, "--run r --output o.png --start zero", "--start must be one of data, noise, not 'zero'"),
+        (
+            SampleConfig,
+            "--run r --output o.png --start zero",
+            "--start must be one of data, noise, tempered, not 'zero'",
+        ),
+        (SampleConfig, "--run r --output o.png --chains 4", "--chains does not go with --start data: leave it out"),
+        (
+            SampleConfig,
+            "--run r --output o.png --image-shape 8",
+            "--image-shape must be HEIGHTxWIDTH or CHANNELSxHEIGHT",
+        ),
         (SampleConfig, "--run r --output o.png --resume", "unknown option --resume"),
         (PredictConfig, "--run r --output o", "--data is required"),
         (PredictConfig, "--run r --output o --data d --device 0", "--device must be"),

@@ -148,10 +148,38 @@ def test_the_same_command_gives_the_same_bytes(folder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("begin", ["data", "noise"])
 def test_samples_become_a_picture(begin: str, folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / "samples.png"
-    out = call("sample", f"--run runs/pre --output {file} --count 10 --steps 3 --start {begin}", folder)
-    assert out == f"10 images after 3 Gibbs steps from {begin}: {file}\n"
+    words = f"--run runs/pre --output {file} --count 10 --steps 3 --start {begin} --scale 2"
+    first, *figures = call("sample", words, folder).splitlines()
+    assert first == f"10 images after 3 Gibbs steps from {begin}: {file}"
+    assert [line.partition(":")[0] for line in filter(None, figures)] == [
+        "Autocorrelation with the images one step from the start"
+    ] * (begin == "data")
     with Image.open(file) as image:
-        assert image.size == (3 * 9 + 1, 4 * 9 + 1)
+        assert image.size == (3 * 17 + 1, 4 * 17 + 1)
+
+
+def test_tempered_samples_say_how_far_they_can_be_trusted(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "samples.png"
+    words = f"--run runs/pre --output {file} --count 12 --start tempered --steps 2 --chains 4 --temperatures 3 --draws"
+    first, figures, shares = call("sample", f"{words} --classifier runs/fine", folder).splitlines()
+    assert first == f"12 images of 4 chains at 3 temperatures, 2 Gibbs steps apart: {file}"
+    assert re.match(r"Autocorrelation of a chain over these steps: -?\d\.\d\d; swaps accepted: \d+%, at least", figures)
+    assert int(re.findall(r"worth about (\d+) independent ones\.", figures)[0]) <= 12
+    found = [float(share) for share in re.findall(r"(\d+\.\d)%", shares)]
+    assert shares.startswith("Classes by runs/fine: 0 ")
+    assert sum(found) == pytest.approx(100, abs=0.3)
+    assert shares.endswith("of at most 1.10 nats.")
+    with Image.open(file) as image:
+        pixels = np.asarray(image)
+    assert set(np.unique(pixels)) == {0, 128, 255}  # draws of Bernoulli units and the frames
+    assert image.size == (3 * 81 + 1, 4 * 81 + 1)
+
+
+def test_an_image_shape_makes_images_of_rows(folder: Path, tmp_path: Path) -> None:
+    words = f"--run runs/pre --output {tmp_path / 'a.png'} --count 4 --steps 1 --scale 1 --image-shape"
+    call("sample", f"{words} 4x16", folder)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (2 * 17 + 1, 2 * 5 + 1)
 
 
 def test_by_default_few_validation_images_make_a_small_picture(folder: Path, tmp_path: Path) -> None:
@@ -469,7 +497,9 @@ BAD: dict[str, list[tuple[str, str]]] = {
     "sample": [
         (f"{SAMPLE} --run missing", "missing holds no stack"),
         (f"{SAMPLE} --run damaged", "damaged/dbn.safetensors is damaged"),
-        (f"{SAMPLE} --run runs/array", "use dbn.load"),
+        (f"{SAMPLE} --run runs/array", "--image-shape, such as 8x8, or use dbn.load"),
+        (f"{SAMPLE} --image-shape 5x5", "--image-shape 5x5 has 25 values, but runs/pre was trained on rows of 64"),
+        (f"{SAMPLE} --count 3 --classifier missing", "there is no|missing"),
         (f"{SAMPLE} --run runs/fine", "runs/fine holds no stack"),
         (f"{SAMPLE} --count 13", "--count 13 is more than the 12 validation images .* --start noise"),
         (f"{SAMPLE} --steps 0", "--steps must be a whole number of at least 1"),

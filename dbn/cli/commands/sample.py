@@ -1,44 +1,146 @@
-"""Sample images from a pre-trained stack: Gibbs steps in the top RBM, then one downward pass."""
+"""Sample images from a pre-trained stack: Gibbs or tempered chains in the top RBM, then one downward pass."""
+
+from typing import TYPE_CHECKING, Any
 
 from dbn.cli.commands import Command
 from dbn.config.inference import SampleConfig
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from dbn.models.dbn import DBN
+    from dbn.sampling import Samples
+
+LONGEST_SIDE = 80
+"""Of an image in the grid, in pixels, about."""
+FEW_SWAPS = 0.05
+"""Of the swaps between two temperatures; below it chains hardly pass."""
 COUNT = 64
+"""Images by default."""
 
 
 def main(config: SampleConfig) -> None:
-    """Run the chains and write one PNG grid."""
-    from dbn.errors import InputError
-    from dbn.finetuning.loading import matched
-    from dbn.plotting.images import as_images, save_png, tile
-    from dbn.rng import stream
-    from dbn.runs.training_data import splits_of
+    """Run the chains, write one PNG grid, and say how far the samples can be trusted."""
+    from dbn.plotting.images import as_images, enlarge, save_png, tile
     from dbn.runs.weights import load
     from dbn.storage.files import check_writable
     from dbn.training.device import pick_device
 
-    device = pick_device(config.device)
-    stack = load(config.run).to(device)
-    if stack.image_shape is None:
-        raise InputError(f"{config.run} was trained on data without an image shape: use dbn.load(…).sample in Python")
-    start, count = None, config.count or COUNT
-    if config.start == "data":
-        splits, scaling = matched(splits_of(config.run, data_dir=config.data_dir), [stack])
-        valid = splits.valid
-        count = config.count or min(COUNT, len(valid))
-        if count > len(valid):
-            raise InputError(
-                f"--count {count} is more than the {len(valid)} validation images to start from: ask for as many, or "
-                "--start noise"
-            )
-        start = scaling.to(device)(valid.x[:count].to(device))
+    stack = load(config.run).to(pick_device(config.device))
+    shape = _shape(config, stack)
     check_writable(config.output)
-    images = stack.sample(
-        count, steps=config.steps, start=start, generator=stream(config.seed, "sample", device=device)
+    found, how = _samples(config, stack)
+    shares = "" if config.classifier is None else _shares(config, stack, found.rows)
+    images = enlarge(
+        as_images(found.rows, shape, stack.scaling), config.scale or max(1, round(LONGEST_SIDE / max(shape)))
     )
-    columns = max(1, round(count**0.5))
-    save_png(tile(as_images(images, stack.image_shape, stack.scaling), columns), config.output)
-    print(f"{count} image{'s' * (count > 1)} after {config.steps} Gibbs steps from {config.start}: {config.output}")
+    count = len(images)
+    save_png(tile(images, max(1, round(count**0.5))), config.output)
+    print(f"{count} image{'s' * (count > 1)} {how}: {config.output}")
+    print(*filter(None, [_trust(config, found.figures), shares]), sep="\n")
+
+
+def _shape(config: SampleConfig, stack: "DBN") -> tuple[int, int, int]:
+    """(channels, height, width) of the images; InputError where there is none, or of another size."""
+    from math import prod
+
+    from dbn.errors import InputError
+
+    if config.image_shape is None:
+        if stack.image_shape is None:
+            raise InputError(
+                f"{config.run} was trained on data without an image shape: name it with --image-shape, such as 8x8, or "
+                "use dbn.load(…).sample in Python"
+            )
+        return stack.image_shape
+    shape = [int(side) for side in config.image_shape.split("x")]
+    if prod(shape) != stack.sizes[0]:
+        raise InputError(
+            f"--image-shape {config.image_shape} has {prod(shape)} values, but {config.run} was trained on rows of "
+            f"{stack.sizes[0]}: give sides of that product"
+        )
+    return (1, *shape)[-3], shape[-2], shape[-1]
+
+
+def _samples(config: SampleConfig, stack: "DBN") -> "tuple[Samples, str]":
+    """The samples, and in words where they come from."""
+    from dbn.sampling import Samples, TemperedChains, sample
+
+    options: dict[str, Any] = {"draws": config.draws, "seed": config.seed}
+    count = config.count or COUNT
+    if config.start == "tempered":
+        steps, temperatures = config.steps or 20, config.temperatures or 20
+        chains = TemperedChains(steps, min(config.chains or 16, count), temperatures)
+        found = sample(stack, count, chains=chains, **options)
+        return found, f"of {chains.chains} chains at {temperatures} temperatures, {steps} Gibbs steps apart"
+    if config.start == "noise":
+        steps = config.steps or 1000
+        found = Samples(stack.sample(count, steps=steps, **options), {})
+    else:
+        steps = config.steps or 100
+        start = _starts(config, stack)
+        found = sample(stack, len(start), start=start, steps=steps, **options)
+    return found, f"after {steps} Gibbs steps from {config.start}"
+
+
+def _starts(config: SampleConfig, stack: "DBN") -> "torch.Tensor":
+    from dbn.errors import InputError
+    from dbn.finetuning.loading import matched
+    from dbn.runs.training_data import splits_of
+
+    splits, scaling = matched(splits_of(config.run, data_dir=config.data_dir), [stack])
+    valid, place = splits.valid, stack.layers[0].weight.device
+    count = config.count or min(COUNT, len(valid))
+    if count > len(valid):
+        raise InputError(
+            f"--count {count} is more than the {len(valid)} validation images to start from: ask for as many, or "
+            "--start tempered"
+        )
+    scaled: torch.Tensor = scaling.to(place)(valid.x[:count].to(place))
+    return scaled
+
+
+def _trust(config: SampleConfig, figures: "Mapping[str, float]") -> str:
+    """Sentences on the figures; empty where there are none."""
+    if config.start == "noise":
+        return ""
+    alike = figures["chain_autocorrelation"]
+    if config.start == "data":
+        return (
+            f"Autocorrelation with the images one step from the start: {alike:.2f} (1: the same, 0: no more alike than "
+            "those of other chains)."
+        )
+    said = f"Autocorrelation of a chain over these steps: {alike:.2f}; swaps accepted: {figures['swap_rate']:.0%}, "
+    said += f"at least {figures['swap_rate_lowest']:.0%} between neighboring temperatures."
+    if "effective_samples" in figures:
+        said += f" The images are worth about {figures['effective_samples']:.0f} independent ones."
+    if figures["swap_rate_lowest"] < FEW_SWAPS:
+        said += " States hardly pass between some temperatures: give more --temperatures."
+    return said
+
+
+def _shares(config: SampleConfig, stack: "DBN", rows: "torch.Tensor") -> str:
+    """A sentence on the classes that the classifier sees in the samples."""
+    import torch
+
+    from dbn.errors import InputError
+    from dbn.runs.classifier import load_classifier
+
+    assert config.classifier is not None
+    classifier = load_classifier(config.classifier).to(rows.device)
+    if classifier.width != rows.shape[1] or not classifier.scaling.standardizes_as(stack.scaling.cpu()):
+        raise InputError(
+            f"--classifier {config.classifier} was trained on data of another width or scale than {config.run}: name "
+            "one of the same data"
+        )
+    with torch.no_grad():
+        counts = torch.bincount(classifier.network(rows).argmax(1).cpu(), minlength=len(classifier.classes))
+    shares = counts.double() / counts.sum()
+    entropy, most = float(-torch.xlogy(shares, shares).sum()), torch.tensor(len(shares)).double().log()
+    listed = ", ".join(f"{name} {share:.1%}" for name, share in zip(classifier.classes, shares.tolist(), strict=True))
+    return f"Classes by {config.classifier}: {listed}; entropy {entropy:.2f} of at most {most:.2f} nats."
 
 
 COMMAND = Command(main, SampleConfig, __doc__)
