@@ -13,8 +13,8 @@ TASKS: "Registry[type[Task]]" = Registry(
     {
         "classify": "dbn.tasks.classify:Classify",
         "regress": "dbn.tasks.regress:Regress",
-        "autoencode": "dbn.tasks.autoencode:Autoencode",
         "multilabel": "dbn.tasks.multilabel:Multilabel",
+        "autoencode": "dbn.tasks.autoencode:Autoencode",
     },
 )
 """Every task, a subclass of `Task`."""
