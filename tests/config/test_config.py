@@ -543,7 +543,7 @@ def test_help_names_every_option_its_type_and_its_default(capsys, monkeypatch, c
         "--data-dir PATH",
         "--features {mean,sample}",
         "--estimator {cd,pcd,lagged-pcd,pt}",
-        "--hidden-units [{bernoulli,gaussian} ...]",
+        "--hidden-units [{bernoulli,binomial,gaussian,relu,spin,categorical} ...]",
         "--learning-rate [FLOAT|SCHEDULE ...] Value or schedule",
         "Names: mnist-10k, mnist, fashion-mnist,",
         "--config FILE recipe or YAML file",
