@@ -8,12 +8,14 @@ if TYPE_CHECKING:
     from dbn.models.units.base import Units as Units
     from dbn.models.units.bernoulli import Bernoulli as Bernoulli
     from dbn.models.units.gaussian import Gaussian as Gaussian
+    from dbn.models.units.mixed import Mixed as Mixed
 
 UNITS: "Registry[type[Units]]" = Registry(
     "unit type",
     {
         "bernoulli": "dbn.models.units.bernoulli:Bernoulli",
         "gaussian": "dbn.models.units.gaussian:Gaussian",
+        "mixed": "dbn.models.units.mixed:Mixed",
     },
 )
 """Every unit type by its name in files and on the command line, which is its `kind`."""

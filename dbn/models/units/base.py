@@ -39,9 +39,9 @@ class Units(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    linear_statistics: ClassVar[bool]
+    linear_statistics: bool
     """Whether every learned statistic is linear in x, so that a mean may replace a sample in the gradient."""
-    standardized: ClassVar[bool] = False
+    standardized: bool = False
     """Whether data are standardized to mean 0 and variance 1 for these units."""
 
     def __init__(self, size: int) -> None:
@@ -154,8 +154,11 @@ class Units(nn.Module, ABC):
                 f"{tuple(x.shape)}: give data of the model's own width"
             )
 
-    def check_states(self, x: Tensor) -> None:
-        """InputError unless x is (B, size) with states of the sites; it names the first that is none."""
+    def check_states(self, x: Tensor, first: int = 0) -> None:
+        """InputError unless x is (B, size) with states of the sites; it names the first that is none.
+
+        first: the place of the first column among those of the layer.
+        """
         self.check_rows(x)
         sites = self.sites()
         if sites is None or self.in_support(x):
@@ -166,7 +169,8 @@ class Units(nn.Module, ABC):
                 row, site = wrong.nonzero()[0].tolist()
                 start = columns.start + site * each.width
                 found = ", ".join(f"{value:g}" for value in x[row, start : start + each.width].tolist())
-                where = f"column {start}" if each.width == 1 else f"columns {start} to {start + each.width - 1}"
+                place, last = first + start, first + start + each.width - 1
+                where = f"column {place}" if each.width == 1 else f"columns {place} to {last}"
                 raise InputError(
                     f"{self.spec} units have states of {_listed(each.states)} only, not {found} as in row {row}, "
                     f"{where} (counted from 0): {advice}"

@@ -1,4 +1,4 @@
-"""Units from their names in options and files: NAME, or NAME(PARAMETER=VALUE, …)."""
+"""Units from their names in options and files: NAME, NAME(PARAMETER=VALUE, …), or NUMBER NAME + NUMBER NAME."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,11 @@ def make_units(text: str, size: int) -> Units:
 
     >>> make_units("bernoulli", 5)
     Bernoulli(5)
+    >>> make_units("3 bernoulli + 2 gaussian", 5)
+    Mixed(5, parts=3 bernoulli + 2 gaussian)
     """
+    if is_mixed(text):
+        return UNITS["mixed"](size, parts=text)
     call = split_call(text)
     if call is None:
         raise InputError(f"invalid unit type {text!r}: expected NAME or NAME(PARAMETER=VALUE, …)")
@@ -29,3 +33,8 @@ def units_of(description: Mapping[str, Any]) -> Units:
     """The units, with parameters 0, that `Units.description` describes."""
     settings = dict(description)
     return UNITS[settings.pop("kind")](int(settings.pop("size")), **settings)
+
+
+def is_mixed(text: str) -> bool:
+    """Whether the text means units of several types, NUMBER NAME + NUMBER NAME."""
+    return text.strip()[:1].isdecimal()
