@@ -10,18 +10,22 @@ from torch import Tensor, nn
 
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
-from dbn.models.units import UNITS
 from dbn.models.units.base import Units
+from dbn.models.units.naming import make_units as units_named
 
-KINDS = sorted(UNITS)
-PAIRS = list(product(KINDS, KINDS))
-
-SIZES = {"bernoulli": 3, "gaussian": 2}
+SIZES = {"bernoulli": 3, "gaussian": 2, "spin": 3, "categorical(states=3)": 6}
 AXES = {
     "bernoulli": (torch.tensor([0.0, 1.0], dtype=torch.float64), 1.0),
     "gaussian": (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),
+    "spin": (torch.tensor([-1.0, 1.0], dtype=torch.float64), 1.0),
+    "categorical(states=3)": (torch.eye(3, dtype=torch.float64), 1.0),
 }
-"""The values that one unit may take, and their distance: a new unit type is a line here and in `SIZES`."""
+"""The values (K,) that one unit may take, or the states (K, W) of W units together, and the distance between values: a
+new unit type is a line here and in `SIZES`."""
+KINDS = sorted(SIZES)
+PAIRS = list(product(KINDS, KINDS))
+CONTINUOUS = {kind for kind, (_, step) in AXES.items() if step != 1}
+DISCRETE = [kind for kind in KINDS if kind not in CONTINUOUS]
 
 Z = 5.0
 """Standard errors that an average of draws may lie from the truth."""
@@ -41,18 +45,18 @@ def randomize(module: nn.Module, seed: int, spread: float = 0.4) -> None:
 
 
 def make_units(kind: str, seed: int = 0) -> Units:
-    units = UNITS[kind](SIZES[kind]).double()
+    units = units_named(kind, SIZES[kind]).double()
     randomize(units, seed)
     return units
 
 
 def make_rbm(visible: str, hidden: str, seed: int = 0) -> RBM:
     """Double precision, coupled as strongly as a finite Z and the grid of a quadrature allow."""
-    rbm = RBM(UNITS[visible](SIZES[visible]), UNITS[hidden](SIZES[hidden])).double()
+    rbm = RBM(units_named(visible, SIZES[visible]), units_named(hidden, SIZES[hidden])).double()
     randomize(rbm, seed)
-    bounded = visible == "bernoulli" or hidden == "bernoulli"
+    spans = [AXES[kind][0].max() - AXES[kind][0].min() for kind in (visible, hidden) if kind not in CONTINUOUS]
     with torch.no_grad():
-        rbm.weight.mul_(2.0 if bounded else 0.5)
+        rbm.weight.mul_(2.0 / max(spans) if spans else 0.5)
     return rbm
 
 
@@ -74,8 +78,10 @@ def support(units: Units) -> tuple[Tensor, float]:
     For real units the sum is the trapezoid rule, whose error on a Gaussian of deviation σ is about
     exp(−2π²σ²/step²): nothing, for a step under σ.
     """
-    axis, step = AXES[units.kind]
-    return torch.cartesian_prod(*[axis] * units.size).reshape(-1, units.size), units.size * math.log(step)
+    axis, step = AXES[units.spec]
+    sites = units.size // axis[0].numel()
+    number = torch.cartesian_prod(*[torch.arange(len(axis))] * sites).reshape(-1, sites)
+    return axis[number].reshape(-1, units.size), units.size * math.log(step)
 
 
 def conditional(units: Units, field: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,7 +114,10 @@ def z_scores(draws: Tensor, states: Tensor, p: Tensor) -> Tensor:
     seen, exact = _moments(draws.double()), _moments(states)
     mean = p @ exact
     variance = p @ (exact - mean) ** 2
-    return (seen.mean(0) - mean) / (variance / len(draws)).sqrt()
+    difference = seen.mean(0) - mean
+    # What does not vary, as a product of two columns of one category, must be met.
+    certain = torch.where(difference.abs() < 1e-9, 0.0, torch.inf).to(difference)
+    return torch.where(variance < 1e-12, certain, difference / (variance / len(draws)).sqrt())
 
 
 def _moments(x: Tensor) -> Tensor:
@@ -116,9 +125,10 @@ def _moments(x: Tensor) -> Tensor:
     return torch.cat([x, x[:, row] * x[:, column]], 1)
 
 
-def histogram_chance(draws: Tensor, p: Tensor) -> float:
-    """The probability of a histogram as far from p as that of binary draws (Pearson's χ²)."""
-    places = 2 ** torch.arange(draws.shape[1] - 1, -1, -1)
-    counts = torch.bincount((draws.long() * places).sum(1), minlength=len(p))
+def histogram_chance(draws: Tensor, states: Tensor, p: Tensor) -> float:
+    """The probability of a histogram as far from p as that of draws that are each one of the states (Pearson's χ²)."""
+    number = (draws.to(states.dtype)[:, None] == states).all(2).long().argmax(1)
+    assert torch.equal(states[number], draws.to(states.dtype)), "a draw is none of the states"
+    counts = torch.bincount(number, minlength=len(p))
     expected = p * len(draws)
     return float(stats.chi2.sf(float(((counts - expected) ** 2 / expected).sum()), len(p) - 1))

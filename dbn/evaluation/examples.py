@@ -72,7 +72,7 @@ def load_evaluation_data(stack: DBN, config: EvaluateConfig) -> EvaluationData:
     InputError for data that cannot be read, do not fit the stack, or are not what its visible units take.
     """
     before = RunFolder.open(config.run).read_config() if config.run.is_dir() else {}
-    return _prepared(stack, _sources(config, before, stack.layers[0].visible.size), config, before)
+    return _prepared(stack, _sources(config, before, stack.width), config, before)
 
 
 def evaluation_data(
@@ -240,7 +240,7 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
     support = units.support()
     assert support is not None
     values = listed(support.tolist())
-    for part, x in source.parts.items():
+    for part, x in source.parts.items() if units.codes is None else ():
         least, greatest = (float(source.scaling(end)) for end in x.aminmax())
         if least < support.min() or greatest > support.max():
             raise InputError(
@@ -255,7 +255,8 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
     if all(units.in_support(rows) for x in source.parts.values() for rows in scaled(x)):
         kept = torch.uint8 if binary else torch.float32
         ready = {
-            part: keep((rows.to(kept) for rows in scaled(x)), x.shape, kept, x) for part, x in source.parts.items()
+            part: keep((rows.to(kept) for rows in scaled(x)), (len(x), units.size), kept, x)
+            for part, x in source.parts.items()
         }
         return replace(source, parts=ready)
     if how is None or not binary:

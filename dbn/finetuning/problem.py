@@ -47,9 +47,9 @@ class Problem:
         object.__setattr__(self, "config", self.config.for_data(self.labels))
         width = self.splits.train.x.shape[1]
         for stack in self.stacks:
-            if stack.sizes[0] != width:
+            if stack.width != width:
                 raise InputError(
-                    f"the stack was pre-trained on {stack.sizes[0]} values an example, but {self.splits.name} has "
+                    f"the stack was pre-trained on {stack.width} values an example, but {self.splits.name} has "
                     f"{width}: name the data set it was trained on"
                 )
             if stack.sizes[1:] != list(self.hidden):
@@ -155,7 +155,7 @@ class Problem:
     def description(self, arm: Arm) -> dict[str, Any]:
         """Metadata of a classifier file: network, classes and scaling."""
         return {
-            "sizes": [self.splits.train.x.shape[1], *self.hidden, self.splits.n_classes],
+            "sizes": [self.scaling.width(self.splits.train.x.shape[1]), *self.hidden, self.splits.n_classes],
             "activation": arm.activation,
             "normalise": self.initializer(arm, self.config.seed).normalize,
             "classes": list(self.splits.classes),

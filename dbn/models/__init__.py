@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from dbn.models.units import UNITS as UNITS
     from dbn.models.units.base import Units as Units
     from dbn.models.units.bernoulli import Bernoulli as Bernoulli
+    from dbn.models.units.categorical import Categorical as Categorical
     from dbn.models.units.gaussian import Gaussian as Gaussian
+    from dbn.models.units.spin import Spin as Spin
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

@@ -70,34 +70,43 @@ class DBN(nn.Module):
         """V, H_1, …, H_top."""
         return [self.layers[0].visible.size, *(rbm.hidden.size for rbm in self.layers)]
 
+    @property
+    def width(self) -> int:
+        """The number of values of a row of data: V, or the columns of codes that become V one-hot values."""
+        return self.sizes[0] // (self.scaling.codes or 1)
+
     def scale(self, x: Array, divisor: float | None = None) -> Tensor:
         """Raw data as in training, (B, V) float32: images flattened, bytes divided, columns standardized.
 
         Values of another scale are brought to that of training where it is certain what they are; `divisor` says it.
         InputError for another width, and elsewhere, see `dbn.models.matching.match`.
         """
-        rows = self._rows(x)
+        rows = self._rows(x, self.width)
         with naming_arguments():
             found = self.match(rows, divisor=divisor, by_row=True)
         scaled: Tensor = found.scaling(rows)
         return scaled
 
-    def _rows(self, x: Array) -> Tensor:
-        """Rows or images of any library, (B, V). InputError for another width."""
+    def _rows(self, x: Array, *widths: int) -> Tensor:
+        """Rows or images of any library, (B, V). InputError for none of these widths."""
         rows = as_tensor(x)
         rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
-        self.layers[0].visible.check_rows(rows)
+        if rows.ndim != 2 or rows.shape[1] not in widths:
+            if self.scaling.codes is not None:
+                raise InputError(f"the stack takes rows of {self.width} codes, not x of shape {tuple(rows.shape)}")
+            self.layers[0].visible.check_rows(rows)
         return rows
 
     def match(self, x: AnyRows, name: str = "x", **known: Any) -> Match:
         """How rows become what the stack takes: `dbn.models.matching.match` with the stack's scaling and units."""
-        usual: dict[str, Any] = {"width": self.sizes[0], "bounded": self.takes_fractions, "what": "the stack"}
+        usual: dict[str, Any] = {"width": self.width, "bounded": self.takes_fractions, "what": "the stack"}
         return match(self.scaling, x, name, **usual | known)
 
     @property
     def takes_fractions(self) -> bool:
-        """Whether the visible units take values in [0, 1] alone."""
-        return self.layers[0].visible.range_error(-1.0, 2.0) != ""
+        """Whether the visible units take values in [0, 1] alone, and data are such values."""
+        visible = self.layers[0].visible
+        return self.scaling.codes is None and not visible.range_error(0.0, 1.0) and bool(visible.range_error(-1.0, 2.0))
 
     def forward(self, x: Tensor) -> Tensor:
         """`up`."""
@@ -117,8 +126,9 @@ class DBN(nn.Module):
 
     def _scaled(self, x: Array) -> Tensor:
         """What `up` takes, as values of the visible units on the stack's device; InputError as for `up`."""
-        rows = self._rows(x)
-        weight, is_raw = self.layers[0].weight, not rows.is_floating_point()
+        rows = self._rows(x, self.width, self.sizes[0])
+        weight = self.layers[0].weight
+        is_raw = not rows.is_floating_point() or rows.shape[1] != self.sizes[0]
         h = (self.scale(rows.to(weight.device)) if is_raw else rows).to(weight)
         if self.scaling.shift is None and (is_raw or rows.device.type == "cpu"):
             self._check_range(h)
@@ -140,12 +150,15 @@ class DBN(nn.Module):
 
         Layers between are sampled with `generator`, or replaced by their means without one.
         """
+        return self.layers[0].down(self._lowest_hidden(h, generator))
+
+    def _lowest_hidden(self, h: Array, generator: torch.Generator | None) -> Tensor:
+        """The hidden units of the lowest layer given a state of the top, as `down` has them, (B, H_1)."""
         h = as_tensor(h, "h")
         self.layers[-1].hidden.check_rows(h)
-        for depth in range(len(self.layers) - 1, 0, -1):
-            rbm = self.layers[depth]
+        for rbm in reversed(self.layers[1:]):
             h = rbm.down(h) if generator is None else rbm.sample_visible(h, generator)
-        return self.layers[0].down(h)
+        return h
 
     @check_types
     @torch.no_grad()
@@ -158,6 +171,8 @@ class DBN(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """`n` draws from the model: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
+
+        Of categories a draw in place of the means, as codes (n, V/q).
 
         start: data (n, V) that the chains start from, as for `up`; by default the visible biases of the top RBM.
         generator: on the stack's device; by default of seed 0. InputError for no step, another number of starting
@@ -180,7 +195,10 @@ class DBN(nn.Module):
                 v = rbm.sample_hidden(v, generator)
         for _ in range(steps - 1):
             v = top.sample_visible(top.sample_hidden(v, generator), generator)
-        return self.down(top.sample_hidden(v, generator), generator)
+        h = self._lowest_hidden(top.sample_hidden(v, generator), generator)
+        if self.scaling.codes is None:
+            return self.layers[0].down(h)
+        return self.scaling.inverse(self.layers[0].sample_visible(h, generator))
 
     def encoder(self) -> nn.Sequential:
         """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights."""

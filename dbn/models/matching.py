@@ -79,6 +79,13 @@ def match(
         notes.append(f"{name}: columns are matched by their names")
     elif scaling.columns and not columns:
         notes.append(f"{name}: columns have no names and are taken by their places")
+    if scaling.codes is not None:
+        if divisor not in (None, 1.0):
+            raise InputError(f"{name} holds codes of categories, which are not divided: leave --divisor out")
+        found = Match(scaling.of_data(1.0, kind_of(x)), order, tuple(notes))
+        rows = torch.atleast_2d(x) if isinstance(x, Tensor) else x
+        scaling.check_codes(found.rows(rows), name)
+        return found
     kind, given = kind_of(x), divisor
     x = x.detach() if isinstance(x, Tensor) else x
     least, greatest = (end.item() for end in x.aminmax()) if x.shape.numel() else (0.0, 0.0)

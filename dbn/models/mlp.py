@@ -1,5 +1,6 @@
 """The multilayer perceptron that initializers fill with weights."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,7 +50,9 @@ def meta_mlp(description: Mapping[str, Any]) -> nn.Sequential:
 
 
 def activation_module(name: str) -> nn.Module:
-    """A new module of `ACTIVATIONS`; InputError for another name."""
+    """A new module of `ACTIVATIONS`, or softmax(states=q) over groups of q columns; InputError for another name."""
+    if match := re.fullmatch(r"softmax\(states=([0-9]+)\)", name):
+        return nn.Sequential(nn.Unflatten(-1, (-1, int(match[1]))), nn.Softmax(-1), nn.Flatten(-2))
     if name not in ACTIVATIONS:
         raise InputError(f"there is no activation {name!r}{suggestion(name, ACTIVATIONS)}")
     return ACTIVATIONS[name]()

@@ -112,6 +112,25 @@ class RBM(Harmonium, nn.Module):
         self.visible.fit_marginals(mean, variance, n)
 
     @torch.no_grad()
+    def fix_gauge(self) -> bool:
+        """Give weights and biases of one-hot groups the sum 0, which leaves p(v, h) as it is; whether there are such.
+
+        Σ_s x_s = 1 in a group: what the weights of its columns share moves into the bias of the other side, and what
+        the biases share is a part of log Z alone.
+        """
+        fixed = False
+        for units, other, weight in (
+            (self.visible, self.hidden, self.weight),
+            (self.hidden, self.visible, self.weight.T),
+        ):
+            if (found := units.centered(weight)) is not None and (bias := units.centered(units.bias)) is not None:
+                weight.copy_(found[0])
+                other.bias.add_(found[1])
+                units.bias.copy_(bias[0])
+                fixed = True
+        return fixed
+
+    @torch.no_grad()
     def uncoupled(self) -> "RBM":
         """The same units with W = 0 and hidden biases 0, a model in which all are independent; nothing is learned."""
         with self.weight.device:  # whatever the default device is

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 
 from dbn.arrays import TOP, AnyRows
 from dbn.errors import InputError, listed
+
+SLICE = 4096
+"""Rows that are looked at together."""
 
 
 def as_float(x: Tensor, divisor: float) -> Tensor:
@@ -44,7 +48,7 @@ def standardization(x: AnyRows, divisor: float) -> tuple[Tensor, Tensor]:
 
     Sums run in float64, a slice of rows at a time. The scale of a constant column is 0.
     """
-    slices = x.split(4096)
+    slices = x.split(SLICE)
     zero = torch.zeros((), dtype=torch.float32, device=x.device)
     shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), zero) / len(x)
     squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), zero)
@@ -62,8 +66,12 @@ class Scaling(nn.Module):
     data it was trained on decides what it takes, see `dbn.models.matching`: `stored`, "bytes" or "floats"; `values`,
     the least and the greatest after dividing; `columns`, their names. All three are absent in older files.
 
+    With `codes`, a column of the data holds one of so many codes 0, 1, …, and becomes as many of 0 and 1, one-hot.
+
     >>> Scaling()(torch.tensor([[0, 255]], dtype=torch.uint8))
     tensor([[0., 1.]])
+    >>> Scaling(1, codes=3)(torch.tensor([[0, 2]]))
+    tensor([[1., 0., 0., 0., 0., 1.]])
     """
 
     shift: Tensor | None
@@ -78,9 +86,11 @@ class Scaling(nn.Module):
         stored: str | None = None,
         values: tuple[float, float] | None = None,
         columns: Sequence[str] = (),
+        codes: int | None = None,
     ) -> None:
         super().__init__()
         self.divisor, self.stored, self.values, self.columns = divisor, stored, values, tuple(columns)
+        self.codes = codes
         self.constant: list[int] = []
         """Places of the columns that do not vary in the training data; not stored."""
         self.register_buffer("shift", shift)
@@ -88,14 +98,20 @@ class Scaling(nn.Module):
 
     @classmethod
     def fitted(
-        cls, x: AnyRows, divisor: float, columns: Sequence[str] = (), *, standardized: bool = False
+        cls,
+        x: AnyRows,
+        divisor: float,
+        columns: Sequence[str] = (),
+        *,
+        standardized: bool = False,
+        codes: int | None = None,
     ) -> "Scaling":
         """That of training rows `x` (N, V); constant columns are centered alone, as by scikit-learn's StandardScaler.
 
         InputError where all columns are constant, which leaves nothing to learn.
         """
         least, greatest = (as_float(end, divisor).item() for end in x.aminmax())
-        found = cls(divisor, stored=kind_of(x), values=(least, greatest), columns=columns)
+        found = cls(divisor, stored=kind_of(x), values=(least, greatest), columns=columns, codes=codes)
         if standardized:
             found.shift, spread = standardization(x, divisor)
             constant = spread == 0
@@ -116,10 +132,34 @@ class Scaling(nn.Module):
 
     def of_data(self, divisor: float, stored: str) -> "Scaling":
         """The same standardization for data that are stored in another way."""
-        return Scaling(divisor, self.shift, self.spread, stored=stored, values=self.values, columns=self.columns)
+        known: dict[str, Any] = {"values": self.values, "columns": self.columns, "codes": self.codes}
+        return Scaling(divisor, self.shift, self.spread, stored=stored, **known)
+
+    def width(self, n: int) -> int:
+        """The number of values that a row of `n` stored ones becomes."""
+        return n * (self.codes or 1)
+
+    def check_codes(self, x: AnyRows, name: str) -> None:
+        """InputError for the first value of rows `x` (N, V), called `name`, that is none of the codes."""
+        if self.codes is None:
+            return
+        for start, rows in zip(count(0, SLICE), x.split(SLICE), strict=False):
+            part = rows.float()
+            wrong = (part < 0) | (part >= self.codes) | (part != part.round())
+            if wrong.any():
+                row, column = wrong.nonzero()[0].tolist()
+                called = f" ({self.columns[column]})" if self.columns else ""
+                raise InputError(
+                    f"{name} has {part[row, column].item():g} in row {start + row}, column {column}{called} (counted "
+                    f"from 0), but categories are whole numbers from 0 to {self.codes - 1}: give such codes, or "
+                    "another number of states"
+                )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, V) of any type -> float32."""
+        """(…, V) of any type -> float32; (…, V·codes) of codes."""
+        if self.codes is not None:
+            states = torch.arange(self.codes, device=x.device)
+            return (x[..., None] == states).to(torch.float32).flatten(-2)
         scaled = as_float(x, self.divisor if self.is_divided(x) else 1.0)
         if self.shift is None or self.spread is None:
             return scaled
@@ -130,9 +170,10 @@ class Scaling(nn.Module):
         return f"divisor={self.divisor:g}" + ("" if self.shift is None else f", standardized={len(self.shift)}")
 
     def standardizes_as(self, other: "Scaling") -> bool:
-        """Whether both have the same shift and spread, or none."""
+        """Whether both have the same shift and spread, or none, and the same codes."""
         pairs = ((self.shift, other.shift), (self.spread, other.spread))
-        return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
+        alike = all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
+        return alike and self.codes == other.codes
 
     def description(self) -> dict[str, Any]:
         """The numbers, for a file's metadata."""
@@ -145,7 +186,8 @@ class Scaling(nn.Module):
 
     def provenance(self) -> dict[str, Any]:
         """What is known of the training data, for a file's metadata."""
-        known = {"stored": self.stored, "values": self.values and list(self.values), "columns": list(self.columns)}
+        known: dict[str, Any] = {"stored": self.stored, "columns": list(self.columns), "codes": self.codes}
+        known["values"] = self.values and list(self.values)
         return {name: value for name, value in known.items() if value}
 
     @classmethod
@@ -170,7 +212,10 @@ class Scaling(nn.Module):
         return divided + (0.0 if self.spread is None else float(self.spread.cpu().double().log().sum()))
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Undo the standardization, not the division, for images."""
+        """Undo the standardization, not the division, for images; the most probable codes of one-hot groups."""
+        if self.codes is not None:
+            groups: Tensor = x.unflatten(-1, (-1, self.codes))
+            return groups.argmax(-1)
         if self.shift is None or self.spread is None:
             return x
         return x * self.spread + self.shift
@@ -178,8 +223,11 @@ class Scaling(nn.Module):
 
 def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
     """`Scaling.provenance` as arguments of `Scaling`; ValueError for what is none."""
-    stored, values, columns = (description.get(name) for name in ("stored", "values", "columns"))
+    stored, values, columns, codes = (description.get(name) for name in ("stored", "values", "columns", "codes"))
     is_range = values is None or (len(values) == 2 and all(math.isfinite(value) for value in values))
     if stored not in (None, "bytes", "floats") or not is_range or not all(type(each) is str for each in columns or ()):
         raise ValueError(f"{stored!r}, {values!r}, {columns!r} do not describe data")
-    return {"stored": stored, "values": values and (float(values[0]), float(values[1])), "columns": columns or ()}
+    if codes is not None and (type(codes) is not int or codes < 2):
+        raise ValueError(f"{codes!r} is no number of codes")
+    ends = values and (float(values[0]), float(values[1]))
+    return {"stored": stored, "values": ends, "columns": columns or (), "codes": codes}

@@ -29,6 +29,11 @@ class Unlabeled(NamedTuple):
     folder: Path | None = None
     """Where features of rows on the disk are kept; by default where temporary files are."""
 
+    @property
+    def width(self) -> int:
+        """The number of visible units."""
+        return self.scaling.width(self.train.shape[1])
+
 
 class LayerData:
     """Examples as the next RBM sees them, in the cheapest lossless form.
@@ -76,7 +81,7 @@ class LayerData:
     @property
     def width(self) -> int:
         """V, the number of visible units."""
-        return self.below[-1].hidden.size if self.below else self.raw.shape[1]
+        return self.below[-1].hidden.size if self.below else self.scaling.width(self.raw.shape[1])
 
     @property
     def index_device(self) -> torch.device:

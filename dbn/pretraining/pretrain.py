@@ -139,14 +139,19 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     matmul_dtype(config.precision, device)
     distributed.check_shares("batch-size", config.batch_size)
     distributed.check_shares("chains", config.chains)
-    with torch.device("meta"):
-        visible = make_units(config.visible, splits.train.x.shape[1])
+    visible = make_units(config.visible, 0)
     check_range(splits, visible)
-    scaling = Scaling.fitted(splits.train.x, splits.divisor, splits.columns, standardized=visible.standardized)
+    scaling = Scaling.fitted(
+        splits.train.x,
+        splits.divisor if visible.codes is None else 1.0,
+        splits.columns,
+        standardized=visible.standardized,
+        codes=visible.codes,
+    )
     if (note := scaling.constants(splits.name)) and distributed.is_main():
         LOGGER.info("%s", note)
     with torch.device("meta"):  # before a lower layer is trained in vain
-        rbms = new_rbms(splits.train.x.shape[1], config)
+        rbms = new_rbms(scaling.width(splits.train.x.shape[1]), config)
     for lower, upper in pairwise(rbms) if config.tied else ():
         upper.init_from_transpose(lower)
     parts: dict[str, Tensor | Rows] = {"train": splits.train.x, "valid": splits.valid.x}
@@ -159,7 +164,7 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
             as_stored = (rows.to(kept) for rows in pixels)
             parts[part] = keep(as_stored, x.shape, kept, x, value=int(scaling.divisor))
     train, valid = parts["train"].to(device), in_memory(parts["valid"]).to(device)
-    return Unlabeled(train, valid, scaling.to(device), splits.image_shape)
+    return Unlabeled(train, valid, scaling.to(device), None if visible.codes else splits.image_shape)
 
 
 def idle_in(stack: DBN, data: Unlabeled) -> list[int]:
@@ -169,8 +174,14 @@ def idle_in(stack: DBN, data: Unlabeled) -> list[int]:
 
 
 def check_range(splits: Splits, units: Units) -> None:
-    """InputError unless the units can take all values, after division."""
+    """InputError unless the units can take all values, after division, or all are codes of categories."""
+    if units.codes is not None and splits.divisor_given and splits.divisor != 1:
+        raise InputError(f"--divisor does not go with {units.kind} units, whose codes are not divided: leave it out")
+    codes = Scaling(1.0, columns=splits.columns, codes=units.codes)
     for purpose, part in splits.parts.items():
+        if units.codes is not None:
+            codes.check_codes(part.x, f"{splits.name}: {purpose} data")
+            continue
         least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())
         if wrong := units.range_error(least, greatest):
             raise InputError(f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but {wrong}")

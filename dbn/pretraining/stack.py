@@ -68,7 +68,7 @@ def pretrain_stack(
 
     for layer in range(1, len(config.hidden) + 1):
         with data.train.device:  # whatever the default device is
-            rbm = new_rbm(data.train.shape[1], layer, config)
+            rbm = new_rbm(data.width, layer, config)
         try:
             if state is not None and layer < state["layer"]:
                 rbm.load_state_dict(state["rbms"][layer - 1])
@@ -125,7 +125,7 @@ def _ended(data: Unlabeled, run: RunFolder | None, config: Pretraining) -> DBN:
     """The stack of a complete run, on every rank."""
     weights = distributed.broadcast_state(load(run.path).to(data.train.device).state_dict() if run else None)
     with data.train.device:
-        stack = DBN(new_rbms(data.train.shape[1], config), data.scaling, data.image_shape)
+        stack = DBN(new_rbms(data.width, config), data.scaling, data.image_shape)
     stack.load_state_dict(weights)
     stack.history = run.metrics() if run else []
     return stack.requires_grad_(False).eval()
@@ -175,7 +175,7 @@ def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None)
     if run is None or state is None:
         return f"; the run that was in {run.path} is replaced and gone" if run and run.replaced else ""
     with data.train.device:
-        rbms = new_rbms(data.train.shape[1], config)[: state["layer"]]
+        rbms = new_rbms(data.width, config)[: state["layer"]]
     for rbm, parameters in zip(rbms, state["rbms"], strict=True):
         rbm.load_state_dict(parameters)
     if state["averaged"]:

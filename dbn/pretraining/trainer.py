@@ -139,6 +139,7 @@ class LayerTrainer:
 
             def after_epoch(epoch: int, seconds: float) -> bool:
                 nonlocal began, carried
+                self._fix_gauge()
                 self._check_sound(epoch)
                 self.epoch, self.position, self.seconds = epoch, 0, 0.0
                 record = self._record(carried + seconds, recorder, last=epoch == epochs)
@@ -191,6 +192,12 @@ class LayerTrainer:
             self.update_ratio = (self.rbm.weight - before).abs().mean() / before.abs().mean()
         if self.averaged:
             self.averaged.update(self.rbm)
+
+    def _fix_gauge(self) -> None:
+        """Weights of one-hot groups that share a part do not grow by it; once an epoch, as it changes no p(v, h)."""
+        fixed = [rbm.fix_gauge() for rbm in {id(rbm): rbm for rbm in (self.rbm, self.kept)}.values()]
+        if any(fixed) and "field" in (state := self.chains.state()):  # W v of lagged chains
+            self.chains.load_state(state | {"field": self.rbm.hidden_field(state["v"])})
 
     def _whole(self, number: int) -> GlobalBatch | None:
         """The batch of all ranks; None if there is one."""

@@ -34,7 +34,7 @@ class Classifier(nn.Module):
     def __init__(self, network: nn.Sequential, description: Mapping[str, Any]) -> None:
         super().__init__()
         self.network, self.scaling = network, Scaling.from_description(description)
-        self.width: int = description["sizes"][0]
+        self.width: int = description["sizes"][0] // self.scaling.width(1)
         self.classes: tuple[str, ...] = tuple(description["classes"])
         """Names, in the order of the columns."""
 
@@ -139,9 +139,10 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
         is_fit = isinstance(classes, list) and len(classes) == sizes[-1] and all(type(name) is str for name in classes)
         "".join(classes).encode()
         scaling = Scaling.from_description(description)
-        scaled = scaling(torch.zeros(1, sizes[0], dtype=torch.float32, device="cpu"))
+        width = sizes[0] // scaling.width(1)
+        scaled = scaling(torch.zeros(1, width, dtype=torch.float32, device="cpu"))
         is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)
-        is_scaling = is_scaling and len(scaling.columns) in (0, sizes[0])
+        is_scaling = is_scaling and len(scaling.columns) in (0, width)
         is_fit = is_fit and is_scaling and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
     if not is_fit:
         raise corrupt_file(path, "its description is not that of a classifier")

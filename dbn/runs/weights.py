@@ -61,9 +61,9 @@ def _is_sound(stack: DBN) -> bool:
     """Whether its divisor and the shape of its images can be used."""
     shape = stack.image_shape
     is_image = shape is None or (
-        [type(side) for side in shape] == [int] * 3 and min(shape) > 0 and math.prod(shape) == stack.sizes[0]
+        [type(side) for side in shape] == [int] * 3 and min(shape) > 0 and math.prod(shape) == stack.width
     )
-    named = len(stack.scaling.columns) in (0, stack.sizes[0])
+    named = len(stack.scaling.columns) in (0, stack.width)
     return 0 < stack.scaling.divisor < math.inf and is_image and named
 
 

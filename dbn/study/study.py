@@ -130,10 +130,11 @@ class Study:
         """A stack like those to be trained, for checks."""
         if not self.recipe:
             return []
-        training, n = self._pretraining(0), self.splits.train.x.shape[1]
+        training = self._pretraining(0)
+        data = unlabeled(self.splits, training, self.device)
         with self.device:
-            rbms = [new_rbm(n, layer, training) for layer in range(1, len(training.hidden) + 1)]
-        return [DBN(rbms, unlabeled(self.splits, training, self.device).scaling)]
+            rbms = [new_rbm(data.width, layer, training) for layer in range(1, len(training.hidden) + 1)]
+        return [DBN(rbms, data.scaling)]
 
     def has_stack(self, number: int) -> bool:
         """Whether its training is complete."""

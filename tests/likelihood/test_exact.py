@@ -9,6 +9,7 @@ import pytest
 import torch
 from enumeration import (
     CHANCE,
+    DISCRETE,
     PAIRS,
     Z,
     draw,
@@ -33,8 +34,8 @@ from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
 
 each_pair = pytest.mark.parametrize(("visible", "hidden"), PAIRS)
-each_discrete_pair = pytest.mark.parametrize(("visible", "hidden"), [pair for pair in PAIRS if pair[0] == "bernoulli"])
-each_listed_pair = pytest.mark.parametrize(("visible", "hidden"), [pair for pair in PAIRS if "bernoulli" in pair])
+each_discrete_pair = pytest.mark.parametrize(("visible", "hidden"), [pair for pair in PAIRS if pair[0] in DISCRETE])
+each_listed_pair = pytest.mark.parametrize(("visible", "hidden"), [pair for pair in PAIRS if {*DISCRETE} & {*pair}])
 each_chunk = pytest.mark.parametrize("rows", [1, 3, 7, 8, 1000])
 """How many of the 8 states a chunk takes."""
 
@@ -74,7 +75,7 @@ def brute_log_z(rbm: RBM) -> Tensor:
 
 def examples(rbm: RBM, n: int = 40) -> Tensor:
     """Data of another model than the one that is asked."""
-    (states, p), _ = marginals(make_rbm(rbm.visible.kind, rbm.hidden.kind, seed=8))
+    (states, p), _ = marginals(make_rbm(rbm.visible.spec, rbm.hidden.spec, seed=8))
     return draw(states, p, n, rng(9))
 
 
@@ -290,8 +291,8 @@ def test_draws_have_the_moments_of_the_model(
     # Each half alone: draws in the order of the list would pass as a whole.
     for half in draws.split(n // 2):
         assert z_scores(half, states, p).abs().max() < Z
-    if visible == "bernoulli":
-        assert histogram_chance(draws, p) > CHANCE
+    if visible in DISCRETE:
+        assert histogram_chance(draws, states, p) > CHANCE
 
 
 @pytest.mark.parametrize(("visible_size", "hidden_size"), [(4, 2), (4, 5)])
@@ -300,19 +301,20 @@ def test_draws_have_the_histogram_of_the_model_whichever_side_is_listed(
     visible_size: int, hidden_size: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rbm = coupled(Bernoulli(visible_size), Bernoulli(hidden_size))
-    (_, p), _ = marginals(copy.deepcopy(rbm).double())
+    (states, p), _ = marginals(copy.deepcopy(rbm).double())
     take_chunks(monkeypatch, rbm, rows)
     draws = exact.sample(rbm, 10_000, rng(5))
     assert draws.dtype == torch.float32
     assert p.min() * len(draws) > 5, "too few of a state for the test's own formula"
-    assert histogram_chance(draws, p) > CHANCE
+    assert histogram_chance(draws, states, p) > CHANCE
 
 
 def test_a_draw_says_nothing_of_the_next() -> None:
     rbm = make_rbm("bernoulli", "bernoulli")
     draws = exact.sample(rbm, 40_000, rng(6))
-    (_, p), _ = marginals(rbm)
-    assert histogram_chance(torch.cat([draws[0::2], draws[1::2]], 1), torch.outer(p, p).flatten()) > CHANCE
+    (states, p), _ = marginals(rbm)
+    pairs = torch.cat([states.repeat_interleave(len(p), 0), states.repeat(len(p), 1)], 1)
+    assert histogram_chance(torch.cat([draws[0::2], draws[1::2]], 1), pairs, torch.outer(p, p).flatten()) > CHANCE
 
 
 def test_draws_follow_the_generator() -> None:
@@ -470,7 +472,7 @@ def test_results_come_back_to_the_device(visible: str, hidden: str) -> None:
     assert (found.device.type, draws.device.type) == ("mps", "mps")
     assert torch.equal(found.cpu(), exact.log_likelihood(here, data, log_z))
     assert torch.equal(draws.cpu(), exact.sample(here, 5, rng(1)))
-    if visible == "bernoulli":
+    if visible in DISCRETE:
         assert exact.divergence(there, data.to("mps")) == exact.divergence(here, data)
     for rbm, x in ((here, data), (there, data.to("mps"))):
         exact.set_exact_gradient(rbm, x)

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-from enumeration import PAIRS, Z, conditional, draw, joint, make_rbm, marginals, rng, support, z_scores
+from enumeration import AXES, PAIRS, Z, conditional, draw, joint, make_rbm, marginals, rng, support, z_scores
 from torch import Tensor
 from torch.testing import assert_close
 
 from dbn.errors import InputError
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
-from dbn.models.units import UNITS
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
+from dbn.models.units.naming import units_of
 
 BETAS = (0.0, 0.3, 0.75, 1.0)
 
@@ -33,7 +33,7 @@ def make_path(pair: tuple[str, str], seed: int = 0, coupled: bool = False) -> Pa
 
 def by_hand(path: Path, beta: float) -> RBM:
     """The RBM at β, its parameters set one by one."""
-    rbm = RBM(*(UNITS[units.kind](units.size) for units in (path.rbm.visible, path.rbm.hidden))).double()
+    rbm = RBM(*(units_of(units.description()) for units in (path.rbm.visible, path.rbm.hidden))).double()
     with torch.no_grad():
         rbm.weight.copy_((1 - beta) * path.base.weight + beta * path.rbm.weight)
         for side in ("visible", "hidden"):
@@ -140,8 +140,10 @@ def test_the_base_has_the_marginals_no_coupling_and_a_known_z(pair: tuple[str, s
     states, p = marginals(base)[0]
     mean, variance = moments(rbm)
     if base.visible.linear_statistics:
-        mean = (n * mean + 1) / (n + 2)
-        variance = mean * (1 - mean)
+        seen = AXES[pair[0]][0].view(len(AXES[pair[0]][0]), -1)[:, 0]  # a column in each state
+        square = (n * (variance + mean**2) + seen.square().sum()) / (n + len(seen))  # one more example of each state
+        mean = (n * mean + seen.sum()) / (n + len(seen))
+        variance = square - mean**2
     assert_close(p @ states, mean)
     assert_close(p @ (states - mean) ** 2, variance, rtol=1e-5, atol=0)  # the quadrature's error
     assert not base.weight.any()

@@ -4,15 +4,15 @@ import math
 
 import pytest
 import torch
-from enumeration import PAIRS, Z, conditional, joint, make_rbm, randomize, rng, support
+from enumeration import DISCRETE, PAIRS, Z, conditional, joint, make_rbm, randomize, rng, support
 from torch import Tensor
 from torch.testing import assert_close
 
 from dbn.errors import InputError
 from dbn.models.rbm import RBM
-from dbn.models.units import UNITS
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
+from dbn.models.units.naming import units_of
 
 each_pair = pytest.mark.parametrize(("visible", "hidden"), PAIRS)
 
@@ -96,7 +96,7 @@ def test_two_gaussian_sides_have_the_partition_of_their_joint_gaussian() -> None
     assert_close((log_weight - rbm.free_energy(v)).logsumexp(0), exact, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize(("visible", "hidden"), [pair for pair in PAIRS if "bernoulli" in pair])
+@pytest.mark.parametrize(("visible", "hidden"), [pair for pair in PAIRS if {*DISCRETE} & {*pair}])
 def test_a_bounded_side_has_a_partition_however_strong_the_weights(visible: str, hidden: str) -> None:
     rbm = make_rbm(visible, hidden)
     with torch.no_grad():
@@ -136,7 +136,7 @@ def test_initialize_starts_at_the_marginals_with_small_weights() -> None:
 @pytest.mark.parametrize(("visible", "hidden"), PAIRS)
 def test_turned_round_it_gives_the_hidden_units_their_marginal(visible: str, hidden: str) -> None:
     below = make_rbm(visible, hidden)
-    upper = RBM(UNITS[hidden](below.hidden.size), UNITS[visible](below.visible.size)).double()
+    upper = RBM(*(units_of(units.description()) for units in (below.hidden, below.visible))).double()
     upper.init_from_transpose(below)
     h, v = support(below.hidden)[0], support(below.visible)[0]
     every_h, every_v = h.repeat_interleave(len(v), 0), v.repeat(len(h), 1)

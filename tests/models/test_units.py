@@ -4,16 +4,17 @@ import math
 
 import pytest
 import torch
-from enumeration import AXES, KINDS, SIZES, Z, conditional, make_units, rng, support, z_scores
+from enumeration import AXES, CONTINUOUS, KINDS, SIZES, Z, conditional, make_units, rng, support, z_scores
 from torch import Tensor
 from torch.testing import assert_close
 
 from dbn.errors import InputError
-from dbn.models.mlp import ACTIVATIONS
+from dbn.models.mlp import activation_module
 from dbn.models.units import UNITS
 from dbn.models.units.base import Units
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
+from dbn.models.units.naming import make_units as units_named
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -27,8 +28,10 @@ def real(*values: float) -> Tensor:
 
 
 def test_the_table_names_every_type_as_the_type_names_itself() -> None:
-    assert {name: units.kind for name, units in UNITS.items()} == {name: name for name in KINDS}
-    assert set(AXES) == set(SIZES) == set(UNITS), "the exact tests leave out a unit type"
+    assert all(units.kind == name for name, units in UNITS.items())
+    assert set(AXES) == set(SIZES)
+    assert {make_units(kind).kind for kind in KINDS} == set(UNITS), "the exact tests leave out a unit type"
+    assert [make_units(kind).spec for kind in KINDS] == KINDS
 
 
 @each_kind
@@ -128,10 +131,12 @@ def test_bernoulli_divergence_is_finite_where_a_mean_is_rounded_to_0_or_1() -> N
     [
         ("bernoulli", {"bias": real(0.5, -2.0)}, [-0.5 * 0.25 + 2 * 1.0]),
         ("gaussian", {"bias": real(0.5, -2.0), "log_precision": real(4.0, 0.5).log()}, [-0.125 + 0.125 + 2 + 0.25]),
+        ("spin", {"bias": real(0.5, -2.0)}, [-0.5 * 0.25 + 2 * 1.0]),
+        ("categorical(states=2)", {"bias": real(0.5, -2.0)}, [-0.5 * 0.25 + 2 * 1.0]),
     ],
 )
 def test_energy_by_hand(kind: str, parameters: dict[str, Tensor], energy: list[float]) -> None:
-    units = UNITS[kind](2).double()
+    units = units_named(kind, 2).double()
     units.load_state_dict(parameters)
     assert_close(units.energy(real(0.25, 1.0)[None]), real(*energy))
 
@@ -190,7 +195,7 @@ def test_as_linear_is_the_mean_as_a_layer_of_a_network(kind: str) -> None:
     layer_weight, layer_bias, activation = units.as_linear(weight)
     output = x @ layer_weight.T + layer_bias
     if activation != "identity":
-        output = ACTIVATIONS[activation]()(output)
+        output = activation_module(activation)(output)
     assert_close(output, units.mean(x @ weight.T))
 
 
@@ -213,10 +218,12 @@ def test_units_take_the_states_of_their_support(kind: str, dtype: torch.dtype) -
     """And what lies between them where they are not a continuum; in bytes, and in another precision than their own."""
     units = make_units(kind)
     states = support(units)[0]
-    continuous = units.support() is None
+    continuous = kind in CONTINUOUS
+    if dtype == torch.uint8 and states.min() < 0 and not continuous:
+        states = states.abs()  # what of spins a byte can hold
     assert units.in_support(states if continuous else states.to(dtype))
     assert units.in_support(states[:0])
-    for value in (2, 255) if dtype == torch.uint8 else (0.5, -1.0, 1 + 1e-6, math.inf, math.nan):
+    for value in (2, 255) if dtype == torch.uint8 else (0.5, -1.5, 1 + 1e-6, math.inf, math.nan):
         some = states.to(dtype)
         some[-1, -1] = value
         assert units.in_support(some) == continuous
@@ -227,5 +234,5 @@ def test_rows_are_as_wide_as_the_units_are_many(kind: str) -> None:
     units = make_units(kind)
     units.check_rows(torch.zeros(0, units.size))
     for shape in ((2, units.size + 1), (units.size,), (1, 1, units.size)):
-        with pytest.raises(InputError, match=f"{units.size} {kind} units need rows of {units.size} values"):
+        with pytest.raises(InputError, match=f"{units.size} {units.kind} units need rows of {units.size} values"):
             units.check_rows(torch.zeros(shape))

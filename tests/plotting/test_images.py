@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from enumeration import KINDS
 from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
@@ -12,8 +13,8 @@ from torch.testing import assert_close
 from dbn.errors import InputError
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
-from dbn.models.units import UNITS
 from dbn.models.units.bernoulli import Bernoulli
+from dbn.models.units.naming import make_units
 from dbn.plotting.images import as_images, filters, originals_and_reconstructions, save_png, tile
 
 SHAPE = (1, 2, 3)
@@ -87,9 +88,9 @@ def test_filters_of_upper_layers_are_carried_down() -> None:
     assert not torch.equal(above, filters([rbm(lower)], SHAPE))
 
 
-@pytest.mark.parametrize("kind", sorted(UNITS))
+@pytest.mark.parametrize("kind", KINDS)
 def test_all_unit_types_can_be_drawn(kind: str) -> None:
-    made = RBM(UNITS[kind](6), Bernoulli(2))
+    made = RBM(make_units(kind, 6), Bernoulli(2))
     scaling = Scaling(1.0, torch.full((6,), 0.5), torch.ones(6))
     x = torch.zeros(3, 6)
     found = originals_and_reconstructions([made], x, SHAPE, scaling, torch.Generator().manual_seed(0))

@@ -13,6 +13,8 @@ import pytest
 import torch
 from enumeration import (
     CHANCE,
+    DISCRETE,
+    KINDS,
     PAIRS,
     SIZES,
     Z,
@@ -71,7 +73,7 @@ def persistent_chains(rbm: RBM, v: Tensor, generator: torch.Generator) -> Tensor
 
 
 def stays(rbm: RBM, kernel: Kernel, n: int = 40_000) -> bool:
-    """Whether chains started at p(v) are still there, by their moments and, where binary, by their histogram.
+    """Whether chains started at p(v) are still there, by their moments and, where discrete, by their histogram.
 
     Real units start on the grid of the quadrature, which is as good as a density: a step from there is an
     integral by the trapezoid rule, so after one step the distribution is p(v) to rounding.
@@ -79,11 +81,11 @@ def stays(rbm: RBM, kernel: Kernel, n: int = 40_000) -> bool:
     (states, p), _ = marginals(rbm)
     generator = rng(1)
     v = kernel(rbm, draw(states, p, n, generator), generator)
-    return follows(v, states, p, binary=isinstance(rbm.visible, Bernoulli))
+    return follows(v, states, p, discrete=rbm.visible.spec in DISCRETE)
 
 
-def follows(v: Tensor, states: Tensor, p: Tensor, *, binary: bool) -> bool:
-    return bool(z_scores(v, states, p).abs().max() < Z) and (not binary or histogram_chance(v, p) > CHANCE)
+def follows(v: Tensor, states: Tensor, p: Tensor, *, discrete: bool) -> bool:
+    return bool(z_scores(v, states, p).abs().max() < Z) and (not discrete or histogram_chance(v, states, p) > CHANCE)
 
 
 @each_pair
@@ -166,9 +168,9 @@ def test_the_hidden_field_given_is_the_one_used() -> None:
 @pytest.mark.parametrize(
     ("mean_last", "means"),
     [
-        (None, {"bernoulli": True, "gaussian": False}),
-        (True, dict.fromkeys(("bernoulli", "gaussian"), True)),
-        (False, dict.fromkeys(("bernoulli", "gaussian"), False)),
+        (None, {kind: kind in DISCRETE for kind in KINDS}),
+        (True, dict.fromkeys(KINDS, True)),
+        (False, dict.fromkeys(KINDS, False)),
     ],
 )
 def test_the_last_visible_step_gives_means_only_where_they_carry_every_statistic(
@@ -238,7 +240,7 @@ def test_persistent_chains_start_as_draws_at_field_zero(estimator: str, visible:
     negatives(chains, rbm, rng(1))
     states, log_p = conditional(rbm.visible, torch.zeros(1, rbm.visible.size, dtype=torch.float64))
     start = chains.state()["reference"]
-    assert follows(start, states, log_p[0].detach().softmax(0), binary=isinstance(rbm.visible, Bernoulli))
+    assert follows(start, states, log_p[0].detach().softmax(0), discrete=rbm.visible.spec in DISCRETE)
 
 
 @pytest.mark.parametrize("estimator", CHAINS)
@@ -273,7 +275,7 @@ def test_persistent_chains_follow_the_generator_and_are_samples(estimator: str, 
     assert torch.equal(v, run(4))
     assert not torch.equal(v, run(5))
     assert not v.requires_grad
-    assert visible != "bernoulli" or bool(((v == 0) | (v == 1)).all())
+    assert rbm.visible.in_support(v)
 
 
 @each_persistent
@@ -497,7 +499,7 @@ def test_tempered_chains_started_at_their_distributions_stay_there(visible: str,
     everywhere = chains.state()["v"].view(len(BETAS), 40_000, -1)
     assert torch.equal(v, everywhere[-1])
     for at_beta, p_at_beta in zip(everywhere, p, strict=True):
-        assert follows(at_beta, states, p_at_beta, binary=isinstance(rbm.visible, Bernoulli))
+        assert follows(at_beta, states, p_at_beta, discrete=rbm.visible.spec in DISCRETE)
 
 
 @each_pair

@@ -7,7 +7,9 @@ from dbn.registry import Registry, lazy_exports
 if TYPE_CHECKING:
     from dbn.models.units.base import Units as Units
     from dbn.models.units.bernoulli import Bernoulli as Bernoulli
+    from dbn.models.units.categorical import Categorical as Categorical
     from dbn.models.units.gaussian import Gaussian as Gaussian
+    from dbn.models.units.spin import Spin as Spin
     from dbn.models.units.mixed import Mixed as Mixed
 
 UNITS: "Registry[type[Units]]" = Registry(
@@ -15,6 +17,8 @@ UNITS: "Registry[type[Units]]" = Registry(
     {
         "bernoulli": "dbn.models.units.bernoulli:Bernoulli",
         "gaussian": "dbn.models.units.gaussian:Gaussian",
+        "spin": "dbn.models.units.spin:Spin",
+        "categorical": "dbn.models.units.categorical:Categorical",
         "mixed": "dbn.models.units.mixed:Mixed",
     },
 )

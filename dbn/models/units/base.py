@@ -136,6 +136,18 @@ class Units(nn.Module, ABC):
     def quadratic_precision(self) -> Tensor | None:
         """λ of a density that falls off as exp(−λx²/2), (size,), or None for bounded values."""
 
+    @property
+    def codes(self) -> int | None:
+        """The number of codes 0, 1, … that a column of data has, each of which becomes a unit; None for numbers."""
+        return None
+
+    def centered(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Coefficients x (…, size) of the units as ones of sum 0 at each site and the rest of every state alike, (…,).
+
+        None where states have no such part. One-hot groups have: what all columns of a group share multiplies 1.
+        """
+        return None
+
     def in_support(self, x: Tensor) -> bool:
         """Whether every site has one of its states in every row of x (B, size); a continuum has any."""
         sites = self.sites()

@@ -46,12 +46,7 @@ class Bernoulli(Units):
 
     def divergence(self, x: Array, x_hat: Array) -> Tensor:
         """Σ_i x log(x/x̂) + (1−x) log((1−x)/(1−x̂)), x̂ kept one rounding step away from 0 and 1."""
-        x, x_hat = self.values(x), self.values(x_hat)
-        step = torch.finfo(x_hat.dtype).eps
-        x_hat = x_hat.clamp(step, 1 - step)
-        return (
-            torch.xlogy(x, x) - torch.xlogy(x, x_hat) + torch.xlogy(1 - x, 1 - x) - torch.xlogy(1 - x, 1 - x_hat)
-        ).sum(-1)
+        return kl_of_bits(self.values(x), self.values(x_hat))
 
     @torch.no_grad()
     def fit_marginals(self, mean: Tensor, variance: Tensor, n: int) -> None:
@@ -69,3 +64,12 @@ class Bernoulli(Units):
 
     def quadratic_precision(self) -> Tensor | None:
         return None
+
+
+def kl_of_bits(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Σ_i KL of a bit that is 1 with probability x_i from one with x̂_i, (B,), x̂ kept a rounding step from 0 and 1."""
+    step = torch.finfo(x_hat.dtype).eps
+    x_hat = x_hat.clamp(step, 1 - step)
+    return (torch.xlogy(x, x) - torch.xlogy(x, x_hat) + torch.xlogy(1 - x, 1 - x) - torch.xlogy(1 - x, 1 - x_hat)).sum(
+        -1
+    )
