@@ -92,6 +92,15 @@ def frame_of(values: Any, name: str = "x") -> Any:
     return frame if isinstance(frame, nw.DataFrame | nw.Series) else None
 
 
+def columns_of(values: Any) -> tuple[str, ...]:
+    """The names of a frame's columns; () for anything else, and for a frame whose columns are numbered."""
+    if isinstance(values, Tensor | np.ndarray):
+        return ()
+    frame = frame_of(values)
+    names = frame.columns if isinstance(frame, nw.DataFrame) else []
+    return tuple(map(str, names)) if any(isinstance(each, str) for each in names) else ()
+
+
 def _column(series: "nw.Series[Any]") -> NDArray:
     """(N,): numbers and booleans as such, with NaN where one is missing; all else as objects, with None."""
     missing = series.is_null().to_numpy()

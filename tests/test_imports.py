@@ -51,7 +51,7 @@ LIBRARIES = {
     "evaluation": "torch numpy safetensors",
     "plotting": "torch matplotlib PIL",
     "pretraining": "torch numpy",
-    "runs": "torch yaml tensorboard",
+    "runs": "torch yaml tensorboard google_crc32c",
     "statistics": "torch scipy",
     "storage": "torch numpy safetensors",
     "study": "torch tqdm",
@@ -203,6 +203,12 @@ def test_what_takes_long_is_imported_where_ctrl_c_ends_in_one_line() -> None:
 
 
 def test_every_public_name_is_there_when_it_is_asked_for() -> None:
-    code = "import dbn; print(*(getattr(dbn, name).__name__ for name in dbn.__all__))"
+    code = """import dbn
+print(*dir(dbn))
+print(dbn.models.RBM.__name__, dbn.config.Pretraining.__name__)
+print(*(getattr(dbn, name).__name__ for name in dbn.__all__))"""
     result = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, timeout=120)
-    assert {"DBN", "RBM", "InputError", "load", "pretrain"} <= set(result.stdout.decode().split())
+    listed, deeper, public = (set(line.split()) for line in result.stdout.decode().splitlines())
+    assert {"pretrain", "train_rbm", "compare", "load", "models", "sampling", "config"} <= listed
+    assert deeper == {"RBM", "Pretraining"}
+    assert {"DBN", "RBM", "InputError", "load", "pretrain"} <= public

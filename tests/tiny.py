@@ -1,14 +1,17 @@
 """Pictures that are learnt in a second, and what a run folder holds without the times."""
 
 import json
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.util import tensor_util
 from torch.utils.data import Dataset
 
@@ -19,6 +22,9 @@ from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.runs.folder import RunFolder
+
+# TensorBoard's own goes through the bytes in Python: reading events took longer than training.
+pywrap_tensorflow.crc32c = google_crc32c.value
 
 TIMES = ("seconds", "measuring_seconds", "examples_per_second")
 CLASSES = 3
@@ -63,6 +69,13 @@ def metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def events(folder: Path) -> EventAccumulator:
+    files = ((file, file.stat()) for file in sorted(folder.glob("events.out.*")))
+    return _read_events(folder, tuple((file, state.st_size, state.st_mtime_ns) for file, state in files))
+
+
+@lru_cache(maxsize=64)
+def _read_events(folder: Path, _: object) -> EventAccumulator:
+    """Once for every state of the files."""
     accumulator = EventAccumulator(str(folder), size_guidance={"tensors": 0, "images": 0, "histograms": 0})
     return accumulator.Reload()
 

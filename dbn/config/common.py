@@ -192,7 +192,7 @@ class OutputConfig(DeviceOption):
 def check_divisor(config: Any) -> None:
     """InputError for the greatest value of data that a model does not learn from."""
     if config.divisor == "max":
-        raise InputError("--divisor max is for training data: name the number, or leave it out for that of training.")
+        raise InputError("--divisor max is for training data: name the number, or leave it out for that of training")
 
 
 @dataclass(frozen=True, kw_only=True)

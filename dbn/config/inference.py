@@ -19,8 +19,8 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
 
     start: Literal["data", "noise"] = "data"
     """Initial states of the Gibbs chains."""
-    count: Count = 64
-    """Images in the grid."""
+    count: Count | None = None
+    """Images in the grid (default: 64, or as many as there are validation images to start from)."""
     steps: Count = 1000
     """Gibbs steps in the top RBM."""
 
@@ -44,6 +44,8 @@ class PredictConfig(ReadingOptions, OutputConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_divisor(self)
+        if self.output.suffix.lower() != ".csv":
+            raise InputError(f"--output {self.output} must end in .csv, the only format that is written")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +72,9 @@ class FeaturesConfig(ReadingOptions, SeedOption, OutputConfig):
         check_divisor(self)
         check_distinct(self, "write")
         if self.output.suffix.lower() not in (".csv", ".npy", ".npz"):
-            raise InputError(f"--output {self.output} must end in .csv, .npy or .npz.")
+            raise InputError(f"--output {self.output} must end in .csv, .npy or .npz")
         if self.output.suffix.lower() == ".npy" and len(self.write) > 1:
-            raise InputError(f"--output {self.output} holds one array: name a .npz file, or one of --write.")
+            raise InputError(f"--output {self.output} holds one array: name a .npz file, or one of --write")
 
     @property
     def likelihood(self) -> EvaluateConfig:

@@ -19,7 +19,8 @@ class StudyTraining(Finetuning):
 
     labels: tuple[AtLeast2 | Literal["all"], ...] = ("all",)  # type: ignore[assignment]
     """Numbers of labeled training examples, drawn as --split says, or all."""
-    labels_per_class: None = None
+    labels_per_class: tuple[Count, ...] | None = None  # type: ignore[assignment]
+    """Numbers of labeled training examples of every class, in place of --labels (default: none)."""
     valid_labels: tuple[AtLeast2, ...] | None = None  # type: ignore[assignment]
     """As for finetune; like --seeds, --epochs and --batch-size, one value or one for each of --labels (default: as many
     as --labels and at most 1000)."""
@@ -33,27 +34,39 @@ class StudyTraining(Finetuning):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_distinct(self, "labels")
-        check_per_item(self, len(self.labels), "for each of --labels", "valid_labels", "seeds", "epochs", "batch_size")
-        _ = [self.at(labels) for labels in self.labels]  # which checks the rest
+        check_distinct(self, "labels", "labels_per_class")
+        if self.labels_per_class and self.labels != ("all",):
+            raise InputError("--labels does not go with --labels-per-class: keep one.")
+        option = "--labels-per-class" if self.labels_per_class else "--labels"
+        check_per_item(self, len(self.amounts), f"for each of {option}", "valid_labels", "seeds", *LIKE_LABELS)
+        _ = [self.at(amount) for amount in self.amounts]  # which checks the rest
 
-    def for_data(self, rows: int) -> Self:
-        """The same with everything that was left out, as for `Finetuning`; `rows` are all training rows."""
-        filled = [self.at(labels).for_data(rows if labels == "all" else labels) for labels in self.labels]
+    @property
+    def amounts(self) -> tuple[int | str, ...]:
+        """Names of the numbers of labels: 100, "all", or "10-per-class"."""
+        return tuple(f"{n}-per-class" for n in self.labels_per_class or ()) or self.labels
+
+    def for_data(self, labels: int, n_classes: int = 1) -> Self:
+        """The same with everything that was left out, as for `Finetuning`; `labels` are those of all training rows."""
+        counts = [n_classes * n for n in self.labels_per_class or ()]
+        counts = counts or [labels if n == "all" else n for n in self.labels]
+        filled = [self.at(amount).for_data(n) for amount, n in zip(self.amounts, counts, strict=True)]
         chosen: Any = {name: tuple(getattr(each, name) for each in filled) for name in LIKE_LABELS}
         chosen["learning_rate"] = max((each.learning_rates for each in filled), key=len)
         return replace(self, **{name: getattr(self, name) or values for name, values in chosen.items()})
 
-    def at(self, labels: int | Literal["all"]) -> Finetuning:
-        """The training of the arms for one number of labels."""
-        place = self.labels.index(labels)
+    def at(self, amount: int | str) -> Finetuning:
+        """The training of the arms for one of `amounts`."""
+        place = self.amounts.index(amount)
 
         def of_place(values: Any) -> Any:
             return values and values[place if len(values) > 1 else 0]
 
         shared = {each.name: getattr(self, each.name) for each in fields(Finetuning)}
-        varied = {name: of_place(shared[name]) for name in ("valid_labels", "seeds", "epochs", "batch_size")}
-        return Finetuning(**{**shared, **varied, "labels": None if labels == "all" else labels})
+        varied = {name: of_place(shared[name]) for name in ("valid_labels", "seeds", *LIKE_LABELS)}
+        per_class = self.labels_per_class and self.labels_per_class[place]
+        labels = amount if isinstance(amount, int) else None
+        return Finetuning(**{**shared, **varied, "labels": labels, "labels_per_class": per_class})
 
 
 @dataclass(frozen=True, kw_only=True)

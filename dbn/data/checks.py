@@ -81,7 +81,7 @@ def _numbers(x: NDArray, where: Callable[[int, int], str]) -> NDArray:
                 what = "is missing" if cell is None else f"is {shortened(str(cell))}, which is not a number"
                 raise InputError(
                     f"{where(row, column)} {what}: fill in a number, leave the row or the column out, or give the "
-                    "column as the labels"
+                    "column as y, where labels are taken"
                 )
     return x.astype(np.float64)
 

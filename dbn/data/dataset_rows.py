@@ -55,7 +55,7 @@ class DatasetRows:
 
 
 def _example(item: Any, number: int) -> NDArray:
-    x = item[0] if isinstance(item, tuple) else item
+    x = item[0] if isinstance(item, tuple | list) else item
     if isinstance(x, Tensor):
         x = x.detach().cpu()
         x = x.to(torch.float32) if x.is_floating_point() else x  # numpy has no bfloat16
@@ -63,6 +63,6 @@ def _example(item: Any, number: int) -> NDArray:
     if x.dtype.kind not in "biuf":
         raise InputError(
             f"example {number} of the data set is {type(item).__name__} of {x.dtype}, but an array of numbers, or a "
-            "tuple that begins with one, is needed"
+            "tuple or list that begins with one, is needed"
         )
     return x

@@ -23,6 +23,8 @@ def coded(labels: Mapping[str, NDArray], n_rows: Mapping[str, int]) -> tuple[tup
     found = {part: _values(f"y{part}", y, n_rows[part]) for part, y in labels.items()}
     texts = {part: values.dtype.kind in "UO" for part, (values, there) in found.items() if there.any()}
     if len(set(texts.values())) > 1:
+        _as_text(found, texts)
+    if len(set(texts.values())) > 1:
         kinds = " but ".join(f"y{part} {'strings' if text else 'numbers'}" for part, text in texts.items())
         raise InputError(f"{kinds} are given as labels: save all as the same type")
     present = [values[there] for values, there in found.values() if there.any()]
@@ -33,6 +35,16 @@ def coded(labels: Mapping[str, NDArray], n_rows: Mapping[str, int]) -> tuple[tup
         coded[part][there] = codes[start : start + int(there.sum())]
         start += int(there.sum())
     return tuple(map(str, values)), coded
+
+
+def _as_text(found: dict[str, tuple[NDArray, NDArray]], texts: dict[str, bool]) -> None:
+    """Numbers that are all among the words of other parts become words: a mark beside numbers makes words of these."""
+    known = {str(each) for part in texts if texts[part] for each in found[part][0][found[part][1]]}
+    for part in texts:
+        values, there = found[part]
+        words = values.astype(str).astype(object)
+        if not texts[part] and known.issuperset(words[there]):
+            found[part], texts[part] = (words, there), True
 
 
 def _values(key: str, y: NDArray, n_rows: int) -> tuple[NDArray, NDArray]:

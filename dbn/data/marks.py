@@ -22,8 +22,8 @@ def marked(splits: Splits, unlabeled: str | float | None) -> Splits:
     """
     has_labels = splits.train.y is not None
     if unlabeled is not None and has_labels:
-        if str(unlabeled) in splits.classes:
-            splits = _without_class(splits, str(unlabeled))
+        if (name := _class_called(unlabeled, splits.classes)) is not None:
+            splits = _without_class(splits, name)
         elif str(unlabeled).lower() not in ("nan", "none"):  # which are missing in any case
             raise InputError(
                 f"{splits.name}: no label is {str(unlabeled)!r}, which --unlabeled names, only {listed(splits.classes)}"
@@ -42,6 +42,16 @@ def marked(splits: Splits, unlabeled: str | float | None) -> Splits:
     if not splits.classes and has_labels:
         return without_labels(splits, "no row has a label")
     return _check_test(splits)
+
+
+def _class_called(mark: str | float, classes: tuple[str, ...]) -> str | None:
+    """The class of that name, or of the whole number that it is: -1.0 is -1."""
+    try:
+        number = float(mark)
+    except ValueError:
+        number = 0.5
+    names = [str(mark), *([str(int(number))] if number.is_integer() else [])]
+    return next((name for name in names if name in classes), None)
 
 
 def has_minus_one(classes: tuple[str, ...]) -> bool:

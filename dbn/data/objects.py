@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import data as torch_data
 from torch.utils.data._utils.collate import default_collate, default_convert
 
-from dbn.arrays import as_array, frame_of
+from dbn.arrays import as_array, columns_of, frame_of
 from dbn.data.dataset_rows import DatasetRows
 from dbn.data.row_sources import Source
 from dbn.data.rows import Rows, fits
@@ -65,13 +65,6 @@ def _is_missing(cell: Any) -> bool:
     return cell is None or type(cell).__name__ == "NAType" or (isinstance(cell, float) and cell != cell)
 
 
-def columns_of(values: Any) -> tuple[str, ...]:
-    """The names of a frame's columns; () for anything else, and for a frame whose columns are numbered."""
-    frame = frame_of(values)
-    names = frame.columns if isinstance(frame, nw.DataFrame) else []
-    return tuple(map(str, names)) if any(isinstance(each, str) for each in names) else ()
-
-
 def _rows_and_labels(rows: Any, labels: Any, part: str) -> tuple[Any, Any]:
     """The rows of an object, and the labels that it holds or that were given beside it."""
     key = f"x{part}"
@@ -113,8 +106,9 @@ def _items(dataset: Any, key: str) -> tuple[Any, Any]:
     if type(dataset) is torch_data.TensorDataset:
         columns: Sequence[Any] = dataset.tensors
     elif _is_large(dataset, key):
-        pairs = isinstance(dataset[0], tuple | list) and len(dataset[0]) == 2
-        return DatasetRows(dataset), [dataset[place][1] for place in range(len(dataset))] if pairs else None
+        parts = len(dataset[0]) if isinstance(dataset[0], tuple | list) else 1
+        _check_parts(parts, key)
+        return DatasetRows(dataset), [dataset[place][1] for place in range(len(dataset))] if parts == 2 else None
     else:
         items = [dataset[place] for place in range(len(dataset))]
         if not isinstance(items[0], tuple | list):
@@ -124,12 +118,14 @@ def _items(dataset: Any, key: str) -> tuple[Any, Any]:
                 f"the items of {key} are of different lengths, but rows, or pairs of row and target, are needed"
             )
         columns = list(zip(*items, strict=True))
-    if len(columns) > 2:
-        raise InputError(
-            f"the items of {key} have {len(columns)} parts, but rows, or pairs of row and target, are needed"
-        )
+    _check_parts(len(columns), key)
     x, y = columns[0], columns[1] if len(columns) == 2 else None
     return x if isinstance(x, Tensor) else _together(x, key), y if y is None or isinstance(y, Tensor) else list(y)
+
+
+def _check_parts(parts: int, key: str) -> None:
+    if parts > 2:
+        raise InputError(f"the items of {key} have {parts} parts, but rows, or pairs of row and target, are needed")
 
 
 def _is_large(dataset: Any, key: str) -> bool:

@@ -43,6 +43,11 @@ class Examples:
         """Some of the rows, by index or mask, in memory."""
         return Examples(self.x[rows], None if self.y is None else self.y[rows])
 
+    @property
+    def n_labeled(self) -> int:
+        """How many have a label."""
+        return 0 if self.y is None else int((self.y >= 0).sum())
+
     def labeled(self) -> "Examples":
         """The examples with a label; InputError where no example has any."""
         there = labels_of(self) >= 0
@@ -132,6 +137,11 @@ class Splits:
             raise InputError(f"{self.name}: {self.label_error}")
         if not self.classes:
             raise InputError(f"{self.name} has no labels, and fine-tuning needs them: add y, or --label-column")
+        if self.test is not None and (self.test.y is None or not (self.test.y >= 0).any()):
+            raise InputError(
+                f"{self.name}: the test rows have no labels, and fine-tuning scores on them: label them, or name the "
+                "data set without --test-file, which cuts test rows from the labeled ones, and leave these to predict"
+            )
 
     def describe(self, *, standardized: bool = False) -> str:
         """One sentence: sizes, and what is done to the values, whether they are `standardized` included."""
@@ -152,7 +162,7 @@ class Splits:
         """A sentence: why labels are left unused, or how many examples have one; empty where all have."""
         if self.label_error:
             return f"Labels are left unused: {self.label_error}."
-        labeled = [int((labels_of(part) >= 0).sum()) for part in (self.train, self.valid) if self.classes]
+        labeled = [part.n_labeled for part in (self.train, self.valid) if self.classes]
         if not labeled or sum(labeled) == len(self.train) + len(self.valid):
             return ""
         return f"{labeled[0]:,} training and {labeled[1]:,} validation examples have labels, the others have none."
@@ -195,10 +205,20 @@ def checked(table: Table, divisor: Divisor = None) -> Splits:
         image_shape_of(table.x[""]),
         1.0,
         columns=table.columns,
-        notes=(LAST,) if has_channels_last(table.x[""]) else (),
+        notes=(LAST if has_channels_last(table.x[""]) else "", _numbering(train.x, table.columns)),
         label_error=label_error,
     )
     return with_divisor(splits, divisor) if divisor or not table.divisor else replace(splits, divisor=table.divisor)
+
+
+def _numbering(x: Tensor | Rows, columns: Sequence[str]) -> str:
+    """A sentence for a first column that counts the rows, as tables are often saved with; else empty."""
+    if not columns or not isinstance(x, Tensor) or len(x) < 2:
+        return ""
+    first = x[:, 0].double()
+    if not torch.equal(first - first[0], torch.arange(len(x), dtype=torch.float64, device=x.device)):
+        return ""
+    return f"The column {columns[0]!r} numbers the rows and is taken for a value of them: remove it if it is none."
 
 
 def _coded(table: Table, n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, NDArray], str]:

@@ -7,10 +7,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from dbn.arrays import columns_of
 from dbn.config.evaluation import EvaluateConfig
 from dbn.config.inference import Binarization, RowValue
 from dbn.data.checks import Array, rows_of
-from dbn.data.objects import as_numbers, columns_of
+from dbn.data.objects import as_numbers
 from dbn.errors import InputError, naming_arguments
 from dbn.evaluation.evaluate import bounds_plus_log_z, copied, has_exact_values
 from dbn.evaluation.examples import EvaluationData, evaluation_data
@@ -50,7 +51,7 @@ def row_values(
     activities. write: any of
 
     * features: E[h | v] of the layer, (N, H).
-    * reconstruction: up to the layer and down again by means, (N, V), in the values of x.
+    * reconstruction: up to the layer and down again by means, (N, V), in the values of x and the order of its columns.
     * free-energy: F of the layer's RBM at its input, nats.
     * log-likelihood: log p(x), nats, of data as they are stored. `log_likelihood` is exact, up to 2²⁵ states of a side;
       else `log_likelihood_ais` is estimated by 100 AIS chains from the marginals of x, with `_low` and `_high` at the
@@ -107,6 +108,8 @@ def values_of(
         for each, value in _activities(stack, scaling, part, wanted).items():
             values.setdefault(each, []).append(value.cpu())
     found = {each: torch.cat(parts) for each, parts in values.items()}
+    if match.order and "reconstruction" in found:
+        found["reconstruction"] = found["reconstruction"][:, torch.tensor(match.order, device="cpu").argsort()]
     if {"log-likelihood", "pseudo-likelihood"} & {*wanted}:
         known = stack.scaling.columns
         data = evaluation_data(stack, rows, None, config, from_run=from_run, name=name, columns=known)

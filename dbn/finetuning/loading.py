@@ -11,6 +11,7 @@ from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.finetuning.problem import Problem
 from dbn.models.dbn import DBN
+from dbn.models.matching import match
 from dbn.models.scaling import Scaling, as_float, to_fractions
 from dbn.runs.training_data import splits_for
 from dbn.runs.weights import load
@@ -57,6 +58,8 @@ def matched(
                 f"{name}: {purpose} values go from {least:g} to {greatest:g}, but fine-tuning needs values in [0, 1]: "
                 f"{to_fractions(least, greatest)}" + ("" if stacks else ", or use --standardize for real values")
             )
+    if splits.test is not None and not (splits.test_is_cut or splits.unchecked):
+        match(scaling, splits.test.x, f"{name}: x_test", width=x.shape[1], divisor=given, bounded=bounded)
     return splits, scaling
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dbn.data.splits import labels_of
-from dbn.errors import InputError
+from dbn.errors import InputError, listed
 from dbn.finetuning.metrics import Scores, class_figures, summed
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import TunedArm
@@ -200,18 +200,30 @@ def notes(found: Mapping[str, Any]) -> list[str]:
     """What makes the table doubtful, a sentence each: few examples, a stack that has hardly learned."""
     said, tested, validated = [], found.get("test_examples", FEW_TESTED), found["valid_labels"]
     if tested < FEW_TESTED:
-        least = min(arm["mean"] for arm in found["arms"].values()) / 100
-        share = min(max(least, 1 / tested), 0.5)
-        margin = 196 * math.sqrt(share * (1 - share) / tested)
         said.append(
             f"The test set is too small to show small differences: one of its {tested} examples is "
-            f"{100 / tested:.1f} %, and errors on {tested} others would differ by up to about {margin:.0f} points."
+            f"{100 / tested:.1f} %, and errors on {tested} others would differ by up to about "
+            f"{_margin(found):.0f} points."
         )
+    support = found.get("support", [])
+    if (
+        untested := [name for name, count in zip(found["classes"], support, strict=True) if not count]
+        if support
+        else ()
+    ):
+        said.append(f"No test example is of the class {listed(untested)}: the errors leave it out.")
     if validated < FEW_VALIDATED and "test_examples" in found:
         said.append(
             f"Only {validated} validation labels select learning rate and epoch: one is {100 / validated:.1f} %."
         )
     return [*said, *filter(None, [idle_sentence(found.get("idle_layers", ()))])]
+
+
+def _margin(found: Mapping[str, Any]) -> float:
+    """Points by which errors on as many other test examples would differ: 1.96 standard errors at the best arm's."""
+    tested = found["test_examples"]
+    share = min(max(min(arm["mean"] for arm in found["arms"].values()) / 100, 1 / tested), 0.5)
+    return 196 * math.sqrt(share * (1 - share) / tested)
 
 
 def stuck_sentence(found: Mapping[str, Any]) -> str:
@@ -243,29 +255,33 @@ def sentence(found: Mapping[str, Any]) -> str:
     if comparison["p"] is None:
         said = f"{best} is {points:.2f} points ahead of {following} under one seed, which says nothing about chance."
     else:
-        p = comparison["p"]
-        test = f"paired t-test over {n} seeds: {_p(p)}"
-        said = f"{best} is {_separated(p)} from the next best, {following}: {points:.2f} points ahead ({test})."
+        separated, chance = _judged(found, comparison)
+        test = f"paired t-test over {n} seeds: {chance}"
+        said = f"{best} is {separated} from the next best, {following}: {points:.2f} points ahead ({test})."
     pairs = {(best, following), (following, best)}
     for which, each in found.get("dbn_against", {}).items():
         pair = each["dbn"], each["other"]
         if pair not in pairs:
             pairs.add(pair)
-            said += " " + _dbn_sentence(which, each)
+            said += " " + _dbn_sentence(found, which, each)
     return said
 
 
-def _dbn_sentence(which: str, each: Mapping[str, Any]) -> str:
-    points, p = each["difference"], each["p"]
+def _dbn_sentence(found: Mapping[str, Any], which: str, each: Mapping[str, Any]) -> str:
+    points = each["difference"]
     side = f"{abs(points):.2f} points {'ahead' if points >= 0 else 'behind'}"
-    if p is None:
+    if each["p"] is None:
         return f"{each['dbn']} is {side}{' of' * (points >= 0)} the {which}, {each['other']}."
-    return f"{each['dbn']} is {_separated(p)} from the {which}, {each['other']}: {side} ({_p(p)})."
+    separated, chance = _judged(found, each)
+    return f"{each['dbn']} is {separated} from the {which}, {each['other']}: {side} ({chance})."
 
 
-def _separated(p: float) -> str:
-    return "separated" if p < SIGNIFICANT else "not separated"
-
-
-def _p(p: float) -> str:
-    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+def _judged(found: Mapping[str, Any], each: Mapping[str, Any]) -> tuple[str, str]:
+    """Whether two arms are separated, and p. Seeds share the test set: few examples separate no small difference."""
+    p, tested = each["p"], found.get("test_examples", FEW_TESTED)
+    chance = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+    if p >= SIGNIFICANT:
+        return "not separated", chance
+    if tested < FEW_TESTED and abs(each["difference"]) <= _margin(found):
+        return "not separated", f"{chance}, but all on the same {tested} test examples"
+    return "separated", chance

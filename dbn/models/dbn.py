@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import AnyRows, Array, as_tensor
+from dbn.arrays import AnyRows, Array, as_tensor, columns_of
 from dbn.errors import InputError, check_types, naming_arguments
-from dbn.models.matching import Match, match
+from dbn.models.matching import Match, column_order, match
 from dbn.models.matmul import is_transforming
 from dbn.models.mlp import initialize_output, linear_layers, mlp
 from dbn.models.rbm import RBM
@@ -78,6 +78,8 @@ class DBN(nn.Module):
     def scale(self, x: Array, divisor: float | None = None) -> Tensor:
         """Raw data as in training, (B, V) float32: images flattened, bytes divided, columns standardized.
 
+        Columns of data frames are matched by their names.
+
         Values of another scale are brought to that of training where it is certain what they are; `divisor` says it.
         InputError for another width, and elsewhere, see `dbn.models.matching.match`.
         """
@@ -88,9 +90,12 @@ class DBN(nn.Module):
         return scaled
 
     def _rows(self, x: Array, *widths: int) -> Tensor:
-        """Rows or images of any library, (B, V). InputError for none of these widths."""
+        """Rows or images of any library, (B, V), named columns in the stack's order. InputError for other widths."""
+        with naming_arguments():
+            order = column_order(self.scaling.columns, columns_of(x), "x", "the stack")
         rows = as_tensor(x)
         rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
+        rows = rows if order is None else rows[:, list(order)]
         if rows.ndim != 2 or rows.shape[1] not in widths:
             if self.scaling.codes is not None:
                 raise InputError(f"the stack takes rows of {self.width} codes, not x of shape {tuple(rows.shape)}")

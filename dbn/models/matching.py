@@ -4,8 +4,10 @@ Values of another scale are brought over where that is certain, as bytes of 0 â€
 fractions, and refused in one sentence elsewhere. A divisor that is named goes before all that is guessed.
 """
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from numbers import Real
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -68,8 +70,11 @@ def match(
     InputError for rows of another width, a missing or another column, values outside the model's range, and values
     that may be of another scale: one sentence that says what to do.
     """
+    number: Any = divisor
+    if number is not None and not (isinstance(number, Real) and 0 < float(number) < math.inf):
+        raise InputError(f"--divisor must be a number above 0 for data that meet a model, not {divisor!r}")
     notes = []
-    order = _order(scaling.columns, tuple(columns), name, what)
+    order = column_order(scaling.columns, tuple(columns), name, what)
     if x.shape[-1] != width:
         raise InputError(
             f"{name} has {x.shape[-1]} values an example, but {what} takes {width}: give data like those it was "
@@ -134,11 +139,15 @@ def check_fractions(least: float, greatest: float, divisor: float, name: str, wh
         divided = f" divided by {divisor:g}" if divisor != 1 else ""
         raise InputError(
             f"{name} has values from {least:g} to {greatest:g}{divided}, but {what} was trained on values in [0, 1]: "
-            f"{to_fractions(least, greatest)}"
+            f"{to_fractions(least, greatest, of_training=False)}"
         )
 
 
-def _order(known: tuple[str, ...], given: tuple[str, ...], name: str, what: str) -> tuple[int, ...] | None:
+def column_order(known: tuple[str, ...], given: tuple[str, ...], name: str, what: str) -> tuple[int, ...] | None:
+    """Places of the columns `known` to `what` among those `given` in `name`; None where they are alike or unnamed.
+
+    InputError for a missing or another column.
+    """
     if not known or not given or known == given:
         return None
     places = {column: place for place, column in enumerate(given)}

@@ -34,13 +34,14 @@ def likely_divisor(greatest: float) -> float:
     return 255.0 if TOP < greatest <= 255 else greatest
 
 
-def to_fractions(least: float, greatest: float) -> str:
-    """Advice: how values from `least` to `greatest` come into [0, 1]."""
+def to_fractions(least: float, greatest: float, *, of_training: bool = True) -> str:
+    """Advice: how values from `least` to `greatest`, `of_training` data or others, come into [0, 1]."""
     if least < 0:
         return "bring them there (−1 … 1 by (x + 1)/2)"
     if greatest <= 1:
         return "check the divisor"
-    return f"divide them, with --divisor {likely_divisor(greatest):g}, or --divisor max for the greatest training value"
+    advice = f"divide them, with --divisor {likely_divisor(greatest):g}"
+    return advice + ", or --divisor max for the greatest training value" * of_training
 
 
 def standardization(x: AnyRows, divisor: float) -> tuple[Tensor, Tensor]:

@@ -55,8 +55,11 @@ def _panel(title: str, counts: Confusion, names: Sequence[str], font: ImageFont.
         turned = upright.transpose(Image.Transpose.ROTATE_90)
         image.paste(turned, (left + round(cell * (place + 0.5)) - LINE // 2, top - 6 - wide))
     for row, line in enumerate(counts):
+        total = max(1, sum(line))
         for column, count in enumerate(line):
-            share, x, y = count / max(1, sum(line)), left + cell * column, top + cell * row
+            if not count and cell <= 3:
+                continue  # paper, without a border
+            share, x, y = count / total, left + cell * column, top + cell * row
             shade = tuple(round(white + share * (full - white)) for white, full in zip(PAPER, FULL, strict=True))
             pen.rectangle((x, y, x + cell - 1, y + cell - 1), shade, (220, 220, 220) if cell > 3 else shade)
             if n <= WITH_COUNTS and count:

@@ -23,8 +23,8 @@ LARGEST_UPDATE, SMALLEST_UPDATE, IN_A_ROW = 0.03, 1e-6, 3
 """Update over weight size, about 0.001 as a rule, and for how many records; large ones are usual at the start."""
 HARDLY_MOVED = 0.95
 """Autocorrelation of the chains since the last measurement."""
-FEWEST_SWAPS = 0.1
-"""Acceptance rate of swaps between two neighboring temperatures."""
+FEWEST_SWAPS, SLOW = 0.1, 0.25
+"""Acceptance rate of swaps between two neighboring temperatures, and autocorrelation of chains that need them."""
 
 
 def gap_grows(records: Sequence[Record]) -> str | None:
@@ -93,11 +93,17 @@ def chains_stand_still(records: Sequence[Record]) -> str | None:
 
 
 def temperatures_apart(records: Sequence[Record]) -> str | None:
-    """Neighboring temperatures that swap too rarely for states to travel."""
-    rate = records[-1].get("swap_rate_lowest", 1.0)
-    if rate >= FEWEST_SWAPS:
+    """Neighboring temperatures that swap too rarely for states to travel, where chains do not move by themselves.
+
+    Where they do, as on scikit-learn's digits, more temperatures change nothing.
+    """
+    rate, left = records[-1].get("swap_rate_lowest", 1.0), records[-1].get("chain_autocorrelation", 1.0)
+    if rate >= FEWEST_SWAPS or left <= SLOW:
         return None
-    return f"two neighboring temperatures swap only {rate:.1%} of the time: raise --temperatures"
+    return (
+        f"two neighboring temperatures swap only {rate:.1%} of the time, and chains move slowly (autocorrelation "
+        f"{left:.2f}): raise --temperatures"
+    )
 
 
 def slower(records: Sequence[Record]) -> str:

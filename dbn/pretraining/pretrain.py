@@ -157,12 +157,13 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     parts: dict[str, Tensor | Rows] = {"train": splits.train.x, "valid": splits.valid.x}
     if config.binarize == "fixed":
         # Once, so that every layer and measurement sees the same pixels.
+        kept = torch.uint8 if scaling.divisor in range(1, 256) else torch.float32
+        on = scaling.divisor if scaling.is_divided(torch.empty(0, dtype=kept, device="cpu")) else 1.0
         for part, x in parts.items():
             drawn = stream(config.seed, "pixels", part)
-            pixels = (binarize(scaling(rows), "fixed", drawn) * scaling.divisor for rows in x.split(ROWS_AT_ONCE))
-            kept = torch.uint8 if scaling.divisor in range(1, 256) else torch.float32
+            pixels = (binarize(scaling(rows), "fixed", drawn) * on for rows in x.split(ROWS_AT_ONCE))
             as_stored = (rows.to(kept) for rows in pixels)
-            parts[part] = keep(as_stored, x.shape, kept, x, value=int(scaling.divisor))
+            parts[part] = keep(as_stored, x.shape, kept, x, value=int(on))
     train, valid = parts["train"].to(device), in_memory(parts["valid"]).to(device)
     return Unlabeled(train, valid, scaling.to(device), None if visible.codes else splits.image_shape)
 

@@ -290,10 +290,8 @@ class LayerTrainer:
     @torch.no_grad()
     def _state_structure(self) -> dict[str, Any]:
         """The structure of a state after some steps, but for the optimizer's; from other chains and penalties."""
-        rbm, x = (
-            copy.deepcopy(self.rbm),
-            self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.data.index_device)),
-        )
+        rbm = copy.deepcopy(self.rbm)
+        x = self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.data.index_device))
         field = rbm.hidden_field(x)
         for parameter in rbm.parameters():
             parameter.grad = torch.zeros_like(parameter)

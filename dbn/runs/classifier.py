@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import AnyRows
+from dbn.arrays import AnyRows, columns_of
 from dbn.data.checks import Array, rows_of
-from dbn.data.objects import as_numbers, columns_of
+from dbn.data.objects import as_numbers
 from dbn.data.rows import Rows
 from dbn.errors import InputError, listed, naming_arguments, parsing
 from dbn.models.matching import Match, match
+from dbn.models.matmul import is_transforming
 from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.registry import suggestion
@@ -43,12 +44,17 @@ class Classifier(nn.Module):
         return f"width={self.width}, classes=[{listed(self.classes)}]"
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, V) -> logits (N, C). InputError for rows of another width."""
+        """(N, V) -> logits (N, C). InputError for rows of another width, and as for `dbn.models.matching.match`.
+
+        Of floats this is asked on the CPU alone, where it costs no transfer, and not under a compiler or transform.
+        """
         if x.ndim != 2 or x.shape[1] != self.width:
             raise InputError(f"x has shape {tuple(x.shape)}, but the classifier takes rows of {self.width} values")
-        with naming_arguments():
-            found = self.match(x, by_row=True)
-        logits: Tensor = self.network(found.scaling(x))
+        scaling, is_looked_at = self.scaling, x.device.type == "cpu" and not is_transforming()
+        if not x.is_floating_point() or (is_looked_at and not torch.compiler.is_compiling()):
+            with naming_arguments():
+                scaling = self.match(x, by_row=True).scaling
+        logits: Tensor = self.network(scaling(x))
         return logits
 
     def match(self, x: AnyRows, name: str = "x", **known: Any) -> Match:

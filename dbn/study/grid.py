@@ -1,7 +1,7 @@
 """The grid of a study: shapes of networks, and the arms of every cell."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from dbn.config import PretrainConfig, StudyConfig
 from dbn.errors import InputError
@@ -11,7 +11,8 @@ from dbn.models.mlp import ACTIVATIONS
 class CellArm(NamedTuple):
     """An arm in a cell of the grid, under all seeds: the work of one process at a time."""
 
-    labels: int | Literal["all"]
+    labels: int | str
+    """One of `StudyTraining.amounts`."""
     hidden: tuple[int, ...]
     activation: str
     """Of the cell; empty where every arm has its own."""
@@ -73,7 +74,7 @@ def grid(config: StudyConfig, shapes: Sequence[tuple[int, ...]]) -> list[CellArm
                 raise InputError(f"--init {text} has an activation, which --activations varies: leave one out")
     return [
         CellArm(labels, hidden, activation, arm)
-        for labels in config.training.labels
+        for labels in config.training.amounts
         for hidden in shapes
         for activation in config.activations or ("",)
         for arm in config.training.init

@@ -43,7 +43,7 @@ class Table(NamedTuple):
 
 def tables(study: Study) -> list[Table]:
     """One table per network and activation; one per activation where all cells have one number of labels."""
-    by_labels = len(study.config.training.labels) > 1 or len(study.shapes) == 1
+    by_labels = len(study.config.training.amounts) > 1 or len(study.shapes) == 1
     found: dict[str, Table] = {}
     for cell_arm in study.cell_arms:
         labels, seeds = labels_title(study, cell_arm), study.config.training.at(cell_arm.labels).seeds
@@ -62,8 +62,11 @@ def joined(*parts: str) -> str:
 
 
 def labels_title(study: Study, cell_arm: CellArm) -> str:
-    """1,000 labels, or all 55,000 labels."""
-    return f"all {len(study.splits.train):,} labels" if cell_arm.labels == "all" else f"{cell_arm.labels:,} labels"
+    """1,000 labels, all 55,000 labels, or 10 labels per class."""
+    if isinstance(cell_arm.labels, int):
+        return f"{cell_arm.labels:,} labels"
+    per_class = cell_arm.labels.removesuffix("-per-class")
+    return f"all {study.splits.train.n_labeled:,} labels" if per_class == "all" else f"{per_class} labels per class"
 
 
 def corrected_p(table: Table, reference: str, found: Results) -> dict[CellArm, float]:
@@ -206,12 +209,12 @@ def _signals(study: Study, found: Results) -> list[str]:
 
 def of_last_labels(study: Study, cell_arms: Iterable[CellArm]) -> list[CellArm]:
     """Those with the last number of labels, whose signals are reported."""
-    return [cell_arm for cell_arm in cell_arms if cell_arm.labels == study.config.training.labels[-1]]
+    return [cell_arm for cell_arm in cell_arms if cell_arm.labels == study.config.training.amounts[-1]]
 
 
 def network_title(study: Study, cell_arm: CellArm) -> str:
     """500x3 hidden units, tanh, 1,000 labels: the shape, and of the others what varies."""
-    labels = labels_title(study, cell_arm) if len(study.config.training.labels) > 1 else ""
+    labels = labels_title(study, cell_arm) if len(study.config.training.amounts) > 1 else ""
     return joined(f"{cell_arm.shape} hidden units", cell_arm.activation, labels)
 
 

@@ -102,13 +102,13 @@ def _figures(study: Study, found: Results) -> Iterator[tuple[str, Callable[[], A
     """Names, and functions that draw."""
     order = study.config.training.init
     networks = sorted(found, key=lambda cell_arm: (study.shapes.index(cell_arm.hidden), cell_arm.activation))
-    if len(study.config.training.labels) > 1:
+    if len(study.config.training.amounts) > 1:
         for (shape, activation), cell_arms in groupby(networks, lambda cell_arm: (cell_arm.shape, cell_arm.activation)):
             errors = _errors(list(cell_arms), found, "labels")
             title = joined(f"{shape} hidden units", activation)
             yield dashed("labels", shape, activation), partial(error_against_labels, errors, title=title, order=order)
     if len(study.shapes) > 1:
-        by_labels = sorted(found, key=lambda cell_arm: study.config.training.labels.index(cell_arm.labels))
+        by_labels = sorted(found, key=lambda cell_arm: study.config.training.amounts.index(cell_arm.labels))
         for labels, cell_arms in groupby(by_labels, lambda cell_arm: cell_arm.labels):
             by_activation: dict[str, list[CellArm]] = {}
             for cell_arm in cell_arms:

@@ -54,7 +54,10 @@ class Study:
         self.config, self.recipe = config, recipe
         self.device = pick_device(config.device)
         splits = self._load_splits()
-        self.config = replace(config, training=config.training.for_data(len(splits.train)))
+        self.config = replace(
+            config,
+            training=config.training.for_data(splits.train.n_labeled or len(splits.train), splits.n_classes or 1),
+        )
         if recipe:
             training = started_with(self.stack_folder(0), recipe.training)
             layers = training.hidden or hidden_layers(len(splits.train))
@@ -90,7 +93,7 @@ class Study:
         if len(self.config.pretrained) > max(self.config.training.seeds):
             raise InputError(f"--pretrained names {len(self.config.pretrained)} runs, more than there are seeds")
         self.splits.check_labels()
-        n, labels = len(self.splits.train.labeled()), self.config.training.labels
+        n, labels = self.splits.train.n_labeled, self.config.training.labels
         if "all" in labels and n in labels:
             raise InputError(f"--labels names {n} and all, which are the same examples: keep one")
         stacks = self.given or self._untrained()

@@ -89,8 +89,8 @@ def test_tables_with_named_columns(name: str, tmp_path: Path) -> None:
     ("content", "options", "words"),
     [
         ("a;b\n1,234;2\n", {}, "line 2: '1,234' may be 1.234 or 1234, say --decimal comma"),
-        ("a;b\n1,25;2.5\n", {}, "line 2 has '2.5' where line 2 has '1,25': use one decimal mark"),
-        ("a;b\n2.5;1\n0;1,25\n", {}, "line 2 has '2.5' where line 3 has '1,25'"),
+        ("a;b\n1,25;2.5\n", {}, "line 2 has '2.5' and '1,25': use one decimal mark"),
+        ("a;b\n2.5;1\n0;1,25\n", {}, "line 2 has '2.5' and line 3 '1,25'"),
         ("a;b\n2.5;1\n", {"decimal": "comma"}, "line 2 has '2.5' where --decimal comma is given"),
         ("a;b\n2,5;1\n", {"decimal": "point"}, "'2,5' is not a number"),
         ("a,b;c\n1,2;3\n", {}, "may be separated by ',' or ';', say which with --delimiter"),
@@ -306,6 +306,10 @@ def test_a_folder_of_pictures_a_class(tmp_path: Path) -> None:
     assert small.train.x[3].tolist() == [6] * 18
     flat = read_table(tmp_path / "train" / "cat")
     assert (len(flat.train), flat.classes) == (6, ())
+    (tmp_path / ".cache").mkdir()
+    picture(tmp_path / "car" / "a.png", 1)
+    with pytest.raises(InputError, match="has the folder 'train', which holds training pictures, beside 'car': move"):
+        read_table(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -383,6 +387,12 @@ def test_saved_datasets_of_lists_and_of_columns(tmp_path: Path) -> None:
     columns = read_table(tmp_path / "columns", "kind")
     assert np.array_equal(columns.train.x, X[:, :2])
     assert (columns.columns, columns.classes) == (("a", "b"), ("u", "v"))
+    for split, order in (("train", "ab"), ("test", "ba")):
+        saved_dataset(tmp_path / split, {name: X[:, "ab".index(name)] for name in order}, {})
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    both = read_table(tmp_path)
+    assert both.test is not None
+    assert (both.columns, both.test.x.tolist()) == (("a", "b"), X[:, :2].tolist())
     (tmp_path / "columns" / "dataset_info.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
         read_table(tmp_path / "columns", "kind")

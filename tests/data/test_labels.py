@@ -47,6 +47,7 @@ REFUSED = [
     (np.ones((20, 2), int), r"y has 2 columns, which are not one-hot"),
     (np.zeros((20, 2, 2)), r"y has shape \(20, 2, 2\)"),
     (HALVES / 2, r"y holds 0.5 in row 1 .* real-valued targets"),
+    (HALVES * 2.0**53, r"y holds 9007199254740992.0 in row 1 .* real-valued targets"),
     (np.where(HALVES, np.inf, 0), r"y holds inf in row 1 "),
     (HALVES.astype("M8[s]"), r"y holds datetime64\[s\], but labels"),
     (np.array(["a", 1] * 10, object), r"y holds int and str, but labels"),
@@ -74,7 +75,7 @@ def test_labels_that_are_no_classes_are_left_unused(y, words):
         ({"y_test": HALVES, "x_test": X}, "y_test is there but y is not"),
         ({"y": HALVES, "y_test": HALVES}, "y_test is there but x_test is not"),
         ({"y": HALVES, "x_test": X, "y_test": HALVES + 1}, "y_test holds '2', which is none of the classes of y"),
-        ({"y": HALVES, "x_test": X, "y_test": HALVES.astype(str)}, "y numbers but y_test strings .* the same type"),
+        ({"y": HALVES, "x_test": X, "y_test": np.array(["a", "b"] * 10)}, "y numbers but y_test strings .* same type"),
         ({"y": np.arange(20), "x_test": X, "y_test": np.arange(20)}, "too few rows for a validation split"),
     ],
 )
@@ -121,6 +122,17 @@ def test_marks():
     assert splits_from_arrays(x, y, cut_test=True).fingerprint == known.fingerprint  # scikit-learn's convention
     with pytest.raises(InputError, match="x: no label is '7', which --unlabeled names, only '-1', '0', '1'"):
         splits_from_arrays(x, y, unlabeled=7)
+    for mark in (-1.0, "-1.0", np.float32(-1)):
+        assert splits_from_arrays(x, y.astype(float), cut_test=True, unlabeled=mark).fingerprint == known.fingerprint
+
+
+def test_a_mark_makes_words_of_numbers_that_test_rows_have_as_numbers():
+    y = HALVES.astype(str).astype(object)
+    y[::4] = "?"
+    splits = splits_from_arrays(X, y, X, HALVES, unlabeled="?")
+    splits.check_labels()
+    assert (splits.classes, splits.test.y.tolist()) == (("0", "1"), HALVES.tolist())
+    assert "y strings but y_test numbers" in splits_from_arrays(X, y, X, HALVES + 1, unlabeled="?").label_error
 
 
 @pytest.mark.parametrize("classes", [[-1, 1], [-1, 0], [-2, -1, 0], ["-1", "a", "b"]])
@@ -147,3 +159,14 @@ def test_named_sets_and_earlier_cuts_are_balanced(tmp_path):
     path = str(tmp_path / "data.npz")
     np.savez(path, x=X, y=HALVES)
     assert [load_splits(path, split=split).balanced for split in (None, "balanced")] == [False, True]
+
+
+def test_no_class_loses_half_of_its_rows_and_the_bound_holds_for_all_rows(monkeypatch):
+    y = np.repeat([0, 1], [40, 4])  # one of the 4 is tested, and two would be half
+    splits = splits_from_arrays(np.eye(44, dtype=np.float32), y, cut_test=True)
+    counts = [torch.bincount(part.y, minlength=2).tolist() for part in (splits.train, splits.valid, splits.test)]
+    assert counts == [[29, 3], [3, 0], [8, 1]]
+    monkeypatch.setattr("dbn.data.cut.MOST_VALIDATION", 10)
+    y = np.where(np.arange(300) < 60, np.arange(300) % 2, np.nan)
+    valid = splits_from_arrays(np.eye(300, dtype=np.float32), y).valid
+    assert (valid.n_labeled, len(valid)) == (6, 10)

@@ -14,6 +14,7 @@ from dbn.data import rows
 from dbn.data.cut import splits_from_arrays
 from dbn.data.dataset_rows import DatasetRows
 from dbn.data.datasets import load_splits
+from dbn.data.readers import read_table
 from dbn.data.row_sources import ArrayRows, BitRows, JoinedRows
 from dbn.data.rows import Rows
 from dbn.data.splits import unsplit
@@ -130,6 +131,15 @@ def test_a_large_data_set_stays_where_it_is_and_keeps_its_labels(nothing_fits: N
     assert (train.y.tolist(), train.tensor.equal(AS_TENSOR)) == ([place % 3 for place in range(60)], True)
 
 
+def test_items_of_a_large_data_set_are_those_of_a_small_one(nothing_fits: None) -> None:
+    read = unsplit("x", Items([[x, int(x[0, 0] > 0)] for x in X])).train
+    assert isinstance(read.x, Rows)
+    assert torch.equal(read.tensor, AS_TENSOR)
+    assert read.y is not None
+    with pytest.raises(InputError, match="the items of x have 3 parts"):
+        unsplit("x", Items([(x, 0, 0) for x in X]))
+
+
 def test_a_bad_value_on_the_disk_is_found(tmp_path: Path, nothing_fits: None) -> None:
     bad = X.copy()
     bad[57, 2, 1] = np.inf
@@ -233,6 +243,17 @@ def test_parquet_shards_have_names_and_labels(tmp_path: Path) -> None:
     (tmp_path / "2.parquet").write_bytes(b"no table")
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         load_splits(str(tmp_path), label_column="kind")
+
+
+def test_parquet_shards_of_bytes_and_then_of_larger_numbers_are_refused(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"a": pyarrow.array([1, 2], "uint8")}), tmp_path / "0.parquet")
+    for kind in ("int64", "float32"):
+        parquet.write_table(pyarrow.table({"a": pyarrow.array([300, 0], kind)}), tmp_path / "1.parquet")
+        with pytest.raises(InputError, match=r"1.parquet, column 'a' holds (int64|float), but the first file bytes"):
+            read_table(tmp_path)
+    parquet.write_table(pyarrow.table({"a": pyarrow.array([True, False])}), tmp_path / "1.parquet")
+    assert read_table(tmp_path).train.tensor.flatten().tolist() == [1, 2, 1, 0]
 
 
 def test_parquet_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

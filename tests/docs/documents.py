@@ -24,6 +24,7 @@ CONFIGS = {
     "benchmark": "BenchmarkConfig",
     "benchmark_ranks": "RanksConfig",
     "estimators": "EstimatorsConfig",
+    "results": "ResultsConfig",
     "svm": "SvmConfig",
     "defaults": "DefaultsConfig",
 }

@@ -47,6 +47,15 @@ def test_reconstructions_of_standardized_columns_are_in_the_values_of_the_data()
     assert_close(found, shift.repeat(4, 1))  # weights and biases are 0: the means of the data
 
 
+def test_reconstructions_have_their_columns_where_the_rows_have_them() -> None:
+    frame = pytest.importorskip("pandas").DataFrame(STATES[:9, :3].numpy(), columns=list("abc"))
+    made = stack(sizes=(3, 2), scaling=Scaling(1.0, columns=list("abc")))
+    first = row_values(made, frame, ["features", "reconstruction"]).values
+    other = row_values(made, frame[["c", "a", "b"]], ["features", "reconstruction"]).values
+    assert_close(other["features"], first["features"])
+    assert_close(other["reconstruction"], first["reconstruction"][:, [2, 0, 1]])
+
+
 def test_exact_log_likelihoods_sum_to_one_over_all_states() -> None:
     found = row_values(small(), STATES, "log-likelihood")
     assert list(found.values) == ["log_likelihood"]

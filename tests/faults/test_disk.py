@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import GlobalBatch
 from disk import BROKEN, FULL, KILL
+from global_batch import GlobalBatch
 from launcher import Launcher
 from same import check_same, go_on
 

@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import GlobalBatch
 from disk import INTERRUPT, KILL, TERMINATE, TWICE
+from global_batch import GlobalBatch
 from launcher import Launcher
 from same import check_same, go_on
 

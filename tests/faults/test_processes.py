@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GlobalBatch
+from global_batch import GlobalBatch
 from launcher import Launcher
 from same import BASE, KINDS, check_same, go_on
 from tiny import pictures

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import GlobalBatch
 from disk import BROKEN, FULL, INTERRUPT, KILL, TERMINATE, TWICE
+from global_batch import GlobalBatch
 from launcher import Ended, Launcher
 from same import BASE, drawn
 from tiny import curves, metrics

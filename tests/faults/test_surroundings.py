@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GlobalBatch
+from global_batch import GlobalBatch
 from launcher import ROOT, Launcher
 from same import BASE, KINDS, check_same
 from tiny import pictures

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields, replace
@@ -335,7 +336,7 @@ def test_checkpoints_take_no_more_than_their_share(
 
 
 def test_a_finished_comparison_can_be_resumed(uninterrupted: Path, tmp_path: Path) -> None:
-    compare(tmp_path / "run", problem(**LONG))
+    shutil.copytree(uninterrupted, tmp_path / "run")
     for _ in range(2):
         compare(tmp_path / "run", problem(**LONG), resume=True)
     same_run(tmp_path / "run", uninterrupted)
@@ -596,6 +597,19 @@ def test_few_examples_and_idle_stacks_are_said_in_the_head() -> None:
         "example. Pre-train it for more updates: more epochs, or smaller batches.",
     ]
     assert comparison_text(small).splitlines()[1:4] == notes(small)
+    untested = found(errors, support=[10_000, 0, 0])
+    assert notes(untested) == ["No test example is of the class '1', '2': the errors leave it out."]
+
+
+def test_seeds_that_share_few_test_examples_separate_no_small_difference() -> None:
+    errors = {"he_normal": [0.0, 0.0], "dbn": [100 / 30, 100 / 30], "xavier_uniform": [20.0, 20.0]}
+    few = found(errors, test_examples=30)
+    p = "p < 0.001, but all on the same 30 test examples"
+    wanted = f"he_normal is not separated from the next best, dbn: 3.33 points ahead (paired t-test over 2 seeds: {p})."
+    assert sentence(few) == wanted
+    assert "he_normal is separated from" in sentence(found(errors, test_examples=100))
+    del errors["dbn"]  # 20 points are more than another 30 examples would change
+    assert "he_normal is separated from the next best, xavier_uniform" in sentence(found(errors, test_examples=30))
 
 
 def test_an_idle_stack_is_noticed_where_an_arm_uses_it() -> None:

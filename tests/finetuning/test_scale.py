@@ -138,6 +138,14 @@ def test_test_values_of_another_scale_are_refused() -> None:
     x, y = STORED["floats"], Y
     with pytest.raises(InputError, match=r"test values go from 0 to 2.*: divide them, with divisor"):
         dbn.compare(x, y, "he_normal", hidden=[4], x_test=255 * x[:30], y_test=y[:30], **QUICK)
+    with pytest.raises(InputError, match=r"x: x_test has bytes from 0 to 1, .*divisor=1 or divisor=255"):
+        dbn.compare(X, y, "he_normal", hidden=[4], x_test=X[:30] // 128, y_test=y[:30], **QUICK)
+    options: dict[str, Any] = {"init": "he_normal", "hidden": [4], "standardize": True, "y_test": KIND[:30], **QUICK}
+    for factor, shift in ((1000, 0), (0.001, REAL.mean(0))):
+        test = (REAL[:30] - REAL.mean(0)) * factor + shift
+        with pytest.raises(InputError, match="x_test is of another scale than the model was trained on"):
+            dbn.compare(REAL, KIND, x_test=test, **options)
+        assert dbn.compare(REAL, KIND, x_test=test, divisor=1, **options).arms  # said to be on that scale
 
 
 # Bytes that are no pictures
@@ -173,10 +181,10 @@ def test_a_divisor_is_a_number_above_0_or_max(divisor: Any) -> None:
         dbn.pretrain(DIGITS, [3], divisor=divisor, epochs=1)
 
 
-def test_a_fixed_draw_of_divided_floats_is_of_0_and_1() -> None:
+def test_a_fixed_draw_of_divided_values_is_of_0_and_1() -> None:
     config = Pretraining(hidden=(3,), binarize="fixed", batch_size=20)
-    for divisor in (16, 1000.5):
-        x = (DIGITS / 16 * divisor).astype(np.float32)
+    for divisor, kind in ((16, np.float32), (1000.5, np.float32), (16, np.uint8), (300, np.uint8), (20.5, np.uint8)):
+        x = (DIGITS / 16 * min(divisor, 255)).astype(kind)
         splits = splits_from_arrays(x, divisor=divisor)
         data = unlabeled(splits, config, torch.device("cpu"))
         assert set(data.scaling(data.train).unique().tolist()) == {0.0, 1.0}

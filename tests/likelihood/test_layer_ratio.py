@@ -113,7 +113,11 @@ def exact_differences(lower: RBM, upper: RBM, x: Tensor) -> Tensor:
     return log_q.softmax(1) @ (mirrored(lower).free_energy(h) - upper.free_energy(h))
 
 
-@pytest.mark.parametrize("stack", [(B, B, sizes) for sizes in OUTER], ids=lambda stack: str(stack[2]))
+@pytest.mark.parametrize(
+    "stack",
+    [pytest.param((B, B, sizes), marks=() if sizes == (1, 2) else pytest.mark.slow) for sizes in OUTER],
+    ids=lambda stack: str(stack[2]),
+)
 def test_the_interval_of_a_gain_holds_the_exact_one(stack: tuple[str, str, tuple[int, int]]) -> None:
     """Rows, draws of q and chains are all new in each of 100 trials."""
     lower, upper, truth = pair(stack)

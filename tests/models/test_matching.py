@@ -212,3 +212,59 @@ def test_constant_columns_have_spread_1_as_in_scikit_learn() -> None:
     assert np.allclose(found.spread, expected.scale_)
     later = x + torch.tensor([0.0, 3.0, 0.0])
     assert np.allclose(found(later), expected.transform(later.numpy()), atol=1e-6)
+
+
+def test_a_stack_matches_the_columns_of_a_frame_by_their_names() -> None:
+    frame = pytest.importorskip("pandas").DataFrame(REAL.numpy(), columns=list("abcd"))
+    scaling = Scaling.fitted(REAL, 1.0, list("abcd"), standardized=True)
+    stack = DBN([RBM(Gaussian(4), Bernoulli(2))], scaling).requires_grad_(False)
+    stack.layers[0].weight.copy_(torch.arange(8.0).reshape(2, 4))
+    shuffled = frame[list("dbca")]
+    assert torch.equal(stack.scale(shuffled), scaling(REAL))
+    assert torch.equal(stack(shuffled), stack(REAL))
+    for call in (stack.scale, stack.up):
+        with pytest.raises(InputError, match="x lacks the column 'd' and has the column 'e' that the stack"):
+            call(frame.rename(columns={"d": "e"}))
+
+
+@pytest.mark.parametrize("divisor", [0, -1.0, float("nan"), "max", "255"])
+def test_a_divisor_of_data_that_meet_a_model_is_a_number_above_0(divisor: Any) -> None:
+    with pytest.raises(InputError, match="--divisor must be a number above 0 for data that meet a model, not "):
+        match(MODELS["bytes"], PICTURES, width=4, divisor=divisor)
+    with pytest.raises(InputError, match=r"divide them, with --divisor 255$"):  # not by the greatest of these data
+        match(MODELS["bytes"], PICTURES.float(), width=4)
+
+
+@pytest.mark.parametrize(("columns", "is_refused"), [(1, False), (3, True)])
+def test_most_columns_must_lie_far_out(columns: int, is_refused: bool) -> None:
+    x = REAL.clone()
+    x[:, :columns] /= 100
+    if is_refused:
+        with pytest.raises(InputError, match="another scale"):
+            match(MODELS["real"], x, width=4)
+    else:
+        assert match(MODELS["real"], x, width=4).notes == ()
+
+
+def test_bounds_of_what_is_certain() -> None:
+    x = torch.zeros(40, 4, dtype=torch.uint8)
+    x[0] = 128  # the least that sets the highest of eight bits
+    assert match(MODELS["fractions"], x, width=4).scaling.divisor == 255
+    x[0] = 127
+    with pytest.raises(InputError, match="--divisor 127 or --divisor 255"):
+        match(MODELS["fractions"], x, width=4)
+    dark = PICTURES / 255 / float(PICTURES.max() / 255)  # up to 1
+    assert match(MODELS["fractions"], dark / 90, width=4).scaling.divisor == 1
+    with pytest.raises(InputError, match="trained on values up to 1: say"):
+        match(MODELS["fractions"], dark / 110, width=4)
+
+
+def test_the_jacobian_and_constants_are_exact() -> None:
+    spread = torch.tensor([2.0, 10.0])
+    bytes_of_two = torch.zeros(3, 2, dtype=torch.uint8)
+    scaling = Scaling(255.0, torch.zeros(2), spread, stored="bytes")
+    assert scaling.log_abs_det_jacobian(bytes_of_two) == pytest.approx(2 * np.log(255) + np.log(20))
+    assert scaling.log_abs_det_jacobian(bytes_of_two.float()) == pytest.approx(np.log(20))
+    x = torch.full((1000, 2), 0.1)  # whose mean is not 0.1 in double precision
+    x[:, 1] = torch.linspace(0, 1, 1000)
+    assert Scaling.fitted(x, 1.0, standardized=True).constant == [0]

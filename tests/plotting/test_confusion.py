@@ -7,7 +7,8 @@ from dbn.plotting.confusion import FULL, MARGIN, PAPER, confusion_image
 
 
 def colors(image: torch.Tensor) -> set[tuple[int, ...]]:
-    return {tuple(color) for color in image.flatten(1).T.unique(dim=0).tolist()}
+    codes = (image.long() * torch.tensor([1 << 16, 1 << 8, 1])[:, None, None]).sum(0).unique().tolist()
+    return {(code >> 16, code >> 8 & 255, code & 255) for code in codes}
 
 
 def test_cells_are_shaded_by_their_share_of_the_row() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
 
 import dbn
 from dbn.errors import InputError
@@ -62,6 +63,17 @@ def test_bytes_are_scaled_inside_and_taken_in_batches(tmp_path: Path, monkeypatc
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
         assert classifier.predict(rows) == [CLASSES[place] for place in wanted.argmax(1)]
     np.testing.assert_allclose(classifier(torch.from_numpy(x)).softmax(1).detach(), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", [BYTES, STANDARDIZED, Scaling(16.0, stored="floats", values=(0.0, 1.0))])
+def test_no_number_of_floats_comes_from_a_device_nor_through_a_transform(scaling: Scaling, tmp_path: Path) -> None:
+    network = save(tmp_path, scaling)
+    classifier = load_classifier(tmp_path)
+    x = torch.rand(6, 4) * (16 if scaling.stored else 1)
+    logits = network(scaling(x))
+    assert torch.equal(classifier(x), logits)
+    assert_close(torch.func.vmap(lambda row: classifier(row[None])[0])(x), logits)
+    assert classifier.to("meta")(x.to("meta")).shape == (6, 3)  # no value can be read there
 
 
 def test_floats_are_standardized_inside(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What TensorBoard will find, read with TensorBoard's own reader."""
 
 import math
+import random
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT
+from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
@@ -39,6 +41,14 @@ def test_scalars_stand_behind_their_prefix(tmp_path: Path) -> None:
     assert curve(tmp_path, "total") == [(3, 1.0)]
     # TensorBoard's fast loader shows no curve of doubles, though its Python reader does.
     assert {event.tensor_proto.dtype for event in read(tmp_path).Tensors("layer1/kl")} == {DT_FLOAT}
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 255, 3001])
+def test_checksums_are_those_of_tensorboard(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its own arithmetic, which `tiny` replaces."""
+    monkeypatch.setattr(pywrap_tensorflow, "crc32c", lambda data: pywrap_tensorflow.crc_update(0, data))
+    data = random.Random(size).randbytes(size)
+    assert module._checksum(memoryview(data)) == pywrap_tensorflow.masked_crc32c(data).to_bytes(4, "little")
 
 
 def test_nothing_is_opened_before_the_first_event(tmp_path: Path) -> None:

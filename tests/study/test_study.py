@@ -17,19 +17,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
 from scipy import stats
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tiny import curves, events, metrics, save_pictures, stack, steps
 
 from dbn.cli.command_line import run_script
 from dbn.config.common import to_dict
+from dbn.config.defaults import batch_for
 from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import PretrainConfig, Pretraining
 from dbn.config.study import StudyConfig, StudyTraining
 from dbn.data.datasets import load_splits
+from dbn.data.splits import labels_of
 from dbn.errors import InputError
 from dbn.finetuning import comparison as comparison_room
 from dbn.finetuning.comparison import Comparison
@@ -51,7 +55,7 @@ from dbn.study import process_pool as workers
 from dbn.study import runner
 from dbn.study.grid import CellArm
 from dbn.study.process_pool import run_tasks
-from dbn.study.report import corrected_p, read_signals, results, tables
+from dbn.study.report import corrected_p, labels_title, read_signals, results, tables
 from dbn.study.runner import run_study
 from dbn.study.study import Study
 
@@ -91,11 +95,20 @@ def config(folder: Path, run: Path, **options: Any) -> StudyConfig:
     return StudyConfig(**given | options)
 
 
+def save_no_figure(figure: Figure, path: Path) -> None:
+    """In place of `save`: of the figures, drawing the letters takes longest, and another test writes some."""
+    assert len(figure.axes) > 0
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+
+
 @pytest.fixture(scope="module")
 def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = Study(config(folder, tmp_path_factory.mktemp("finished")))
     study.check()
-    text = run_study(study)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "save", save_no_figure)
+        text = run_study(study)
     assert (study.config.run / "study.md").read_text() == text
     return study
 
@@ -208,6 +221,43 @@ def test_every_number_of_labels_has_its_own_seeds_and_epochs(folder: Path, tmp_p
     ]  # fmt: skip
     assert "| 12 labels, 3 seeds " in text
     assert "| all 108 labels, 2 seeds " in text
+
+
+def test_all_labels_are_those_that_are_there(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "few.npz", n=900)
+    file = dict(np.load(tmp_path / "few.npz"))
+    file["y"][120:] = -1
+    np.savez(tmp_path / "few.npz", **file)
+    training = StudyTraining(init=("xavier_uniform",))
+    study = Study(
+        StudyConfig(
+            run=tmp_path / "run", dataset=str(tmp_path / "few.npz"), unlabeled="-1", hidden=(4,), training=training
+        )
+    )
+    chosen, problem = study.config.training, study.problem(study.cell_arms[0])
+    assert problem.labels == 87
+    alone = Finetuning(init=("xavier_uniform",)).for_data(problem.labels)
+    assert (chosen.batch_size, chosen.epochs, chosen.learning_rate) == (
+        (alone.batch_size,),
+        (alone.epochs,),
+        alone.learning_rate,
+    )
+
+
+def test_labels_of_every_class_are_those_of_a_comparison(folder: Path, tmp_path: Path) -> None:
+    options = {"init": ("xavier_uniform",), "labels_per_class": (3, 5), "seeds": (1,), "epochs": (2,)}
+    training = StudyTraining(**options, batch_size=(5,), learning_rate=(0.1,))
+    study = Study(StudyConfig(run=tmp_path / "run", dataset=str(folder / "tiny.npz"), hidden=(4,), training=training))
+    assert [labels_title(study, each) for each in study.cell_arms] == ["3 labels per class", "5 labels per class"]
+    assert [each.cell for each in study.cell_arms] == ["3-per-class-labels-4", "5-per-class-labels-4"]
+    for cell_arm, n in zip(study.cell_arms, (3, 5), strict=True):
+        drawn, _ = study.problem(cell_arm).labeled(0)
+        assert torch.bincount(labels_of(drawn)).tolist() == [n] * 3
+    study.check()
+    with pytest.raises(InputError, match="--labels does not go with --labels-per-class"):
+        StudyTraining(**options, labels=(12,))
+    few = StudyTraining(init=("xavier_uniform",), labels_per_class=(3, 50)).for_data(9000, 10)
+    assert few.batch_size == tuple(batch_for(10 * n) for n in (3, 50))
 
 
 def test_activations_are_an_axis_of_their_own(folder: Path, tmp_path: Path) -> None:

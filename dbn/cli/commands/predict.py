@@ -28,6 +28,10 @@ def main(config: PredictConfig) -> None:
     match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns)
     for note in match.notes:
         print(f"{note}.")
+    if others := [
+        f"{len(part):,} {name}" for name, part in (("validation", table.valid), ("test", table.test)) if part
+    ]:
+        print(f"{config.data}: the rows of x are classified; its {' and '.join(others)} rows are left out.")
     check_writable(config.output)
     logits = classifier.logits(x, match)
     probabilities = logits.softmax(1)
@@ -38,7 +42,7 @@ def main(config: PredictConfig) -> None:
     if config.columns != "probabilities":
         columns["predicted_class"] = [classifier.classes[place] for place in places.tolist()]
         columns["predicted_probability"] = greatest.tolist()
-    write_csv(config.output, list(columns), zip(*columns.values(), strict=True), ".6f")
+    write_csv(config.output, list(columns), zip(*columns.values(), strict=True), ".9g")
     print(f"{len(logits)} examples classified by the arm {arm}: {config.output}")
     if said := _scored(table, logits, classifier.classes):
         print(said)

@@ -12,6 +12,7 @@ def main(config: PretrainConfig) -> None:
     """Load the data, train layer by layer, print where the result is."""
     from dbn.config.defaults import told
     from dbn.data.datasets import load_splits
+    from dbn.data.marks import NO_LABEL
     from dbn.models.idle import idle_sentence
     from dbn.pretraining.pretrain import idle_in, summary, unlabeled
     from dbn.pretraining.stack import begin_pretraining, is_complete, pretrain_stack
@@ -55,6 +56,8 @@ def main(config: PretrainConfig) -> None:
                 print(idle_sentence(idle))
             words = ["--pretrained", config.run, "--run", f"{config.run}-finetuned"]
             labeled = [] if splits.classes else ["--dataset", "FILE-WITH-LABELS"]
+            if splits.classes and splits.label_error:  # classes and their mark, which fine-tuning wants to be told
+                labeled = ["--unlabeled", NO_LABEL]
             print(f"Next: {command_to_type('finetune', *words, *labeled)}")
 
 

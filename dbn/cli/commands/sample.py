@@ -3,6 +3,8 @@
 from dbn.cli.commands import Command
 from dbn.config.inference import SampleConfig
 
+COUNT = 64
+
 
 def main(config: SampleConfig) -> None:
     """Run the chains and write one PNG grid."""
@@ -19,20 +21,24 @@ def main(config: SampleConfig) -> None:
     stack = load(config.run).to(device)
     if stack.image_shape is None:
         raise InputError(f"{config.run} was trained on data without an image shape: use dbn.load(…).sample in Python")
-    start = None
+    start, count = None, config.count or COUNT
     if config.start == "data":
         splits, scaling = matched(splits_of(config.run, data_dir=config.data_dir), [stack])
         valid = splits.valid
-        if config.count > len(valid):
-            raise InputError(f"--count {config.count} is more than the {len(valid)} validation images to start from")
-        start = scaling.to(device)(valid.x[: config.count].to(device))
+        count = config.count or min(COUNT, len(valid))
+        if count > len(valid):
+            raise InputError(
+                f"--count {count} is more than the {len(valid)} validation images to start from: ask for as many, or "
+                "--start noise"
+            )
+        start = scaling.to(device)(valid.x[:count].to(device))
     check_writable(config.output)
     images = stack.sample(
-        config.count, steps=config.steps, start=start, generator=stream(config.seed, "sample", device=device)
+        count, steps=config.steps, start=start, generator=stream(config.seed, "sample", device=device)
     )
-    columns = max(1, round(config.count**0.5))
+    columns = max(1, round(count**0.5))
     save_png(tile(as_images(images, stack.image_shape, stack.scaling), columns), config.output)
-    print(f"{config.count} images after {config.steps} Gibbs steps from {config.start}: {config.output}")
+    print(f"{count} image{'s' * (count > 1)} after {config.steps} Gibbs steps from {config.start}: {config.output}")
 
 
 COMMAND = Command(main, SampleConfig, __doc__)

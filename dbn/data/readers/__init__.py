@@ -105,6 +105,6 @@ def read(path: Path, *, needs_label: bool = True, **options: Any) -> Table:
     try:
         return READERS[kind](path, **given)
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist, check the path given to --dataset") from None
+        raise InputError(f"{path} does not exist, check the path") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error

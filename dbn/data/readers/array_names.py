@@ -35,7 +35,9 @@ def by_role(arrays: Mapping[str, Any], keys: Iterable[str], name: str) -> dict[s
             )
         found[role] = key
     if "x" not in found:
-        raise InputError(f"{name}: there is no array 'x', only {listed(keys) or 'nothing at all'}")
+        raise InputError(
+            f"{name}: there is no array 'x', only {listed(keys) or 'nothing at all'}: save the rows as x, labels as y"
+        )
     if found["x"] == "arr_0" and "arr_1" in keys:
         raise InputError(
             f"{name}: the arrays are called {listed(keys)}, save them by name: numpy.savez(file, x=…, y=…)"

@@ -49,7 +49,7 @@ def read_csv(
             text = opened.enter_context(io.TextIOWrapper(file, _encoding(file), newline=""))
             return _read(text, name, label_column, needs_label, _delimiter(text, name, path, delimiter), decimal)
     except UnicodeError as error:
-        raise InputError(f"{name} is not UTF-8 text, save it as one") from error
+        raise InputError(f"{name} is not UTF-8 text: save it with that encoding") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{name} is damaged (not a whole gzip file): take another copy") from error
 
@@ -125,7 +125,7 @@ def _check_header(name: str, header: list[str]) -> None:
     if not header:
         raise InputError(f"{name} is empty or begins with an empty line, but a header line is needed")
     if any("\0" in column for column in header):
-        raise InputError(f"{name} is not UTF-8 text, save it as one")
+        raise InputError(f"{name} is not UTF-8 text: save it with that encoding")
     first = {column: len(header) - 1 - index for index, column in enumerate(reversed(header))}
     for index, column in enumerate(header):
         if not column.strip():
@@ -199,10 +199,13 @@ class _Cells:
             return
         if self.point:
             line, cell = self.point
-            other = f"line {self.comma[0]} has {self.comma[1]!r}" if self.comma else "--decimal comma is given"
+            other = "where --decimal comma is given"
+            if self.comma:
+                other = (
+                    f"and line {self.comma[0]} {self.comma[1]!r}" if self.comma[0] != line else f"and {self.comma[1]!r}"
+                )
             raise InputError(
-                f"{self.name}, line {line} has {shortened(cell)} where {other}: use one decimal mark, and none for "
-                "thousands"
+                f"{self.name}, line {line} has {shortened(cell)} {other}: use one decimal mark, and none for thousands"
             )
         if not self.is_certain and self.comma:
             line, cell = self.comma
@@ -241,6 +244,12 @@ def _bad_cell(
     """The sentence for the first of `cells` (without the label's) that is not a number."""
     names = [column for index, column in enumerate(header) if index != label_index]
     column, cell = next(pair for pair in zip(names, cells, strict=True) if not values.is_number(line, pair[1]))
-    what = f"{cell[:40]!r} is not a number" if cell.strip() else "the cell is empty"
-    hint = "" if label_index is not None else " (if these are the labels, name the column with --label-column)"
-    return InputError(f"{name}, line {line}, column {column!r}: {what}{hint}")
+    if not cell.strip():
+        return InputError(
+            f"{name}, line {line}, column {column!r}: the cell is empty: fill it in, or leave the row or the column out"
+        )
+    labels = "" if label_index is not None else " (if these are the labels, name the column with --label-column)"
+    return InputError(
+        f"{name}, line {line}, column {column!r}: {cell[:40]!r} is not a number: write one, such as a code, or leave "
+        f"the row or the column out{labels}"
+    )

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from dbn.arrays import as_array
-from dbn.data.objects import as_labels, columns_of
+from dbn.arrays import as_array, columns_of
+from dbn.data.objects import as_labels
 from dbn.data.readers.array_names import PARTS
 from dbn.data.readers.pictures import pixels
-from dbn.data.table import Table, label_place, table_of
+from dbn.data.table import Table, in_order, label_place, table_of
 from dbn.errors import InputError, listed, parsing
 
 DICT, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
@@ -88,14 +88,16 @@ def read_datasets(
     if "" not in splits and "train" not in splits:
         raise InputError(f"{path} has no split 'train', only {', '.join(splits)}: name the folder of one of them")
     arrays: dict[str, Any] = {}
+    columns, first = None, path
     for split in splits:
         if split and split not in PARTS:
             raise InputError(f"{path} has a split {split!r}, but train, validation and test are known: remove it")
         part = PARTS.get(split, "")
         table = _split(path / split, label_column, image_size, colors)
-        columns = table.columns
-        arrays |= {f"x{part}": table.x[""]} | {f"y{part}": y for y in table.y.values()}
-    return table_of(str(path), arrays, columns=columns, divisor=table.divisor)
+        columns, first = (table.columns, path / split) if columns is None else (columns, first)
+        arrays[f"x{part}"] = in_order(table.x[""], table.columns, table.name, str(first), columns)
+        arrays |= {f"y{part}": y for y in table.y.values()}
+    return table_of(str(path), arrays, columns=columns or (), divisor=table.divisor)
 
 
 def _split(folder: Path, label_column: str | None, size: Sequence[int] | None, colors: str | None) -> Table:

@@ -12,7 +12,7 @@ from PIL import Image
 from dbn.data.readers.array_names import PARTS
 from dbn.data.table import Table, table_of
 from dbn.data.torchvision_datasets import import_torchvision
-from dbn.errors import InputError, parsing
+from dbn.errors import InputError, listed, parsing
 
 GRAY, COLOR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 
@@ -26,6 +26,12 @@ def read_pictures(path: Path, image_size: Sequence[int] | None = None, colors: s
     InputError where there are no pictures, one is damaged, of 16 bits or transparent, or they are not alike.
     """
     folders = {PARTS.get(each.name): each for each in sorted(path.iterdir()) if each.is_dir() and each.name in PARTS}
+    others = [each.name for each in sorted(path.iterdir()) if _is_shown(each) and each.name not in PARTS]
+    if "" in folders and others:
+        raise InputError(
+            f"{path} has the folder 'train', which holds training pictures, beside {listed(others, 5)}: move these "
+            "elsewhere, or call it something else if it is a class"
+        )
     parts = folders if "" in folders else {"": path}
     found = {part: _listed(folder) for part, folder in parts.items()}
     rows = pixels(((str(file), file) for files, _ in found.values() for file in files), image_size, colors)
@@ -39,12 +45,16 @@ def read_pictures(path: Path, image_size: Sequence[int] | None = None, colors: s
     return table_of(str(path), arrays, place=lambda part, row: str(names[starts[part] + row]), divisor=255.0)
 
 
+def _is_shown(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
 def _listed(folder: Path) -> tuple[list[str], list[str] | None]:
     """The files, and their classes where there are folders of these."""
     datasets = import_torchvision().datasets
     endings = datasets.folder.IMG_EXTENSIONS
     flat = sorted(str(each) for each in folder.iterdir() if each.suffix.lower() in endings and each.is_file())
-    classes = [each for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    classes = [each for each in folder.iterdir() if _is_shown(each)]
     if flat and classes:
         raise InputError(f"{folder} holds pictures beside folders: put each picture into the folder of its class")
     if not flat and not classes:

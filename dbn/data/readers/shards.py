@@ -103,6 +103,10 @@ def _numbers(file: Path, batch: Any, columns: Sequence[str], dtype: np.dtype) ->
         found = values.to_numpy(zero_copy_only=False)
         if found.dtype.kind not in "biuf":
             raise InputError(f"{file}, column {column!r} holds {values.type}, but numbers are needed")
+        if dtype == np.uint8 and found.dtype not in (np.bool_, np.uint8):
+            raise InputError(
+                f"{file}, column {column!r} holds {values.type}, but the first file bytes: save all as the same type"
+            )
         out[:, place] = found
     return out
 

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from dbn.models.units.bernoulli import Bernoulli as Bernoulli
     from dbn.models.units.categorical import Categorical as Categorical
     from dbn.models.units.gaussian import Gaussian as Gaussian
-    from dbn.models.units.spin import Spin as Spin
     from dbn.models.units.mixed import Mixed as Mixed
+    from dbn.models.units.spin import Spin as Spin
 
 UNITS: "Registry[type[Units]]" = Registry(
     "unit type",

@@ -18,7 +18,8 @@ def make_units(text: str, size: int) -> Units:
     Mixed(5, parts=3 bernoulli + 2 gaussian)
     """
     if is_mixed(text):
-        return UNITS["mixed"](size, parts=text)
+        mixed: Any = UNITS["mixed"]
+        return mixed(size, parts=text)
     call = split_call(text)
     if call is None:
         raise InputError(f"invalid unit type {text!r}: expected NAME or NAME(PARAMETER=VALUE, …)")
