@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.units.base import Units
+from dbn.models.units.mixed import Mixed
 from dbn.models.units.naming import make_units as units_named
+
+MIXED = "2 bernoulli + 1 gaussian + 3 categorical(states=3)"
 
 
 def half_line(nodes: int = 32, end: float = 14.0) -> tuple[Tensor, Tensor]:
@@ -21,7 +24,15 @@ def half_line(nodes: int = 32, end: float = 14.0) -> tuple[Tensor, Tensor]:
     return (x + 1) * end / 2, weights * end / 2
 
 
-SIZES = {"bernoulli": 3, "gaussian": 2, "binomial(trials=3)": 2, "relu": 2, "spin": 3, "categorical(states=3)": 6}
+SIZES = {
+    "bernoulli": 3,
+    "gaussian": 2,
+    "binomial(trials=3)": 2,
+    "relu": 2,
+    "spin": 3,
+    "categorical(states=3)": 6,
+    MIXED: 6,
+}
 AXES: dict[str, tuple[Tensor, float | Tensor]] = {
     "bernoulli": (torch.tensor([0.0, 1.0], dtype=torch.float64), 1.0),
     "gaussian": (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),
@@ -29,13 +40,16 @@ AXES: dict[str, tuple[Tensor, float | Tensor]] = {
     "relu": half_line(),
     "spin": (torch.tensor([-1.0, 1.0], dtype=torch.float64), 1.0),
     "categorical(states=3)": (torch.eye(3, dtype=torch.float64), 1.0),
+    MIXED: (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),  # of its Gaussian unit
 }
 """The values (K,) that one unit may take, or the states (K, W) of W units together, and the distance between values, or
 the weight of each in an integral: a new unit type is a line here and in `SIZES`."""
 KINDS = sorted(SIZES)
 CONTINUOUS = {kind for kind, (_, step) in AXES.items() if isinstance(step, Tensor) or step != 1}
+HIDDEN = [kind for kind in KINDS if kind != MIXED]
 DISCRETE = [kind for kind in KINDS if kind not in CONTINUOUS]
-EVERY_PAIR = list(product(KINDS, KINDS))
+EVERY_PAIR = [pair for pair in product(KINDS, HIDDEN) if pair not in ((MIXED, "gaussian"), (MIXED, "relu"))]
+"""(visible, hidden): all whose Z can be listed or integrated here."""
 PAIRS = [pair for pair in EVERY_PAIR if "bernoulli" in pair or pair[0] == pair[1] or {*pair} <= CONTINUOUS]
 """Every kind on either side of bernoulli ones and beside its own, and two continuous sides; with DBN_EVERY_PAIR in the
 environment the others too, which takes several times as long."""
@@ -93,6 +107,13 @@ def support(units: Units) -> tuple[Tensor, Tensor]:
     For units on the whole line the sum is the trapezoid rule, whose error on a Gaussian of deviation σ is about
     exp(−2π²σ²/step²): nothing, for a step under σ.
     """
+    if isinstance(units, Mixed):
+        parts = [support(part) for part, _ in units.each()]
+        number = torch.cartesian_prod(*[torch.arange(len(states)) for states, _ in parts])
+        together, weights = zip(
+            *[(x[n], weight[n]) for (x, weight), n in zip(parts, number.T, strict=True)], strict=True
+        )
+        return torch.cat(together, 1), torch.stack(weights).sum(0)
     axis, step = AXES[units.spec]
     sites = units.size // axis[0].numel()
     number = torch.cartesian_prod(*[torch.arange(len(axis))] * sites).reshape(-1, sites)

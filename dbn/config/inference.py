@@ -22,7 +22,7 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
     """data: a Gibbs chain from each of --count validation rows, which shows what the model knows of the data. noise:
     from independent units. tempered: parallel tempering, which samples the model itself, be it like the data or not."""
     count: Count | None = None
-    """Images in the grid (default: 64, or as many as there are validation images to start from)."""
+    """Images in the grid, or rows of a table (default: 64, or as many as there are validation rows to start from)."""
     steps: Count | None = None
     """Gibbs steps in the top RBM, of tempered chains between two images (default: 100 from data, 1000 from noise, 20
     of tempered chains)."""
@@ -41,8 +41,8 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.output.suffix.lower() != ".png":
-            raise InputError(f"--output {self.output} must end in .png, the only format that is written")
+        if self.output.suffix.lower() not in (".png", ".csv"):
+            raise InputError(f"--output {self.output} must end in .png, or in .csv for a stack of a table")
         if self.image_shape is not None and not re.fullmatch(r"([13]x)?[1-9]\d*x[1-9]\d*", self.image_shape):
             raise InputError(
                 f"--image-shape must be HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH with 1 or 3 channels, such as 8x8, not "

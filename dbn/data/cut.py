@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from dbn.columns import Kinds
 from dbn.data.labels import coded
 from dbn.data.marks import NO_LABEL, has_minus_one, marked, without_labels
 from dbn.data.splits import Divisor, Examples, Reader, Splits, is_labeled, unsplit
@@ -35,6 +36,7 @@ def splits_from_arrays(
     unlabeled: str | float | None = None,
     split: Split | None = None,
     read_labels: Reader = coded,
+    kinds: Kinds | None = None,
 ) -> Splits:
     """Objects in memory (`as_table`), checked and split as a file of them would be.
 
@@ -48,7 +50,7 @@ def splits_from_arrays(
     Raises:
         InputError: as `unsplit` and `cut`.
     """
-    splits = unsplit(name, x, y, x_test, y_test, divisor=divisor, read_labels=read_labels)
+    splits = unsplit(name, x, y, x_test, y_test, divisor=divisor, read_labels=read_labels, kinds=kinds)
     if unlabeled is None and has_minus_one(splits.classes):
         unlabeled = NO_LABEL
     return cut(splits, test=cut_test, unlabeled=unlabeled, split=split)

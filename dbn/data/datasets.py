@@ -9,6 +9,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from dbn.columns import Kinds
 from dbn.data import DATASETS
 from dbn.data.cut import Split, cut
 from dbn.data.labels import coded
@@ -25,11 +26,13 @@ def load_splits(
     unlabeled: str | float | None = None,
     split: Split | None = None,
     read_labels: Reader = coded,
+    kinds: Kinds | None = None,
     **reading: Any,
 ) -> Splits:
     """The splits of a named data set (`DATASETS`), or of a file (`READERS`); what it lacks is `cut`.
 
-    `reading` are options of readers, such as `label_column`. `read_labels` is as for `unsplit`.
+    `reading` are options of readers, such as `label_column`. `read_labels`, `kinds` (of the columns of a table): as for
+    `unsplit`.
 
     Named sets of images are balanced by default.
 
@@ -41,6 +44,8 @@ def load_splits(
     (9000, 1000, 2000)
     """
     if dataset in DATASETS:
+        if kinds is not None:
+            raise InputError(f"--visible auto is for files of tables, name the type of unit with {dataset}")
         for option in (name for name, value in reading.items() if value is not None):
             raise InputError(f"--{option.replace('_', '-')} is for files only, leave it out with {dataset}")
         splits = DATASETS[dataset](dataset, data_dir)
@@ -48,7 +53,7 @@ def load_splits(
         path = own_path(dataset)
         if kind_of(path) not in READERS:
             raise _unknown(dataset)
-        splits = read_table(path, read_labels=read_labels, **reading)
+        splits = read_table(path, read_labels=read_labels, kinds=kinds, **reading)
     if split is None and dataset in DATASETS and splits.image_shape:
         split = "balanced"
     return cut(replace(splits, name=dataset), test=True, unlabeled=unlabeled, split=split)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dbn.arrays import TOP
+from dbn.columns import Column, Kinds
 from dbn.data.checks import check_alike, has_channels_last, image_shape_of, rows_of
+from dbn.data.coding import coded_table
 from dbn.data.labels import coded
 from dbn.data.objects import as_table
 from dbn.data.rows import Rows, in_memory, pieces, select
@@ -87,7 +89,8 @@ class Splits:
     says that the data came without a test set of its own. `columns` are their names where the source has such. `notes`
     are sentences on how the rows were read. `label_error` says why labels that were given cannot be used:
     `check_labels` raises it. `balanced` data have equal numbers of every class among validation rows and labels drawn,
-    others their own proportions. `unchecked` are data sets made to show what test values of another scale do.
+    others their own proportions. `unchecked` are data sets made to show what test values of another scale do. `table`
+    says what the columns of a table are whose cells became codes.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Splits:
     divisor_given: bool = False
     unchecked: bool = False
     targets: tuple[str, ...] = ()
+    table: tuple[Column, ...] = ()
 
     @property
     def parts(self) -> dict[str, Examples]:
@@ -118,12 +122,14 @@ class Splits:
             return self
         parts = {name: getattr(self, name) for name in ("train", "valid", "test")}
         ordered: dict[str, Any] = {name: part and part.with_columns(order) for name, part in parts.items()}
-        return replace(self, **ordered, columns=tuple(self.columns[place] for place in order))
+        table = tuple(self.table[place] for place in order) if self.table else ()
+        return replace(self, **ordered, columns=tuple(self.columns[place] for place in order), table=table)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all values, labels and splits."""
         digest = blake2b(repr(self.classes or self.targets).encode(), digest_size=8)
+        digest.update(repr(self.table).encode() if self.table else b"")
         for part in (self.train, self.valid, self.test):
             for values in () if part is None else (part.x, part.y):
                 if values is not None:
@@ -187,6 +193,7 @@ def unsplit(
     *,
     divisor: Divisor = None,
     read_labels: Reader = coded,
+    kinds: Kinds | None = None,
 ) -> Splits:
     """Objects in memory as `as_table` takes them, checked, all rows of `x` in `train`; errors call them `name`.
 
@@ -195,19 +202,22 @@ def unsplit(
     and their sorted values the classes; None, NaN and empty strings are missing ones. Other labels are left out, with
     the reason as `label_error`. `divisor` goes before that of `Splits`; "max" is the greatest value of `x`.
     `read_labels` takes other labels than classes, as `dbn.data.targets` has them.
+    With `kinds` text is taken too: columns become numbers as `dbn.columns` says.
 
     Raises:
         InputError: no rows, another shape or type, values that are not finite, or test rows unlike the others.
     """
-    return checked(as_table(name, x, y, x_test, y_test), divisor, read_labels)
+    table = as_table(name, x, y, x_test, y_test, cells=kinds is not None)
+    return checked(table, divisor, read_labels, kinds)
 
 
-def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded) -> Splits:
+def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded, kinds: Kinds | None = None) -> Splits:
     """The rows of a table, checked, each part where it belongs; `valid` is empty where there is none.
 
     InputError as for `unsplit`.
     """
     name = table.name
+    table, coded_as = (table, ()) if kinds is None else coded_table(table, kinds)
     rows = {part: rows_of(name, f"x{part}", x, partial(table.where, part)) for part, x in table.x.items()}
     for part, others in rows.items():
         check_alike(name, rows[""], f"x{part}", others)
@@ -229,6 +239,7 @@ def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded) 
         notes=(LAST if has_channels_last(table.x[""]) else "", _numbering(train.x, table.columns)),
         label_error=label_error,
         targets=names if are_numbers else (),
+        table=coded_as,
     )
     return with_divisor(splits, divisor) if divisor or not table.divisor else replace(splits, divisor=table.divisor)
 

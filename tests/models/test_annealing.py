@@ -3,6 +3,7 @@
 import pytest
 import torch
 from enumeration import (
+    AXES,
     PAIRS,
     Z,
     conditional,
@@ -23,6 +24,7 @@ from dbn.models.rbm import RBM
 from dbn.models.units import half_line
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
+from dbn.models.units.mixed import Mixed
 from dbn.models.units.naming import units_of
 
 BETAS = (0.0, 0.3, 0.75, 1.0)
@@ -51,8 +53,10 @@ def by_hand(path: Path, beta: float) -> RBM:
         for side in ("visible", "hidden"):
             start, end, units = (getattr(each, side) for each in (path.base, path.rbm, rbm))
             units.bias.copy_((1 - beta) * start.bias + beta * end.bias)
-            if hasattr(units, "log_precision"):
-                units.log_precision.copy_(((1 - beta) * start.precision + beta * end.precision).log())
+            for name, parameter in units.named_parameters():
+                if name.endswith("log_precision"):
+                    old, new = (each.get_parameter(name).exp() for each in (start, end))
+                    parameter.copy_(((1 - beta) * old + beta * new).log())
     return rbm
 
 
@@ -151,15 +155,16 @@ def test_the_base_has_the_marginals_no_coupling_and_a_known_z(pair: tuple[str, s
     base, rbm = path.base, path.rbm
     states, p = marginals(base)[0]
     mean, variance = moments(rbm)
-    if pair[0] == "spin":
-        mean = n * mean / (n + 2)
-        variance = 1 - mean**2
-    elif base.visible.linear_statistics:
-        trials, added = float(states.max()), 3 if pair[0].startswith("categorical") else 2
-        chance = (n * mean + 1) / (n * trials + added)
-        mean, variance = trials * chance, trials * chance * (1 - chance)
-    elif pair[0] == "relu":
-        variance = variance.minimum(half_line.GREATEST_VARIATION * mean**2)
+    for units, at in base.visible.each() if isinstance(base.visible, Mixed) else [(base.visible, slice(None))]:
+        if units.kind == "spin":
+            mean[at] = n * mean[at] / (n + 2)
+            variance[at] = 1 - mean[at] ** 2
+        elif units.linear_statistics:
+            trials, added = float(AXES[units.spec][0].max()), 3 if units.kind == "categorical" else 2
+            chance = (n * mean[at] + 1) / (n * trials + added)
+            mean[at], variance[at] = trials * chance, trials * chance * (1 - chance)
+        elif units.kind == "relu":
+            variance[at] = variance[at].minimum(half_line.GREATEST_VARIATION * mean[at] ** 2)
     assert_close(p @ states, mean, rtol=1e-5, atol=0)  # the quadrature's error
     assert_close(p @ (states - mean) ** 2, variance, rtol=1e-5, atol=0)
     assert not base.weight.any()

@@ -1,4 +1,4 @@
-"""Sample images from a pre-trained stack: Gibbs or tempered chains in the top RBM, then one downward pass."""
+"""Sample images or rows of a table from a pre-trained stack: Gibbs or tempered chains, then one downward pass."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +22,34 @@ COUNT = 64
 
 
 def main(config: SampleConfig) -> None:
-    """Run the chains, write one PNG grid, and say how far the samples can be trusted."""
+    """Run the chains, write one PNG grid or a CSV table, and say how far the samples can be trusted."""
+    from dbn.errors import InputError
     from dbn.plotting.images import as_images, enlarge, save_png, tile
     from dbn.runs.weights import load
     from dbn.storage.files import check_writable
+    from dbn.storage.rows import write_csv
     from dbn.training.device import pick_device
 
     stack = load(config.run).to(pick_device(config.device))
-    shape = _shape(config, stack)
+    table, is_csv = bool(stack.scaling.table), config.output.suffix.lower() == ".csv"
+    if table != is_csv:
+        what, ending = ("a table", ".csv") if table else ("images", ".png")
+        raise InputError(f"--output {config.output}: samples of {config.run} are {what}, so name a file in {ending}")
+    shape = None if table else _shape(config, stack)
     check_writable(config.output)
     found, how = _samples(config, stack)
     shares = "" if config.classifier is None else _shares(config, stack, found.rows)
-    images = enlarge(
-        as_images(found.rows, shape, stack.scaling), config.scale or max(1, round(LONGEST_SIDE / max(shape)))
-    )
-    count = len(images)
-    save_png(tile(images, max(1, round(count**0.5))), config.output)
-    print(f"{count} image{'s' * (count > 1)} {how}: {config.output}")
+    if shape is None:
+        cells = stack.cells(found.rows)
+        write_csv(config.output, list(cells), zip(*cells.values(), strict=True), ".6g")
+        written = "row"
+    else:
+        side = config.scale or max(1, round(LONGEST_SIDE / max(shape)))
+        images = enlarge(as_images(found.rows, shape, stack.scaling), side)
+        save_png(tile(images, max(1, round(len(images) ** 0.5))), config.output)
+        written = "image"
+    count = len(found.rows)
+    print(f"{count} {written}{'s' * (count > 1)} {how}: {config.output}")
     print(*filter(None, [_trust(config, found.figures), shares]), sep="\n")
 
 
@@ -90,12 +101,12 @@ def _starts(config: SampleConfig, stack: "DBN") -> "torch.Tensor":
     from dbn.finetuning.loading import matched
     from dbn.runs.training_data import splits_of
 
-    splits, scaling = matched(splits_of(config.run, data_dir=config.data_dir), [stack])
+    splits, scaling = matched(splits_of(config.run, data_dir=config.data_dir, kinds=stack.scaling.kinds), [stack])
     valid, place = splits.valid, stack.layers[0].weight.device
     count = config.count or min(COUNT, len(valid))
     if count > len(valid):
         raise InputError(
-            f"--count {count} is more than the {len(valid)} validation images to start from: ask for as many, or "
+            f"--count {count} is more than the {len(valid)} validation rows to start from: ask for as many, or "
             "--start tempered"
         )
     scaled: torch.Tensor = scaling.to(place)(valid.x[:count].to(place))
@@ -109,8 +120,8 @@ def _trust(config: SampleConfig, figures: "Mapping[str, float]") -> str:
     alike = figures["chain_autocorrelation"]
     if config.start == "data":
         return (
-            f"Autocorrelation with the images one step from the start: {alike:.2f} (1: the same, 0: no more alike than "
-            "those of other chains)."
+            f"Autocorrelation with the samples one step from the start: {alike:.2f} (1: the same, 0: no more alike "
+            "than those of other chains)."
         )
     said = f"Autocorrelation of a chain over these steps: {alike:.2f}; swaps accepted: {figures['swap_rate']:.0%}, "
     said += f"at least {figures['swap_rate_lowest']:.0%} between neighboring temperatures."

@@ -32,8 +32,11 @@ def read_csv(
     needs_label: bool = True,
     delimiter: str | None = None,
     decimal: str | None = None,
+    cells: bool = False,
 ) -> Table:
     """The columns of a text table with a header; all but `label_column` hold numbers, or True and False.
+
+    With `cells` they may hold text too.
 
     Without `delimiter` and `decimal` they are found where only one reading is possible. UTF-16 with a mark is read, and
     so is what gzip packed.
@@ -47,7 +50,8 @@ def read_csv(
             if is_packed:
                 file = opened.enter_context(gzip.GzipFile(fileobj=file))
             text = opened.enter_context(io.TextIOWrapper(file, _encoding(file), newline=""))
-            return _read(text, name, label_column, needs_label, _delimiter(text, name, path, delimiter), decimal)
+            delimiter = _delimiter(text, name, path, delimiter)
+            return _read(text, name, label_column, needs_label, delimiter, decimal, as_they_are=cells)
     except UnicodeError as error:
         raise InputError(f"{name} is not UTF-8 text: save it with that encoding") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -88,6 +92,8 @@ def _read(
     needs_label: bool,
     delimiter: str,
     decimal: str | None,
+    *,
+    as_they_are: bool,
 ) -> Table:
     reader = csv.reader(_lines(text, name), delimiter=delimiter, skipinitialspace=True)
     try:
@@ -97,6 +103,7 @@ def _read(
         last_first = sorted(places, reverse=True)
         cell_values, numbers, lines = _Cells(name, decimal), array("f"), array("q")
         labels: list[list[str | None]] = [[] for _ in places]
+        values: list[list[Any]] = []
         known: dict[str, str] = {}  # one string for each class
         for line, cells in _full_lines(name, reader, len(header)):
             lines.append(line)
@@ -105,6 +112,9 @@ def _read(
                 column.append(known.setdefault(label, label) if label.strip() else None)
             for place in last_first:
                 del cells[place]
+            if as_they_are:
+                values.append([cell_values.cell(line, cell) for cell in cells])
+                continue
             try:
                 numbers.fromlist(cell_values(line, cells))
             except ValueError:
@@ -116,7 +126,8 @@ def _read(
         raise InputError(f"{name} is empty: there is a header line and no row below it")
     cell_values.check()
     columns = tuple(column for index, column in enumerate(header) if index not in places)
-    x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(columns))
+    x: Any = np.array(values, object) if as_they_are else np.frombuffer(numbers, np.float32)
+    x = x.reshape(len(lines), len(columns))
     y = {} if not places else {"y": beside([_labels(column) for column in labels])}
     targets = tuple(header[place] for place in places)
     return table_of(
@@ -195,6 +206,16 @@ class _Cells:
         if cell in TRUTH:
             return float(TRUTH[cell])
         return _number(cell)
+
+    def cell(self, line: int, cell: str) -> Any:
+        """A number, True or False, or the text itself; None where there is none."""
+        cell = cell.strip()
+        if cell in TRUTH:
+            return bool(TRUTH[cell])
+        try:
+            return self.number(line, cell)
+        except ValueError:
+            return cell or None
 
     def is_number(self, line: int, cell: str) -> bool:
         """Whether `number` reads it."""

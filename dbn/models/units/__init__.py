@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dbn.models.units.binomial import Binomial as Binomial
     from dbn.models.units.categorical import Categorical as Categorical
     from dbn.models.units.gaussian import Gaussian as Gaussian
+    from dbn.models.units.mixed import Mixed as Mixed
     from dbn.models.units.relu import ReLU as ReLU
     from dbn.models.units.spin import Spin as Spin
 
@@ -22,6 +23,7 @@ UNITS: "Registry[type[Units]]" = Registry(
         "relu": "dbn.models.units.relu:ReLU",
         "spin": "dbn.models.units.spin:Spin",
         "categorical": "dbn.models.units.categorical:Categorical",
+        "mixed": "dbn.models.units.mixed:Mixed",
     },
 )
 """Every unit type by its name in files and on the command line, which is its `kind`."""

@@ -13,7 +13,7 @@ Welling, Rosen-Zvi & Hinton (2004), "Exponential family harmoniums with an appli
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -40,9 +40,9 @@ class Units(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    linear_statistics: ClassVar[bool]
+    linear_statistics: bool
     """Whether every learned statistic is linear in x, so that a mean may replace a sample in the gradient."""
-    standardized: ClassVar[bool] = False
+    standardized: bool = False
     """Whether data are standardized to mean 0 and variance 1 for these units."""
     nonnegative: ClassVar[bool] = False
     """Whether unbounded values are 0 or more."""
@@ -147,9 +147,18 @@ class Units(nn.Module, ABC):
         """λ of a density that falls off as exp(−λx²/2), (size,), or None for bounded values."""
 
     @property
-    def codes(self) -> int | None:
+    def codes(self) -> int | tuple[int, ...] | None:
         """The number of codes 0, 1, … that a column of data has, each of which becomes a unit; None for numbers."""
         return None
+
+    @property
+    def standardized_units(self) -> Tensor:
+        """Whether data are standardized for each unit, (size,) bool."""
+        return torch.full((self.size,), self.standardized, device=self.bias.device)
+
+    def of_data(self) -> Iterator[tuple["Units", slice]]:
+        """Units of one type, and the columns of data that they take."""
+        yield self, slice(None)
 
     def centered(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Coefficients x (…, size) of the units as ones of sum 0 at each site and the rest of every state alike, (…,).
@@ -176,8 +185,11 @@ class Units(nn.Module, ABC):
                 f"{tuple(x.shape)}: give data of the model's own width"
             )
 
-    def check_states(self, x: Tensor) -> None:
-        """InputError unless x is (B, size) with states of the sites; it names the first that is none."""
+    def check_states(self, x: Tensor, first: int = 0) -> None:
+        """InputError unless x is (B, size) with states of the sites; it names the first that is none.
+
+        first: the place of the first column among those of the layer.
+        """
         self.check_rows(x)
         sites = self.sites()
         if sites is None or self.in_support(x):
@@ -188,7 +200,8 @@ class Units(nn.Module, ABC):
                 row, site = wrong.nonzero()[0].tolist()
                 start = columns.start + site * each.width
                 found = ", ".join(f"{value:g}" for value in x[row, start : start + each.width].tolist())
-                where = f"column {start}" if each.width == 1 else f"columns {start} to {start + each.width - 1}"
+                place, last = first + start, first + start + each.width - 1
+                where = f"column {place}" if each.width == 1 else f"columns {place} to {last}"
                 raise InputError(
                     f"{self.spec} units have states of {_listed(each.states)} only, not {found} as in row {row}, "
                     f"{where} (counted from 0): {advice}"

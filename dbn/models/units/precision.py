@@ -1,7 +1,6 @@
 """What real-valued units with one learned precision λ share."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ class PrecisionUnits(Units):
     λ is learned as its logarithm, which keeps it positive.
     """
 
-    linear_statistics: ClassVar[bool] = False
+    linear_statistics = False
 
     def __init__(self, size: int) -> None:
         super().__init__(size)

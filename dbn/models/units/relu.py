@@ -34,14 +34,14 @@ class ReLU(PrecisionUnits):
         """Whether no value of x is below 0, or not a number."""
         return bool((x >= 0).all())
 
-    def check_states(self, x: Tensor) -> None:
+    def check_states(self, x: Tensor, first: int = 0) -> None:
         """InputError unless x is (B, size) without values below 0."""
         self.check_rows(x)
         if not self.in_support(x):
             row, column = (~(x >= 0)).nonzero()[0].tolist()
             raise InputError(
                 f"relu units have states of 0 or more only, not {float(x[row, column]):g} as in row {row}, column "
-                f"{column} (counted from 0): give states alone"
+                f"{first + column} (counted from 0): give states alone"
             )
 
     def _standard(self, field: Array) -> tuple[Tensor, Tensor]:
