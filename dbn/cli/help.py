@@ -44,7 +44,7 @@ def _add_group(group: Any, config_class: type) -> None:
     for name, option in own_options(config_class).items():
         text = docs[name.replace("-", "_")]
         if option.choice and not option.choice.strict:
-            text += f" Names: {', '.join(option.choice.table)}."
+            text += f" Names: {', '.join(option.choice.names)}."
         settings: dict[str, Any] = {"help": f"{text}{_default_text(option, text)}".replace("%", "%%")}
         if option.is_positional:
             group.add_argument(name, nargs="?", choices=_choices(option), **settings)
@@ -70,7 +70,7 @@ def _default_text(option: Option, text: str) -> str:
 def _choices(option: Option) -> list[str] | None:
     """All values that the option takes, where they can be listed."""
     if option.choice and option.choice.strict:
-        return list(option.choice.table)
+        return option.choice.names
     listed = [name for kind in option.kinds for name in get_args(kind)]
     return listed if listed and all(map(get_args, option.kinds)) else None
 

@@ -59,7 +59,7 @@ class Option(NamedTuple):
         """Its values in words: "one of sgd, adam", "a whole number, or several"."""
         several = ", or several" if self.most > 1 else ""
         if self.choice and self.choice.strict:
-            return f"one of {', '.join(self.choice.table)}{several}"
+            return f"one of {', '.join(self.choice.names)}{several}"
         words = ["a schedule" if kind is str and len(self.kinds) > 1 else _in_words(kind) for kind in self.kinds]
         return " or ".join(words) + several
 

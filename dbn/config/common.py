@@ -6,7 +6,7 @@ single value is accepted.
 """
 
 import re
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
@@ -16,8 +16,9 @@ from dbn.errors import InputError
 from dbn.registry import table
 
 Optimizer = Annotated[str, Choice("dbn.training:OPTIMIZERS")]
-UnitKind = Annotated[str, Choice("dbn.models.units:UNITS", parameterized=True, summed=True)]
-VisibleKind = Annotated[str, Choice("dbn.models.units:UNITS", parameterized=True, summed=True, also=("auto",))]
+KINDS_OF_UNITS = Choice("dbn.models.units:UNITS", parameterized=True, summed=True, apart=("mixed",))
+UnitKind = Annotated[str, KINDS_OF_UNITS]
+VisibleKind = Annotated[str, replace(KINDS_OF_UNITS, also=("auto",))]
 
 
 ADAPTIVE_RATE = 0.001

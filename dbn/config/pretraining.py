@@ -124,7 +124,7 @@ class Pretraining(TrainingOptions):
         if self.column_kinds and not self.is_table:
             raise InputError("--column-kinds needs --visible auto")
         for kind in self.hidden_units:
-            if split_sum(kind) or kind.startswith("mixed"):
+            if split_sum(kind):
                 raise InputError(f"--hidden-units {kind}: units of several types are for the data alone, name one type")
         if self.binarize != "none" and self.visible != "bernoulli":
             raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out")

@@ -24,7 +24,7 @@ class Choice:
 
     strict: whether other values are refused; otherwise the names are shown in help alone. parameterized: whether
     parameters may follow the name, NAME(PARAMETER=VALUE, …), which are checked where they are used. summed: whether
-    names may be counted and joined, NUMBER NAME + NUMBER NAME. also: other values.
+    names may be counted and joined, NUMBER NAME + NUMBER NAME. also: other values. apart: entries that no name means.
     """
 
     place: str
@@ -32,11 +32,17 @@ class Choice:
     parameterized: bool = False
     summed: bool = False
     also: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
 
     @property
     def table(self) -> "Registry[Any]":
         """The registry."""
         return table(self.place)
+
+    @property
+    def names(self) -> list[str]:
+        """What help and errors list."""
+        return [name for name in [*self.table, *self.also] if name not in self.apart]
 
     def check(self, option: str, value: Any) -> None:
         """InputError for a value that is refused."""
@@ -52,8 +58,8 @@ class Choice:
             name = call[0]
         else:
             raise InputError(f"{option}: expected NAME or NAME(PARAMETER=VALUE, ...), not {value!r}")
-        if self.strict and name not in list(self.table):
-            raise InputError(f"{option} must be one of {', '.join([*self.table, *self.also])}, not {value!r}")
+        if self.strict and name not in self.names:
+            raise InputError(f"{option} must be one of {', '.join(self.names)}, not {value!r}")
 
 
 @dataclass(frozen=True)

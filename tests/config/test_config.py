@@ -179,7 +179,7 @@ def test_finetuning_options(words, name, value):
         (
             PretrainConfig,
             "--visible poisson",
-            "--visible must be one of bernoulli, binomial, gaussian, relu, spin, categorical, not 'poisson'",
+            "--visible must be one of bernoulli, binomial, gaussian, relu, spin, categorical, auto, not 'poisson'",
         ),
         (PretrainConfig, "--visible gaussian --binarize fixed", "--binarize fixed does not go with --visible"),
         (PretrainConfig, "--measure-every 0", "--measure-every must be a whole number of at least 1"),
