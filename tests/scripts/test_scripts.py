@@ -152,7 +152,7 @@ def test_samples_become_a_picture(begin: str, folder: Path, tmp_path: Path) -> N
     first, *figures = call("sample", words, folder).splitlines()
     assert first == f"10 images after 3 Gibbs steps from {begin}: {file}"
     assert [line.partition(":")[0] for line in filter(None, figures)] == [
-        "Autocorrelation with the images one step from the start"
+        "Autocorrelation with the samples one step from the start"
     ] * (begin == "data")
     with Image.open(file) as image:
         assert image.size == (3 * 17 + 1, 4 * 17 + 1)
