@@ -23,6 +23,8 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
     """Images in the grid (default: 64, or as many as there are validation images to start from)."""
     steps: Count = 1000
     """Gibbs steps in the top RBM."""
+    label: str | None = None
+    """Class of the samples, of a run of label-model (default: any)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,8 @@ from dbn.runs.folder import CONFIG, RunFolder
 from dbn.runs.resume import split_of
 from dbn.storage.files import corrupt_file
 
+PATHS = ("data_dir", "test_file", "valid_file")
+
 
 def splits_for(dataset: str | None, runs: Sequence[Path], **reading: Any) -> Splits:
     """The splits of a data set, or else of the first run; the data set of that run is cut as the run cut it.
@@ -34,13 +36,17 @@ def splits_of(run: Path, **given: Any) -> Splits:
     """
     folder = RunFolder.open(run)
     before, data = folder.read_config(), folder.data
+    if before.get("dataset") is None and isinstance(stack := before.get("pretrained"), str):  # data of its stack
+        own = {name: before[name] for name in DataConfig().reading() if before.get(name) is not None}
+        paths = {name: Path(own[name]) for name in PATHS if name in own}
+        return splits_of(Path(stack), **own | paths | {name: value for name, value in given.items() if value})
     if not isinstance(before.get("dataset"), str):
         raise InputError(
             f"{run} was trained on arrays in memory, which it does not keep: name the data with --dataset, or draw "
             "samples with --start noise"
         )
     known = {name: before.get(name, OLDER.get(name)) for name in DataConfig().reading()}
-    for name in ("data_dir", "test_file", "valid_file"):
+    for name in PATHS:
         value = known[name]
         known[name] = Path(value) if isinstance(value, str) and value else value or None
     numbers = ("image_size", "divisor")

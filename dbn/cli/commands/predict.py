@@ -14,15 +14,24 @@ if TYPE_CHECKING:
 def main(config: PredictConfig) -> None:
     """Read the examples, write one row for each, print the scores."""
     from dbn.data.readers import read_table
-    from dbn.runs.classifier import best_classifier, load_classifier
+    from dbn.errors import InputError
+    from dbn.models.label_model import LabelModel
+    from dbn.runs.classifier import Classifier, best_classifier, load_classifier
     from dbn.runs.folder import RunFolder
+    from dbn.runs.label_model import LABEL_MODEL, load_label_model
     from dbn.storage.files import check_writable
     from dbn.storage.rows import write_csv
     from dbn.training.device import pick_device
 
     device = pick_device(config.device)
-    arm, file = best_classifier(RunFolder.open(config.run), config.init)
-    classifier = load_classifier(file).to(device)
+    classifier: Classifier | LabelModel
+    if (config.run / LABEL_MODEL).is_file():
+        if config.init is not None:
+            raise InputError(f"--init names an arm, and {config.run} holds a label model: leave it out")
+        by, classifier = "label model", load_label_model(config.run).to(device)
+    else:
+        arm, file = best_classifier(RunFolder.open(config.run), config.init)
+        by, classifier = f"arm {arm}", load_classifier(file).to(device)
     table = read_table(config.data, **config.reading())
     x, divisor = table.train.x, table.divisor if table.divisor_given else None
     match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns)
@@ -43,7 +52,7 @@ def main(config: PredictConfig) -> None:
         columns["predicted_class"] = [classifier.classes[place] for place in places.tolist()]
         columns["predicted_probability"] = greatest.tolist()
     write_csv(config.output, list(columns), zip(*columns.values(), strict=True), ".9g")
-    print(f"{len(logits)} examples classified by the arm {arm}: {config.output}")
+    print(f"{len(logits)} examples classified by the {by}: {config.output}")
     if said := _scored(table, logits, classifier.classes):
         print(said)
 

@@ -1,5 +1,7 @@
 """Sample images from a pre-trained stack: Gibbs steps in the top RBM, then one downward pass."""
 
+from functools import partial
+
 from dbn.cli.commands import Command
 from dbn.config.inference import SampleConfig
 
@@ -10,20 +12,27 @@ def main(config: SampleConfig) -> None:
     """Run the chains and write one PNG grid."""
     from dbn.errors import InputError
     from dbn.finetuning.loading import matched
+    from dbn.models.label_model import LabelModel
     from dbn.plotting.images import as_images, save_png, tile
     from dbn.rng import stream
+    from dbn.runs.label_model import LABEL_MODEL, load_label_model
     from dbn.runs.training_data import splits_of
     from dbn.runs.weights import load
     from dbn.storage.files import check_writable
     from dbn.training.device import pick_device
 
     device = pick_device(config.device)
-    stack = load(config.run).to(device)
+    with_labels = (config.run / LABEL_MODEL).is_file()
+    if config.label is not None and not with_labels:
+        raise InputError(f"--label needs a model with labels, and {config.run} holds none: name a run of label-model")
+    stack = load_label_model(config.run).to(device) if with_labels else load(config.run).to(device)
     if stack.image_shape is None:
-        raise InputError(f"{config.run} was trained on data without an image shape: use dbn.load(…).sample in Python")
+        name = "load_label_model" if with_labels else "load"
+        raise InputError(f"{config.run} was trained on data without an image shape: use dbn.{name}(…).sample in Python")
     start, count = None, config.count or COUNT
     if config.start == "data":
-        splits, scaling = matched(splits_of(config.run, data_dir=config.data_dir), [stack])
+        splits = splits_of(config.run, data_dir=config.data_dir)
+        splits, scaling = (splits, None) if isinstance(stack, LabelModel) else matched(splits, [stack])
         valid = splits.valid
         count = config.count or min(COUNT, len(valid))
         if count > len(valid):
@@ -31,11 +40,12 @@ def main(config: SampleConfig) -> None:
                 f"--count {count} is more than the {len(valid)} validation images to start from: ask for as many, or "
                 "--start noise"
             )
-        start = scaling.to(device)(valid.x[:count].to(device))
+        start = valid.x[:count].to(device)
+        start = start if scaling is None else scaling.to(device)(start)
     check_writable(config.output)
-    images = stack.sample(
-        count, steps=config.steps, start=start, generator=stream(config.seed, "sample", device=device)
-    )
+    generator = stream(config.seed, "sample", device=device)
+    draw = partial(stack.sample, label=config.label) if isinstance(stack, LabelModel) else stack.sample
+    images = draw(count, steps=config.steps, start=start, generator=generator)
     columns = max(1, round(count**0.5))
     save_png(tile(as_images(images, stack.image_shape, stack.scaling), columns), config.output)
     print(f"{count} image{'s' * (count > 1)} after {config.steps} Gibbs steps from {config.start}: {config.output}")
