@@ -92,7 +92,7 @@ class LabelModel(nn.Module):
             )
         for lower, upper in pairwise(self.layers):
             if lower.hidden.size != (features if upper is rbm else upper.visible.size):
-                raise InputError(f"{lower.hidden.size} hidden units cannot feed {upper.visible}: make them alike")
+                raise InputError(f"{lower.hidden.size} hidden units cannot feed {upper.visible.spec} ones: make them alike")
 
     @property
     def layers(self) -> list[RBM]:
