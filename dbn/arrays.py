@@ -80,6 +80,18 @@ def as_array(values: Any, name: str = "x") -> NDArray:
         raise InputError(f"{name} is no array of numbers: give rows of equal length") from error
 
 
+def as_cells(values: Any, name: str = "x") -> NDArray:
+    """As `as_array`, but the values of frames and lists stay what they are, each an object: 1, True, "red", None."""
+    frame = frame_of(values, name)
+    if not isinstance(frame, nw.DataFrame):
+        is_list = isinstance(values, list | tuple)
+        return as_array(np.array(values, object) if is_list else values, name)
+    cells = np.empty((len(frame), len(frame.columns)), object)
+    for place, column in enumerate(frame.iter_columns()):
+        cells[:, place] = column.to_list()
+    return cells
+
+
 def frame_of(values: Any, name: str = "x") -> Any:
     """The pandas, polars or Arrow frame or series as one of narwhals; None for any other object."""
     try:

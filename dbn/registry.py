@@ -76,6 +76,16 @@ def split_call(text: str) -> tuple[str, str | None] | None:
     return match and (match[1], match[2])
 
 
+def split_sum(text: str) -> list[tuple[int, str]] | None:
+    """The numbers and names in NUMBER NAME + NUMBER NAME; None for other text.
+
+    >>> split_sum("3 bernoulli + 2 gaussian"), split_sum("gaussian")
+    ([(3, 'bernoulli'), (2, 'gaussian')], None)
+    """
+    found = [re.fullmatch(r"\s*([1-9][0-9]*)\s+(\S.*?)\s*", part) for part in text.split("+")]
+    return [(int(each[1]), each[2]) for each in found if each] if all(found) else None
+
+
 class NumberRule(NamedTuple):
     """The values of a parameter, in words and as a test."""
 

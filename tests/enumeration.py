@@ -11,19 +11,24 @@ from torch import Tensor, nn
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.units.base import Units
+from dbn.models.units.mixed import Mixed
 from dbn.models.units.naming import make_units as units_named
 
-SIZES = {"bernoulli": 3, "gaussian": 2, "spin": 3, "categorical(states=3)": 6}
+MIXED = "2 bernoulli + 1 gaussian + 3 categorical(states=3)"
+SIZES = {"bernoulli": 3, "gaussian": 2, "spin": 3, "categorical(states=3)": 6, MIXED: 6}
 AXES = {
     "bernoulli": (torch.tensor([0.0, 1.0], dtype=torch.float64), 1.0),
     "gaussian": (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),
     "spin": (torch.tensor([-1.0, 1.0], dtype=torch.float64), 1.0),
     "categorical(states=3)": (torch.eye(3, dtype=torch.float64), 1.0),
+    MIXED: (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),  # of its Gaussian unit
 }
 """The values (K,) that one unit may take, or the states (K, W) of W units together, and the distance between values: a
 new unit type is a line here and in `SIZES`."""
 KINDS = sorted(SIZES)
-PAIRS = list(product(KINDS, KINDS))
+HIDDEN = [kind for kind in KINDS if kind != MIXED]
+PAIRS = [pair for pair in product(KINDS, HIDDEN) if pair != (MIXED, "gaussian")]
+"""(visible, hidden): all that have a Z in closed form."""
 CONTINUOUS = {kind for kind, (_, step) in AXES.items() if step != 1}
 DISCRETE = [kind for kind in KINDS if kind not in CONTINUOUS]
 
@@ -78,6 +83,11 @@ def support(units: Units) -> tuple[Tensor, float]:
     For real units the sum is the trapezoid rule, whose error on a Gaussian of deviation σ is about
     exp(−2π²σ²/step²): nothing, for a step under σ.
     """
+    if isinstance(units, Mixed):
+        parts = [support(part) for part, _ in units.each()]
+        number = torch.cartesian_prod(*[torch.arange(len(states)) for states, _ in parts])
+        together = [states[number[:, place]] for place, (states, _) in enumerate(parts)]
+        return torch.cat(together, 1), sum(log_weight for _, log_weight in parts)
     axis, step = AXES[units.spec]
     sites = units.size // axis[0].numel()
     number = torch.cartesian_prod(*[torch.arange(len(axis))] * sites).reshape(-1, sites)

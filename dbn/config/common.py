@@ -17,6 +17,7 @@ from dbn.registry import table
 
 Optimizer = Annotated[str, Choice("dbn.training:OPTIMIZERS")]
 UnitKind = Annotated[str, Choice("dbn.models.units:UNITS", parameterized=True)]
+VisibleKind = Annotated[str, Choice("dbn.models.units:UNITS", parameterized=True, summed=True, also=("auto",))]
 
 
 ADAPTIVE_RATE = 0.001
@@ -27,6 +28,7 @@ ALIASES = {"centred": "centered"}
 
 NEWER = (
     "hidden_units",
+    "column_kinds",
     "penalty",
     "divisor",
     "standardize",

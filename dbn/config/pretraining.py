@@ -7,12 +7,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from dbn.config.common import DataConfig, DataOptions, RunConfig, TrainingOptions, UnitKind, check_taken
+from dbn.columns import COLUMN_KINDS
+from dbn.config.common import (
+    DataConfig,
+    DataOptions,
+    RunConfig,
+    TrainingOptions,
+    UnitKind,
+    VisibleKind,
+    check_taken,
+)
 from dbn.config.defaults import HIDDEN, batch_for, default_rates, hidden_layers, of_pretraining
 from dbn.config.schedules import Schedule
 from dbn.config.validation import AtLeast2, Between, Choice, Count, Natural, NonNegative, Positive, Rule, check_per_item
 from dbn.errors import InputError
-from dbn.registry import suggestion
+from dbn.registry import split_sum, suggestion
 
 CHAINS = Choice("dbn.sampling:CHAINS")
 PENALTIES = Choice("dbn.pretraining:PENALTIES", strict=False)
@@ -77,8 +86,11 @@ class Pretraining(TrainingOptions):
     """Target of the mean activity of hidden units (default: none)."""
     sparsity_cost: Positive | None = None
     """Strength of the penalty on the distance from that target (default: 0.01)."""
-    visible: UnitKind = "bernoulli"
-    """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardized."""
+    visible: VisibleKind = "bernoulli"
+    """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardized; auto for
+    tables, whose columns have their own; or parts, as in "3 bernoulli + 2 gaussian"."""
+    column_kinds: tuple[str, ...] = ()
+    """auto: columns whose kind is not to be inferred, as age=gaussian sex=categorical (default: none)."""
     hidden_units: tuple[UnitKind, ...] = ("bernoulli",)
     """Units of the hidden layers: one type, or one per layer."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
@@ -106,6 +118,14 @@ class Pretraining(TrainingOptions):
             "hidden_units",
         )
         self._check_penalties()
+        for each in self.column_kinds:
+            if each.rpartition("=")[2] not in COLUMN_KINDS or not each.rpartition("=")[0]:
+                raise InputError(f"--column-kinds takes COLUMN=KIND with {' or '.join(COLUMN_KINDS)}, not {each!r}")
+        if self.column_kinds and not self.is_table:
+            raise InputError("--column-kinds needs --visible auto")
+        for kind in self.hidden_units:
+            if split_sum(kind) or kind.startswith("mixed"):
+                raise InputError(f"--hidden-units {kind}: units of several types are for the data alone, name one type")
         if self.binarize != "none" and self.visible != "bernoulli":
             raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out")
         if self.likelihood_every and self.visible == "bernoulli" and self.binarize == "none":
@@ -127,6 +147,17 @@ class Pretraining(TrainingOptions):
                 raise InputError(f"--penalty: invalid penalty {written!r}: expected NAME or NAME(PARAMETER=VALUE, ...)")
             if match[1] not in PENALTIES.table:
                 raise InputError(f"--penalty: there is no penalty {match[1]!r}{suggestion(match[1], PENALTIES.table)}")
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the visible units follow the columns of a table, inferred or as they were found."""
+        return self.visible == "auto" or bool(self.column_kinds and split_sum(self.visible))
+
+    @property
+    def kinds(self) -> dict[str, str] | None:
+        """Kinds of columns by name, for `dbn.columns`; None unless the data are a table."""
+        found = (each.rpartition("=") for each in self.column_kinds)
+        return {name: kind for name, _, kind in found} if self.is_table else None
 
     @property
     def estimator_parameters(self) -> Collection[str]:
@@ -160,7 +191,7 @@ class Pretraining(TrainingOptions):
     def resolved(self) -> dict[str, Any]:
         """Default values of what was left out, but for those that depend on the data."""
         of_binary, of_gaussian = default_rates(self.optimizer, persistent=self.is_persistent)
-        rates = [of_gaussian if "gaussian" in kinds else of_binary for kinds in pairwise(self.unit_kinds)]
+        rates = [of_gaussian if "gaussian" in " ".join(kinds) else of_binary for kinds in pairwise(self.unit_kinds)]
         takes, sparse = self.estimator_parameters, self.sparsity_target is not None
         return {
             "learning_rate": self.learning_rate or (tuple(rates) if len(set(rates)) > 1 else (rates[0],)),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from dbn.config.schedules import Schedule
 from dbn.errors import InputError
-from dbn.registry import Registry, split_call, table
+from dbn.registry import Registry, split_call, split_sum, table
 
 LARGEST_INTEGER, LARGEST_SEED = 10**12, 2**64 - 1
 LARGEST_NUMBER = 3e38  # little more is infinite in single precision
@@ -23,12 +23,15 @@ class Choice:
     """In an annotation: the field holds names of the registry at `place`, "module:NAME".
 
     strict: whether other values are refused; otherwise the names are shown in help alone. parameterized: whether
-    parameters may follow the name, NAME(PARAMETER=VALUE, …), which are checked where they are used.
+    parameters may follow the name, NAME(PARAMETER=VALUE, …), which are checked where they are used. summed: whether
+    names may be counted and joined, NUMBER NAME + NUMBER NAME. also: other values.
     """
 
     place: str
     strict: bool = True
     parameterized: bool = False
+    summed: bool = False
+    also: tuple[str, ...] = ()
 
     @property
     def table(self) -> "Registry[Any]":
@@ -37,6 +40,12 @@ class Choice:
 
     def check(self, option: str, value: Any) -> None:
         """InputError for a value that is refused."""
+        if value in self.also:
+            return
+        if self.summed and (parts := split_sum(str(value))):
+            for _, part in parts:
+                self.check(option, part)
+            return
         if not self.parameterized:
             name = value
         elif (call := split_call(str(value))) is not None:
@@ -44,7 +53,7 @@ class Choice:
         else:
             raise InputError(f"{option}: expected NAME or NAME(PARAMETER=VALUE, ...), not {value!r}")
         if self.strict and name not in list(self.table):
-            raise InputError(f"{option} must be one of {', '.join(self.table)}, not {value!r}")
+            raise InputError(f"{option} must be one of {', '.join([*self.table, *self.also])}, not {value!r}")
 
 
 @dataclass(frozen=True)

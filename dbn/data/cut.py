@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from dbn.columns import Kinds
 from dbn.data.marks import NO_LABEL, has_minus_one, marked, without_labels
 from dbn.data.splits import Divisor, Examples, Splits, unsplit
 from dbn.errors import InputError
@@ -33,6 +34,7 @@ def splits_from_arrays(
     divisor: Divisor = None,
     unlabeled: str | float | None = None,
     split: Split | None = None,
+    kinds: Kinds | None = None,
 ) -> Splits:
     """Objects in memory (`as_table`), checked and split as a file of them would be.
 
@@ -45,7 +47,7 @@ def splits_from_arrays(
     Raises:
         InputError: as `unsplit` and `cut`.
     """
-    splits = unsplit(name, x, y, x_test, y_test, divisor=divisor)
+    splits = unsplit(name, x, y, x_test, y_test, divisor=divisor, kinds=kinds)
     if unlabeled is None and has_minus_one(splits.classes):
         unlabeled = NO_LABEL
     return cut(splits, test=cut_test, unlabeled=unlabeled, split=split)

@@ -9,6 +9,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from dbn.columns import Kinds
 from dbn.data import DATASETS
 from dbn.data.cut import Split, cut
 from dbn.data.readers import READERS, SUFFIXES, kind_of, own_path, read_table
@@ -23,11 +24,12 @@ def load_splits(
     data_dir: Path | None = None,
     unlabeled: str | float | None = None,
     split: Split | None = None,
+    kinds: Kinds | None = None,
     **reading: Any,
 ) -> Splits:
     """The splits of a named data set (`DATASETS`), or of a file (`READERS`); what it lacks is `cut`.
 
-    `reading` are options of readers, such as `label_column`.
+    `reading` are options of readers, such as `label_column`. kinds: of the columns of a table, see `unsplit`.
 
     Named sets of images are balanced by default.
 
@@ -39,6 +41,8 @@ def load_splits(
     (9000, 1000, 2000)
     """
     if dataset in DATASETS:
+        if kinds is not None:
+            raise InputError(f"--visible auto is for files of tables, name the type of unit with {dataset}")
         for option in (name for name, value in reading.items() if value is not None):
             raise InputError(f"--{option.replace('_', '-')} is for files only, leave it out with {dataset}")
         splits = DATASETS[dataset](dataset, data_dir)
@@ -46,7 +50,7 @@ def load_splits(
         path = own_path(dataset)
         if kind_of(path) not in READERS:
             raise _unknown(dataset)
-        splits = read_table(path, **reading)
+        splits = read_table(path, kinds=kinds, **reading)
     if split is None and dataset in DATASETS and splits.image_shape:
         split = "balanced"
     return cut(replace(splits, name=dataset), test=True, unlabeled=unlabeled, split=split)

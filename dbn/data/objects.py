@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import data as torch_data
 from torch.utils.data._utils.collate import default_collate, default_convert
 
-from dbn.arrays import as_array, columns_of, frame_of
+from dbn.arrays import as_array, as_cells, columns_of, frame_of
 from dbn.data.dataset_rows import DatasetRows
 from dbn.data.row_sources import Source
 from dbn.data.rows import Rows, fits
@@ -18,11 +18,11 @@ from dbn.data.table import Table, in_order, table_of
 from dbn.errors import InputError, listed
 
 
-def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None) -> Table:
+def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None, *, cells: bool = False) -> Table:
     """Rows and labels: arrays, tensors, frames, lists, and torch's data sets and loaders of those.
 
     Columns of frames keep their names, by which those of `x_test` are matched; `y` may be the name of one of them. A
-    data set of rows, or of rows and targets, gives both.
+    data set of rows, or of rows and targets, gives both. With `cells` the values stay what they are, text among them.
 
     InputError for what `as_array` refuses, and for data sets of another kind.
     """
@@ -38,7 +38,7 @@ def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any =
             continue
         rows, labels = _rows_and_labels(rows, labels, part)
         columns[key] = columns_of(rows)
-        arrays[key] = as_numbers(rows, key)
+        arrays[key] = as_cells(rows, key) if cells else as_numbers(rows, key)
         if labels is not None:
             arrays[f"y{part}"] = as_labels(labels, f"y{part}")
     if "x_test" in arrays:

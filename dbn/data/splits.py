@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dbn.arrays import TOP
+from dbn.columns import Column, Kinds
 from dbn.data.checks import check_alike, has_channels_last, image_shape_of, rows_of
+from dbn.data.coding import coded_table
 from dbn.data.labels import coded
 from dbn.data.objects import as_table
 from dbn.data.rows import Rows, in_memory, pieces, select
@@ -82,7 +84,7 @@ class Splits:
     says that the data came without a test set of its own. `columns` are their names where the source has such. `notes`
     are sentences on how the rows were read. `label_error` says why labels that were given cannot be used:
     `check_labels` raises it. `balanced` data have equal numbers of every class among validation rows and labels drawn,
-    others their own proportions. `unchecked` are data sets made to show what test values of another scale do.
+    others their own proportions. `table` says what the columns of a table are whose cells became codes. `unchecked` are data sets made to show what test values of another scale do.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Splits:
     balanced: bool = False
     divisor_given: bool = False
     unchecked: bool = False
+    table: tuple[Column, ...] = ()
 
     @property
     def parts(self) -> dict[str, Examples]:
@@ -112,12 +115,14 @@ class Splits:
             return self
         parts = {name: getattr(self, name) for name in ("train", "valid", "test")}
         ordered: dict[str, Any] = {name: part and part.with_columns(order) for name, part in parts.items()}
-        return replace(self, **ordered, columns=tuple(self.columns[place] for place in order))
+        table = tuple(self.table[place] for place in order) if self.table else ()
+        return replace(self, **ordered, columns=tuple(self.columns[place] for place in order), table=table)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all values, labels and splits."""
         digest = blake2b(repr(self.classes).encode(), digest_size=8)
+        digest.update(repr(self.table).encode() if self.table else b"")
         for part in (self.train, self.valid, self.test):
             for values in () if part is None else (part.x, part.y):
                 if values is not None:
@@ -169,7 +174,14 @@ class Splits:
 
 
 def unsplit(
-    name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None, *, divisor: Divisor = None
+    name: str,
+    x: Any,
+    y: Any = None,
+    x_test: Any = None,
+    y_test: Any = None,
+    *,
+    divisor: Divisor = None,
+    kinds: Kinds | None = None,
 ) -> Splits:
     """Objects in memory as `as_table` takes them, checked, all rows of `x` in `train`; errors call them `name`.
 
@@ -177,19 +189,21 @@ def unsplit(
     divided before use; all else becomes float32. Labels are whole numbers or strings, (N,) or (N, 1), or one-hot rows,
     and their sorted values the classes; None, NaN and empty strings are missing ones. Other labels are left out, with
     the reason as `label_error`. `divisor` goes before that of `Splits`; "max" is the greatest value of `x`.
+    With `kinds` text is taken too: columns become numbers as `dbn.columns` says.
 
     Raises:
         InputError: no rows, another shape or type, values that are not finite, or test rows unlike the others.
     """
-    return checked(as_table(name, x, y, x_test, y_test), divisor)
+    return checked(as_table(name, x, y, x_test, y_test, cells=kinds is not None), divisor, kinds)
 
 
-def checked(table: Table, divisor: Divisor = None) -> Splits:
+def checked(table: Table, divisor: Divisor = None, kinds: Kinds | None = None) -> Splits:
     """The rows of a table, checked, each part where it belongs; `valid` is empty where there is none.
 
     InputError as for `unsplit`.
     """
     name = table.name
+    table, coded_as = (table, ()) if kinds is None else coded_table(table, kinds)
     rows = {part: rows_of(name, f"x{part}", x, partial(table.where, part)) for part, x in table.x.items()}
     for part, others in rows.items():
         check_alike(name, rows[""], f"x{part}", others)
@@ -207,6 +221,7 @@ def checked(table: Table, divisor: Divisor = None) -> Splits:
         columns=table.columns,
         notes=(LAST if has_channels_last(table.x[""]) else "", _numbering(train.x, table.columns)),
         label_error=label_error,
+        table=coded_as,
     )
     return with_divisor(splits, divisor) if divisor or not table.divisor else replace(splits, divisor=table.divisor)
 

@@ -73,7 +73,7 @@ class DBN(nn.Module):
     @property
     def width(self) -> int:
         """The number of values of a row of data: V, or the columns of codes that become V one-hot values."""
-        return self.sizes[0] // (self.scaling.codes or 1)
+        return self.scaling.stored_width(self.sizes[0])
 
     def scale(self, x: Array, divisor: float | None = None) -> Tensor:
         """Raw data as in training, (B, V) float32: images flattened, bytes divided, columns standardized.
@@ -83,11 +83,17 @@ class DBN(nn.Module):
         Values of another scale are brought to that of training where it is certain what they are; `divisor` says it.
         InputError for another width, and elsewhere, see `dbn.models.matching.match`.
         """
-        rows = self._rows(x, self.width)
+        rows = self._rows(x, self.width) if not self.scaling.table else self._coded(x)
         with naming_arguments():
             found = self.match(rows, divisor=divisor, by_row=True)
         scaled: Tensor = found.scaling(rows)
         return scaled
+
+    def _coded(self, x: Array) -> Tensor:
+        """The cells of a table as codes."""
+        with naming_arguments():
+            order = column_order(self.scaling.columns, columns_of(x), "x", "the stack")
+            return self.scaling.coded(x, order).to(self.layers[0].weight.device)
 
     def _rows(self, x: Array, *widths: int) -> Tensor:
         """Rows or images of any library, (B, V), named columns in the stack's order. InputError for other widths."""
@@ -131,8 +137,12 @@ class DBN(nn.Module):
 
     def _scaled(self, x: Array) -> Tensor:
         """What `up` takes, as values of the visible units on the stack's device; InputError as for `up`."""
-        rows = self._rows(x, self.width, self.sizes[0])
         weight = self.layers[0].weight
+        if self.scaling.table and not (
+            isinstance(x, Tensor) and x.is_floating_point() and x.shape[1:] == self.sizes[:1]
+        ):
+            return self.scale(x).to(weight)
+        rows = self._rows(x, self.width, self.sizes[0])
         is_raw = not rows.is_floating_point() or rows.shape[1] != self.sizes[0]
         h = (self.scale(rows.to(weight.device)) if is_raw else rows).to(weight)
         if self.scaling.shift is None and (is_raw or rows.device.type == "cpu"):
@@ -177,7 +187,8 @@ class DBN(nn.Module):
     ) -> Tensor:
         """`n` draws from the model: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
 
-        Of categories a draw in place of the means, as codes (n, V/q).
+        Of categories a draw in place of the means, as codes (n, V/q), and of a mixed layer too, as codes and numbers in
+        the data's units, a column each: `cells` names them.
 
         start: data (n, V) that the chains start from, as for `up`; by default the visible biases of the top RBM.
         generator: on the stack's device; by default of seed 0. InputError for no step, another number of starting
@@ -204,6 +215,17 @@ class DBN(nn.Module):
         if self.scaling.codes is None:
             return self.layers[0].down(h)
         return self.scaling.inverse(self.layers[0].sample_visible(h, generator))
+
+    def cells(self, x: Tensor) -> dict[str, list[Any]]:
+        """The columns by name, with the names of categories, of samples (n, V) of a table.
+
+        InputError for a stack that was trained on other data.
+        """
+        if not self.scaling.table:
+            raise InputError(
+                "the stack was trained on numbers without names of categories: take its samples as they are"
+            )
+        return self.scaling.cells(x)
 
     def encoder(self) -> nn.Sequential:
         """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights."""

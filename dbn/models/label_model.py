@@ -16,11 +16,12 @@ from torch.nn import functional as F
 
 from dbn.arrays import AnyRows, Array, as_tensor, columns_of
 from dbn.errors import InputError, check_types, listed, naming_arguments
-from dbn.models.matching import Match, match
+from dbn.models.matching import Match, column_order, match
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
-from dbn.models.units.naming import is_mixed, make_units, units_of
+from dbn.models.units.naming import make_units, units_of
+from dbn.registry import split_sum
 from dbn.rng import stream
 
 ROWS_AT_ONCE = 500
@@ -34,7 +35,7 @@ def label_rbm(kind: str, size: int, hidden: Units, n_classes: int) -> RBM:
     >>> label_rbm("bernoulli", 20, Bernoulli(5), 3)
     RBM(Mixed(23, parts=20 bernoulli + 3 categorical(states=3)), Bernoulli(5))
     """
-    features = kind if is_mixed(kind) else f"{size} {kind}"
+    features = kind if split_sum(kind) else f"{size} {kind}"
     visible = make_units(f"{features} + {n_classes} categorical(states={n_classes})", size + n_classes)
     return RBM(visible, hidden)
 
@@ -92,7 +93,9 @@ class LabelModel(nn.Module):
             )
         for lower, upper in pairwise(self.layers):
             if lower.hidden.size != (features if upper is rbm else upper.visible.size):
-                raise InputError(f"{lower.hidden.size} hidden units cannot feed {upper.visible.spec} ones: make them alike")
+                raise InputError(
+                    f"{lower.hidden.size} hidden units cannot feed {upper.visible.spec} ones: make them alike"
+                )
 
     @property
     def layers(self) -> list[RBM]:
@@ -113,7 +116,7 @@ class LabelModel(nn.Module):
     def width(self) -> int:
         """The number of values of a row of data."""
         values = self.layers[0].visible.size if len(self.layers) > 1 else self.n_features
-        return values // (self.scaling.codes or 1)
+        return self.scaling.stored_width(values)
 
     def extra_repr(self) -> str:
         """The width of the rows, and the classes."""
@@ -139,6 +142,11 @@ class LabelModel(nn.Module):
 
     def _matched(self, x: Array, divisor: float | None) -> tuple[Tensor, Match]:
         """Rows or images of any library, (N, V), and how they are brought to the model."""
+        with naming_arguments():
+            order = column_order(self.scaling.columns, columns_of(x), "x", "the model")
+            if self.scaling.table:
+                rows = self.scaling.coded(x, order)
+                return rows, self.match(rows, divisor=divisor, by_row=True)
         rows = as_tensor(x)
         rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
         if rows.ndim != 2 or rows.shape[1] != self.width:

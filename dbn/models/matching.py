@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dbn.arrays import TOP, AnyRows
+from dbn.columns import Column
 from dbn.errors import InputError, listed
 from dbn.models.scaling import Scaling, kind_of, likely_divisor, to_fractions
 
@@ -57,6 +58,7 @@ def match(
     width: int,
     divisor: float | None = None,
     columns: Sequence[str] = (),
+    table: Sequence[Column] | None = None,
     bounded: bool = True,
     by_row: bool = False,
     what: str = "the model",
@@ -64,7 +66,7 @@ def match(
     """How rows `x` (N, V) or (V,) become what a model with `scaling` takes.
 
     width: values of a row that the model takes. divisor: of the data, where it is named; columns: their names, () where
-    there are none. bounded: whether a model of which no range is known takes values in [0, 1] alone. by_row: whether a
+    there are none. table: what the columns of a table are, None where they are known to be the model's. bounded: whether a model of which no range is known takes values in [0, 1] alone. by_row: whether a
     row must be judged alike whatever rows are beside it. `name` and `what` are what errors call the data and the model.
 
     InputError for rows of another width, a missing or another column, values outside the model's range, and values
@@ -84,6 +86,8 @@ def match(
         notes.append(f"{name}: columns are matched by their names")
     elif scaling.columns and not columns:
         notes.append(f"{name}: columns have no names and are taken by their places")
+    if table is not None:
+        _check_table(scaling, tuple(table), order, name, what)
     if scaling.codes is not None:
         if divisor not in (None, 1.0):
             raise InputError(f"{name} holds codes of categories, which are not divided: leave --divisor out")
@@ -131,6 +135,21 @@ class _Data(NamedTuple):
             f"{self.name} has {self.kind} from {self.least:g} to {self.greatest:g}, but {self.what} was trained on "
             f"{why}: say what they are to be divided by, {' or '.join(options)}"
         )
+
+
+def _check_table(
+    scaling: Scaling, table: tuple[Column, ...], order: Sequence[int] | None, name: str, what: str
+) -> None:
+    """InputError for codes that stand for other categories than the model's."""
+    table = tuple(table[place] for place in order) if table and order else table
+    for called, known, found in zip(scaling.names, scaling.table, table or scaling.table, strict=False):
+        if known != found or not (table or known.is_plain):
+            raise InputError(
+                f"{name}: column {called!r} has other kinds or categories than {what} was trained on: give a table "
+                "like that of training"
+            )
+    if table and not scaling.table:
+        raise InputError(f"{name} is a table of categories, but {what} was trained on numbers: give such")
 
 
 def check_fractions(least: float, greatest: float, divisor: float, name: str, what: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import TOP, AnyRows
+from dbn.arrays import TOP, AnyRows, Array, as_cells
+from dbn.columns import Column
 from dbn.errors import InputError, listed
 
 SLICE = 4096
@@ -68,11 +69,15 @@ class Scaling(nn.Module):
     the least and the greatest after dividing; `columns`, their names. All three are absent in older files.
 
     With `codes`, a column of the data holds one of so many codes 0, 1, …, and becomes as many of 0 and 1, one-hot.
+    They are one number for all columns, or one for each, 0 where the column is taken as it is. `table` says what each
+    column of a table is. Shift and spread are those of the values that a row becomes.
 
     >>> Scaling()(torch.tensor([[0, 255]], dtype=torch.uint8))
     tensor([[0., 1.]])
     >>> Scaling(1, codes=3)(torch.tensor([[0, 2]]))
     tensor([[1., 0., 0., 0., 0., 1.]])
+    >>> Scaling(1, codes=(0, 3))(torch.tensor([[0.5, 2]]))
+    tensor([[0.5000, 0.0000, 0.0000, 1.0000]])
     """
 
     shift: Tensor | None
@@ -87,11 +92,15 @@ class Scaling(nn.Module):
         stored: str | None = None,
         values: tuple[float, float] | None = None,
         columns: Sequence[str] = (),
-        codes: int | None = None,
+        codes: int | Sequence[int] | None = None,
+        table: Sequence[Column] = (),
     ) -> None:
         super().__init__()
         self.divisor, self.stored, self.values, self.columns = divisor, stored, values, tuple(columns)
-        self.codes = codes
+        self.table = tuple(table)
+        given = [each.states for each in table] or codes
+        self.codes: int | tuple[int, ...] | None = tuple(given) if isinstance(given, Sequence) else given
+        self._layouts: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self.constant: list[int] = []
         """Places of the columns that do not vary in the training data; not stored."""
         self.register_buffer("shift", shift)
@@ -104,21 +113,28 @@ class Scaling(nn.Module):
         divisor: float,
         columns: Sequence[str] = (),
         *,
-        standardized: bool = False,
-        codes: int | None = None,
+        standardized: bool | Tensor = False,
+        codes: int | Sequence[int] | None = None,
+        table: Sequence[Column] = (),
     ) -> "Scaling":
         """That of training rows `x` (N, V); constant columns are centered alone, as by scikit-learn's StandardScaler.
 
-        InputError where all columns are constant, which leaves nothing to learn.
+        standardized: of all values, or of each that a row becomes. InputError where all columns are constant, which
+        leaves nothing to learn.
         """
         least, greatest = (as_float(end, divisor).item() for end in x.aminmax())
-        found = cls(divisor, stored=kind_of(x), values=(least, greatest), columns=columns, codes=codes)
-        if standardized:
-            found.shift, spread = standardization(x, divisor)
+        found = cls(divisor, stored=kind_of(x), values=(least, greatest), columns=columns, codes=codes, table=table)
+        if standardized if isinstance(standardized, bool) else bool(standardized.any()):
+            shift, spread = standardization(x, divisor)
             constant = spread == 0
             if constant.all():
                 raise InputError("cannot standardize: every column is constant in the training data: give others")
-            found.spread, found.constant = spread.masked_fill(constant, 1.0), constant.nonzero().flatten().tolist()
+            spread = spread.masked_fill(constant, 1.0)
+            if isinstance(standardized, Tensor):
+                place, _ = found.layout(x.device)
+                others = ~standardized.to(x.device)
+                shift, spread = shift[place].masked_fill(others, 0.0), spread[place].masked_fill(others, 1.0)
+            found.shift, found.spread, found.constant = shift, spread, constant.nonzero().flatten().tolist()
         return found
 
     def constants(self, name: str) -> str:
@@ -133,48 +149,100 @@ class Scaling(nn.Module):
 
     def of_data(self, divisor: float, stored: str) -> "Scaling":
         """The same standardization for data that are stored in another way."""
-        known: dict[str, Any] = {"values": self.values, "columns": self.columns, "codes": self.codes}
+        names = ("values", "columns", "codes", "table")
+        known: dict[str, Any] = {name: getattr(self, name) for name in names}
         return Scaling(divisor, self.shift, self.spread, stored=stored, **known)
 
     def width(self, n: int) -> int:
         """The number of values that a row of `n` stored ones becomes."""
+        if isinstance(self.codes, tuple):
+            return sum(each or 1 for each in self.codes)
         return n * (self.codes or 1)
+
+    def stored_width(self, n: int) -> int:
+        """The number of stored values that become a row of `n`."""
+        return len(self.codes) if isinstance(self.codes, tuple) else n // (self.codes or 1)
+
+    @property
+    def kinds(self) -> dict[str, Column] | None:
+        """What the columns of the table are, by name or place; None where the data are no table."""
+        return dict(zip(self.names, self.table, strict=True)) if self.table else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns of a table, numbers where they have none."""
+        return self.columns or tuple(map(str, range(len(self.table))))
+
+    def coded(self, x: Array, order: Sequence[int] | None, name: str = "x") -> Tensor:
+        """Cells of a table (N, V), text among them, as codes (N, V) float32; `order` as of `Match`.
+
+        InputError for other shapes, and the first cell that is missing or unknown.
+        """
+        cells = as_cells(x, name)
+        if cells.ndim != 2 or cells.shape[1] != len(self.table):
+            raise InputError(f"{name} has shape {cells.shape}, but rows of {len(self.table)} columns are needed")
+        places = range(len(self.table)) if order is None else order
+        found = torch.empty(cells.shape, dtype=torch.float32, device="cpu")
+        for column, place, called in zip(self.table, places, self.names, strict=True):
+            where = f"{name}, row {{}} (counted from 0), column {called!r}".format
+            found[:, self.names.index(called)] = torch.tensor(column.codes(cells[:, place].tolist(), where))
+        return found
+
+    def cells(self, x: Tensor) -> dict[str, list[Any]]:
+        """The columns of a table by name from codes (N, V), as `inverse` gives: the inverse of `coded`."""
+        columns = zip(self.names, self.table, x.T.tolist(), strict=True)
+        return {name: column.cells(values) for name, column, values in columns}
 
     def check_codes(self, x: AnyRows, name: str) -> None:
         """InputError for the first value of rows `x` (N, V), called `name`, that is none of the codes."""
         if self.codes is None:
             return
+        codes = torch.tensor(self.codes, device=x.device)
         for start, rows in zip(count(0, SLICE), x.split(SLICE), strict=False):
             part = rows.float()
-            wrong = (part < 0) | (part >= self.codes) | (part != part.round())
+            wrong = (codes > 0) & ((part < 0) | (part >= codes) | (part != part.round()))
             if wrong.any():
                 row, column = wrong.nonzero()[0].tolist()
+                number = int(codes.expand(part.shape[1])[column])
                 called = f" ({self.columns[column]})" if self.columns else ""
                 raise InputError(
                     f"{name} has {part[row, column].item():g} in row {start + row}, column {column}{called} (counted "
-                    f"from 0), but categories are whole numbers from 0 to {self.codes - 1}: give such codes, or "
+                    f"from 0), but categories are whole numbers from 0 to {number - 1}: give such codes, or "
                     "another number of states"
                 )
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, V) of any type -> float32; (…, V·codes) of codes."""
-        if self.codes is not None:
+        if isinstance(self.codes, int):
             states = torch.arange(self.codes, device=x.device)
             return (x[..., None] == states).to(torch.float32).flatten(-2)
         scaled = as_float(x, self.divisor if self.is_divided(x) else 1.0)
+        if self.codes is not None:
+            place, state = self.layout(x.device)
+            scaled = scaled[..., place]
+            scaled = torch.where(state < 0, scaled, (scaled == state).to(torch.float32))
         if self.shift is None or self.spread is None:
             return scaled
         return (scaled - self.shift) / self.spread
+
+    def layout(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Of each value that a row becomes, its stored column and its code there, −1 for the stored value itself."""
+        if device not in self._layouts:
+            codes = self.codes if isinstance(self.codes, tuple) else ()
+            pairs = [(place, state) for place, n in enumerate(codes) for state in (range(n) if n else (-1,))]
+            place, state = torch.tensor(pairs, dtype=torch.int64, device=device).reshape(-1, 2).unbind(1)
+            self._layouts[device] = place, state
+        return self._layouts[device]
 
     def extra_repr(self) -> str:
         """The divisor of bytes, and the number of standardized columns."""
         return f"divisor={self.divisor:g}" + ("" if self.shift is None else f", standardized={len(self.shift)}")
 
     def standardizes_as(self, other: "Scaling") -> bool:
-        """Whether both have the same shift and spread, or none, and the same codes."""
+        """Whether both have the same shift and spread, or none, and the same codes and categories."""
         pairs = ((self.shift, other.shift), (self.spread, other.spread))
         alike = all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
-        return alike and self.codes == other.codes
+        return alike and (self.codes, self.table) == (other.codes, other.table)
 
     def description(self) -> dict[str, Any]:
         """The numbers, for a file's metadata."""
@@ -187,7 +255,9 @@ class Scaling(nn.Module):
 
     def provenance(self) -> dict[str, Any]:
         """What is known of the training data, for a file's metadata."""
-        known: dict[str, Any] = {"stored": self.stored, "columns": list(self.columns), "codes": self.codes}
+        known: dict[str, Any] = {"stored": self.stored, "columns": list(self.columns)}
+        known["codes"] = list(self.codes) if isinstance(self.codes, tuple) else self.codes
+        known["table"] = [each.description() for each in self.table]
         known["values"] = self.values and list(self.values)
         return {name: value for name, value in known.items() if value}
 
@@ -214,12 +284,16 @@ class Scaling(nn.Module):
 
     def inverse(self, x: Tensor) -> Tensor:
         """Undo the standardization, not the division, for images; the most probable codes of one-hot groups."""
-        if self.codes is not None:
+        if isinstance(self.codes, int):
             groups: Tensor = x.unflatten(-1, (-1, self.codes))
             return groups.argmax(-1)
-        if self.shift is None or self.spread is None:
+        if self.shift is not None and self.spread is not None:
+            x = x * self.spread + self.shift
+        if self.codes is None:
             return x
-        return x * self.spread + self.shift
+        parts = x.split([each or 1 for each in self.codes], -1)
+        drawn = [part.argmax(-1, keepdim=True).to(x) if part.shape[-1] > 1 else part for part in parts]
+        return torch.cat(drawn, -1)
 
 
 def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,7 +302,13 @@ def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
     is_range = values is None or (len(values) == 2 and all(math.isfinite(value) for value in values))
     if stored not in (None, "bytes", "floats") or not is_range or not all(type(each) is str for each in columns or ()):
         raise ValueError(f"{stored!r}, {values!r}, {columns!r} do not describe data")
-    if codes is not None and (type(codes) is not int or codes < 2):
+    one, table = codes if isinstance(codes, list) else [codes], description.get("table")
+    if codes is not None and not all(
+        type(each) is int and (each >= 2 or (each == 0 and isinstance(codes, list))) for each in one
+    ):
         raise ValueError(f"{codes!r} is no number of codes")
+    read = tuple(map(Column.from_description, table or ()))
+    if read and [each.states for each in read] != codes:
+        raise ValueError(f"{codes!r} are not the codes of the table")
     ends = values and (float(values[0]), float(values[1]))
-    return {"stored": stored, "values": ends, "columns": columns or (), "codes": codes}
+    return {"stored": stored, "values": ends, "columns": columns or (), "codes": codes, "table": read}

@@ -28,7 +28,7 @@ from dbn.pretraining.label_trainer import LabelTrainer
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainingOptions
 from dbn.pretraining.penalties import penalties
-from dbn.pretraining.pretrain import unlabeled
+from dbn.pretraining.pretrain import for_table, unlabeled
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.stack import begin_pretraining, check_state
 from dbn.registry import check_options
@@ -92,9 +92,12 @@ def train_label_model(
     check_callback(callback)
     with naming_arguments():
         layers: Any = hidden if hidden is None else several(hidden)
+        if isinstance(kinds := given.get("column_kinds"), Mapping):
+            given["column_kinds"] = tuple(f"{name}={kind}" for name, kind in kinds.items())
         config = LabelTraining(hidden=layers, gradient=gradient, generative_weight=generative_weight, **given)
-        splits = splits_from_arrays(x, y, divisor=divisor, unlabeled=no_label)
         below = stack if stack is None or isinstance(stack, DBN) else load(stack)
+        of_columns = config.kinds if below is None else below.scaling.kinds
+        splits = splits_from_arrays(x, y, divisor=divisor, unlabeled=no_label, kinds=of_columns)
         config = started_with(as_path(run), config) if resume and run is not None else config
         place = pick_device(device)
         labeled = LabeledRows.of(splits, config, place, below)
@@ -126,6 +129,9 @@ class LabeledRows:
             raise InputError(f"{splits.name}: {splits.label_error or 'there are no labels: add y, or --label-column'}")
         if distributed.size() > 1:
             raise InputError("a label model is trained by one process: start it without torchrun")
+        if stack is None:
+            found = for_table(config, splits)
+            config = replace(config, visible=found.visible, column_kinds=found.column_kinds)
         config = config.for_data(*splits.train.x.shape)
         if stack is None:
             data, below = unlabeled(splits, config, device), []
@@ -140,8 +146,8 @@ class LabeledRows:
             matmul_dtype(config.precision, device)
             penalties(config)
             divisor = splits.divisor if splits.divisor_given else None
-            found = stack.match(splits.train.x, splits.name, divisor=divisor, columns=splits.columns)
-            splits, scaling = splits.with_columns(found.order), found.scaling.to(device)
+            match = stack.match(splits.train.x, splits.name, divisor=divisor, columns=splits.columns)
+            splits, scaling = splits.with_columns(match.order), match.scaling.to(device)
             parts = {"train": splits.train.tensor.to(device), "valid": splits.valid.tensor.to(device)}
         made = {
             name: _with_labels(x, getattr(splits, name), scaling, below, splits.n_classes)

@@ -1,6 +1,6 @@
 """Types of the keyword options of `dbn.pretrain` and `dbn.train_rbm`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -32,6 +32,7 @@ class PretrainingOptions(TypedDict, total=False):
     average: float | None
     precision: Literal["float32", "tf32", "bf16"]
     visible: str
+    column_kinds: Mapping[str, str] | Sequence[str]
     hidden_units: str | Sequence[str]
     binarize: Literal["none", "threshold", "sample", "fixed"]
     tied: bool

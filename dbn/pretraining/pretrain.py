@@ -6,7 +6,7 @@ Hinton, Osindero & Teh (2006); Bengio et al. (2006), "Greedy layer-wise training
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from dbn.columns import units_of_table
 from dbn.config.common import ALIASES, to_dict
 from dbn.config.pretraining import Pretraining
 from dbn.config.validation import several
@@ -23,13 +24,14 @@ from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays
 from dbn.data.rows import Rows, in_memory
 from dbn.data.splits import Divisor, Splits
-from dbn.errors import InputError, naming_arguments
+from dbn.errors import InputError, listed, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.idle import idle_layers, idle_sentence
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling, as_float
 from dbn.models.units.base import Units
-from dbn.models.units.naming import make_units
+from dbn.models.units.mixed import Mixed
+from dbn.models.units.naming import units_for
 from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainArguments, PretrainingOptions
@@ -39,6 +41,7 @@ from dbn.registry import check_options
 from dbn.rng import fixed_subset, stream
 from dbn.runs.resume import started_with
 from dbn.storage.files import as_path
+from dbn.text_tables import plain_table
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback, check_callback
 from dbn.training.device import matmul_dtype, pick_device
@@ -92,8 +95,11 @@ def pretrain(
     check_callback(callback)
     with naming_arguments():
         layers: Any = hidden if hidden is None else several(hidden)
+        if isinstance(kinds := given.get("column_kinds"), Mapping):
+            given["column_kinds"] = tuple(f"{name}={kind}" for name, kind in kinds.items())
         config = Pretraining(hidden=layers, **given)
-        splits = splits_from_arrays(x, divisor=divisor)
+        splits = splits_from_arrays(x, divisor=divisor, kinds=config.kinds)
+        config = for_table(config, splits)
         config = started_with(as_path(run), config) if resume and run is not None else config
         config = config.for_data(*splits.train.x.shape)
         about = to_dict(config) | ({} if divisor is None else {"divisor": splits.divisor})
@@ -139,14 +145,16 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     matmul_dtype(config.precision, device)
     distributed.check_shares("batch-size", config.batch_size)
     distributed.check_shares("chains", config.chains)
-    visible = make_units(config.visible, 0)
+    visible = units_for(config.visible, splits.train.x.shape[1])
+    mixed = visible if isinstance(visible, Mixed) else None
     check_range(splits, visible)
     scaling = Scaling.fitted(
         splits.train.x,
         splits.divisor if visible.codes is None else 1.0,
         splits.columns,
-        standardized=visible.standardized,
+        standardized=mixed.standardized_units if mixed else visible.standardized,
         codes=visible.codes,
+        table=splits.table or (mixed.table if mixed else ()),
     )
     if (note := scaling.constants(splits.name)) and distributed.is_main():
         LOGGER.info("%s", note)
@@ -179,13 +187,37 @@ def check_range(splits: Splits, units: Units) -> None:
     if units.codes is not None and splits.divisor_given and splits.divisor != 1:
         raise InputError(f"--divisor does not go with {units.kind} units, whose codes are not divided: leave it out")
     codes = Scaling(1.0, columns=splits.columns, codes=units.codes)
+    divisor = splits.divisor if units.codes is None else 1.0
     for purpose, part in splits.parts.items():
-        if units.codes is not None:
-            codes.check_codes(part.x, f"{splits.name}: {purpose} data")
-            continue
-        least, greatest = (as_float(value, splits.divisor).item() for value in part.x.aminmax())
-        if wrong := units.range_error(least, greatest):
-            raise InputError(f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but {wrong}")
+        codes.check_codes(part.x, f"{splits.name}: {purpose} data")
+        for own, columns in units.of_data():
+            if own.codes is not None:
+                continue
+            x = part.x if own is units else part.x[:][:, columns]
+            least, greatest = (as_float(value, divisor).item() for value in x.aminmax())
+            if wrong := own.range_error(least, greatest):
+                raise InputError(f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but {wrong}")
+
+
+def for_table(config: Pretraining, splits: Splits) -> Pretraining:
+    """The options with the units and kinds of columns that were found in a table; InputError for units unlike it."""
+    if not splits.table:
+        return config
+    visible = units_of_table(splits.table)
+    if config.visible not in ("auto", visible):
+        raise InputError(
+            f"--visible {config.visible} does not fit {splits.name}, whose columns are {visible}: say auto"
+        )
+    names = splits.columns or range(len(splits.table))
+    kinds = tuple(f"{name}={column.kind}" for name, column in zip(names, splits.table, strict=True))
+    return replace(config, visible=visible, column_kinds=kinds)
+
+
+def describe_table(splits: Splits) -> str:
+    """What the columns of a table are taken for, a line for each."""
+    names = map(str, splits.columns or range(len(splits.table)))
+    rows = ((name, each.kind, listed(each.categories, 6)) for name, each in zip(names, splits.table, strict=True))
+    return plain_table(("column", "kind", "values"), rows, "lll")
 
 
 def summary(records: Sequence[Mapping[str, float]]) -> str:

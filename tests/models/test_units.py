@@ -4,7 +4,20 @@ import math
 
 import pytest
 import torch
-from enumeration import AXES, CONTINUOUS, KINDS, SIZES, Z, conditional, make_units, rng, support, z_scores
+from enumeration import (
+    AXES,
+    CONTINUOUS,
+    HIDDEN,
+    KINDS,
+    MIXED,
+    SIZES,
+    Z,
+    conditional,
+    make_units,
+    rng,
+    support,
+    z_scores,
+)
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -146,8 +159,8 @@ def test_energy_is_minus_theta_times_statistics(kind: str) -> None:
     units = make_units(kind)
     x = fields(units)
     theta, statistics = units.natural(), units.statistics(x)
-    products = torch.stack([theta[name] * statistics[name] for name in theta])
-    assert_close(units.energy(x), -products.sum((0, 2)))
+    products = torch.cat([theta[name] * statistics[name] for name in theta], 1)
+    assert_close(units.energy(x), -products.sum(1))
     assert_close(statistics["bias"], x)
 
 
@@ -187,7 +200,7 @@ def test_gaussian_marginals_are_reproduced(variance: Tensor, kept: Tensor) -> No
     assert_close(-2 * states["precision"] - mean**2, kept[None])
 
 
-@each_kind
+@pytest.mark.parametrize("kind", HIDDEN)
 def test_as_linear_is_the_mean_as_a_layer_of_a_network(kind: str) -> None:
     units = make_units(kind)
     weight = torch.randn(units.size, 5, dtype=torch.float64, generator=rng(7))
@@ -207,6 +220,8 @@ def test_quadratic_precision_is_how_fast_the_density_falls(kind: str) -> None:
     if precision is None:
         assert states.abs().max() <= 1
         return
+    if not precision.isfinite().all():
+        precision = precision.where(precision.isfinite(), 0.0)  # bounded units, whose energy is linear
     x = torch.eye(units.size, dtype=torch.float64)
     curvature = units.energy(x) + units.energy(-x) - 2 * units.energy(torch.zeros_like(x))
     assert_close(precision, curvature)
@@ -223,6 +238,8 @@ def test_units_take_the_states_of_their_support(kind: str, dtype: torch.dtype) -
         states = states.abs()  # what of spins a byte can hold
     assert units.in_support(states if continuous else states.to(dtype))
     assert units.in_support(states[:0])
+    if kind == MIXED:  # whose last column is one of a category's
+        continuous = False
     for value in (2, 255) if dtype == torch.uint8 else (0.5, -1.5, 1 + 1e-6, math.inf, math.nan):
         some = states.to(dtype)
         some[-1, -1] = value

@@ -24,7 +24,8 @@ def main(config: LabelModelConfig) -> None:
     device = pick_device(config.device)
     stack = None if config.pretrained is None else load(config.pretrained)
     runs = () if config.pretrained is None else (config.pretrained,)
-    splits = splits_for(config.dataset, runs, **config.reading())
+    table = {"kinds": config.training.kinds} if config.training.is_table else {}
+    splits = splits_for(config.dataset, runs, **config.reading(), **table)
     given = config.training
     labeled = LabeledRows.of(splits, given, device, stack)
     config = replace(config, training=labeled.config)

@@ -14,7 +14,7 @@ def main(config: PretrainConfig) -> None:
     from dbn.data.datasets import load_splits
     from dbn.data.marks import NO_LABEL
     from dbn.models.idle import idle_sentence
-    from dbn.pretraining.pretrain import idle_in, summary, unlabeled
+    from dbn.pretraining.pretrain import describe_table, for_table, idle_in, summary, unlabeled
     from dbn.pretraining.stack import begin_pretraining, is_complete, pretrain_stack
     from dbn.runs.resume import cut_as_begun
     from dbn.training.device import pick_device
@@ -24,8 +24,9 @@ def main(config: PretrainConfig) -> None:
     device = pick_device(config.device)
     with process_group(device):
         with host_by_host():
-            splits = load_splits(config.data.dataset, **config.data.reading())
+            splits = load_splits(config.data.dataset, kinds=config.training.kinds, **config.data.reading())
         rows, columns = splits.train.x.shape
+        config = replace(config, training=for_table(config.training, splits))
         given, config = config.training, replace(config, training=config.training.for_data(rows, columns))
         data = unlabeled(splits, config.training, device)
         check_alike([to_dict(config), splits.fingerprint])  # before anything is written
@@ -44,6 +45,8 @@ def main(config: PretrainConfig) -> None:
             was_complete = is_complete(run, config.training)
             if not was_complete:
                 print(splits.describe(standardized=data.scaling.shift is not None))
+                if splits.table:
+                    print(describe_table(splits))
                 if chosen := told(given, config.training):
                     print(f"Chosen for {rows:,} rows of {columns:,} values: {chosen}")
             stack = pretrain_stack(data, config.training, run, progress=None)

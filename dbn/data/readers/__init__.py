@@ -5,6 +5,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
+from dbn.columns import Kinds
 from dbn.data.marks import marked
 from dbn.data.splits import Divisor, Splits, checked
 from dbn.data.table import Table, joined
@@ -60,6 +61,7 @@ def read_table(
     valid_file: Path | None = None,
     unlabeled: str | float | None = None,
     divisor: Divisor = None,
+    kinds: Kinds | None = None,
     **options: Any,
 ) -> Splits:
     """The rows in a file, checked and not cut, with test and validation rows from files of their own.
@@ -67,16 +69,18 @@ def read_table(
     These have the same columns in any order; the test file may lack that of the labels.
 
     divisor: of the values, a number or "max", the greatest of the training values; by default see `Splits`.
+    kinds: of the columns of a table, which may hold text then; see `dbn.columns`.
 
     InputError as for `read` and `checked`.
     """
     options["label_column"] = label_column
+    options["cells"] = True if kinds is not None and "cells" in options_of(kind_of(path)) else None
     tables = {"": read(path, **options)}
     if valid_file is not None:
         tables["_valid"] = read(own_path(valid_file), **options)
     if test_file is not None:
         tables["_test"] = read(own_path(test_file), needs_label=False, **options)
-    splits = checked(joined(tables) if len(tables) > 1 else tables[""], divisor)
+    splits = checked(joined(tables) if len(tables) > 1 else tables[""], divisor, kinds)
     return splits if unlabeled is None else marked(splits, unlabeled)
 
 

@@ -32,8 +32,11 @@ def read_csv(
     needs_label: bool = True,
     delimiter: str | None = None,
     decimal: str | None = None,
+    cells: bool = False,
 ) -> Table:
     """The columns of a text table with a header; all but `label_column` hold numbers, or True and False.
+
+    With `cells` they may hold text too.
 
     Without `delimiter` and `decimal` they are found where only one reading is possible. UTF-16 with a mark is read, and
     so is what gzip packed.
@@ -47,7 +50,8 @@ def read_csv(
             if is_packed:
                 file = opened.enter_context(gzip.GzipFile(fileobj=file))
             text = opened.enter_context(io.TextIOWrapper(file, _encoding(file), newline=""))
-            return _read(text, name, label_column, needs_label, _delimiter(text, name, path, delimiter), decimal)
+            delimiter = _delimiter(text, name, path, delimiter)
+            return _read(text, name, label_column, needs_label, delimiter, decimal, as_they_are=cells)
     except UnicodeError as error:
         raise InputError(f"{name} is not UTF-8 text: save it with that encoding") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -82,7 +86,14 @@ def _delimiter(text: io.TextIOWrapper, name: str, path: Path, given: str | None)
 
 
 def _read(
-    text: io.TextIOWrapper, name: str, label_column: str | None, needs_label: bool, delimiter: str, decimal: str | None
+    text: io.TextIOWrapper,
+    name: str,
+    label_column: str | None,
+    needs_label: bool,
+    delimiter: str,
+    decimal: str | None,
+    *,
+    as_they_are: bool,
 ) -> Table:
     reader = csv.reader(_lines(text, name), delimiter=delimiter, skipinitialspace=True)
     try:
@@ -91,12 +102,16 @@ def _read(
         label_index = label_place(name, header, label_column, needs_label)
         cell_values, numbers, lines = _Cells(name, decimal), array("f"), array("q")
         labels: list[str | None] = []
+        values: list[list[Any]] = []
         known: dict[str, str] = {}  # one string for each class
         for line, cells in _full_lines(name, reader, len(header)):
             lines.append(line)
             if label_index is not None:
                 label = cells.pop(label_index)
                 labels.append(known.setdefault(label, label) if label.strip() else None)
+            if as_they_are:
+                values.append([cell_values.cell(line, cell) for cell in cells])
+                continue
             try:
                 numbers.fromlist(cell_values(line, cells))
             except ValueError:
@@ -108,7 +123,9 @@ def _read(
         raise InputError(f"{name} is empty: there is a header line and no row below it")
     cell_values.check()
     columns = tuple(column for index, column in enumerate(header) if index != label_index)
-    x = np.frombuffer(numbers, np.float32).reshape(len(lines), len(columns))
+    shape = len(lines), len(columns)
+    x: Any = np.array(values, object) if as_they_are else np.frombuffer(numbers, np.float32)
+    x = x.reshape(shape)
     arrays = {"x": x} if label_index is None else {"x": x, "y": _labels(labels)}
     return table_of(name, arrays, columns=columns, place=lambda part, row: f"{name}, line {lines[row]}")
 
@@ -184,6 +201,16 @@ class _Cells:
         if cell in TRUTH:
             return float(TRUTH[cell])
         return _number(cell)
+
+    def cell(self, line: int, cell: str) -> Any:
+        """A number, True or False, or the text itself; None where there is none."""
+        cell = cell.strip()
+        if cell in TRUTH:
+            return bool(TRUTH[cell])
+        try:
+            return self.number(line, cell)
+        except ValueError:
+            return cell or None
 
     def is_number(self, line: int, cell: str) -> bool:
         """Whether `number` reads it."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dbn.arrays import as_array, columns_of
+from dbn.arrays import as_array, as_cells, columns_of
 from dbn.data.objects import as_labels
 from dbn.data.readers.array_names import PARTS
 from dbn.data.readers.pictures import pixels
@@ -22,9 +22,12 @@ SMALL = 1 << 30
 """Bytes of a file that memory cannot lack for, unless it is damaged."""
 
 
-def read_frame(path: Path, label_column: str | None = None, needs_label: bool = True) -> Table:
-    """The columns of a Parquet, Feather or Arrow file; all but `label_column` hold numbers or booleans."""
-    return _table(str(path), _read(path), label_column, needs_label)
+def read_frame(path: Path, label_column: str | None = None, needs_label: bool = True, cells: bool = False) -> Table:
+    """The columns of a Parquet, Feather or Arrow file; all but `label_column` hold numbers or booleans.
+
+    With `cells` they may hold text too.
+    """
+    return _table(str(path), _read(path), label_column, needs_label, cells=cells)
 
 
 def _read(path: Path) -> Any:
@@ -49,7 +52,7 @@ def _read(path: Path) -> Any:
     return table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])
 
 
-def _table(name: str, frame: Any, label_column: str | None, needs_label: bool = True) -> Table:
+def _table(name: str, frame: Any, label_column: str | None, needs_label: bool = True, *, cells: bool = False) -> Table:
     label_index = label_place(name, frame.column_names, label_column, needs_label)
     arrays = {}
     if label_index is not None:
@@ -58,7 +61,7 @@ def _table(name: str, frame: Any, label_column: str | None, needs_label: bool = 
     if frame.num_columns == 1 and import_pyarrow().types.is_nested(frame.schema.types[0]):  # a list a row
         return table_of(name, arrays | {"x": as_array(frame.column(0).to_pylist(), name)})
     columns = columns_of(frame)
-    arrays["x"] = as_array(frame, name)
+    arrays["x"] = as_cells(frame, name) if cells else as_array(frame, name)
     return table_of(name, arrays, columns=columns, place=lambda part, row: f"{name}, row {row} (counted from 0)")
 
 

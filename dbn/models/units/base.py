@@ -12,7 +12,7 @@ Welling, Rosen-Zvi & Hinton (2004), "Exponential family harmoniums with an appli
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -137,9 +137,18 @@ class Units(nn.Module, ABC):
         """λ of a density that falls off as exp(−λx²/2), (size,), or None for bounded values."""
 
     @property
-    def codes(self) -> int | None:
+    def codes(self) -> int | tuple[int, ...] | None:
         """The number of codes 0, 1, … that a column of data has, each of which becomes a unit; None for numbers."""
         return None
+
+    @property
+    def standardized_units(self) -> Tensor:
+        """Whether data are standardized for each unit, (size,) bool."""
+        return torch.full((self.size,), self.standardized, device=self.bias.device)
+
+    def of_data(self) -> Iterator[tuple["Units", slice]]:
+        """Units of one type, and the columns of data that they take."""
+        yield self, slice(None)
 
     def centered(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Coefficients x (…, size) of the units as ones of sum 0 at each site and the rest of every state alike, (…,).

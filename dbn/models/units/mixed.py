@@ -3,24 +3,26 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Self, final
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from dbn.arrays import Array
+from dbn.columns import Column
 from dbn.errors import InputError
 from dbn.models.units.base import Units
 from dbn.models.units.naming import make_units
 from dbn.models.units.sites import Sites
+from dbn.registry import split_sum
 
 
 @final
 class Mixed(Units):
-    """`size` units, the `parts` of one type after the other: "3 bernoulli + 2 gaussian".
+    """`size` visible units, the `parts` of one type after the other: "3 bernoulli + 2 gaussian".
 
     All is that of the parts: p(x | field) is the product of theirs. The bias is one parameter, of which each part has
-    its share; other parameters are the parts' own.
+    its share; other parameters are the parts' own. InputError for parts of another number of units than `size`.
 
     >>> units = Mixed(5, "3 bernoulli + 2 gaussian")
     >>> units.mean(torch.zeros(1, 5))
@@ -31,10 +33,14 @@ class Mixed(Units):
 
     def __init__(self, size: int, parts: str) -> None:
         super().__init__(size)
-        units = [make_units(text, count) for count, text in read_parts(parts)]
-        if sum(each.size for each in units) != size:
-            raise InputError(f"{parts!r} are {sum(each.size for each in units)} units, not {size}: count the columns")
-        self._set_parts(units)
+        found = split_sum(parts)
+        if found is None:
+            raise InputError(
+                f"invalid units {parts!r}: expected NUMBER TYPE + NUMBER TYPE, as 3 bernoulli + 2 gaussian"
+            )
+        if (total := sum(count for count, _ in found)) != size:
+            raise InputError(f"{parts!r} are {total} units, not {size}: count the columns")
+        self._set_parts([make_units(text, count) for count, text in found])
 
     def _set_parts(self, units: Sequence[Units]) -> None:
         self.parts = " + ".join(f"{each.size} {each.spec}" for each in units)
@@ -46,9 +52,54 @@ class Mixed(Units):
             del each.bias  # a share of the one that all have
         self.kinds = nn.ModuleList(units)
 
+    def __repr__(self) -> str:
+        return f"Mixed({self.extra_repr()})"  # not that of the parts, which have no bias
+
     @property
     def spec(self) -> str:
         return self.parts
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """Of each column of data, 0 for one of numbers."""
+        return tuple(
+            part.codes or 0
+            for part, columns in self.each()
+            for _ in range(columns.start, columns.stop, part.codes or 1)  # type: ignore[call-overload]
+        )
+
+    @property
+    def table(self) -> tuple[Column, ...]:
+        """What the columns of data are, each category called by its code."""
+        return tuple(
+            Column("categorical", tuple(map(str, range(codes)))) if codes else Column(part.kind)
+            for part, columns in self.of_data()
+            for codes in self.codes[columns]
+        )
+
+    @property
+    def standardized_units(self) -> Tensor:
+        return torch.cat([part.standardized_units for part, _ in self.each()])
+
+    def of_data(self) -> Iterator[tuple[Units, slice]]:
+        start = 0
+        for part, _ in self.each():
+            codes: Any = part.codes or 1
+            end = start + part.size // codes
+            yield part, slice(start, end)
+            start = end
+
+    def range_error(self, least: float, greatest: float) -> str:
+        # Of which column the ends are is not known here: what one part can take is let pass.
+        errors = [part.range_error(least, greatest) for part, _ in self.each()]
+        return errors[0] if all(errors) else ""
+
+    def centered(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        found = [(part.centered(x[..., columns]), x[..., columns]) for part, columns in self.each()]
+        if all(own is None for own, _ in found):
+            return None
+        shared: list[Tensor] = [own[1] for own, _ in found if own is not None]
+        return torch.cat([rest if own is None else own[0] for own, rest in found], -1), torch.stack(shared).sum(0)
 
     def each(self) -> Iterator[tuple[Units, slice]]:
         """The parts, with their share of the bias, and the columns that they have."""
@@ -112,7 +163,9 @@ class Mixed(Units):
         raise InputError(f"{self.parts} hidden units are no layer of a network: use hidden units of one type")
 
     def support(self) -> Tensor | None:
-        return None
+        """The values that a unit of any part may have; None where one of them has a continuum."""
+        found = [support for part, _ in self.each() if (support := part.support()) is not None]
+        return None if len(found) < len(self.kinds) else torch.cat(found).unique()
 
     def sites(self) -> tuple[Sites, ...] | None:
         """Those of all parts; None where one of them has a continuum of states."""
@@ -155,18 +208,3 @@ class Mixed(Units):
         for number, (part, columns) in enumerate(self.each()):
             own = {name: natural[f"{number}.{name}"] for name in part.natural() if name != "bias"}
             yield part, {"bias": natural["bias"][..., columns], **own}
-
-
-def read_parts(text: str) -> list[tuple[int, str]]:
-    """The number of units of each part, and its type. InputError for other text.
-
-    >>> read_parts("3 bernoulli + 2 gaussian")
-    [(3, 'bernoulli'), (2, 'gaussian')]
-    """
-    found = []
-    for part in text.split("+"):
-        count, _, kind = part.strip().partition(" ")
-        if not count.isdecimal() or not int(count) or not kind:
-            raise InputError(f"invalid units {text!r}: expected NUMBER TYPE + NUMBER TYPE, as 3 bernoulli + 2 gaussian")
-        found.append((int(count), kind.strip()))
-    return found

@@ -6,7 +6,7 @@ from typing import Any
 from dbn.errors import InputError
 from dbn.models.units import UNITS
 from dbn.models.units.base import Units
-from dbn.registry import read_parameters, split_call
+from dbn.registry import read_parameters, split_call, split_sum
 
 
 def make_units(text: str, size: int) -> Units:
@@ -17,25 +17,42 @@ def make_units(text: str, size: int) -> Units:
     >>> make_units("3 bernoulli + 2 gaussian", 5)
     Mixed(5, parts=3 bernoulli + 2 gaussian)
     """
-    if is_mixed(text):
-        mixed: Any = UNITS["mixed"]
-        return mixed(size, parts=text)
+    if split_sum(text):
+        return _made("mixed", size, {"parts": text})
     call = split_call(text)
     if call is None:
         raise InputError(f"invalid unit type {text!r}: expected NAME or NAME(PARAMETER=VALUE, …)")
     name, inside = call
-    kind = UNITS[name]
+    if name == "mixed":
+        raise InputError("mixed units are named by their parts: write NUMBER TYPE + NUMBER TYPE")
     known = {key: each for key, each in UNITS.parameters(name).items() if key != "size"}
-    settings: dict[str, Any] = dict(read_parameters(name, inside, known, {}))
-    return kind(size, **{key: int(value) if value == int(value) else value for key, value in settings.items()})
+    settings = read_parameters(name, inside, known, {})
+    return _made(name, size, {key: int(value) if value == int(value) else value for key, value in settings.items()})
+
+
+def units_for(text: str, columns: int) -> Units:
+    """The visible units of so many columns of data; InputError as for `make_units`, and where parts need others.
+
+    >>> units_for("categorical(states=3)", 2), units_for("1 bernoulli + 6 categorical(states=3)", 3)
+    (Categorical(6, states=3), Mixed(7, parts=1 bernoulli + 6 categorical(states=3)))
+    """
+    if (parts := split_sum(text)) is None:
+        codes: Any = make_units(text, 0).codes
+        return make_units(text, columns * (codes or 1))
+    units = make_units(text, sum(count for count, _ in parts))
+    codes = units.codes
+    if len(codes) != columns:
+        raise InputError(f"--visible {text} takes {len(codes)} columns, but the data have {columns}: count the columns")
+    return units
+
+
+def _made(name: str, size: int, settings: Mapping[str, Any]) -> Units:
+    kind: Any = UNITS[name]
+    units: Units = kind(size, **settings)
+    return units
 
 
 def units_of(description: Mapping[str, Any]) -> Units:
     """The units, with parameters 0, that `Units.description` describes."""
     settings = dict(description)
-    return UNITS[settings.pop("kind")](int(settings.pop("size")), **settings)
-
-
-def is_mixed(text: str) -> bool:
-    """Whether the text means units of several types, NUMBER NAME + NUMBER NAME."""
-    return text.strip()[:1].isdecimal()
+    return _made(settings.pop("kind"), int(settings.pop("size")), settings)
