@@ -36,6 +36,7 @@ from dbn.rng import stream_seed
 from dbn.runs.folder import RunFolder
 from dbn.runs.label_model import save_label_model
 from dbn.runs.resume import started_with
+from dbn.runs.training_data import fingerprint
 from dbn.runs.weights import load
 from dbn.storage.files import as_path, corrupt_file
 from dbn.training import distributed
@@ -157,7 +158,7 @@ class LabeledRows:
         valid = made["valid"][made["valid"][:, -splits.n_classes :].any(1)]
         data = Unlabeled(made["train"], valid if len(valid) else None, Scaling(1.0).to(device))
         about = {"classes": splits.classes, "below": below, "scaling": kept, "image_shape": shape}
-        return cls(data, config, splits.fingerprint, about)
+        return cls(data, config, fingerprint(splits, [] if stack is None else [stack]), about)
 
     def new_rbm(self) -> RBM:
         """The RBM with parameters 0."""

@@ -1,6 +1,7 @@
 """The data that a saved stack was trained on."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from dbn.config.common import OLDER, DataConfig
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError, parsing
+from dbn.models.dbn import DBN
 from dbn.runs.folder import CONFIG, RunFolder
 from dbn.runs.resume import split_of
 from dbn.storage.files import corrupt_file
@@ -64,3 +66,15 @@ def splits_of(run: Path, **given: Any) -> Splits:
             "pre-train again"
         )
     return splits
+
+
+def fingerprint(splits: Splits, stacks: Sequence[DBN]) -> str:
+    """That of the splits without stacks; otherwise a hash of it and all weights."""
+    if not stacks:
+        return splits.fingerprint
+    digest = blake2b(splits.fingerprint.encode(), digest_size=8)
+    for stack in stacks:
+        for name, tensor in stack.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().flatten().numpy().data)
+    return digest.hexdigest()

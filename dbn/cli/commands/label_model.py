@@ -11,6 +11,8 @@ from dbn.config.pretraining import LabelModelConfig
 def main(config: LabelModelConfig) -> None:
     """Load the data, train, print the validation scores and where the model is."""
     from dbn.config.defaults import told
+    from dbn.data.splits import labels_of
+    from dbn.finetuning.metrics import scores
     from dbn.pretraining.label_model import LabeledRows, begin_labels
     from dbn.runs.label_model import LABEL_MODEL
     from dbn.runs.resume import cut_as_begun
@@ -37,6 +39,12 @@ def main(config: LabelModelConfig) -> None:
     last = model.history[-1] if model.history else {}
     if "valid_error" in last:
         print(f"Validation error {last['valid_error']:.2f} %, log-loss {last['valid_log_loss']:.4f} nats.")
+    if splits.test is not None and splits.test.y is not None:
+        tested = splits.test.labeled()
+        divisor = splits.divisor if splits.divisor_given else None
+        match = model.match(tested.x, f"{splits.name}: test data", divisor=divisor, columns=splits.columns)
+        found = scores(model.logits(tested.x, match), labels_of(tested))
+        print(f"Test error {found.error:.2f} % of {len(tested):,} examples, log-loss {found.log_loss:.4f} nats.")
     print(f"The model is in {config.run}/{LABEL_MODEL}.")
     if model.image_shape:
         words = ["--run", config.run, "--label", model.classes[0], "--output", "samples.png"]
