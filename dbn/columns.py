@@ -100,6 +100,21 @@ Kinds = Mapping[str, str | Column]
 the column. Others are inferred."""
 
 
+def read_kinds(words: Sequence[str]) -> dict[str, str]:
+    """The kinds in COLUMN=KIND; ValueError for other words.
+
+    >>> read_kinds(["age=gaussian", "a=b=categorical"])
+    {'age': 'gaussian', 'a=b': 'categorical'}
+    """
+    found = {}
+    for word in words:
+        name, _, kind = word.rpartition("=")
+        if not name or kind not in COLUMN_KINDS:
+            raise ValueError(word)
+        found[name] = kind
+    return found
+
+
 def check_there(cell: Any, row: int, where: Callable[[int], str]) -> None:
     """InputError for a missing cell."""
     if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)) or type(cell).__name__ == "NAType":

@@ -16,7 +16,7 @@ from dbn.errors import InputError
 from dbn.registry import table
 
 Optimizer = Annotated[str, Choice("dbn.training:OPTIMIZERS")]
-UnitKind = Annotated[str, Choice("dbn.models.units:UNITS", parameterized=True)]
+UnitKind = Annotated[str, Choice("dbn.models.units:UNITS", parameterized=True, summed=True)]
 VisibleKind = Annotated[str, Choice("dbn.models.units:UNITS", parameterized=True, summed=True, also=("auto",))]
 
 

@@ -20,7 +20,7 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
     start: Literal["data", "noise"] = "data"
     """Initial states of the Gibbs chains."""
     count: Count | None = None
-    """Images in the grid (default: 64, or as many as there are validation images to start from)."""
+    """Images in the grid, or rows of a table (default: 64, or as many as there are validation rows to start from)."""
     steps: Count = 1000
     """Gibbs steps in the top RBM."""
     label: str | None = None
@@ -28,8 +28,8 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.output.suffix.lower() != ".png":
-            raise InputError(f"--output {self.output} must end in .png, the only format that is written")
+        if self.output.suffix.lower() not in (".png", ".csv"):
+            raise InputError(f"--output {self.output} must end in .png, or in .csv for a stack of a table")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from dbn.columns import COLUMN_KINDS
+from dbn.columns import COLUMN_KINDS, read_kinds
 from dbn.config.common import (
     DataConfig,
     DataOptions,
@@ -118,9 +118,11 @@ class Pretraining(TrainingOptions):
             "hidden_units",
         )
         self._check_penalties()
-        for each in self.column_kinds:
-            if each.rpartition("=")[2] not in COLUMN_KINDS or not each.rpartition("=")[0]:
-                raise InputError(f"--column-kinds takes COLUMN=KIND with {' or '.join(COLUMN_KINDS)}, not {each!r}")
+        try:
+            read_kinds(self.column_kinds)
+        except ValueError as error:
+            kinds = " or ".join(COLUMN_KINDS)
+            raise InputError(f"--column-kinds takes COLUMN=KIND with {kinds}, not {str(error)!r}") from error
         if self.column_kinds and not self.is_table:
             raise InputError("--column-kinds needs --visible auto")
         for kind in self.hidden_units:
@@ -156,8 +158,7 @@ class Pretraining(TrainingOptions):
     @property
     def kinds(self) -> dict[str, str] | None:
         """Kinds of columns by name, for `dbn.columns`; None unless the data are a table."""
-        found = (each.rpartition("=") for each in self.column_kinds)
-        return {name: kind for name, _, kind in found} if self.is_table else None
+        return read_kinds(self.column_kinds) if self.is_table else None
 
     @property
     def estimator_parameters(self) -> Collection[str]:

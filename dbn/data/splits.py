@@ -84,7 +84,8 @@ class Splits:
     says that the data came without a test set of its own. `columns` are their names where the source has such. `notes`
     are sentences on how the rows were read. `label_error` says why labels that were given cannot be used:
     `check_labels` raises it. `balanced` data have equal numbers of every class among validation rows and labels drawn,
-    others their own proportions. `table` says what the columns of a table are whose cells became codes. `unchecked` are data sets made to show what test values of another scale do.
+    others their own proportions. `unchecked` are data sets made to show what test values of another scale do. `table`
+    says what the columns of a table are whose cells became codes.
     """
 
     name: str

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dbn.columns import Column
 from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
@@ -47,6 +48,8 @@ class EvaluationData:
     divisor: float | None = None
     """Of the values, where it is named."""
     columns: tuple[str, ...] = ()
+    table: tuple[Column, ...] | None = ()
+    """What the columns of a table are; None where the rows are codes of the model's."""
 
     @property
     def base(self) -> Tensor | Rows:
@@ -72,7 +75,7 @@ def load_evaluation_data(stack: DBN, config: EvaluateConfig) -> EvaluationData:
     InputError for data that cannot be read, do not fit the stack, or are not what its visible units take.
     """
     before = RunFolder.open(config.run).read_config() if config.run.is_dir() else {}
-    return _prepared(stack, _sources(config, before, stack.width), config, before)
+    return _prepared(stack, _sources(config, before, stack), config, before)
 
 
 def evaluation_data(
@@ -84,16 +87,19 @@ def evaluation_data(
     from_run: bool,
     name: str = "the given data set",
     columns: Sequence[str] = (),
+    coded: bool = False,
 ) -> EvaluationData:
     """Arrays to be scored, treated like those of a file; `from_run`: binarized as `config.run` was trained.
 
-    columns: names of the columns, where the arrays have none themselves.
+    columns: names of the columns, where the arrays have none themselves. coded: cells of a table are codes already.
     """
     before = RunFolder.open(config.run).read_config() if from_run and config.run.is_dir() else {}
     x, x_test = (test, None) if train is None else (train, test)
-    splits = unsplit(name, x, x_test=x_test, divisor=config.divisor)
+    kinds = None if coded else stack.scaling.kinds
+    splits = unsplit(name, x, x_test=x_test, divisor=config.divisor, kinds=kinds)
     splits = replace(splits, columns=splits.columns or tuple(columns))
-    return _prepared(stack, [_from_splits(splits)], config, before)
+    source = _from_splits(splits)
+    return _prepared(stack, [replace(source, table=None) if coded else source], config, before)
 
 
 def _prepared(
@@ -134,21 +140,21 @@ def _density_units(parts: dict[str, Tensor | Rows], scaling: Scaling) -> list[st
     return [f"Densities are of the data as they are stored: each has lost {' and '.join(lost)}."] if lost else []
 
 
-def _sources(config: EvaluateConfig, before: dict[str, Any], width: int) -> list[EvaluationData]:
+def _sources(config: EvaluateConfig, before: dict[str, Any], stack: DBN) -> list[EvaluationData]:
     """What holds the rows to be scored, and last what holds the training rows: one source, or two."""
     sources, column, divisor = [], config.label_column, config.divisor
     if config.data is not None:
         taken = options_of(kind_of(config.data))
         takes_column = "label_column" in taken
         own = {name: value for name, value in config.reading().items() if name in taken or name == "divisor"}
-        sources.append(_from_file(config.data, own, width))
+        sources.append(_from_file(config.data, own | {"kinds": stack.scaling.kinds}, stack.width))
         if column and not takes_column and config.dataset is None:
             raise InputError(f"--label-column is for files with named columns, leave it out with {config.data}")
         column, divisor = None if takes_column else column, None
         if "train" in sources[0].parts and config.dataset is None:
             return sources
     if config.dataset is not None or before.get("dataset") or (before and not sources):
-        own = config.reading() | {"label_column": column, "divisor": divisor}
+        own = config.reading() | {"label_column": column, "divisor": divisor, "kinds": stack.scaling.kinds}
         splits = splits_for(config.dataset, [config.run], **own)
     elif sources:
         return sources
@@ -188,7 +194,7 @@ def _from_splits(splits: Splits, origin: tuple[str, ...] = ()) -> EvaluationData
 def _source(splits: Splits, parts: dict[str, Tensor | Rows], origin: tuple[str, ...] = ()) -> EvaluationData:
     """Rows as they are stored; `_matched` brings them to the model."""
     given = splits.divisor if splits.divisor_given else None
-    return EvaluationData(parts, Scaling(splits.divisor), origin, splits.name, given, splits.columns)
+    return EvaluationData(parts, Scaling(splits.divisor), origin, splits.name, given, splits.columns, splits.table)
 
 
 def _matched(stack: DBN, source: EvaluationData) -> EvaluationData:
@@ -199,9 +205,10 @@ def _matched(stack: DBN, source: EvaluationData) -> EvaluationData:
         greatest = max(part.aminmax().max.item() for part in source.parts.values())
         # Bytes that are 0 or 1 are states of the units, whatever gray levels the model was trained on.
         divisor = 1.0 if x.dtype == torch.uint8 and greatest <= 1 else None
-    found = stack.match(x, source.name, divisor=divisor, columns=source.columns, what="the model")
+    known: dict[str, Any] = {"columns": source.columns, "table": source.table, "what": "the model"}
+    found = stack.match(x, source.name, divisor=divisor, **known)
     for part in source.parts.values():  # of which none may be wrong
-        stack.match(part, source.name, divisor=found.scaling.divisor, columns=source.columns, what="the model")
+        stack.match(part, source.name, divisor=found.scaling.divisor, **known)
     parts = {name: found.rows(part) for name, part in source.parts.items()}
     notes = tuple(f"{note}." for note in found.notes)
     return replace(source, parts=parts, scaling=found.scaling, origin=(*source.origin, *notes))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dbn.arrays import columns_of
+from dbn.columns import Column
 from dbn.config.evaluation import EvaluateConfig
 from dbn.config.inference import Binarization, RowValue
 from dbn.data.checks import Array, rows_of
@@ -92,15 +93,21 @@ def values_of(
     from_run: bool,
     name: str = "x",
     columns: Sequence[str] | None = None,
+    table: Sequence[Column] | None = None,
 ) -> RowValues:
     """See `row_values`; errors name options as the command line does.
 
-    name: what they call the rows. columns: their names, those of a frame by default.
+    name: what they call the rows. columns: their names, those of a frame by default. table: what the columns of a table
+    are whose cells are codes already.
     """
     stack = _up_to(stack, layer).to(pick_device(config.device))
-    rows, divisor = rows_of(name, "x", as_numbers(x)), config.divisor
+    divisor = config.divisor
     assert divisor != "max"
-    match = stack.match(rows, name, divisor=divisor, columns=columns_of(x) if columns is None else columns)
+    if columns is None and stack.scaling.table:
+        x, columns = stack.coded(x, name).cpu(), stack.scaling.columns
+    rows = rows_of(name, "x", as_numbers(x))
+    columns = columns_of(x) if columns is None else columns
+    match = stack.match(rows, name, divisor=divisor, columns=columns, table=table)
     scaling, rows = match.scaling.to(stack.layers[0].weight.device), match.rows(rows)
     notes = [f"{note}." for note in match.notes]
     values: dict[str, list[Tensor]] = {}
@@ -112,7 +119,7 @@ def values_of(
         found["reconstruction"] = found["reconstruction"][:, torch.tensor(match.order, device="cpu").argsort()]
     if {"log-likelihood", "pseudo-likelihood"} & {*wanted}:
         known = stack.scaling.columns
-        data = evaluation_data(stack, rows, None, config, from_run=from_run, name=name, columns=known)
+        data = evaluation_data(stack, rows, None, config, from_run=from_run, name=name, columns=known, coded=True)
         notes += data.origin[1:]
         data = data.to(stack.layers[0].weight.device)
         if "pseudo-likelihood" in wanted:

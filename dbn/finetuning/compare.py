@@ -16,7 +16,7 @@ from dbn.data.cut import Split, splits_from_arrays
 from dbn.data.splits import Divisor
 from dbn.errors import InputError, naming_arguments
 from dbn.finetuning.comparison import Comparison
-from dbn.finetuning.loading import make_problem
+from dbn.finetuning.loading import kinds_of, make_problem
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import comparison_text, finished, result
 from dbn.finetuning.results import TunedArm
@@ -175,10 +175,14 @@ def compare(
         )
         if resume and split is None:
             split = split_of(config.run)
-        splits = splits_from_arrays(
-            x, y, x_test, y_test, cut_test=True, unlabeled=unlabeled, split=split, divisor=divisor
-        )
         loaded = [copy.deepcopy(each) if isinstance(each, DBN) else load(each) for each in stacks]
+        reading: dict[str, Any] = {
+            "unlabeled": unlabeled,
+            "split": split,
+            "divisor": divisor,
+            "kinds": kinds_of(loaded),
+        }
+        splits = splits_from_arrays(x, y, x_test, y_test, cut_test=True, **reading)
         place = pick_device(device)
         problem = make_problem(splits, loaded, config.hidden, config.training, place, resumed=resume)
         _ = problem.test

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from dbn.columns import Column
 from dbn.config.finetuning import FinetuneConfig, Finetuning
 from dbn.data.splits import Splits
 from dbn.errors import InputError
@@ -38,7 +39,7 @@ def matched(
     """
     x, name, given = splits.train.x, splits.name, splits.divisor if splits.divisor_given else None
     if stacks:
-        found = [stack.match(x, name, divisor=given, columns=splits.columns) for stack in stacks]
+        found = [stack.match(x, name, divisor=given, columns=splits.columns, table=splits.table) for stack in stacks]
         scaling, order, notes = found[0]
         for stack, other in zip(stacks, found, strict=True):
             is_alike = (other.scaling.divisor, other.order) == (scaling.divisor, order)
@@ -63,6 +64,11 @@ def matched(
     return splits, scaling
 
 
+def kinds_of(stacks: Sequence[DBN]) -> dict[str, Column] | None:
+    """What the columns of the table are that the stacks were trained on, None for other data."""
+    return stacks[0].scaling.kinds if stacks else None
+
+
 def load_problem(config: FinetuneConfig) -> Problem:
     """The data set and the stacks that a configuration names, on its device.
 
@@ -70,7 +76,7 @@ def load_problem(config: FinetuneConfig) -> Problem:
     """
     device = pick_device(config.device)
     stacks = [load(path) for path in config.pretrained]
-    splits = splits_for(config.dataset, config.pretrained, **config.reading())
+    splits = splits_for(config.dataset, config.pretrained, kinds=kinds_of(stacks), **config.reading())
     return make_problem(splits, stacks, config.hidden, config.training, device, resumed=config.resume)
 
 

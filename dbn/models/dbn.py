@@ -83,17 +83,17 @@ class DBN(nn.Module):
         Values of another scale are brought to that of training where it is certain what they are; `divisor` says it.
         InputError for another width, and elsewhere, see `dbn.models.matching.match`.
         """
-        rows = self._rows(x, self.width) if not self.scaling.table else self._coded(x)
+        rows = self._rows(x, self.width) if not self.scaling.table else self.coded(x)
         with naming_arguments():
             found = self.match(rows, divisor=divisor, by_row=True)
         scaled: Tensor = found.scaling(rows)
         return scaled
 
-    def _coded(self, x: Array) -> Tensor:
-        """The cells of a table as codes."""
+    def coded(self, x: Array, name: str = "x") -> Tensor:
+        """Cells of a table as codes, (B, V), columns in the stack's order; InputError for a cell that is unknown."""
         with naming_arguments():
-            order = column_order(self.scaling.columns, columns_of(x), "x", "the stack")
-            return self.scaling.coded(x, order).to(self.layers[0].weight.device)
+            order = column_order(self.scaling.columns, columns_of(x), name, "the stack")
+            return self.scaling.coded(x, order, name).to(self.layers[0].weight.device)
 
     def _rows(self, x: Array, *widths: int) -> Tensor:
         """Rows or images of any library, (B, V), named columns in the stack's order. InputError for other widths."""
@@ -139,7 +139,7 @@ class DBN(nn.Module):
         """What `up` takes, as values of the visible units on the stack's device; InputError as for `up`."""
         weight = self.layers[0].weight
         if self.scaling.table and not (
-            isinstance(x, Tensor) and x.is_floating_point() and x.shape[1:] == self.sizes[:1]
+            isinstance(x, Tensor) and x.is_floating_point() and [*x.shape[1:]] == self.sizes[:1]
         ):
             return self.scale(x).to(weight)
         rows = self._rows(x, self.width, self.sizes[0])

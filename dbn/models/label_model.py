@@ -193,7 +193,7 @@ class LabelModel(nn.Module):
         label: str | int | None = None,
         *,
         steps: int = 1000,
-        start: Tensor | None = None,
+        start: Array | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """`n` draws of rows: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
@@ -232,6 +232,10 @@ class LabelModel(nn.Module):
             below = self.layers[0]
             h = below.down(h) if self.scaling.codes is None else below.sample_visible(h, generator)
         return h if self.scaling.codes is None else self.scaling.inverse(h)
+
+    def cells(self, x: Tensor) -> dict[str, list[Any]]:
+        """The columns by name, with the names of categories, of samples (n, V) of a table: see `DBN.cells`."""
+        return self.scaling.cells(x)
 
     def _clamp(self, v: Tensor, label: Tensor | None) -> Tensor:
         """The states v (B, F + C), which are changed, with the label units at the one-hot `label` (C,)."""

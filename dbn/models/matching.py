@@ -66,8 +66,9 @@ def match(
     """How rows `x` (N, V) or (V,) become what a model with `scaling` takes.
 
     width: values of a row that the model takes. divisor: of the data, where it is named; columns: their names, () where
-    there are none. table: what the columns of a table are, None where they are known to be the model's. bounded: whether a model of which no range is known takes values in [0, 1] alone. by_row: whether a
-    row must be judged alike whatever rows are beside it. `name` and `what` are what errors call the data and the model.
+    there are none. table: what the columns of a table are, None where they are known to be the model's. bounded:
+    whether a model of which no range is known takes values in [0, 1] alone. by_row: whether a row must be judged alike
+    whatever rows are beside it. `name` and `what` are what errors call the data and the model.
 
     InputError for rows of another width, a missing or another column, values outside the model's range, and values
     that may be of another scale: one sentence that says what to do.

@@ -165,8 +165,9 @@ class Scaling(nn.Module):
 
     @property
     def kinds(self) -> dict[str, Column] | None:
-        """What the columns of the table are, by name or place; None where the data are no table."""
-        return dict(zip(self.names, self.table, strict=True)) if self.table else None
+        """What the columns of the table are, by name or place; None where numbers are their own codes."""
+        is_plain = all(each.is_plain for each in self.table)
+        return None if is_plain else dict(zip(self.names, self.table, strict=True))
 
     @property
     def names(self) -> tuple[str, ...]:

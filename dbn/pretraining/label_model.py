@@ -147,7 +147,8 @@ class LabeledRows:
             matmul_dtype(config.precision, device)
             penalties(config)
             divisor = splits.divisor if splits.divisor_given else None
-            match = stack.match(splits.train.x, splits.name, divisor=divisor, columns=splits.columns)
+            known: dict[str, Any] = {"divisor": divisor, "columns": splits.columns, "table": splits.table}
+            match = stack.match(splits.train.x, splits.name, **known)
             splits, scaling = splits.with_columns(match.order), match.scaling.to(device)
             parts = {"train": splits.train.tensor.to(device), "valid": splits.valid.tensor.to(device)}
         made = {

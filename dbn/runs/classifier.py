@@ -15,7 +15,7 @@ from dbn.data.checks import Array, rows_of
 from dbn.data.objects import as_numbers
 from dbn.data.rows import Rows
 from dbn.errors import InputError, listed, naming_arguments, parsing
-from dbn.models.matching import Match, match
+from dbn.models.matching import Match, column_order, match
 from dbn.models.matmul import is_transforming
 from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
@@ -35,7 +35,7 @@ class Classifier(nn.Module):
     def __init__(self, network: nn.Sequential, description: Mapping[str, Any]) -> None:
         super().__init__()
         self.network, self.scaling = network, Scaling.from_description(description)
-        self.width: int = description["sizes"][0] // self.scaling.width(1)
+        self.width: int = self.scaling.stored_width(description["sizes"][0])
         self.classes: tuple[str, ...] = tuple(description["classes"])
         """Names, in the order of the columns."""
 
@@ -74,8 +74,12 @@ class Classifier(nn.Module):
     def predict_logits(self, x: Array, name: str = "x", *, divisor: float | None = None) -> Tensor:
         """Logits, (N, C) on the CPU; arguments and InputError as for `predict_proba`."""
         with naming_arguments():
+            columns: tuple[str, ...] = columns_of(x)
+            if self.scaling.table:
+                order = column_order(self.scaling.columns, columns, name, "the classifier")
+                x, columns = self.scaling.coded(x, order, name), self.scaling.columns
             rows = rows_of(name, "x", as_numbers(x))
-            found = self.match(rows, name, divisor=divisor, columns=columns_of(x), by_row=True)
+            found = self.match(rows, name, divisor=divisor, columns=columns, by_row=True)
         return self.logits(rows, found)
 
     @torch.no_grad()
@@ -145,7 +149,7 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
         is_fit = isinstance(classes, list) and len(classes) == sizes[-1] and all(type(name) is str for name in classes)
         "".join(classes).encode()
         scaling = Scaling.from_description(description)
-        width = sizes[0] // scaling.width(1)
+        width = scaling.stored_width(sizes[0])
         scaled = scaling(torch.zeros(1, width, dtype=torch.float32, device="cpu"))
         is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)
         is_scaling = is_scaling and len(scaling.columns) in (0, width)

@@ -5,6 +5,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from dbn.columns import read_kinds
 from dbn.config.common import OLDER, DataConfig
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
@@ -54,10 +55,11 @@ def splits_of(run: Path, **given: Any) -> Splits:
     numbers = ("image_size", "divisor")
     if not all(isinstance(value, str | Path | None) or name in numbers for name, value in known.items()):
         raise corrupt_file(run / CONFIG, "it does not say how its data are read")
+    own = {name: value for name, value in given.items() if value is not None}
     with parsing(corrupt_file(run / CONFIG, "it does not say how its data are read")):
         stored = DataConfig(dataset=before["dataset"], **known)
-    own = {name: value for name, value in given.items() if value is not None}
-    reading = stored.reading() | own
+        kinds = read_kinds(before["column_kinds"]) if "column_kinds" in before else None
+    reading = {"kinds": kinds} | stored.reading() | own
     splits = load_splits(stored.dataset, **reading)
     same = all(reading[name] == value for name, value in stored.reading().items() if name != "data_dir")
     if data not in (None, splits.fingerprint) and same:

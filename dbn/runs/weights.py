@@ -63,7 +63,7 @@ def _is_sound(stack: DBN) -> bool:
     is_image = shape is None or (
         [type(side) for side in shape] == [int] * 3 and min(shape) > 0 and math.prod(shape) == stack.width
     )
-    named = len(stack.scaling.columns) in (0, stack.width)
+    named = len(stack.scaling.columns) in (0, stack.width) and stack.scaling.width(stack.width) == stack.sizes[0]
     return 0 < stack.scaling.divisor < math.inf and is_image and named
 
 

@@ -20,7 +20,7 @@ from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
-from dbn.finetuning.loading import matched, on_device
+from dbn.finetuning.loading import kinds_of, matched, on_device
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.recorder import SignalsByTime
 from dbn.finetuning.report import result
@@ -53,6 +53,11 @@ class Study:
     def __init__(self, config: StudyConfig, recipe: PretrainConfig | None = None) -> None:
         self.config, self.recipe = config, recipe
         self.device = pick_device(config.device)
+        if recipe and recipe.training.is_table:
+            raise InputError(
+                "a study takes no recipe with --visible auto: pre-train first, and name the runs with --pretrained"
+            )
+        self.given = [load(path) for path in config.pretrained]
         splits = self._load_splits()
         self.config = replace(
             config,
@@ -62,7 +67,6 @@ class Study:
             training = started_with(self.stack_folder(0), recipe.training)
             layers = training.hidden or hidden_layers(len(splits.train))
             recipe = self.recipe = replace(recipe, training=replace(training, hidden=layers))
-        self.given = [load(path) for path in config.pretrained]
         self.scaling: Scaling | None = None
         if not recipe:
             standardize = config.training.standardize
@@ -74,7 +78,7 @@ class Study:
     def _load_splits(self) -> Splits:
         config, data = self.config, self._data()
         if config.pretrained:
-            return splits_for(config.dataset, config.pretrained, **config.reading())
+            return splits_for(config.dataset, config.pretrained, kinds=kinds_of(self.given), **config.reading())
         return load_splits(data.dataset, **data.reading())
 
     def _data(self) -> DataConfig:

@@ -101,7 +101,7 @@ def test_saturated_units_give_finite_values() -> None:
 def test_continuous_data_have_no_pseudo_likelihood(kind: str) -> None:
     rbm = make_rbm(kind, B)
     v = torch.zeros(2, rbm.visible.size, dtype=torch.float64)
-    with pytest.raises(InputError, match=f"{kind} units are continuous and have no pseudo-likelihood"):
+    with pytest.raises(InputError, match=f"{rbm.visible.kind} units are continuous and have no pseudo-likelihood"):
         pseudo_log_likelihood(rbm, v)
 
 

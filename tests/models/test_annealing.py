@@ -11,6 +11,7 @@ from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
+from dbn.models.units.mixed import Mixed
 from dbn.models.units.naming import units_of
 
 BETAS = (0.0, 0.3, 0.75, 1.0)
@@ -39,8 +40,10 @@ def by_hand(path: Path, beta: float) -> RBM:
         for side in ("visible", "hidden"):
             start, end, units = (getattr(each, side) for each in (path.base, path.rbm, rbm))
             units.bias.copy_((1 - beta) * start.bias + beta * end.bias)
-            if hasattr(units, "log_precision"):
-                units.log_precision.copy_(((1 - beta) * start.precision + beta * end.precision).log())
+            for name, parameter in units.named_parameters():
+                if name.endswith("log_precision"):
+                    old, new = (each.get_parameter(name).exp() for each in (start, end))
+                    parameter.copy_(((1 - beta) * old + beta * new).log())
     return rbm
 
 
@@ -139,11 +142,14 @@ def test_the_base_has_the_marginals_no_coupling_and_a_known_z(pair: tuple[str, s
     base, rbm = path.base, path.rbm
     states, p = marginals(base)[0]
     mean, variance = moments(rbm)
-    if base.visible.linear_statistics:
-        seen = AXES[pair[0]][0].view(len(AXES[pair[0]][0]), -1)[:, 0]  # a column in each state
-        square = (n * (variance + mean**2) + seen.square().sum()) / (n + len(seen))  # one more example of each state
-        mean = (n * mean + seen.sum()) / (n + len(seen))
-        variance = square - mean**2
+    for units, at in base.visible.each() if isinstance(base.visible, Mixed) else [(base.visible, slice(None))]:
+        if units.linear_statistics:
+            axis = AXES[units.spec][0]
+            seen = axis.view(len(axis), -1)[:, 0]  # a column in each state
+            square = variance[at] + mean[at] ** 2
+            square = (n * square + seen.square().sum()) / (n + len(seen))  # one more example of each state
+            mean[at] = (n * mean[at] + seen.sum()) / (n + len(seen))
+            variance[at] = square - mean[at] ** 2
     assert_close(p @ states, mean)
     assert_close(p @ (states - mean) ** 2, variance, rtol=1e-5, atol=0)  # the quadrature's error
     assert not base.weight.any()

@@ -147,7 +147,7 @@ def test_max_norm_scales_long_rows_back_and_leaves_the_others_as_they_are(
     visible: str, hidden: str, bound: float
 ) -> None:
     rbm = make_rbm(visible, hidden)
-    lengths = torch.tensor([7.0, 0.3, 0.8], dtype=torch.float64)[: rbm.hidden.size, None]
+    lengths = torch.tensor([7.0, 0.3, 0.8] * 2, dtype=torch.float64)[: rbm.hidden.size, None]
     with torch.no_grad():
         rbm.weight.mul_(lengths / rbm.weight.norm(dim=1, keepdim=True))
     before = copy.deepcopy(rbm.state_dict())

@@ -215,3 +215,38 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
             call(monkeypatch, *words)
         assert ended.value.code == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_table_of_categories_and_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 2, 200)
+    rows = [
+        f"{size:.3f},{'red' if red else 'blue'},{'cat' if each else 'dog'}"
+        for each, size, red in zip(kind, rng.normal(3 * kind, 0.5), rng.random(200) < 0.2 + 0.6 * kind, strict=True)
+    ]
+    file = tmp_path / "pets.csv"
+    file.write_text("\n".join(["size,color,pet", *rows]))
+    for words in (
+        ["--dataset", file, "--label-column", "pet", "--visible", "auto"],
+        ["--pretrained", tmp_path / "stack"],
+    ):
+        if "--pretrained" in words:
+            read = ["--dataset", file, "--label-column", "pet", "--visible", "auto"]
+            call(monkeypatch, "pretrain", *read, "--hidden", 6, "--epochs", 2, "--run", tmp_path / "stack")
+        run, table = tmp_path / f"run{len(words)}", tmp_path / "out.csv"
+        call(monkeypatch, "label-model", *words, "--hidden", 8, "--epochs", 20, "--run", run)
+        call(monkeypatch, "sample", "--run", run, "--label", "cat", "--steps", 20, "--count", 10, "--output", table)
+        head, *drawn = table.read_text().splitlines()
+        assert head == "size,color"
+        assert len(drawn) == 10
+        assert {row.split(",")[1] for row in drawn} <= {"red", "blue"}
+        is_direct = "--dataset" in words  # a stack of so few units learns little in so few epochs
+        assert not is_direct or np.mean([float(row.split(",")[0]) for row in drawn]) > 1.5
+        capsys.readouterr()
+        call(monkeypatch, "predict", "--run", run, "--data", file, "--label-column", "pet", "--output", table)
+        said = capsys.readouterr().out
+        assert float(said.split("error ")[1].split(" %")[0]) < (10 if is_direct else 60), said
+    model = dbn.load_label_model(tmp_path / "run6")
+    assert model.predict([[3.0, "red"], [0.0, "blue"]]) == ["cat", "dog"]

@@ -14,12 +14,12 @@ def main(config: FeaturesConfig) -> None:
     from dbn.storage.rows import write_rows
 
     stack, from_run = read_model(config.run), config.run.is_dir()
-    table = read_table(config.data, **config.reading())
+    table = read_table(config.data, kinds=stack.scaling.kinds, **config.reading())
     x, columns = table.train.x, table.columns
     check_writable(config.output)
     found = values_of(
         stack, x, config.write, config.likelihood, config.layer,
-        from_run=from_run, name=str(config.data), columns=columns,
+        from_run=from_run, name=str(config.data), columns=columns, table=table.table,
     )  # fmt: skip
     arrays = {name: values.numpy() for name, values in found.values.items()}
     if config.output.suffix.lower() == ".npy" and len(arrays) > 1:

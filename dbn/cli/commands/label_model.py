@@ -14,6 +14,7 @@ def main(config: LabelModelConfig) -> None:
     from dbn.data.splits import labels_of
     from dbn.finetuning.metrics import scores
     from dbn.pretraining.label_model import LabeledRows, begin_labels
+    from dbn.pretraining.pretrain import describe_table
     from dbn.runs.label_model import LABEL_MODEL
     from dbn.runs.resume import cut_as_begun
     from dbn.runs.training_data import splits_for
@@ -26,13 +27,15 @@ def main(config: LabelModelConfig) -> None:
     device = pick_device(config.device)
     stack = None if config.pretrained is None else load(config.pretrained)
     runs = () if config.pretrained is None else (config.pretrained,)
-    table = {"kinds": config.training.kinds} if config.training.is_table else {}
-    splits = splits_for(config.dataset, runs, **config.reading(), **table)
+    kinds = config.training.kinds if stack is None else stack.scaling.kinds
+    splits = splits_for(config.dataset, runs, kinds=kinds, **config.reading())
     given = config.training
     labeled = LabeledRows.of(splits, given, device, stack)
     config = replace(config, training=labeled.config)
     with begin_labels(config.run, labeled, to_dict(config), config.resume, config.overwrite) as run:
         print(splits.describe(standardized=labeled.about["scaling"].shift is not None))
+        if splits.table:
+            print(describe_table(splits))
         if chosen := told(given, labeled.config):
             print(f"Chosen for {len(splits.train):,} rows: {chosen}")
         model = labeled.train(run, progress=None)
@@ -42,12 +45,15 @@ def main(config: LabelModelConfig) -> None:
     if splits.test is not None and splits.test.y is not None:
         tested = splits.test.labeled()
         divisor = splits.divisor if splits.divisor_given else None
-        match = model.match(tested.x, f"{splits.name}: test data", divisor=divisor, columns=splits.columns)
+        match = model.match(
+            tested.x, f"{splits.name}: test data", divisor=divisor, columns=splits.columns, table=splits.table
+        )
         found = scores(model.logits(tested.x, match), labels_of(tested))
         print(f"Test error {found.error:.2f} % of {len(tested):,} examples, log-loss {found.log_loss:.4f} nats.")
     print(f"The model is in {config.run}/{LABEL_MODEL}.")
-    if model.image_shape:
-        words = ["--run", config.run, "--label", model.classes[0], "--output", "samples.png"]
+    if model.image_shape or splits.table:
+        output = "samples.csv" if splits.table else "samples.png"
+        words = ["--run", config.run, "--label", model.classes[0], "--output", output]
         print(f"Next: {command_to_type('sample', *words)}")
 
 

@@ -32,9 +32,9 @@ def main(config: PredictConfig) -> None:
     else:
         arm, file = best_classifier(RunFolder.open(config.run), config.init)
         by, classifier = f"arm {arm}", load_classifier(file).to(device)
-    table = read_table(config.data, **config.reading())
+    table = read_table(config.data, kinds=classifier.scaling.kinds, **config.reading())
     x, divisor = table.train.x, table.divisor if table.divisor_given else None
-    match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns)
+    match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns, table=table.table)
     for note in match.notes:
         print(f"{note}.")
     if others := [

@@ -62,11 +62,12 @@ class Mixed(Units):
     @property
     def codes(self) -> tuple[int, ...]:
         """Of each column of data, 0 for one of numbers."""
-        return tuple(
-            part.codes or 0
-            for part, columns in self.each()
-            for _ in range(columns.start, columns.stop, part.codes or 1)  # type: ignore[call-overload]
-        )
+        found: list[int] = []
+        for part, _ in self.each():
+            codes = part.codes
+            assert not isinstance(codes, tuple)  # a part is of one type
+            found += [codes or 0] * (part.size // (codes or 1))
+        return tuple(found)
 
     @property
     def table(self) -> tuple[Column, ...]:
