@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from dbn.models.rbm import RBM as RBM
     from dbn.models.units import Bernoulli as Bernoulli
     from dbn.models.units import Gaussian as Gaussian
+    from dbn.pretraining.label_model import train_label_model as train_label_model
     from dbn.pretraining.pretrain import pretrain as pretrain
     from dbn.pretraining.pretrain import train_rbm as train_rbm
     from dbn.runs.classifier import load_autoencoder as load_autoencoder
     from dbn.runs.classifier import load_classifier as load_classifier
+    from dbn.runs.label_model import load_label_model as load_label_model
     from dbn.runs.weights import load as load
 
 __version__ = "0.1.0"

@@ -4,11 +4,12 @@ from dbn.config.common import DataConfig, to_dict
 from dbn.config.evaluation import EvaluateConfig
 from dbn.config.finetuning import FinetuneConfig, Finetuning
 from dbn.config.inference import PredictConfig, SampleConfig
-from dbn.config.pretraining import PretrainConfig, Pretraining
+from dbn.config.pretraining import LabelModelConfig, LabelTraining, PretrainConfig, Pretraining
 from dbn.config.study import StudyConfig, StudyTraining
 
 CONFIGS = {
     "pretrain": PretrainConfig,
+    "label-model": LabelModelConfig,
     "finetune": FinetuneConfig,
     "study": StudyConfig,
     "evaluate": EvaluateConfig,
@@ -23,6 +24,8 @@ __all__ = [
     "EvaluateConfig",
     "FinetuneConfig",
     "Finetuning",
+    "LabelModelConfig",
+    "LabelTraining",
     "PredictConfig",
     "PretrainConfig",
     "Pretraining",

@@ -38,6 +38,8 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
     """HEIGHTxWIDTH, or CHANNELSxHEIGHTxWIDTH, such as 8x8, for a model of plain rows (default: that of the data)."""
     scale: Count | None = None
     """Height and width in the file of a pixel (default: images of about 80 pixels)."""
+    label: str | None = None
+    """Class of the samples, of a run of label-model (default: any)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from dbn.columns import COLUMN_KINDS, read_kinds
-from dbn.config.common import DataConfig, RunConfig, TrainingOptions, UnitKind, VisibleKind, check_taken
+from dbn.config.common import (
+    DataConfig,
+    DataOptions,
+    RunConfig,
+    TrainingOptions,
+    UnitKind,
+    VisibleKind,
+    check_taken,
+)
 from dbn.config.defaults import HIDDEN, batch_for, default_rates, hidden_layers, of_pretraining
 from dbn.config.schedules import Schedule
 from dbn.config.validation import AtLeast2, Between, Choice, Count, Natural, NonNegative, Positive, Rule, check_per_item
@@ -216,6 +224,62 @@ class Pretraining(TrainingOptions):
             Schedule.read(of_layer(self.gibbs_steps)),
             Schedule.read(self.momentum or 0.0),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTraining(Pretraining):
+    """Training of an RBM of features and labels."""
+
+    gradient: Literal["hybrid", "generative", "discriminative"] = "hybrid"
+    """Loss: -log p(y | x) (discriminative), -log p(x, y) (generative), or the first and a small part of the second;
+    rows without a label add -log p(x) to the generative part."""
+    generative_weight: NonNegative | None = None
+    """hybrid: weight of the generative part (default: 0.01)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden is not None and len(self.hidden) > 1:
+            raise InputError(
+                f"--hidden takes one number of units for a label model, not {len(self.hidden)}: train the layers below "
+                "it as a stack, and name that with --pretrained"
+            )
+        if self.gradient != "hybrid" and self.generative_weight not in (None, self.weights[1]):
+            raise InputError(f"--generative-weight does not go with --gradient {self.gradient}: leave it out")
+        if not self.weights[1] and self.is_persistent:
+            raise InputError(f"--estimator {self.estimator} gives nothing to a discriminative gradient: leave it out")
+        for name in ("tied", "likelihood_every"):
+            if getattr(self, name):
+                raise InputError(f"--{name.replace('_', '-')} does not go with a label model: leave it out")
+        if self.features != "mean":
+            raise InputError("--features sample does not go with a label model, whose features are means: leave it out")
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Of the discriminative and of the generative part."""
+        if self.gradient == "hybrid":
+            return 1.0, 0.01 if self.generative_weight is None else self.generative_weight
+        return (0.0, 1.0) if self.gradient == "generative" else (1.0, 0.0)
+
+    def for_data(self, rows: int, columns: int) -> Self:
+        """As of `Pretraining`, for one layer."""
+        one = replace(self, hidden=self.hidden or hidden_layers(rows)[:1])
+        return super(LabelTraining, one).for_data(rows, columns)
+
+    def resolved(self) -> dict[str, Any]:
+        """As of `Pretraining`, with the weight of the generative part."""
+        return super().resolved() | {"generative_weight": self.weights[1]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelModelConfig(RunConfig, DataOptions):
+    """Options of label-model."""
+
+    run: Path = Path("runs/label-model")
+    dataset: Annotated[str | None, Choice("dbn.data:DATASETS", strict=False)] = None
+    """A name, or a file or folder (default: that of --pretrained, or else mnist-10k)."""
+    pretrained: Path | None = None
+    """Run of pretrain whose stack makes the features (default: none, the labels stand beside the data)."""
+    training: LabelTraining = field(default_factory=LabelTraining)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,9 @@
 """The problem of a comparison, shared by its arms: data, labels drawn, network, budget."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from dbn.models.dbn import DBN
 from dbn.models.mlp import ACTIVATIONS, initialize_normalizing, linear_layers, meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.rng import permutation, stream
+from dbn.runs.training_data import fingerprint
 from dbn.tasks import TASKS, Task
 from dbn.training import distributed
 from dbn.training.device import matmul_dtype
@@ -274,15 +274,3 @@ class Problem:
         rows = permutation(len(x), stream(seed, "data for the start"))[:STARTING_EXAMPLES]
         scaled: Tensor = self.scaling(x[rows.to(x.device)])
         return scaled
-
-
-def fingerprint(splits: Splits, stacks: Sequence[DBN]) -> str:
-    """That of the splits without stacks; otherwise a hash of it and all weights."""
-    if not stacks:
-        return splits.fingerprint
-    digest = blake2b(splits.fingerprint.encode(), digest_size=8)
-    for stack in stacks:
-        for name, tensor in stack.state_dict().items():
-            digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().flatten().numpy().data)
-    return digest.hexdigest()

@@ -113,20 +113,20 @@ def set_gradient(
     negative_hidden = rbm.hidden.expected_statistics(fields)
 
     # The statistic of a bias is x itself, so its expectation is E[h | v].
-    _set_weight_gradient(rbm, (data_hidden["bias"], data, n), (negative_hidden["bias"], negatives, n_negatives))
-    hidden_mean = _set_unit_gradient(rbm.hidden, (data_hidden, n), (negative_hidden, n_negatives))
+    set_weight_gradient(rbm, (data_hidden["bias"], data, n), (negative_hidden["bias"], negatives, n_negatives))
+    hidden_mean = set_unit_gradient(rbm.hidden, (data_hidden, n), (negative_hidden, n_negatives))
     of_data, of_negatives = rbm.visible.statistics(data), rbm.visible.statistics(negatives)
-    means = Means(_set_unit_gradient(rbm.visible, (of_data, n), (of_negatives, n_negatives)), hidden_mean)
+    means = Means(set_unit_gradient(rbm.visible, (of_data, n), (of_negatives, n_negatives)), hidden_mean)
     if whole is not None:
         whole.all_reduce_sum(*means)
     if offsets is not None:
         offsets.update(means)
-        _center(rbm, offsets.visible, offsets.hidden)
+        center(rbm, offsets.visible, offsets.hidden)
     return means
 
 
-def _set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, int], negatives: tuple[Tensor, Tensor, int]) -> None:
-    """Each side: E[h | v], v, and the number to divide by."""
+def set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, float], negatives: tuple[Tensor, Tensor, float]) -> None:
+    """The `.grad` of the weight. Each side: E[h | v], v, and the number to divide by."""
     (h_data, v_data, n_data), (h_negatives, v_negatives, n_negatives) = data, negatives
     # One product of both, so that rounding is of their small difference, not of two large numbers.
     dtype = rbm.product_dtype
@@ -135,10 +135,13 @@ def _set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, int], negatives: 
     gradient_of(rbm.weight).copy_(product(h.T, v.T))
 
 
-def _set_unit_gradient(
-    units: Units, data: tuple[dict[str, Tensor], int], negatives: tuple[dict[str, Tensor], int]
+def set_unit_gradient(
+    units: Units, data: tuple[dict[str, Tensor], float], negatives: tuple[dict[str, Tensor], float]
 ) -> Tensor:
-    """Returns the mean of x under data. Each side: its statistics, and the number to divide by."""
+    """The `.grad` of the units' parameters; returns the mean of x under data.
+
+    Each side: its statistics, and the number to divide by.
+    """
     means = {name: statistic.sum(0) / data[1] for name, statistic in data[0].items()}
     difference = {name: negatives[0][name].sum(0) / negatives[1] - mean for name, mean in means.items()}
     for name, gradient in units.parameter_gradient(difference).items():
@@ -146,7 +149,7 @@ def _set_unit_gradient(
     return means["bias"]
 
 
-def _center(rbm: RBM, mu: Tensor, lam: Tensor) -> None:
+def center(rbm: RBM, mu: Tensor, lam: Tensor) -> None:
     """Replace the gradient by M·Mᵀ times it. The product λμᵀ of the offsets cancels; two of rank one remain."""
     weight, visible, hidden = gradient_of(rbm.weight), gradient_of(rbm.visible.bias), gradient_of(rbm.hidden.bias)
     weight.addmm_(torch.stack([lam, hidden], 1), torch.stack([visible, mu]), alpha=-1)

@@ -8,6 +8,7 @@ from dbn.registry import lazy_exports
 if TYPE_CHECKING:
     from dbn.models.autoencoder import Autoencoder as Autoencoder
     from dbn.models.dbn import DBN as DBN
+    from dbn.models.label_model import LabelModel as LabelModel
     from dbn.models.rbm import RBM as RBM
     from dbn.models.scaling import Scaling as Scaling
     from dbn.models.units import UNITS as UNITS

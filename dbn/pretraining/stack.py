@@ -55,7 +55,7 @@ def pretrain_stack(
         return _ended(data, run, config)
     state = distributed.broadcast_state(run.load_checkpoint(data.train.device) if run else None)
     if run:
-        _check_state(run, state, config)
+        check_state(run, state, config)
         rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
         data = data._replace(folder=run.path)
     stack: list[RBM] = []
@@ -131,7 +131,7 @@ def _ended(data: Unlabeled, run: RunFolder | None, config: Pretraining) -> DBN:
     return stack.requires_grad_(False).eval()
 
 
-def _check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraining) -> None:
+def check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraining) -> None:
     """InputError for a checkpoint of another run or missing; a warning for epochs missing from metrics.jsonl."""
     try:
         logged = {(record["layer"], record["epoch"]) for record in run.metrics()}

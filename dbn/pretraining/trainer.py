@@ -179,9 +179,7 @@ class LayerTrainer:
         self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, distributed.rank()))
         x = self.data.batch(indices)
         with self.rbm.products_in(self.precision), tf32_products(self.config.precision == "tf32"):
-            field = self.rbm.hidden_field(x)
-            negatives, negative_field = self.chains.negatives(self.rbm, x, field, self.noise)
-            means = set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, self._whole(number))
+            means = self.set_gradient(x, number)
         for penalty in self.penalties.values():
             penalty.before_step(self.rbm, means)
         before = self.rbm.weight.clone() if number == self.steps - 1 else None
@@ -192,6 +190,12 @@ class LayerTrainer:
             self.update_ratio = (self.rbm.weight - before).abs().mean() / before.abs().mean()
         if self.averaged:
             self.averaged.update(self.rbm)
+
+    def set_gradient(self, x: Tensor, number: int) -> Means:
+        """Write the gradient for batch `number`, x (B, V), into `.grad`; see `dbn.likelihood.gradient`."""
+        field = self.rbm.hidden_field(x)
+        negatives, negative_field = self.chains.negatives(self.rbm, x, field, self.noise)
+        return set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, self._whole(number))
 
     def _fix_gauge(self) -> None:
         """Weights of one-hot groups that share a part do not grow by it; once an epoch, as it changes no p(v, h)."""

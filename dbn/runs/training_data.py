@@ -1,6 +1,7 @@
 """The data that a saved stack was trained on."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ from dbn.config.common import OLDER, DataConfig
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Splits
 from dbn.errors import InputError, parsing
+from dbn.models.dbn import DBN
 from dbn.runs.folder import CONFIG, RunFolder
 from dbn.runs.resume import split_of
 from dbn.storage.files import corrupt_file
 from dbn.tasks import TASKS
+
+PATHS = ("data_dir", "test_file", "valid_file")
 
 
 def splits_for(dataset: str | None, runs: Sequence[Path], *, task: str | None = None, **reading: Any) -> Splits:
@@ -41,6 +45,10 @@ def splits_of(run: Path, task: str | None = None, **given: Any) -> Splits:
     """
     folder = RunFolder.open(run)
     before, data = folder.read_config(), folder.data
+    if before.get("dataset") is None and isinstance(stack := before.get("pretrained"), str):  # data of its stack
+        own = {name: before[name] for name in DataConfig().reading() if before.get(name) is not None}
+        paths = {name: Path(own[name]) for name in PATHS if name in own}
+        return splits_of(Path(stack), **own | paths | {name: value for name, value in given.items() if value})
     if not isinstance(before.get("dataset"), str):
         raise InputError(
             f"{run} was trained on arrays in memory, which it does not keep: name the data with --dataset, or draw "
@@ -53,7 +61,7 @@ def splits_of(run: Path, task: str | None = None, **given: Any) -> Splits:
             f"with --task {task}, or name other data with --dataset"
         )
     known = {name: before.get(name, OLDER.get(name)) for name in DataConfig().reading()}
-    for name in ("data_dir", "test_file", "valid_file"):
+    for name in PATHS:
         value = known[name]
         known[name] = Path(value) if isinstance(value, str) and value else value or None
     numbers = ("image_size", "divisor", "label_column")
@@ -72,3 +80,15 @@ def splits_of(run: Path, task: str | None = None, **given: Any) -> Splits:
             "pre-train again"
         )
     return splits
+
+
+def fingerprint(splits: Splits, stacks: Sequence[DBN]) -> str:
+    """That of the splits without stacks; otherwise a hash of it and all weights."""
+    if not stacks:
+        return splits.fingerprint
+    digest = blake2b(splits.fingerprint.encode(), digest_size=8)
+    for stack in stacks:
+        for name, tensor in stack.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().flatten().numpy().data)
+    return digest.hexdigest()

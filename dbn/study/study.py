@@ -21,7 +21,7 @@ from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.loading import kinds_of, matched, on_device
-from dbn.finetuning.problem import Problem, fingerprint
+from dbn.finetuning.problem import Problem
 from dbn.finetuning.recorder import SignalsByTime
 from dbn.finetuning.report import result
 from dbn.finetuning.results import TunedArm
@@ -33,7 +33,7 @@ from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.runs.classifier import folder_name
 from dbn.runs.folder import CONFIG, RESULT, RunFolder
 from dbn.runs.resume import begin, started_with
-from dbn.runs.training_data import splits_for
+from dbn.runs.training_data import fingerprint, splits_for
 from dbn.runs.weights import load
 from dbn.study.grid import CellArm, grid, network_shapes
 from dbn.tasks import TASKS

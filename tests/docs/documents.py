@@ -15,6 +15,7 @@ DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 RECIPES = {path.stem: path for path in sorted((ROOT / "dbn" / "recipes").glob("*.yaml"))}
 CONFIGS = {
     "pretrain": "PretrainConfig",
+    "label-model": "LabelModelConfig",
     "finetune": "FinetuneConfig",
     "evaluate": "EvaluateConfig",
     "sample": "SampleConfig",

@@ -23,7 +23,6 @@ from dbn.config.pretraining import Pretraining
 from dbn.config.study import StudyConfig, StudyTraining
 from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
-from dbn.finetuning.problem import fingerprint
 from dbn.models.dbn import DBN
 from dbn.pretraining import trainer as layer_training
 from dbn.pretraining.pretrain import unlabeled
@@ -32,6 +31,7 @@ from dbn.runs import checkpoint as checkpoints
 from dbn.runs import weights
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
+from dbn.runs.training_data import fingerprint
 from dbn.runs.weights import load
 from dbn.storage.tensors import load_state, save_state
 from dbn.study.runner import _worker

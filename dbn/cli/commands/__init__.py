@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 VERBS = (
     "pretrain",
+    "label-model",
     "finetune",
     "evaluate",
     "sample",
@@ -33,5 +34,7 @@ VERBS = (
     "recipes",
     "completion",
 )
-COMMANDS: Registry[Command] = Registry("command", {verb: f"dbn.cli.commands.{verb}:COMMAND" for verb in VERBS})
+COMMANDS: Registry[Command] = Registry(
+    "command", {verb: f"dbn.cli.commands.{verb.replace('-', '_')}:COMMAND" for verb in VERBS}
+)
 """Every command by its name on the command line of torch-dbn."""

@@ -7,16 +7,28 @@ from dbn.config.inference import PredictConfig
 def main(config: PredictConfig) -> None:
     """Read the examples, write one row for each, print the scores."""
     from dbn.data.readers import read_table
-    from dbn.runs.classifier import best_classifier, load_classifier
+    from dbn.errors import InputError
+    from dbn.models.label_model import LabelModel
+    from dbn.runs.classifier import Classifier, best_classifier, load_classifier
     from dbn.runs.folder import RunFolder
+    from dbn.runs.label_model import LABEL_MODEL, load_label_model
     from dbn.storage.files import check_writable
     from dbn.storage.rows import write_csv
+    from dbn.tasks.base import Task
+    from dbn.tasks.classify import Classify
     from dbn.training.device import pick_device
 
     device = pick_device(config.device)
-    arm, file = best_classifier(RunFolder.open(config.run), config.init)
-    classifier = load_classifier(file).to(device)
-    task = classifier.task
+    classifier: Classifier | LabelModel
+    if (config.run / LABEL_MODEL).is_file():
+        if config.init is not None:
+            raise InputError(f"--init names an arm, and {config.run} holds a label model: leave it out")
+        by, classifier = "label model", load_label_model(config.run).to(device)
+        task: Task = Classify(classifier.classes)
+    else:
+        arm, file = best_classifier(RunFolder.open(config.run), config.init)
+        by, classifier = f"arm {arm}", load_classifier(file).to(device)
+        task = classifier.task
     table = read_table(config.data, read_labels=task.read, kinds=classifier.scaling.kinds, **config.reading())
     x, divisor = table.train.x, table.divisor if table.divisor_given else None
     match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns, table=table.table)
@@ -30,7 +42,7 @@ def main(config: PredictConfig) -> None:
     outputs = classifier.logits(x, match)
     columns, said = task.written(outputs, config.columns), task.scored(outputs, table)
     write_csv(config.output, list(columns), zip(*columns.values(), strict=True), task.digits)
-    print(f"{len(outputs)} examples {task.done} by the arm {arm}: {config.output}")
+    print(f"{len(outputs)} examples {task.done} by the {by}: {config.output}")
     if said := said or (f"No scores: {table.label_error}." if table.label_error else ""):
         print(said)
 

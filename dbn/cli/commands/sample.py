@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from dbn.data.splits import Splits
     from dbn.models.dbn import DBN
+    from dbn.models.label_model import LabelModel
     from dbn.sampling import Samples
 
 LONGEST_SIDE = 80
@@ -24,23 +26,29 @@ COUNT = 64
 def main(config: SampleConfig) -> None:
     """Run the chains, write one PNG grid or a CSV table, and say how far the samples can be trusted."""
     from dbn.errors import InputError
+    from dbn.models.dbn import DBN
     from dbn.plotting.images import as_images, enlarge, save_png, tile
+    from dbn.runs.label_model import LABEL_MODEL, load_label_model
     from dbn.runs.weights import load
     from dbn.storage.files import check_writable
     from dbn.storage.rows import write_csv
     from dbn.training.device import pick_device
 
-    stack = load(config.run).to(pick_device(config.device))
+    device = pick_device(config.device)
+    with_labels = (config.run / LABEL_MODEL).is_file()
+    if config.label is not None and not with_labels:
+        raise InputError(f"--label needs a model with labels, and {config.run} holds none: name a run of label-model")
+    stack = load_label_model(config.run).to(device) if with_labels else load(config.run).to(device)
     table, is_csv = bool(stack.scaling.table), config.output.suffix.lower() == ".csv"
     if table != is_csv:
         what, ending = ("a table", ".csv") if table else ("images", ".png")
         raise InputError(f"--output {config.output}: samples of {config.run} are {what}, so name a file in {ending}")
     shape = None if table else _shape(config, stack)
     check_writable(config.output)
-    found, how = _samples(config, stack)
+    found, how = _samples(config, stack) if isinstance(stack, DBN) else _labeled_samples(config, stack)
     shares = "" if config.classifier is None else _shares(config, stack, found.rows)
     if shape is None:
-        cells = stack.cells(found.rows)
+        cells = stack.scaling.cells(found.rows)
         write_csv(config.output, list(cells), zip(*cells.values(), strict=True), ".6g")
         written = "row"
     else:
@@ -53,24 +61,26 @@ def main(config: SampleConfig) -> None:
     print(*filter(None, [_trust(config, found.figures), shares]), sep="\n")
 
 
-def _shape(config: SampleConfig, stack: "DBN") -> tuple[int, int, int]:
+def _shape(config: SampleConfig, stack: "DBN | LabelModel") -> tuple[int, int, int]:
     """(channels, height, width) of the images; InputError where there is none, or of another size."""
     from math import prod
 
     from dbn.errors import InputError
+    from dbn.models.dbn import DBN
 
     if config.image_shape is None:
         if stack.image_shape is None:
+            name = "load" if isinstance(stack, DBN) else "load_label_model"
             raise InputError(
                 f"{config.run} was trained on data without an image shape: name it with --image-shape, such as 8x8, or "
-                "use dbn.load(…).sample in Python"
+                f"use dbn.{name}(…).sample in Python"
             )
         return stack.image_shape
     shape = [int(side) for side in config.image_shape.split("x")]
-    if prod(shape) != stack.sizes[0]:
+    if prod(shape) != stack.width:
         raise InputError(
             f"--image-shape {config.image_shape} has {prod(shape)} values, but {config.run} was trained on rows of "
-            f"{stack.sizes[0]}: give sides of that product"
+            f"{stack.width}: give sides of that product"
         )
     return (1, *shape)[-3], shape[-2], shape[-1]
 
@@ -96,26 +106,55 @@ def _samples(config: SampleConfig, stack: "DBN") -> "tuple[Samples, str]":
     return found, f"after {steps} Gibbs steps from {config.start}"
 
 
-def _starts(config: SampleConfig, stack: "DBN") -> "torch.Tensor":
+def _labeled_samples(config: SampleConfig, model: "LabelModel") -> "tuple[Samples, str]":
+    """As `_samples`, of one class where that is asked for."""
     from dbn.errors import InputError
+    from dbn.rng import stream
+    from dbn.runs.training_data import splits_of
+    from dbn.sampling import Samples
+
+    if config.start == "tempered" or config.draws:
+        what = "--draws" if config.draws else "--start tempered"
+        raise InputError(f"{what} does not go with a label model, whose chains are Gibbs steps: leave it out")
+    steps, count, start = config.steps or 1000, config.count or COUNT, None
+    device = model.rbm.weight.device
+    if config.start == "data":
+        rows = _first_rows(config, splits_of(config.run, data_dir=config.data_dir, kinds=model.scaling.kinds))
+        count = len(rows)
+        is_table = bool(model.scaling.table)
+        start = list(zip(*model.scaling.cells(rows).values(), strict=True)) if is_table else rows.to(device)
+    generator = stream(config.seed, "sample", device=device)
+    found = model.sample(count, label=config.label, steps=steps, start=start, generator=generator)
+    return Samples(found, {}), f"after {steps} Gibbs steps from {config.start}"
+
+
+def _starts(config: SampleConfig, stack: "DBN") -> "torch.Tensor":
     from dbn.finetuning.loading import matched
     from dbn.runs.training_data import splits_of
 
     splits, scaling = matched(splits_of(config.run, data_dir=config.data_dir, kinds=stack.scaling.kinds), [stack])
-    valid, place = splits.valid, stack.layers[0].weight.device
+    place = stack.layers[0].weight.device
+    scaled: torch.Tensor = scaling.to(place)(_first_rows(config, splits).to(place))
+    return scaled
+
+
+def _first_rows(config: SampleConfig, splits: "Splits") -> "torch.Tensor":
+    """Validation rows to start from; InputError where there are too few."""
+    from dbn.errors import InputError
+
+    valid = splits.valid
     count = config.count or min(COUNT, len(valid))
     if count > len(valid):
         raise InputError(
             f"--count {count} is more than the {len(valid)} validation rows to start from: ask for as many, or "
             "--start tempered"
         )
-    scaled: torch.Tensor = scaling.to(place)(valid.x[:count].to(place))
-    return scaled
+    return valid.x[:count]
 
 
 def _trust(config: SampleConfig, figures: "Mapping[str, float]") -> str:
     """Sentences on the figures; empty where there are none."""
-    if config.start == "noise":
+    if not figures:
         return ""
     alike = figures["chain_autocorrelation"]
     if config.start == "data":
@@ -132,7 +171,7 @@ def _trust(config: SampleConfig, figures: "Mapping[str, float]") -> str:
     return said
 
 
-def _shares(config: SampleConfig, stack: "DBN", rows: "torch.Tensor") -> str:
+def _shares(config: SampleConfig, stack: "DBN | LabelModel", rows: "torch.Tensor") -> str:
     """A sentence on the classes that the classifier sees in the samples."""
     import torch
 

@@ -1,0 +1,213 @@
+"""Training of a label model: rows and labels learned together, by themselves or on top of a stack."""
+
+import copy
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal, Unpack
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dbn.config.common import ALIASES, to_dict
+from dbn.config.pretraining import LabelTraining
+from dbn.config.validation import several
+from dbn.data.checks import Array
+from dbn.data.cut import splits_from_arrays
+from dbn.data.rows import in_memory
+from dbn.data.splits import Divisor, Examples, Splits, labels_of
+from dbn.errors import InputError, naming_arguments, parsing
+from dbn.models.dbn import DBN
+from dbn.models.label_model import LabelModel, label_rbm
+from dbn.models.rbm import RBM
+from dbn.models.scaling import Scaling
+from dbn.models.units.naming import make_units
+from dbn.pretraining.label_trainer import LabelTrainer
+from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
+from dbn.pretraining.options import PretrainingOptions
+from dbn.pretraining.penalties import penalties
+from dbn.pretraining.pretrain import for_table, unlabeled
+from dbn.pretraining.recorder import rewind_logs
+from dbn.pretraining.stack import begin_pretraining, check_state
+from dbn.registry import check_options
+from dbn.rng import stream_seed
+from dbn.runs.folder import RunFolder
+from dbn.runs.label_model import save_label_model
+from dbn.runs.resume import started_with
+from dbn.runs.training_data import fingerprint
+from dbn.runs.weights import load
+from dbn.storage.files import as_path, corrupt_file
+from dbn.training import distributed
+from dbn.training.checkpoint_control import Callback, check_callback
+from dbn.training.device import matmul_dtype, pick_device
+
+OPTIONS = [each.name for each in fields(LabelTraining)]
+
+
+def train_label_model(
+    x: Array,
+    y: Array,
+    hidden: int | None = None,
+    *,
+    stack: DBN | Path | str | None = None,
+    gradient: Literal["hybrid", "generative", "discriminative"] = "hybrid",
+    generative_weight: float | None = None,
+    no_label: str | float | None = None,
+    run: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool | None = False,
+    callback: Callback | None = None,
+    divisor: Divisor = None,
+    **options: Unpack[PretrainingOptions],
+) -> LabelModel:
+    """Train one RBM whose visible units are the rows, or a stack's features of them, and softmax units of the labels.
+
+    x, y: (N, V) or images, and labels, (N,), (N, 1) or one-hot rows; rows without a label (None, NaN, `no_label`) are
+    used too. A tenth of the rows is for validation.
+    hidden: units of the RBM; 500 by default, and at most a quarter of the rows.
+    stack: a stack, or its path, whose features take the place of the rows; it is not changed.
+    gradient: of −log p(y | x), "discriminative"; of −log p(x, y), "generative", where rows without a label add −log
+    p(x); "hybrid", of the first and `generative_weight` (0.01 by default) times the second.
+    run, resume, overwrite, device, progress, callback, divisor: as for `dbn.pretrain`.
+    options: the fields of `dbn.config.Pretraining`.
+
+    The `history` of the result has valid_error (%) and valid_log_loss (nats) of every measured epoch. InputError for
+    data, labels or options that cannot be used, and as for `dbn.pretrain`.
+
+    >>> import torch
+    >>> x = torch.rand(100, 8, generator=torch.Generator().manual_seed(0))
+    >>> model = train_label_model(x, x[:, 0] > 0.5, hidden=10, epochs=2, batch_size=10)
+    >>> model.predict_proba(x).shape, model.sample(4, label="True", steps=5).shape
+    (torch.Size([100, 2]), torch.Size([4, 8]))
+    """
+    if resume and overwrite:
+        raise InputError("resume=True does not go with overwrite=True: one keeps the run, the other replaces it")
+    if run is None and (resume or overwrite):
+        raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
+    given: dict[str, Any] = {ALIASES.get(name, name): value for name, value in options.items()}
+    check_options(train_label_model, given, OPTIONS)
+    check_callback(callback)
+    with naming_arguments():
+        layers: Any = hidden if hidden is None else several(hidden)
+        if isinstance(kinds := given.get("column_kinds"), Mapping):
+            given["column_kinds"] = tuple(f"{name}={kind}" for name, kind in kinds.items())
+        config = LabelTraining(hidden=layers, gradient=gradient, generative_weight=generative_weight, **given)
+        below = stack if stack is None or isinstance(stack, DBN) else load(stack)
+        of_columns = config.kinds if below is None else below.scaling.kinds
+        splits = splits_from_arrays(x, y, divisor=divisor, unlabeled=no_label, kinds=of_columns)
+        config = started_with(as_path(run), config) if resume and run is not None else config
+        place = pick_device(device)
+        labeled = LabeledRows.of(splits, config, place, below)
+        about = to_dict(labeled.config) | ({} if divisor is None else {"divisor": splits.divisor})
+        with nullcontext() if run is None else begin_labels(as_path(run), labeled, about, resume, overwrite) as folder:
+            return labeled.train(folder, progress=progress, callback=callback)
+
+
+def begin_labels(
+    path: Path, labeled: "LabeledRows", options: Mapping[str, Any], resume: bool, overwrite: bool
+) -> RunFolder:
+    """The run folder, new or resumed; see `dbn.runs.resume.begin`."""
+    config, data = labeled.config, labeled.fingerprint
+    return begin_pretraining(path, config, options, data, resume=resume, overwrite=overwrite)
+
+
+class LabeledRows:
+    """Rows of features and one-hot labels on the training device, and all that the trained model keeps of them."""
+
+    def __init__(self, data: Unlabeled, config: LabelTraining, fingerprint: str, about: Mapping[str, Any]) -> None:
+        self.data, self.config, self.fingerprint, self.about = data, config, fingerprint, about
+        self.n_classes = len(about["classes"])
+
+    @classmethod
+    def of(cls, splits: Splits, config: LabelTraining, device: torch.device, stack: DBN | None = None) -> "LabeledRows":
+        """InputError for data without labels, for values that the visible units or the stack cannot take, and for
+        several processes."""
+        if splits.label_error or not splits.classes:
+            raise InputError(f"{splits.name}: {splits.label_error or 'there are no labels: add y, or --label-column'}")
+        if distributed.size() > 1:
+            raise InputError("a label model is trained by one process: start it without torchrun")
+        if stack is None:
+            found = for_table(config, splits)
+            config = replace(config, visible=found.visible, column_kinds=found.column_kinds)
+        config = config.for_data(*splits.train.x.shape)
+        if stack is None:
+            data, below = unlabeled(splits, config, device), []
+            scaling, kept, shape = data.scaling, data.scaling, data.image_shape
+            parts = {"train": in_memory(data.train), "valid": data.valid}
+        else:
+            if config.binarize != "none":
+                raise InputError("--binarize does not go with --pretrained, whose stack has its own data: leave it out")
+            stack = copy.deepcopy(stack).requires_grad_(False).to(device)
+            below, kept, shape = stack.layers, stack.scaling, stack.image_shape
+            config = replace(config, visible=stack.layers[-1].hidden.spec)
+            matmul_dtype(config.precision, device)
+            penalties(config)
+            divisor = splits.divisor if splits.divisor_given else None
+            known: dict[str, Any] = {"divisor": divisor, "columns": splits.columns, "table": splits.table}
+            match = stack.match(splits.train.x, splits.name, **known)
+            splits, scaling = splits.with_columns(match.order), match.scaling.to(device)
+            parts = {"train": splits.train.tensor.to(device), "valid": splits.valid.tensor.to(device)}
+        made = {
+            name: _with_labels(x, getattr(splits, name), scaling, below, splits.n_classes)
+            for name, x in parts.items()
+            if x is not None
+        }
+        valid = made["valid"][made["valid"][:, -splits.n_classes :].any(1)]
+        data = Unlabeled(made["train"], valid if len(valid) else None, Scaling(1.0).to(device))
+        about = {"classes": splits.classes, "below": below, "scaling": kept, "image_shape": shape}
+        return cls(data, config, fingerprint(splits, [] if stack is None else [stack]), about)
+
+    def new_rbm(self) -> RBM:
+        """The RBM with parameters 0."""
+        config, (_, columns) = self.config, self.data.train.shape
+        with self.data.train.device:  # whatever the default device is
+            hidden = make_units(config.unit_kinds[1], config.hidden[0])
+            return label_rbm(config.visible, columns - self.n_classes, hidden, self.n_classes)
+
+    def train(
+        self, run: RunFolder | None, *, progress: bool | None = False, callback: Callback | None = None
+    ) -> LabelModel:
+        """Train the model, or resume the run in a folder, and write it there. InputError when it diverges, and for a
+        checkpoint that is missing or of another run."""
+        state = run.load_checkpoint(self.data.train.device) if run else None
+        if run:
+            check_state(run, state, self.config)
+            rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
+        history: list[dict[str, Any]] = []
+
+        def report(record: dict[str, Any]) -> None:
+            history.append(record)
+            if callback:
+                callback(dict(record))
+
+        rbm = self.new_rbm()
+        # Streams of its own: with the seed of the stack's first layer it would start from the same weights.
+        seed = stream_seed(self.config.seed, "label model") % 2**31
+        trainer = LabelTrainer(rbm, self.data, replace(self.config, seed=seed), self.n_classes)
+        if run and state is not None:
+            with parsing(corrupt_file(run.checkpoint.path, "it is not of this run")):
+                trainer.load_state(state)
+        trainer.train(run, progress=progress, callback=report)
+        model = LabelModel(rbm, **self.about).requires_grad_(False).eval()
+        model.history = run.metrics() if run else history
+        if run:
+            save_label_model(run.path, model)
+        return model
+
+
+@torch.no_grad()
+def _with_labels(x: Tensor, examples: Examples, scaling: Scaling, below: list[RBM], n_classes: int) -> Tensor:
+    """Features and one-hot labels, (N, F + C) float32; 0 for rows without a label."""
+    y = labels_of(examples).to(x.device)
+    parts = []
+    for rows, labels in zip(x.split(ROWS_AT_ONCE), y.split(ROWS_AT_ONCE), strict=True):
+        h: Tensor = scaling(rows)
+        for rbm in below:
+            h = rbm.up(h)
+        one_hot = F.one_hot(labels + 1, n_classes + 1)[:, 1:]
+        parts.append(torch.cat([h, one_hot.to(h)], 1))
+    return torch.cat(parts)

@@ -1,0 +1,76 @@
+"""Training of an RBM of features and labels."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dbn.config.pretraining import LabelTraining
+from dbn.likelihood.gradient import Means
+from dbn.likelihood.label_gradient import Weights, set_label_gradient
+from dbn.models.label_model import class_fields, class_scores
+from dbn.models.rbm import RBM
+from dbn.pretraining.layer_data import Unlabeled
+from dbn.pretraining.monitor import LayerMonitor
+from dbn.pretraining.trainer import LayerTrainer
+
+
+class LabelMonitor(LayerMonitor):
+    """Measures an RBM of features and labels, on rows with labels."""
+
+    def __init__(self, *layer: Any, n_classes: int, samples: bool) -> None:
+        super().__init__(*layer)
+        self.n_classes, self.samples = n_classes, samples
+
+    @torch.no_grad()
+    def metrics(self, epoch: int) -> dict[str, float]:
+        """error (%), log_loss (nats), valid_error and valid_log_loss; and `layer_metrics` of a model that samples."""
+        found = super().metrics(epoch) if self.samples else {}
+        values: dict[str, Tensor] = {}
+        for prefix, rows in self._examples().items():
+            scores = [label_scores(self.stack[-1], part, self.n_classes) for part in rows.split(500)]
+            error, loss = (torch.cat(each).mean() for each in zip(*scores, strict=True))
+            values |= {f"{prefix}error": 100 * error, f"{prefix}log_loss": loss}
+        return found | dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
+
+
+def label_scores(rbm: RBM, rows: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+    """Whether each row (B, F + C), with a one-hot label, is classified wrongly, and −log p(y | x), both (B,)."""
+    y = rows[:, -n_classes:].argmax(1)
+    log_p = class_scores(rbm, class_fields(rbm, rows[:, :-n_classes], n_classes)).log_softmax(1)
+    return (log_p.argmax(1) != y).to(log_p), -log_p.gather(1, y[:, None])[:, 0]
+
+
+class LabelTrainer(LayerTrainer):
+    """`LayerTrainer` of one RBM on rows (N, F + C) of features and one-hot labels, 0 where there is no label."""
+
+    def __init__(self, rbm: RBM, data: Unlabeled, config: LabelTraining, n_classes: int) -> None:
+        super().__init__(rbm, [], data, config)
+        assert isinstance(data.train, Tensor)
+        self.n_classes, self.weights = n_classes, Weights(*config.weights)
+        has_label = data.train[:, -n_classes:].any(1)
+        self.is_plain = not self.weights.discriminative and bool(has_label.all())
+        """Whether the gradient is that of any RBM."""
+        measured = data._replace(train=data.train[has_label])
+        samples = self.weights.generative > 0
+        self.monitor = LabelMonitor(self.kept, [], measured, config, n_classes=n_classes, samples=samples)
+
+    def set_gradient(self, x: Tensor, number: int) -> Means:
+        """See `dbn.likelihood.label_gradient`; chains start at rows with a label drawn where there is none."""
+        if self.is_plain:
+            return super().set_gradient(x, number)
+        negatives = x[:0]
+        if self.weights.generative:
+            complete = self._with_labels(x)
+            field = self.rbm.hidden_field(complete)
+            negatives = self.chains.negatives(self.rbm, complete, field, self.noise).states
+        return set_label_gradient(self.rbm, x, self.n_classes, negatives, self.weights, self.offsets)
+
+    def _with_labels(self, x: Tensor) -> Tensor:
+        """The rows with a label y ~ p(y | x) where they have none: chains start at complete states."""
+        given = x[:, -self.n_classes :]
+        scores = class_scores(self.rbm, class_fields(self.rbm, x[:, : -self.n_classes], self.n_classes))
+        drawn = torch.multinomial(scores.softmax(1), 1, generator=self.noise)
+        one_hot = torch.zeros_like(given).scatter_(1, drawn, 1.0)
+        y = torch.where(given.sum(1, keepdim=True) > 0, given, one_hot)
+        return torch.cat([x[:, : -self.n_classes], y], 1)

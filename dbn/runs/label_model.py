@@ -1,0 +1,52 @@
+"""The file of a label model."""
+
+from pathlib import Path
+
+import torch
+
+from dbn.errors import InputError, naming_arguments, parsing
+from dbn.models.label_model import LabelModel
+from dbn.runs.weights import check_finite, check_number
+from dbn.storage.files import as_path, corrupt_file
+from dbn.storage.tensors import read_tensors, write_tensors
+
+LABEL_MODEL = "label_model.safetensors"
+
+
+def save_label_model(folder: Path, model: LabelModel) -> None:
+    """label_model.safetensors, all layers with what their input's `Scaling` is."""
+    write_tensors(folder / LABEL_MODEL, model.state_dict(), model.description())
+
+
+@naming_arguments()
+def load_label_model(path: Path | str) -> LabelModel:
+    """The label model in a run folder or a label_model.safetensors file, on the CPU, in eval mode, without gradients.
+
+    InputError when there is none, or its file is damaged or describes other weights than it holds.
+
+    >>> import dbn, tempfile
+    >>> x = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = dbn.train_label_model(x, x[:, 0] > 0.5, hidden=4, epochs=1, run=folder + "/run")
+    ...     loaded = dbn.load_label_model(folder + "/run")
+    >>> loaded.classes, torch.equal(loaded.predict_proba(x), model.predict_proba(x))
+    (('False', 'True'), True)
+    """
+    path = as_path(path, "path")
+    file = path / LABEL_MODEL if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(
+            f"{path} holds no label model: name a run of label-model, whose folder has {LABEL_MODEL} in it"
+        )
+    tensors, description = read_tensors(file)
+    with parsing(corrupt_file(file, "its weights are not those of the label model that it describes")):
+        check_number(description["layers"], tensors)
+        with torch.device("meta"):  # sizes that lie cost no memory
+            model = LabelModel.from_description(description)
+        model.scaling.to_empty(device="cpu")
+        model.load_state_dict(tensors, assign=True)
+        is_model = model.description() == description
+    if not is_model:
+        raise corrupt_file(file, "its description is not that of a label model")
+    check_finite(file, tensors)
+    return model.requires_grad_(False).eval()
