@@ -17,7 +17,7 @@ def main(config: PredictConfig) -> None:
     arm, file = best_classifier(RunFolder.open(config.run), config.init)
     classifier = load_classifier(file).to(device)
     task = classifier.task
-    table = read_table(config.data, read_labels=task.read, **config.reading())
+    table = read_table(config.data, read_labels=task.read, needs_mark=False, **config.reading())
     x, divisor = table.train.x, table.divisor if table.divisor_given else None
     match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns)
     for note in match.notes:

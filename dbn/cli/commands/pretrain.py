@@ -45,7 +45,8 @@ def main(config: PretrainConfig) -> None:
             was_complete = is_complete(run, config.training)
             if not was_complete:
                 as_used = replace(splits, divisor=data.scaling.divisor)
-                print(as_used.describe(standardized=data.scaling.shift is not None))
+                scaling = data.scaling
+                print(as_used.describe(standardized=scaling.shift is not None, codes=scaling.codes is not None))
                 if chosen := told(given, config.training):
                     print(f"Chosen for {rows:,} rows of {columns:,} values: {chosen}")
             stack = pretrain_stack(data, config.training, run, progress=None)
