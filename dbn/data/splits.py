@@ -256,7 +256,10 @@ def _coded(table: Table, n_rows: Mapping[str, int], read: Reader) -> tuple[tuple
     try:
         return (*read(table.y, n_rows), "") if "" in table.y else ((), {}, "")
     except InputError as error:
-        return (), {}, str(error)
+        said = str(error)
+        if len(table.targets) == 1 and said.startswith("y holds"):
+            said = f"the column {table.targets[0]!r}{said.removeprefix('y')}"
+        return (), {}, said
 
 
 def with_divisor(splits: Splits, divisor: Divisor = None) -> Splits:

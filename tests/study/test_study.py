@@ -757,7 +757,9 @@ def test_figures_show_the_results(finished: Study, monkeypatch: pytest.MonkeyPat
     drawn: dict[str, Any] = {}
     shown: list[tuple[str, ...]] = []
 
-    def watched(data: Any, *, title: str, order: Any, name: str, quantities: tuple[str, ...] = ()) -> None:
+    def watched(
+        data: Any, *, title: str, order: Any, name: str, quantities: tuple[str, ...] = (), ylabel: str = ""
+    ) -> None:
         drawn.setdefault((name, title), data)
         shown.append(quantities)
 
