@@ -22,6 +22,7 @@ test: .venv/installed
 
 proofs: .venv/installed
 	$(BIN)/python -m pytest -m slow tests/faults
+	DBN_EVERY_PAIR=1 $(BIN)/python -m pytest tests/models tests/sampling tests/likelihood
 
 bench: .venv/installed-bench
 	mkdir -p runs

@@ -4,6 +4,8 @@ No generator state is saved: the generator for the noise of step 17 of epoch 3 f
 alone, so a resumed run draws what it would have drawn.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 
 import torch
@@ -78,3 +80,12 @@ def _random_bits(n: int, generator: torch.Generator | None) -> tuple[torch.Tenso
     fours = torch.empty((n + 3) // 4, dtype=torch.int64, device="cpu").random_(-(2**63), None, generator=generator)
     bound = torch.empty((), dtype=torch.int64, device="cpu").random_(2**24 - 2**9 + 1, 2**24 + 1, generator=generator)
     return fours.view(torch.int16)[:n], bound
+
+
+@contextmanager
+def global_numbers(generator: torch.Generator) -> Iterator[None]:
+    """The CPU's global random numbers follow from the generator here, and their state is restored afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which seeds every device, as only the CPU's state is restored.
+        torch.default_generator.manual_seed(int(torch.randint(2**32, (), generator=generator, device=generator.device)))
+        yield

@@ -8,6 +8,9 @@ from scipy.special import stdtr, stdtrit
 
 from dbn.errors import InputError
 
+ROUNDING = 1e-12
+"""Relative to the values: differences that vary by less are the same."""
+
 
 class Interval(NamedTuple):
     """A mean, and the half-width of its 95 % confidence interval if there are at least two values."""
@@ -35,10 +38,10 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(sample.mean().item(), float(stdtrit(n - 1, 0.975)) * sample.std().item() / n**0.5)
 
 
-def paired_t_test(a: Sequence[float], b: Sequence[float]) -> float:
+def paired_t_test(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Two-sided p of Student's paired t-test for equal means; a[i] and b[i] share a seed.
 
-    Equal differences give p = 1 if they are zero and p = 0 otherwise.
+    None where all differences are the same but for rounding: a test needs a variance. Without any difference p = 1.
 
     >>> f"{paired_t_test([1.0, 2.0, 3.0], [2.0, 4.0, 3.0]):.3f}"
     '0.225'
@@ -50,8 +53,8 @@ def paired_t_test(a: Sequence[float], b: Sequence[float]) -> float:
         raise InputError("a paired test needs two lists of the same length, at least 2")
     difference = torch.tensor([x - y for x, y in zip(a, b, strict=True)], dtype=torch.float64, device="cpu")
     mean, deviation = difference.mean().item(), difference.std().item()
-    if deviation == 0:
-        return 1.0 if mean == 0 else 0.0
+    if deviation <= ROUNDING * max(map(abs, (*a, *b))):
+        return 1.0 if list(a) == list(b) else None
     return float(2 * stdtr(len(a) - 1, -abs(mean) / (deviation / len(a) ** 0.5)))
 
 

@@ -12,21 +12,21 @@ NO_LABEL = "-1"
 """scikit-learn's mark of rows without a label."""
 
 
-def marked(splits: Splits, unlabeled: str | float | None) -> Splits:
+def marked(splits: Splits, unlabeled: str | float | None, *, needed: bool = True) -> Splits:
     """The splits, in which rows of the class `unlabeled` have no label.
 
     Labels that nothing can be learned from are left out, with the reason as `label_error`: a single class, or a class
     that only test rows have. A class −1 beside others of 0 and more is taken for the mark, but is asked about.
 
-    InputError where no row has the label `unlabeled`.
+    InputError where no row has the label `unlabeled`, unless that is not `needed`.
     """
     if splits.targets:
-        return _marked_targets(splits, unlabeled)
+        return _marked_targets(splits, unlabeled, needed)
     has_labels = splits.train.y is not None
     if unlabeled is not None and has_labels:
         if (name := _class_called(unlabeled, splits.classes)) is not None:
             splits = _without_class(splits, name)
-        elif str(unlabeled).lower() not in ("nan", "none"):  # which are missing in any case
+        elif needed and str(unlabeled).lower() not in ("nan", "none"):  # which are missing in any case
             raise InputError(
                 f"{splits.name}: no label is {str(unlabeled)!r}, which --unlabeled names, only {listed(splits.classes)}"
             )
@@ -56,7 +56,7 @@ def _class_called(mark: str | float, classes: tuple[str, ...]) -> str | None:
     return next((name for name in names if name in classes), None)
 
 
-def _marked_targets(splits: Splits, unlabeled: str | float | None) -> Splits:
+def _marked_targets(splits: Splits, unlabeled: str | float | None, needed: bool) -> Splits:
     """As `marked`, for targets: of each column, the number `unlabeled` stands for none; one that is constant is left
     out."""
     if unlabeled is not None and str(unlabeled).lower() not in ("nan", "none"):
@@ -69,7 +69,7 @@ def _marked_targets(splits: Splits, unlabeled: str | float | None) -> Splits:
         parts = [
             part.y for part in (splits.train, splits.valid, splits.test) if part is not None and part.y is not None
         ]
-        if not any(bool((y == mark).any()) for y in parts):
+        if needed and not any(bool((y == mark).any()) for y in parts):
             raise InputError(f"{splits.name}: no target is {mark:g}, which --unlabeled names: leave it out")
         splits = _each(
             splits,

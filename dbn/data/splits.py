@@ -155,8 +155,8 @@ class Splits:
                 "data set without --test-file, which cuts test rows from the labeled ones, and leave these to predict"
             )
 
-    def describe(self, *, standardized: bool = False) -> str:
-        """One sentence: sizes, and what is done to the values, whether they are `standardized` included."""
+    def describe(self, *, standardized: bool = False, codes: bool = False) -> str:
+        """Sizes, and what is done to the values: whether they are `standardized`, or `codes` of categories."""
         test = "no" if self.test is None else f"{len(self.test):,}"
         cut = ", the test examples cut from the same rows" if self.test_is_cut else ""
         labels = f"in {self.n_classes} classes" if self.classes else "without labels"
@@ -164,7 +164,9 @@ class Splits:
             labels = f"with {len(self.targets)} target{'s' * (len(self.targets) > 1)}"
         values = "bytes are" if self.train.x.dtype == torch.uint8 else "values are"
         done = [f"divided by {self.divisor:g}"] * (self.divisor != 1) + ["standardized"] * standardized
-        if values == "bytes are" and not done and int(self.train.x.aminmax().max) <= 1:
+        if codes:
+            done = ["taken for codes of categories"]
+        elif values == "bytes are" and not done and int(self.train.x.aminmax().max) <= 1:
             done = ["0 or 1"]
         return (
             f"{self.name}: {len(self.train):,} training, {len(self.valid):,} validation and {test} test examples of "
@@ -265,7 +267,10 @@ def _coded(table: Table, n_rows: Mapping[str, int], read: Reader) -> tuple[tuple
     try:
         return (*read(table.y, n_rows), "") if "" in table.y else ((), {}, "")
     except InputError as error:
-        return (), {}, str(error)
+        said = str(error)
+        if len(table.targets) == 1 and said.startswith("y holds"):
+            said = f"the column {table.targets[0]!r}{said.removeprefix('y')}"
+        return (), {}, said
 
 
 def with_divisor(splits: Splits, divisor: Divisor = None) -> Splits:

@@ -131,7 +131,7 @@ def _separation(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """How many points b has more than a, and p."""
+    """How many points b has more than a, and p: None where there is no test, under one seed or as none differs."""
     errors = a["test_error"], b["test_error"]
     return {"difference": b["mean"] - a["mean"], "p": paired_t_test(*errors) if len(errors[0]) > 1 else None}
 
@@ -268,7 +268,8 @@ def sentence(found: Mapping[str, Any]) -> str:
     task = TASKS[found.get("task", "classify")]
     points = f"{task.shown(comparison['difference'])}{task.unit}"
     if comparison["p"] is None:
-        said = f"{best} is {points} ahead of {following} under one seed, which says nothing about chance."
+        where = "one seed, which says nothing about" if n == 1 else f"each of {n} seeds, which allows no test of"
+        said = f"{best} is {points} ahead of {following} under {where} chance."
     else:
         separated, chance = _judged(found, comparison)
         test = f"paired t-test over {n} seeds: {chance}"
@@ -286,7 +287,8 @@ def _dbn_sentence(found: Mapping[str, Any], which: str, each: Mapping[str, Any],
     points = each["difference"]
     side = f"{task.shown(abs(points))}{task.unit} {'ahead' if points >= 0 else 'behind'}"
     if each["p"] is None:
-        return f"{each['dbn']} is {side}{' of' * (points >= 0)} the {which}, {each['other']}."
+        same = " under every seed" * (len(found["seeds"]) > 1)
+        return f"{each['dbn']} is {side}{' of' * (points >= 0)} the {which}, {each['other']}{same}."
     separated, chance = _judged(found, each)
     return f"{each['dbn']} is {separated} from the {which}, {each['other']}: {side} ({chance})."
 

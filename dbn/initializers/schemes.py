@@ -4,8 +4,7 @@ W are a layer's weights, n_in and n_out its fan-in and fan-out as torch counts t
 kernel size of a convolution. Biases are `bias`, 0 by default; layers without biases have none.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from dbn.errors import InputError, check_types
 from dbn.initializers.gains import TORCH_GAINS, gain_of
 from dbn.models.dbn import DBN, copy_layers
 from dbn.models.mlp import activation_module, linear_layers
+from dbn.rng import global_numbers
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
@@ -104,7 +104,7 @@ def sparse(sparsity: float = 0.9, std: float = 0.01, bias: float = 0.0) -> Initi
     """⌈sparsity·n_in⌉ incoming weights of each unit are 0, the others ~ N(0, std²) (Martens 2010)."""
 
     def draw(weight: Tensor, activation: str, generator: torch.Generator) -> None:
-        with _global_numbers(generator):  # its choice of weights takes no generator
+        with global_numbers(generator):  # its choice of weights takes no generator
             # torch counts the zeros of a column, Martens those of a unit, which is a row here.
             init.sparse_(weight.flatten(1).t(), sparsity, std)
 
@@ -215,7 +215,7 @@ def torch_default() -> Initializer:
     def fill(layers: Sequence[Layer], activation: str, generator: torch.Generator, x: Tensor) -> None:
         for layer in layers:
             fresh = deepcopy(layer).to("cpu", torch.float32)
-            with _global_numbers(generator):
+            with global_numbers(generator):
                 fresh.reset_parameters()
             for parameter, value in zip(layer.parameters(), fresh.parameters(), strict=True):
                 parameter.copy_(value)
@@ -291,12 +291,3 @@ def _outputs(network: nn.Module, layers: Sequence[Layer], x: Tensor) -> dict[Lay
         for module, mode in training.items():
             module.training = mode
     return found
-
-
-@contextmanager
-def _global_numbers(generator: torch.Generator) -> Iterator[None]:
-    """The CPU's global random numbers follow from the generator here, and their state is restored afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which seeds every device, as only the CPU's state is restored.
-        torch.default_generator.manual_seed(int(torch.randint(2**32, (), generator=generator, device=generator.device)))
-        yield

@@ -22,6 +22,7 @@ from dbn.pretraining.penalties import penalties
 from dbn.pretraining.recorder import LayerRecorder, shown_in_bar
 from dbn.rng import stream, stream_seed
 from dbn.runs.folder import RunFolder
+from dbn.sampling.chains import fix_gauge
 from dbn.storage.tensors import check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
@@ -139,7 +140,7 @@ class LayerTrainer:
 
             def after_epoch(epoch: int, seconds: float) -> bool:
                 nonlocal began, carried
-                self._fix_gauge()
+                fix_gauge(self.rbm, self.kept, self.chains)
                 self._check_sound(epoch)
                 self.epoch, self.position, self.seconds = epoch, 0, 0.0
                 record = self._record(carried + seconds, recorder, last=epoch == epochs)
@@ -196,12 +197,6 @@ class LayerTrainer:
         field = self.rbm.hidden_field(x)
         negatives, negative_field = self.chains.negatives(self.rbm, x, field, self.noise)
         return set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, self._whole(number))
-
-    def _fix_gauge(self) -> None:
-        """Weights of one-hot groups that share a part do not grow by it; once an epoch, as it changes no p(v, h)."""
-        fixed = [rbm.fix_gauge() for rbm in {id(rbm): rbm for rbm in (self.rbm, self.kept)}.values()]
-        if any(fixed) and "field" in (state := self.chains.state()):  # W v of lagged chains
-            self.chains.load_state(state | {"field": self.rbm.hidden_field(state["v"])})
 
     def _whole(self, number: int) -> GlobalBatch | None:
         """The batch of all ranks; None if there is one."""

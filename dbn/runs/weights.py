@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dbn.errors import InputError, parsing
 from dbn.models.dbn import DBN
+from dbn.runs.folder import CONFIG, RunFolder
 from dbn.storage.files import as_path, corrupt_file
 from dbn.storage.tensors import read_tensors, write_tensors
 
@@ -43,6 +44,10 @@ def load(path: Path | str) -> DBN:
     path = as_path(path, "path")
     file = path / STACK if path.is_dir() else path
     if not file.is_file():
+        if (path / CONFIG).is_file() and "estimator" in RunFolder(path).read_config():
+            raise InputError(
+                f"{path} holds no whole stack yet: go on with its training, pretrain --resume --run {path}"
+            )
         raise InputError(f"{path} holds no stack: name a run of pretrain, whose folder has {STACK} in it, or that file")
     tensors, description = read_tensors(file)
     with parsing(corrupt_file(file, "its weights are not those of the stack that it describes")):

@@ -83,3 +83,10 @@ def autocorrelation(now: Tensor, then: Tensor) -> Tensor:
 def at_field_zero(rbm: RBM, n: int, generator: torch.Generator) -> Tensor:
     """Samples of the visible units at field 0, (n, V)."""
     return rbm.visible.sample(rbm.weight.new_zeros(n, rbm.visible.size), generator)
+
+
+def fix_gauge(rbm: RBM, kept: RBM, chains: Chains) -> None:
+    """`RBM.fix_gauge` of both, which may be one: weights of one-hot groups that share a part do not grow by it."""
+    fixed = [each.fix_gauge() for each in {id(each): each for each in (rbm, kept)}.values()]
+    if any(fixed) and "field" in (state := chains.state()):  # W v of lagged chains
+        chains.load_state(state | {"field": rbm.hidden_field(state["v"])})

@@ -70,10 +70,10 @@ def labels_title(study: Study, cell_arm: CellArm) -> str:
     return f"all {study.splits.train.n_labeled:,} labels" if per_class == "all" else f"{per_class} labels per class"
 
 
-def corrected_p(table: Table, reference: str, found: Results) -> dict[CellArm, float]:
+def corrected_p(table: Table, reference: str, found: Results) -> dict[CellArm, float | None]:
     """p of the paired t-test against the reference arm in the same cell, Holm-corrected over the table's tests.
 
-    Pending tests count as p = 1, so that no p of a table grows as it fills.
+    Pending tests count as p = 1, so that no p of a table grows as it fills. None where the differences do not vary.
     """
     tests, pending = {}, 0
     for arm, cell_arms in table.rows.items():
@@ -83,8 +83,15 @@ def corrected_p(table: Table, reference: str, found: Results) -> dict[CellArm, f
                 tests[cell_arm] = paired_t_test(*pair)
             elif arm != reference and not all(pair):
                 pending += 1
-    corrected = holm([*tests.values(), *[1.0] * pending])
-    return dict(zip(tests, corrected, strict=False))
+    known = {cell_arm: p for cell_arm, p in tests.items() if p is not None}
+    return tests | dict(zip(known, holm([*known.values(), *[1.0] * pending]), strict=False))
+
+
+def shown_p(p: float | None) -> str:
+    """As tables have it."""
+    if p is None:
+        return "same difference under every seed"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def error_table(table: Table, reference: str, found: Results, task: type[Task]) -> str:
@@ -102,13 +109,13 @@ def error_table(table: Table, reference: str, found: Results, task: type[Task]) 
     def cell(cell_arm: CellArm, least: float) -> str:
         if cell_arm not in means:
             return "pending"
-        (mean, half), chance = means[cell_arm], p.get(cell_arm)
+        mean, half = means[cell_arm]
         text = task.shown(mean) if half is None else f"{task.shown(mean)} ± {task.shown(half)}"
         diverged = sum(record["diverged"] for record in found[cell_arm])
         stuck = sum(record.get("one_class", False) for record in found[cell_arm])
         return joined(
             f"**{text}**" if mean == least else text,
-            "" if chance is None else "p < 0.001" if chance < 0.001 else f"p = {chance:.3f}",
+            shown_p(p[cell_arm]) if cell_arm in p else "",
             f"{diverged} diverged" if diverged else "",
             f"{stuck} gave one class" if stuck else "",
         )

@@ -507,7 +507,7 @@ def test_the_table() -> None:
             None,
         ),
         (
-            {"he_normal": [8.0, 9.0], "dbn": [7.0, 8.0], "xavier_uniform": [9.0, 10.0]},
+            {"he_normal": [8.0, 9.0], "dbn": [7.0, 8.0001], "xavier_uniform": [9.0, 10.0]},
             "is separated from the next best, he_normal: 1.00",
             "p < 0.001",
         ),
@@ -523,6 +523,9 @@ def test_the_sentence_where_nothing_can_be_tested() -> None:
     alone = found({"he_normal": [8.0], "dbn": [7.5]})
     said = "dbn is 0.50 points ahead of he_normal under one seed, which says nothing about chance."
     assert sentence(alone) == said
+    same = found({"he_normal": [8.0, 9.0], "dbn": [7.0, 8.0]})
+    said = "dbn is 1.00 points ahead of he_normal under each of 2 seeds, which allows no test of chance."
+    assert (sentence(same), same["comparison"]["p"]) == (said, None)
     assert sentence(found({"he_normal": [8.0, 7.0]})) == "One arm alone: nothing to compare it with."
 
 
@@ -530,11 +533,11 @@ def test_the_sentence_where_nothing_can_be_tested() -> None:
     ("errors", "said"),
     [
         (  # the next best is neither Xavier nor He
-            {"dbn": [1.0, 2.0], "orthogonal": [2.0, 3.1], "he_normal": [3.0, 4.0]},
+            {"dbn": [1.0, 2.0], "orthogonal": [2.0, 3.1], "he_normal": [3.0, 4.0001]},
             "dbn is separated from the best of Xavier and He, he_normal: 2.00 points ahead (p < 0.001).",
         ),
         (  # another wins, and the next is not dbn
-            {"dbn": [5.0, 6.0], "orthogonal": [2.0, 3.1], "glorot_normal:tanh": [3.0, 4.0]},
+            {"dbn": [5.0, 6.0], "orthogonal": [2.0, 3.1], "glorot_normal:tanh": [3.0, 4.0001]},
             "dbn is separated from the best other arm, orthogonal: 2.95 points behind (p = 0.011). dbn is separated "
             "from the best of Xavier and He, glorot_normal:tanh: 2.00 points behind (p < 0.001).",
         ),
@@ -549,7 +552,7 @@ def test_the_sentence_where_nothing_can_be_tested() -> None:
         ),
         (  # the best gain counts
             {"dbn": [1.0, 2.0], "lsuv": [2.0, 3.0], "xavier_uniform": [9.0, 9.5], "xavier_uniform(gain=4)": [3.0, 4.0]},
-            "dbn is separated from the best of Xavier and He, xavier_uniform(gain=4): 2.00 points ahead (p < 0.001).",
+            "dbn is 2.00 points ahead of the best of Xavier and He, xavier_uniform(gain=4) under every seed.",
         ),
         ({"dbn": [1.0, 2.0], "he_normal": [3.0, 4.0], "zeros": [8.0, 9.0]}, ""),  # said already
         ({"he_normal": [3.0, 4.0], "dbn": [8.0, 9.0]}, ""),
@@ -565,7 +568,7 @@ def test_dbn_is_compared_with_the_best_other_arm_and_the_best_of_xavier_and_he(
 
 
 def test_an_arm_that_gives_one_class_is_named_and_not_compared() -> None:
-    errors = {"zeros": [66.0, 67.0], "dbn": [1.0, 2.0], "he_normal": [3.0, 4.0], "orthogonal": [30.0, 5.0]}
+    errors = {"zeros": [66.0, 67.0], "dbn": [1.0, 2.0], "he_normal": [3.0, 4.0001], "orthogonal": [30.0, 5.0]}
     made = found(errors, {"zeros": 2, "orthogonal": 1})
     assert [arm["one_class"] for arm in made["arms"].values()] == [2, 0, 0, 1]
     assert stuck_sentence(made) == (
@@ -602,7 +605,7 @@ def test_few_examples_and_idle_stacks_are_said_in_the_head() -> None:
 
 
 def test_seeds_that_share_few_test_examples_separate_no_small_difference() -> None:
-    errors = {"he_normal": [0.0, 0.0], "dbn": [100 / 30, 100 / 30], "xavier_uniform": [20.0, 20.0]}
+    errors = {"he_normal": [0.0, 0.0], "dbn": [100 / 30, 100.01 / 30], "xavier_uniform": [20.0, 20.01]}
     few = found(errors, test_examples=30)
     p = "p < 0.001, but all on the same 30 test examples"
     wanted = f"he_normal is not separated from the next best, dbn: 3.33 points ahead (paired t-test over 2 seeds: {p})."

@@ -32,8 +32,10 @@ def samples(rbm: RBM, n: int = 2000) -> Tensor:
 def test_ais_is_within_its_interval_of_the_exact_log_z(pair: tuple[str, str]) -> None:
     rbm = make_rbm(*pair)
     found = ais(rbm, samples(rbm), temperatures=200, seed=1)
-    assert found.lower <= log_partition(rbm) <= found.upper
+    assert found.lower <= log_z(rbm) <= found.upper
     assert found.upper - found.lower < 0.5
+    if {*pair} <= {"relu", "gaussian"} and "relu" in pair:  # nothing is exact
+        return
     assert log_partition(rbm) == pytest.approx(log_z(rbm), abs=1e-6)
 
 
@@ -41,7 +43,7 @@ def test_ais_is_within_its_interval_of_the_exact_log_z(pair: tuple[str, str]) ->
 def test_reverse_ais_from_samples_is_within_its_interval_of_the_exact_log_z(pair: tuple[str, str]) -> None:
     rbm = make_rbm(*pair)
     found = reverse_ais(rbm, samples(rbm), temperatures=200, chains=500, seed=1)
-    assert found.lower <= log_partition(rbm) <= found.upper
+    assert found.lower <= log_z(rbm) <= found.upper
     assert found.upper - found.lower < 0.5
 
 
@@ -128,7 +130,7 @@ def test_a_gaussian_pair_without_z_is_refused_in_one_sentence(call) -> None:  # 
 def test_the_bound_of_one_layer_is_its_exact_log_likelihood(pair: tuple[str, str]) -> None:
     rbm = make_rbm(*pair)
     v = samples(rbm, 9)
-    value = log_partition(rbm)
+    value = log_z(rbm)
     torch.testing.assert_close(dbn_bound(DBN([rbm]), v, value), log_likelihood(rbm, v, value))
 
 
@@ -137,13 +139,15 @@ def test_the_bound_of_one_layer_is_its_exact_log_likelihood(pair: tuple[str, str
 def test_every_stack_of_two_encodes_classifies_and_samples(pair: tuple[str, str], middle: str) -> None:
     stack = make_stack((pair[0], middle, pair[1]))
     x = samples(stack.layers[0], 7)
-    torch.testing.assert_close(stack.encoder()(x), stack.up(x))
+    is_mean = not {"relu", "binomial(trials=3)"} & {middle, pair[1]}  # of which a network has the mode or a fraction
+    if is_mean:
+        torch.testing.assert_close(stack.encoder()(x), stack.up(x))
     network = stack.to_mlp(n_classes=4, seed=1)
     assert network(x).shape == (7, 4)
-    torch.testing.assert_close(network[:-1](x), stack.up(x))
+    torch.testing.assert_close(network[:-1](x), stack.encoder()(x))
     assert stack.sample(6, steps=3).shape == x[:6].shape
     assert stack.sample(6, steps=3).isfinite().all()
-    bound = dbn_bound(stack, x, log_partition(stack.layers[-1]))
+    bound = dbn_bound(stack, x, log_z(stack.layers[-1]))
     assert bound.shape == (7,)
     assert bound.isfinite().all()
 

@@ -117,11 +117,11 @@ def noiseless(rbm: RBM, v: Tensor, generator: torch.Generator) -> Tensor:
 
 
 BROKEN = [
-    (step, *pair)
-    for step in (biased_visible, scaled_hidden, mean_hidden, noiseless, transposed_weight)
-    for pair in PAIRS
-    if step is not transposed_weight or SIZES[pair[0]] == SIZES[pair[1]]
+    *((step, *pair) for step in (biased_visible, noiseless) for pair in PAIRS if pair[1] == "bernoulli"),
+    *((step, *pair) for step in (scaled_hidden, mean_hidden) for pair in PAIRS if pair[0] == "bernoulli"),
+    *((transposed_weight, *pair) for pair in PAIRS if SIZES[pair[0]] == SIZES[pair[1]]),
 ]
+"""Each fault beside every kind of the side that it is in."""
 
 
 SHOWING = {("bernoulli", "binomial(trials=3)"): 4, ("binomial(trials=3)", "bernoulli"): 4, ("relu", "relu"): 4}

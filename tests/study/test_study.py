@@ -55,7 +55,7 @@ from dbn.study import process_pool as workers
 from dbn.study import runner
 from dbn.study.grid import CellArm
 from dbn.study.process_pool import run_tasks
-from dbn.study.report import corrected_p, labels_title, read_signals, results, tables
+from dbn.study.report import corrected_p, labels_title, read_signals, results, shown_p, tables
 from dbn.study.runner import run_study
 from dbn.study.study import Study
 
@@ -662,6 +662,9 @@ def test_the_correction_is_over_the_tests_of_one_table(finished: Study) -> None:
     corrected = corrected_p(table, "dbn", found)
     assert list(corrected) == [c, d]
     assert list(corrected.values()) == pytest.approx([2 * p[0], p[1]])
+    same = corrected_p(table, "dbn", found | {d: records(5, 5, 7)})
+    assert same == pytest.approx({c: p[0], d: None})  # a difference that does not vary is no test
+    assert (shown_p(same[c]), shown_p(None)) == (f"p = {p[0]:.3f}", "same difference under every seed")
     del found[d]  # to come: the test of the other column may not seem more certain meanwhile
     assert corrected_p(table, "dbn", found) == pytest.approx({c: 2 * p[0]})
     transposed = corrected_p(table, "xavier_uniform", {a: found[a], c: found[c]})
@@ -754,7 +757,9 @@ def test_figures_show_the_results(finished: Study, monkeypatch: pytest.MonkeyPat
     drawn: dict[str, Any] = {}
     shown: list[tuple[str, ...]] = []
 
-    def watched(data: Any, *, title: str, order: Any, name: str, quantities: tuple[str, ...] = ()) -> None:
+    def watched(
+        data: Any, *, title: str, order: Any, name: str, quantities: tuple[str, ...] = (), ylabel: str = ""
+    ) -> None:
         drawn.setdefault((name, title), data)
         shown.append(quantities)
 

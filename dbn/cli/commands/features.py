@@ -14,7 +14,7 @@ def main(config: FeaturesConfig) -> None:
     from dbn.storage.rows import write_rows
 
     stack, from_run = read_model(config.run), config.run.is_dir()
-    table = read_table(config.data, kinds=stack.scaling.kinds, **config.reading())
+    table = read_table(config.data, kinds=stack.scaling.kinds, needs_mark=False, **config.reading())
     x, columns = table.train.x, table.columns
     check_writable(config.output)
     found = values_of(

@@ -29,7 +29,8 @@ def main(config: PredictConfig) -> None:
         arm, file = best_classifier(RunFolder.open(config.run), config.init)
         by, classifier = f"arm {arm}", load_classifier(file).to(device)
         task = classifier.task
-    table = read_table(config.data, read_labels=task.read, kinds=classifier.scaling.kinds, **config.reading())
+    reading = {"read_labels": task.read, "kinds": classifier.scaling.kinds} | config.reading()
+    table = read_table(config.data, needs_mark=False, **reading)
     x, divisor = table.train.x, table.divisor if table.divisor_given else None
     match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns, table=table.table)
     for note in match.notes:

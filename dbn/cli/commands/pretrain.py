@@ -47,7 +47,8 @@ def main(config: PretrainConfig) -> None:
             was_complete = is_complete(run, config.training)
             if not was_complete:
                 as_used = replace(splits, divisor=data.scaling.divisor)
-                print(as_used.describe(standardized=data.scaling.shift is not None))
+                scaling = data.scaling
+                print(as_used.describe(standardized=scaling.shift is not None, codes=scaling.codes is not None))
                 if splits.table:
                     print(describe_table(splits))
                 if chosen := told(given, config.training):

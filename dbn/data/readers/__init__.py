@@ -61,6 +61,7 @@ def read_table(
     test_file: Path | None = None,
     valid_file: Path | None = None,
     unlabeled: str | float | None = None,
+    needs_mark: bool = True,
     divisor: Divisor = None,
     read_labels: Reader = coded,
     kinds: Kinds | None = None,
@@ -70,6 +71,7 @@ def read_table(
 
     These have the same columns in any order; the test file may lack that of the labels.
 
+    needs_mark: whether some row must have the label `unlabeled`.
     divisor: of the values, a number or "max", the greatest of the training values; by default see `Splits`.
     read_labels: as for `unsplit`. kinds: of the columns of a table, which may hold text then; see `dbn.columns`.
 
@@ -83,7 +85,7 @@ def read_table(
     if test_file is not None:
         tables["_test"] = read(own_path(test_file), needs_label=False, **options)
     splits = checked(joined(tables) if len(tables) > 1 else tables[""], divisor, read_labels, kinds)
-    return splits if unlabeled is None else marked(splits, unlabeled)
+    return splits if unlabeled is None else marked(splits, unlabeled, needed=needs_mark)
 
 
 def own_path(path: Path | str) -> Path:

@@ -23,7 +23,7 @@ class Categorical(Units):
     collaborative filtering".
 
     >>> units = Categorical(6, states=3)
-    >>> units.mean(torch.zeros(1, 6))  # two groups
+    >>> units.mean(torch.zeros(1, 6)).detach()  # two groups
     tensor([[0.3333, 0.3333, 0.3333, 0.3333, 0.3333, 0.3333]])
     """
 
