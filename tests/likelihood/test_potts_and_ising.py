@@ -106,8 +106,8 @@ def test_a_potts_chain_is_learned(states: int, length: int, hidden: int) -> None
     error = (p * (1 - p)).clamp_min(1 / N) * (1 / len(draws) + 2 / N)
     z = (frequencies(draws, states) - p) / error.sqrt()
     print(f"largest z {float(z.abs().max()):.2f}, mean square {float((z**2)[p > 0].mean()):.2f}")
-    # With 21 states the same bound on all frequencies was missed, the largest z being 11, rare pairs among them. Nothing
-    # is asserted of that model but its support, which is a gap.
+    # With 21 states the same bound on all frequencies was missed: the largest z was 11, rare pairs among them. So only
+    # the support of that model is tested, which is a gap.
     if states == 3:
         assert z.abs().max() < Z + 1
         log_p = first.log()[fresh[:, 0]]
