@@ -1,11 +1,14 @@
 """Labels by value: one-hot, missing, marked; what is no class stops fine-tuning alone."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from dbn.data.cut import splits_from_arrays
 from dbn.data.datasets import load_splits
+from dbn.data.readers import read_table
 from dbn.data.splits import unsplit
 from dbn.errors import InputError
 
@@ -170,3 +173,17 @@ def test_no_class_loses_half_of_its_rows_and_the_bound_holds_for_all_rows(monkey
     y = np.where(np.arange(300) < 60, np.arange(300) % 2, np.nan)
     valid = splits_from_arrays(np.eye(300, dtype=np.float32), y).valid
     assert (valid.n_labeled, len(valid)) == (6, 10)
+
+
+def test_a_mark_that_no_row_has_is_refused_only_where_it_is_needed(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("a,kind\n1,0\n2,1\n3,0\n")
+    with pytest.raises(InputError, match="which --unlabeled names"):
+        read_table(file, "kind", unlabeled="-1")
+    assert read_table(file, "kind", unlabeled="-1", needs_mark=False).classes == ("0", "1")
+
+
+def test_a_label_that_is_no_class_is_named_by_its_column(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("a,price\n1,0.5\n2,1.5\n")
+    assert read_table(file, "price").label_error.startswith("the column 'price' holds 0.5 in row 0")

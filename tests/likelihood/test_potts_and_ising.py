@@ -106,7 +106,9 @@ def test_a_potts_chain_is_learned(states: int, length: int, hidden: int) -> None
     error = (p * (1 - p)).clamp_min(1 / N) * (1 / len(draws) + 2 / N)
     z = (frequencies(draws, states) - p) / error.sqrt()
     print(f"largest z {float(z.abs().max()):.2f}, mean square {float((z**2)[p > 0].mean()):.2f}")
-    if states == 3:  # of 21, most pairs are too rare for a z-score of their counts
+    # With 21 states the same bound on all frequencies was missed: the largest z was 11, rare pairs among them. So only
+    # the support of that model is tested, which is a gap.
+    if states == 3:
         assert z.abs().max() < Z + 1
         log_p = first.log()[fresh[:, 0]]
         for i, step in enumerate(steps):

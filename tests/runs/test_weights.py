@@ -240,3 +240,9 @@ def test_a_classifier_must_be_as_described(tmp_path: Path) -> None:
             read_classifier(path)
     with pytest.raises(InputError, match="nowhere cannot be read"):
         read_classifier(tmp_path / "nowhere")
+
+
+def test_an_interrupted_run_is_to_be_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("estimator: cd\n")
+    with pytest.raises(InputError, match=r"holds no whole stack yet: .* pretrain --resume --run"):
+        load(tmp_path)
