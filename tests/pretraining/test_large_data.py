@@ -19,6 +19,7 @@ import dbn
 from dbn.config.pretraining import Pretraining
 from dbn.data import rows
 from dbn.data.datasets import load_splits
+from dbn.data.row_sources import BitRows
 from dbn.data.rows import Rows, in_place
 from dbn.errors import InputError
 from dbn.models.scaling import Scaling
@@ -268,7 +269,7 @@ def test_bits_take_an_eighth() -> None:
     bits = torch.from_numpy((BYTES > 99).astype(np.uint8)) * 255
     kept = kept_rows.keep(bits.split(70), bits.shape, torch.uint8, bits, value=255)
     assert isinstance(kept, Rows)
-    assert isinstance(kept.source, rows.BitRows)
+    assert isinstance(kept.source, BitRows)
     assert kept.source.packed.shape == (300, 3)
     assert torch.equal(kept[:], bits)
     assert torch.equal(kept.index_select(0, torch.tensor([7, 3])), bits[[7, 3]])
