@@ -165,7 +165,7 @@ class Splits:
         values = "bytes are" if self.train.x.dtype == torch.uint8 else "values are"
         done = [f"divided by {self.divisor:g}"] * (self.divisor != 1) + ["standardized"] * standardized
         if codes:
-            done = ["taken for codes of categories"]
+            done = ["taken by the kind of their column" if self.table else "taken for codes of categories"]
         elif values == "bytes are" and not done and int(self.train.x.aminmax().max) <= 1:
             done = ["0 or 1"]
         return (

@@ -58,7 +58,8 @@ def main(config: SampleConfig) -> None:
         written = "image"
     count = len(found.rows)
     print(f"{count} {written}{'s' * (count > 1)} {how}: {config.output}")
-    print(*filter(None, [_trust(config, found.figures), shares]), sep="\n")
+    for said in filter(None, [_trust(config, found.figures), shares]):
+        print(said)
 
 
 def _shape(config: SampleConfig, stack: "DBN | LabelModel") -> tuple[int, int, int]:
