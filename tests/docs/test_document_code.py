@@ -40,6 +40,7 @@ def test_there_is_something_to_test() -> None:
     assert {name_of(path) for path in WITH_PYTHON} == {
         "CONTRIBUTING.md",
         "README.md",
+        "docs/label-model.md",
         "docs/large-data.md",
         "docs/likelihood.md",
         "docs/python.md",
