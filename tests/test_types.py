@@ -17,6 +17,7 @@ from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves
 
 import dbn.likelihood as likelihood
+from dbn.columns import Column
 from dbn.errors import InputError
 from dbn.likelihood.ais import anneal, anneal_back, anneal_between, path_from_data, temperature_schedule
 from dbn.likelihood.dbn_bound import layer_bounds
@@ -91,6 +92,11 @@ def annealed(g: Given) -> Annealed:
     return g.path().at(0.5)
 
 
+def of_table(given: "Given") -> Scaling:
+    """Of a table of numbers."""
+    return Scaling(1.0, table=[Column("gaussian")] * given.v.shape[1])
+
+
 CALLS: dict[str, Call] = {
     "RBM.forward": lambda g: g.rbm(g.v),
     "RBM.up": lambda g: g.rbm.up(g.v),
@@ -132,12 +138,16 @@ CALLS: dict[str, Call] = {
     "DBN.sample_up": lambda g: g.stack.sample_up(g.v, g.generator),
     "DBN.samples_given": lambda g: g.stack.samples_given(g.stack.up(g.v), g.generator),
     "DBN.scale": lambda g: g.stack.scale(g.v),
+    "DBN.coded": lambda g: DBN([g.rbm], of_table(g)).coded(g.v),
+    "DBN.cells": lambda g: DBN([g.rbm], of_table(g)).cells(g.v),
     "DBN.match": lambda g: g.stack.match(g.v).scaling.divisor,
     "idle_layers": lambda g: idle_layers(DBN([g.rbm]), g.v),
     "Scaling.forward": lambda g: Scaling(1.0, g.v[3].float(), g.v[5].float() + 1)(g.v),
     "Scaling.inverse": lambda g: Scaling(1.0, g.v[3].float(), g.v[5].float() + 1).inverse(g.v),
     "Scaling.fitted": lambda g: Scaling.fitted(g.v, 1.0, standardized=True).state_dict(),
     "Scaling.is_divided": lambda g: Scaling(1.0).is_divided(g.v),
+    "Scaling.coded": lambda g: of_table(g).coded(g.v, None),
+    "Scaling.cells": lambda g: of_table(g).cells(g.v),
     "Scaling.check_codes": lambda g: Scaling(1.0, codes=2).check_codes(g.v, "x"),
     "Scaling.log_abs_det_jacobian": lambda g: Scaling(1.0).log_abs_det_jacobian(g.v),
     "DataChains.negatives": lambda g: (g.negatives(DataChains(2)), g.negatives(DataChains(2, mean_last=False))),

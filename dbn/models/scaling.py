@@ -186,7 +186,9 @@ class Scaling(nn.Module):
         found = torch.empty(cells.shape, dtype=torch.float32, device="cpu")
         for column, place, called in zip(self.table, places, self.names, strict=True):
             where = f"{name}, row {{}} (counted from 0), column {called!r}".format
-            found[:, self.names.index(called)] = torch.tensor(column.codes(cells[:, place].tolist(), where))
+            found[:, self.names.index(called)] = torch.tensor(
+                column.codes(cells[:, place].tolist(), where), dtype=torch.float32, device="cpu"
+            )
         return found
 
     def cells(self, x: Tensor) -> dict[str, list[Any]]:

@@ -40,7 +40,7 @@ def test_the_commands_are_listed_with_a_sentence_each(
 ) -> None:
     call(monkeypatch, *words)
     out = capsys.readouterr().out
-    listed = re.findall(r"^  (\w+)  +([A-Z].*\.)$", out, re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+)  +([A-Z].*\.)$", out, re.MULTILINE)
     assert [verb for verb, _ in listed] == list(COMMANDS)
 
 
@@ -106,12 +106,13 @@ def test_the_usage_has_what_comes_without_dashes(
 
 @pytest.mark.parametrize("verb", RUNS)
 def test_the_scripts_are_the_commands(verb: str) -> None:
-    script, command = python(f"scripts/{verb}.py", "--help"), python("-m", "dbn", verb, "--help")
+    name = verb.replace("-", "_") + ".py"
+    script, command = python(f"scripts/{name}", "--help"), python("-m", "dbn", verb, "--help")
     assert (script.returncode, script.stderr) == (0, "")
-    assert script.stdout.startswith(f"usage: {verb}.py [OPTIONS]\n")
-    assert script.stdout.removeprefix(f"usage: {verb}.py") == command.stdout.removeprefix(f"usage: torch-dbn {verb}")
-    wrong = python(f"scripts/{verb}.py", "--nothing", "3")
-    assert wrong.stderr.startswith(f"{verb}.py: error: unknown option --nothing")
+    assert script.stdout.startswith(f"usage: {name} [OPTIONS]\n")
+    assert script.stdout.removeprefix(f"usage: {name}") == command.stdout.removeprefix(f"usage: torch-dbn {verb}")
+    wrong = python(f"scripts/{name}", "--nothing", "3")
+    assert wrong.stderr.startswith(f"{name}: error: unknown option --nothing")
 
 
 # Recipes

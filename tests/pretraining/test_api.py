@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
@@ -109,6 +109,8 @@ def parts(kind: Any) -> set[Any]:
         return set().union(*map(parts, inside))
     if origin in (tuple, Sequence):
         return {"several"} | parts(inside[0])
+    if origin is Mapping:  # as NAME=VALUE on the command line
+        return {"several", *inside}
     return {kind}
 
 
