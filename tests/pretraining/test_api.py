@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
@@ -107,6 +107,8 @@ def parts(kind: Any) -> set[Any]:
     origin, inside = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return set().union(*map(parts, inside))
+    if origin is Mapping:  # {"age": "gaussian"} for "age=gaussian"
+        return set()
     if origin in (tuple, Sequence):
         return {"several"} | parts(inside[0])
     return {kind}
