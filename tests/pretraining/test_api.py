@@ -107,6 +107,8 @@ def parts(kind: Any) -> set[Any]:
     origin, inside = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return set().union(*map(parts, inside))
+    if origin is Mapping:  # {"age": "gaussian"} for "age=gaussian"
+        return set()
     if origin in (tuple, Sequence):
         return {"several"} | parts(inside[0])
     if origin is Mapping:  # as NAME=VALUE on the command line

@@ -160,7 +160,7 @@ def test_samples_have_the_marginals_and_pairwise_tables_of_the_model() -> None:
     assert ages[0] + 1 < ages[2], "the model has not learned the ages"
 
     n = 4000
-    cells = pandas.DataFrame(stack.cells(stack.sample(n, steps=300)))
+    cells = pandas.DataFrame(stack.cells(stack.sample(n, steps=100)))
     v = stack.scale(cells).double()
     seen, squares = v.T @ v / n, (v**2).T @ (v**2) / n
     error = ((squares - seen**2).clamp_min(1e-12) / n).sqrt()
