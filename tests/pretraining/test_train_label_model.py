@@ -38,7 +38,7 @@ def alike(one: dbn.models.LabelModel, other: dbn.models.LabelModel) -> bool:
 @pytest.mark.parametrize("gradient", ["generative", "discriminative", "hybrid"])
 def test_every_gradient_learns_the_classes(gradient: Any) -> None:
     x, y = data()
-    model = dbn.train_label_model(x, y, hidden=12, epochs=15, batch_size=10, gradient=gradient)
+    model = dbn.train_label_model(x, y, hidden=12, epochs=12, batch_size=10, gradient=gradient)
     new_x, new_y = tiny.pictures(300, seed=1)
     wrong = np.mean(np.array(model.predict(new_x), dtype=int) != new_y)
     assert wrong < 0.05, model.history[-1]
@@ -99,7 +99,7 @@ def test_the_features_of_a_stack_stand_in_for_the_rows() -> None:
 def test_real_values_are_standardized() -> None:
     x, y = data()
     real = x.reshape(len(x), -1) * 3.0 - 7
-    model = dbn.train_label_model(real, y, visible="gaussian", **QUICK | {"epochs": 30})
+    model = dbn.train_label_model(real, y, visible="gaussian", **QUICK | {"epochs": 8, "learning_rate": 0.1})
     assert model.history[-1]["valid_error"] < 10
     assert model.sample(3, label=0, steps=2).shape == (3, 36)
 
@@ -236,7 +236,8 @@ def test_a_table_of_categories_and_numbers(
             read = ["--dataset", file, "--label-column", "pet", "--visible", "auto"]
             call(monkeypatch, "pretrain", *read, "--hidden", 6, "--epochs", 2, "--run", tmp_path / "stack")
         run, table = tmp_path / f"run{len(words)}", tmp_path / "out.csv"
-        call(monkeypatch, "label-model", *words, "--hidden", 8, "--epochs", 20, "--run", run)
+        quick = ["--hidden", 8, "--epochs", 20, "--learning-rate", 0.1]
+        call(monkeypatch, "label-model", *words, *quick, "--run", run)
         call(monkeypatch, "sample", "--run", run, "--label", "cat", "--steps", 20, "--count", 10, "--output", table)
         head, *drawn = table.read_text().splitlines()
         assert head == "size,color"
