@@ -38,7 +38,7 @@ def alike(one: dbn.models.LabelModel, other: dbn.models.LabelModel) -> bool:
 @pytest.mark.parametrize("gradient", ["generative", "discriminative", "hybrid"])
 def test_every_gradient_learns_the_classes(gradient: Any) -> None:
     x, y = data()
-    model = dbn.train_label_model(x, y, hidden=12, epochs=15, batch_size=10, gradient=gradient)
+    model = dbn.train_label_model(x, y, hidden=12, epochs=12, batch_size=10, gradient=gradient)
     new_x, new_y = tiny.pictures(300, seed=1)
     wrong = np.mean(np.array(model.predict(new_x), dtype=int) != new_y)
     assert wrong < 0.05, model.history[-1]
