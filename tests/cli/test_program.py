@@ -40,7 +40,7 @@ def test_the_commands_are_listed_with_a_sentence_each(
 ) -> None:
     call(monkeypatch, *words)
     out = capsys.readouterr().out
-    listed = re.findall(r"^  (\w+)  +([A-Z].*\.)$", out, re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+)  +([A-Z].*\.)$", out, re.MULTILINE)
     assert [verb for verb, _ in listed] == list(COMMANDS)
 
 
