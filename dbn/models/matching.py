@@ -115,6 +115,8 @@ def match(
     if scaling.shift is None:
         if fractions:
             check_fractions(least, greatest, divisor if found.scaling.is_divided(x) else 1.0, name, what)
+        elif scaling.values is not None:
+            _check_units(scaling.values, data)
     elif given is None and x.shape.numel():
         _check_standardized(found, x, data)
     return found
@@ -160,6 +162,20 @@ def check_fractions(least: float, greatest: float, divisor: float, name: str, wh
         raise InputError(
             f"{name} has values from {least:g} to {greatest:g}{divided}, but {what} was trained on values in [0, 1]: "
             f"{to_fractions(least, greatest, of_training=False)}"
+        )
+
+
+def _check_units(trained: tuple[float, float], data: _Data) -> None:
+    """InputError for values that units trained on such, neither fractions nor standardized, cannot take.
+
+    Spins are the values that go from −1 to 1, and counts and those of ReLU units are never below 0.
+    """
+    is_spin = trained == (-1.0, 1.0)
+    if (data.least < 0 <= trained[0]) or (is_spin and (data.least < -1 or data.greatest > 1)):
+        takes = "in [-1, 1]" if is_spin else "of 0 or more"
+        raise InputError(
+            f"{data.name} has values from {data.least:g} to {data.greatest:g}, but {data.what} was trained on values "
+            f"{takes}: bring them to the scale of the training data"
         )
 
 

@@ -161,6 +161,23 @@ COLUMNS = ("a", "b", "c", "d")
 NAMED = Scaling.fitted(PICTURES, 255.0, COLUMNS)
 
 
+@pytest.mark.parametrize(
+    ("trained", "x", "words"),
+    [
+        ((-1.0, 1.0), [[0.0, 2.0]], r"from 0 to 2, but the model was trained on values in \[-1, 1\]"),
+        ((-1.0, 1.0), [[-3.0, 1.0]], r"from -3 to 1, but the model was trained on values in \[-1, 1\]"),
+        ((0.0, 16.0), [[-1.0, 4.0]], "from -1 to 4, but the model was trained on values of 0 or more"),
+    ],
+)
+def test_values_that_units_never_take_are_refused(
+    trained: tuple[float, float], x: list[list[float]], words: str
+) -> None:
+    scaling = Scaling(1.0, stored="floats", values=trained)
+    with pytest.raises(InputError, match=words):
+        match(scaling, torch.tensor(x), width=2)
+    assert match(scaling, torch.tensor([[0.5, 1.0]]), width=2).notes == ()
+
+
 def test_columns_are_matched_by_their_names() -> None:
     found = match(NAMED, PICTURES, width=4, columns=("d", "a", "c", "b"))
     assert found.order == (1, 3, 2, 0)

@@ -231,6 +231,19 @@ def test_the_commands_print_the_kinds_and_write_samples_as_a_table(
     assert "samples of" in capsys.readouterr().err
 
 
+def test_samples_of_plain_rows_ask_for_a_shape_whatever_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dbn.pretrain(torch.rand(20, 6), hidden=[2], epochs=1, device="cpu", run=tmp_path / "run")
+    for name in ("s.csv", "s.png"):
+        monkeypatch.setattr("sys.argv", ["sample", "--run", str(tmp_path / "run"), "--output", str(tmp_path / name)])
+        with pytest.raises(SystemExit) as ended:
+            run_script(sample_command.COMMAND.main, SampleConfig, "")
+        assert ended.value.code == 2
+        assert "without an image shape: name it with --image-shape" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+
+
 def changed(column: str, row: int, value: Any) -> pandas.DataFrame:
     x = TABLE.astype(object)
     x.loc[row, column] = value

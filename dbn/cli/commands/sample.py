@@ -40,10 +40,10 @@ def main(config: SampleConfig) -> None:
         raise InputError(f"--label needs a model with labels, and {config.run} holds none: name a run of label-model")
     stack = load_label_model(config.run).to(device) if with_labels else load(config.run).to(device)
     table, is_csv = bool(stack.scaling.table), config.output.suffix.lower() == ".csv"
+    shape = None if table else _shape(config, stack)
     if table != is_csv:
         what, ending = ("a table", ".csv") if table else ("images", ".png")
         raise InputError(f"--output {config.output}: samples of {config.run} are {what}, so name a file in {ending}")
-    shape = None if table else _shape(config, stack)
     check_writable(config.output)
     found, how = _samples(config, stack) if isinstance(stack, DBN) else _labeled_samples(config, stack)
     shares = "" if config.classifier is None else _shares(config, stack, found.rows)
