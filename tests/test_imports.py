@@ -14,7 +14,7 @@ FILES = sorted((ROOT / "dbn").rglob("*.py"))
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 SOURCES = [*MODULES.values(), *sorted((ROOT / "scripts").rglob("*.py"))]
 
-ANY_MAY = "arrays columns errors registry rng interrupts statistics text_tables"
+ANY_MAY = "arrays columns errors registry rng statistics text_tables"
 """The modules at the top, which every package may import."""
 PACKAGES = {
     "models": "",
@@ -64,7 +64,7 @@ LIBRARIES = {
 }
 """What a package may import from elsewhere."""
 
-WITHOUT_TORCH = ("dbn.cli", "dbn.config", "dbn.columns", "dbn.errors", "dbn.interrupts", "dbn.text_tables",
+WITHOUT_TORCH = ("dbn.cli", "dbn.config", "dbn.columns", "dbn.errors", "dbn.training.interrupts", "dbn.text_tables",
                  "dbn.storage.files", "dbn.storage.npz", "dbn.storage.yaml_limits")  # fmt: skip
 """What `--help` waits for, and what works without torch."""
 

@@ -18,7 +18,7 @@ from dbn.cli.options import Given, Option, build, options_of, read_tokens
 from dbn.config import CONFIGS
 from dbn.config.validation import option_name, values_of
 from dbn.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
-from dbn.interrupts import Stopped, raise_stopped
+from dbn.training.interrupts import Stopped, raise_stopped
 
 Config = TypeVar("Config")
 

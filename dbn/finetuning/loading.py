@@ -13,7 +13,8 @@ from dbn.errors import InputError
 from dbn.finetuning.problem import Problem
 from dbn.models.dbn import DBN
 from dbn.models.matching import match
-from dbn.models.scaling import Scaling, as_float, to_fractions
+from dbn.models.scaling import Scaling
+from dbn.models.values import as_float, to_fractions
 from dbn.runs.training_data import splits_for
 from dbn.runs.weights import load
 from dbn.tasks import TASKS

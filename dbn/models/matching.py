@@ -15,7 +15,8 @@ from torch import Tensor
 from dbn.arrays import TOP, AnyRows
 from dbn.columns import Column
 from dbn.errors import InputError, listed
-from dbn.models.scaling import Scaling, kind_of, likely_divisor, to_fractions
+from dbn.models.scaling import Scaling
+from dbn.models.values import kind_of, likely_divisor, to_fractions
 
 FAR = 8
 """Divided values whose greatest is so many times smaller than in training are of another scale."""
@@ -113,10 +114,11 @@ def match(
             notes.append(f"{name}: bytes are divided by 255, as {what} was trained on values in [0, 1]")
     found = Match(scaling.of_data(divisor, kind), order, tuple(notes))
     if scaling.shift is None:
+        on = divisor if found.scaling.is_divided(x) else 1.0
         if fractions:
-            check_fractions(least, greatest, divisor if found.scaling.is_divided(x) else 1.0, name, what)
-        elif scaling.values is not None:
-            _check_units(scaling.values, data)
+            check_fractions(least, greatest, on, name, what)
+        elif scaling.limits is not None:
+            _check_limits(scaling.limits, on, data)
     elif given is None and x.shape.numel():
         _check_standardized(found, x, data)
     return found
@@ -165,14 +167,11 @@ def check_fractions(least: float, greatest: float, divisor: float, name: str, wh
         )
 
 
-def _check_units(trained: tuple[float, float], data: _Data) -> None:
-    """InputError for values that units trained on such, neither fractions nor standardized, cannot take.
-
-    Spins are the values that go from −1 to 1, and counts and those of ReLU units are never below 0.
-    """
-    is_spin = trained == (-1.0, 1.0)
-    if (data.least < 0 <= trained[0]) or (is_spin and (data.least < -1 or data.greatest > 1)):
-        takes = "in [-1, 1]" if is_spin else "of 0 or more"
+def _check_limits(limits: tuple[float, float], divisor: float, data: _Data) -> None:
+    """InputError for values that the model's units cannot take, once divided."""
+    least, greatest = limits
+    if data.least < least * divisor or data.greatest > greatest * divisor:
+        takes = "of 0 or more" if math.isinf(greatest) else f"in [{least:g}, {greatest:g}]"
         raise InputError(
             f"{data.name} has values from {data.least:g} to {data.greatest:g}, but {data.what} was trained on values "
             f"{takes}: bring them to the scale of the training data"
@@ -201,7 +200,9 @@ def _columns(names: list[str]) -> str:
 
 
 def _is_of_fractions(scaling: Scaling, bounded: bool) -> bool:
-    """Whether training values were in [0, 1] after dividing."""
+    """Whether the model takes values in [0, 1] after dividing, by those of its training."""
+    if scaling.limits is not None:
+        return False
     if scaling.values is None:
         return bounded if scaling.shift is None else scaling.divisor == 255.0
     return scaling.values[0] >= 0 and scaling.values[1] <= 1

@@ -8,57 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import TOP, AnyRows, Array, as_cells
+from dbn.arrays import AnyRows, Array, as_cells
 from dbn.columns import Column
 from dbn.errors import InputError, listed
-
-SLICE = 4096
-"""Rows that are looked at together."""
-
-
-def as_float(x: Tensor, divisor: float) -> Tensor:
-    """The values as float32, divided by `divisor`."""
-    if divisor == 1.0 or x.dtype == torch.bool:
-        return x.to(torch.float32)
-    if x.dtype == torch.uint8:
-        return x.to(torch.float32).div_(divisor)
-    return x.to(torch.float32) / divisor
-
-
-def kind_of(x: AnyRows) -> str:
-    """What the values are stored as: "bytes" (uint8 and bool), or "floats" for all other numbers."""
-    return "bytes" if x.dtype in (torch.uint8, torch.bool) else "floats"
-
-
-def likely_divisor(greatest: float) -> float:
-    """255 for values that bytes of 0 … 255 may be, else the greatest value itself."""
-    return 255.0 if TOP < greatest <= 255 else greatest
-
-
-def to_fractions(least: float, greatest: float, *, of_training: bool = True) -> str:
-    """Advice: how values from `least` to `greatest`, `of_training` data or others, come into [0, 1]."""
-    if least < 0:
-        return "bring them there (−1 … 1 by (x + 1)/2)"
-    if greatest <= 1:
-        return "check the divisor"
-    advice = f"divide them, with --divisor {likely_divisor(greatest):g}"
-    return advice + ", or --divisor max for the greatest training value" * of_training
-
-
-def standardization(x: AnyRows, divisor: float) -> tuple[Tensor, Tensor]:
-    """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
-
-    Sums run in float64, a slice of rows at a time. The scale of a constant column is 0.
-    """
-    slices = x.split(SLICE)
-    zero = torch.zeros((), dtype=torch.float32, device=x.device)
-    shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), zero) / len(x)
-    squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), zero)
-    scale = (squares / len(x)).sqrt().float()
-    ends = [rows.aminmax(dim=0) for rows in slices]
-    least, greatest = torch.stack([end.min for end in ends]).amin(0), torch.stack([end.max for end in ends]).amax(0)
-    constant = (least == greatest) | (scale < torch.finfo(torch.float32).tiny)
-    return shift.float(), scale.masked_fill(constant, 0.0)
+from dbn.models.values import SLICE, as_float, kind_of, standardization
 
 
 class Scaling(nn.Module):
@@ -66,7 +19,8 @@ class Scaling(nn.Module):
 
     Bytes are divided by `divisor`, other numbers too where the model was trained on such. What else is known of the
     data it was trained on decides what it takes, see `dbn.models.matching`: `stored`, "bytes" or "floats"; `values`,
-    the least and the greatest after dividing; `columns`, their names. All three are absent in older files.
+    the least and the greatest after dividing; `columns`, their names. All three are absent in older files. `limits`:
+    what the model's units can take, where that is other than [0, 1] and all numbers.
 
     With `codes`, a column of the data holds one of so many codes 0, 1, …, and becomes as many of 0 and 1, one-hot.
     They are one number for all columns, or one for each, 0 where the column is taken as it is. `table` says what each
@@ -91,12 +45,14 @@ class Scaling(nn.Module):
         *,
         stored: str | None = None,
         values: tuple[float, float] | None = None,
+        limits: tuple[float, float] | None = None,
         columns: Sequence[str] = (),
         codes: int | Sequence[int] | None = None,
         table: Sequence[Column] = (),
     ) -> None:
         super().__init__()
         self.divisor, self.stored, self.values, self.columns = divisor, stored, values, tuple(columns)
+        self.limits = limits
         self.table = tuple(table)
         given = [each.states for each in table] or codes
         self.codes: int | tuple[int, ...] | None = tuple(given) if isinstance(given, Sequence) else given
@@ -114,16 +70,15 @@ class Scaling(nn.Module):
         columns: Sequence[str] = (),
         *,
         standardized: bool | Tensor = False,
-        codes: int | Sequence[int] | None = None,
-        table: Sequence[Column] = (),
+        **known: Any,
     ) -> "Scaling":
         """That of training rows `x` (N, V); constant columns are centered alone, as by scikit-learn's StandardScaler.
 
         standardized: of all values, or of each that a row becomes. InputError where all columns are constant, which
-        leaves nothing to learn.
+        leaves nothing to learn. known: limits, codes and table, as for `Scaling`.
         """
         least, greatest = (as_float(end, divisor).item() for end in x.aminmax())
-        found = cls(divisor, stored=kind_of(x), values=(least, greatest), columns=columns, codes=codes, table=table)
+        found = cls(divisor, stored=kind_of(x), values=(least, greatest), columns=columns, **known)
         if standardized if isinstance(standardized, bool) else bool(standardized.any()):
             shift, spread = standardization(x, divisor)
             constant = spread == 0
@@ -149,7 +104,7 @@ class Scaling(nn.Module):
 
     def of_data(self, divisor: float, stored: str) -> "Scaling":
         """The same standardization for data that are stored in another way."""
-        names = ("values", "columns", "codes", "table")
+        names = ("values", "limits", "columns", "codes", "table")
         known: dict[str, Any] = {name: getattr(self, name) for name in names}
         return Scaling(divisor, self.shift, self.spread, stored=stored, **known)
 
@@ -262,6 +217,7 @@ class Scaling(nn.Module):
         known["codes"] = list(self.codes) if isinstance(self.codes, tuple) else self.codes
         known["table"] = [each.description() for each in self.table]
         known["values"] = self.values and list(self.values)
+        known["limits"] = self.limits and [each if math.isfinite(each) else None for each in self.limits]
         return {name: value for name, value in known.items() if value}
 
     @classmethod
@@ -314,4 +270,7 @@ def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
     if read and [each.states for each in read] != codes:
         raise ValueError(f"{codes!r} are not the codes of the table")
     ends = values and (float(values[0]), float(values[1]))
-    return {"stored": stored, "values": ends, "columns": columns or (), "codes": codes, "table": read}
+    least, greatest = description.get("limits") or (None, None)
+    limits = None if least is None else (float(least), math.inf if greatest is None else float(greatest))
+    known = {"stored": stored, "values": ends, "limits": limits, "columns": columns or ()}
+    return known | {"codes": codes, "table": read}

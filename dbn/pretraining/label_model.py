@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dbn.config.common import ALIASES, to_dict
+from dbn.config.common import to_dict
 from dbn.config.pretraining import LabelTraining
 from dbn.config.validation import several
 from dbn.data.checks import Array
@@ -28,10 +28,9 @@ from dbn.pretraining.label_trainer import LabelTrainer
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainingOptions
 from dbn.pretraining.penalties import penalties
-from dbn.pretraining.pretrain import for_table, unlabeled
+from dbn.pretraining.pretrain import checked_arguments, for_table, unlabeled
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.stack import begin_pretraining, check_state
-from dbn.registry import check_options
 from dbn.rng import stream_seed
 from dbn.runs.folder import RunFolder
 from dbn.runs.label_model import save_label_model
@@ -40,7 +39,7 @@ from dbn.runs.training_data import fingerprint
 from dbn.runs.weights import load
 from dbn.storage.files import as_path, corrupt_file
 from dbn.training import distributed
-from dbn.training.checkpoint_control import Callback, check_callback
+from dbn.training.checkpoint_control import Callback
 from dbn.training.device import matmul_dtype, pick_device
 
 OPTIONS = [each.name for each in fields(LabelTraining)]
@@ -84,17 +83,10 @@ def train_label_model(
     >>> model.predict_proba(x).shape, model.sample(4, label="True", steps=5).shape
     (torch.Size([100, 2]), torch.Size([4, 8]))
     """
-    if resume and overwrite:
-        raise InputError("resume=True does not go with overwrite=True: one keeps the run, the other replaces it")
-    if run is None and (resume or overwrite):
-        raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
-    given: dict[str, Any] = {ALIASES.get(name, name): value for name, value in options.items()}
-    check_options(train_label_model, given, OPTIONS)
-    check_callback(callback)
+    begun: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "callback": callback}
+    given = checked_arguments(train_label_model, options, OPTIONS, run, **begun)
     with naming_arguments():
         layers: Any = hidden if hidden is None else several(hidden)
-        if isinstance(kinds := given.get("column_kinds"), Mapping):
-            given["column_kinds"] = tuple(f"{name}={kind}" for name, kind in kinds.items())
         config = LabelTraining(hidden=layers, gradient=gradient, generative_weight=generative_weight, **given)
         below = stack if stack is None or isinstance(stack, DBN) else load(stack)
         of_columns = config.kinds if below is None else below.scaling.kinds

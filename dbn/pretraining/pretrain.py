@@ -4,7 +4,7 @@ Hinton, Osindero & Teh (2006); Bengio et al. (2006), "Greedy layer-wise training
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -28,10 +28,11 @@ from dbn.errors import InputError, listed, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.idle import idle_layers, idle_sentence
 from dbn.models.rbm import RBM
-from dbn.models.scaling import Scaling, as_float
+from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
 from dbn.models.units.mixed import Mixed
 from dbn.models.units.naming import units_for
+from dbn.models.values import as_float
 from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainArguments, PretrainingOptions
@@ -86,17 +87,9 @@ def pretrain(
     >>> stack.sizes, stack.history[-1]["layer"], stack.history[-1]["epoch"]
     ([20, 10, 5], 2, 2)
     """
-    if resume and overwrite:
-        raise InputError("resume=True does not go with overwrite=True: one keeps the run, the other replaces it")
-    if run is None and (resume or overwrite):
-        raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
-    given: dict[str, Any] = {ALIASES.get(name, name): value for name, value in options.items()}
-    check_options(pretrain, given, OPTIONS)
-    check_callback(callback)
+    given = checked_arguments(pretrain, options, OPTIONS, run, resume=resume, overwrite=overwrite, callback=callback)
     with naming_arguments():
         layers: Any = hidden if hidden is None else several(hidden)
-        if isinstance(kinds := given.get("column_kinds"), Mapping):
-            given["column_kinds"] = tuple(f"{name}={kind}" for name, kind in kinds.items())
         config = Pretraining(hidden=layers, **given)
         splits = splits_from_arrays(x, divisor=divisor, kinds=config.kinds)
         config = for_table(config, splits)
@@ -114,6 +107,29 @@ def pretrain(
         if distributed.is_main() and (idle := idle_in(stack, data)):
             LOGGER.warning(idle_sentence(idle))
         return stack
+
+
+def checked_arguments(
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    known: Sequence[str],
+    run: Path | str | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+    callback: Callback | None,
+) -> dict[str, Any]:
+    """`options` as the configuration has them; InputError for unknown ones, and what does not go together."""
+    if resume and overwrite:
+        raise InputError("resume=True does not go with overwrite=True: one keeps the run, the other replaces it")
+    if run is None and (resume or overwrite):
+        raise InputError(f"{'resume' if resume else 'overwrite'}=True needs a run folder: name it with run")
+    given = {ALIASES.get(name, name): value for name, value in options.items()}
+    check_options(function, given, known)
+    check_callback(callback)
+    if isinstance(kinds := given.get("column_kinds"), Mapping):
+        given["column_kinds"] = tuple(f"{name}={kind}" for name, kind in kinds.items())
+    return given
 
 
 def train_rbm(x: Array, hidden: int = 500, **options: Unpack[PretrainArguments]) -> RBM:
@@ -153,6 +169,7 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
         _divisor(splits, visible),
         splits.columns,
         standardized=mixed.standardized_units if mixed else visible.standardized,
+        limits=visible.limits,
         codes=visible.codes,
         table=splits.table or (mixed.table if mixed else ()),
     )

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from dbn.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
-from dbn.interrupts import Stopped
+from dbn.training.interrupts import Stopped
 
 Task = TypeVar("Task")
 

@@ -8,8 +8,8 @@ from signal import SIGTERM
 from typing import Any, final
 
 from dbn.errors import InputError
-from dbn.interrupts import Stopped, deferred_interrupts
 from dbn.training import distributed
+from dbn.training.interrupts import Stopped, deferred_interrupts
 
 Callback = Callable[[dict[str, Any]], object]
 

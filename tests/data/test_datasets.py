@@ -12,8 +12,9 @@ from dbn.data.cut import draw_labels, splits_from_arrays
 from dbn.data.datasets import load_splits
 from dbn.data.splits import Examples, Splits
 from dbn.errors import InputError
-from dbn.models.scaling import Scaling, standardization
+from dbn.models.scaling import Scaling
 from dbn.models.units import Bernoulli
+from dbn.models.values import standardization
 from dbn.pretraining.pretrain import check_range
 from dbn.rng import stream
 

@@ -1,5 +1,7 @@
 """Data that meet a model: brought to its scale where that is certain, refused in one sentence elsewhere."""
 
+import json
+import math
 from typing import Any
 
 import numpy as np
@@ -162,20 +164,22 @@ NAMED = Scaling.fitted(PICTURES, 255.0, COLUMNS)
 
 
 @pytest.mark.parametrize(
-    ("trained", "x", "words"),
+    ("limits", "x", "words"),
     [
         ((-1.0, 1.0), [[0.0, 2.0]], r"from 0 to 2, but the model was trained on values in \[-1, 1\]"),
         ((-1.0, 1.0), [[-3.0, 1.0]], r"from -3 to 1, but the model was trained on values in \[-1, 1\]"),
-        ((0.0, 16.0), [[-1.0, 4.0]], "from -1 to 4, but the model was trained on values of 0 or more"),
+        ((0.0, math.inf), [[-1.0, 4.0]], "from -1 to 4, but the model was trained on values of 0 or more"),
+        ((0.0, 16.0), [[2.0, 40.0]], r"from 2 to 40, but the model was trained on values in \[0, 16\]"),
     ],
 )
 def test_values_that_units_never_take_are_refused(
-    trained: tuple[float, float], x: list[list[float]], words: str
+    limits: tuple[float, float], x: list[list[float]], words: str
 ) -> None:
-    scaling = Scaling(1.0, stored="floats", values=trained)
+    described = Scaling(1.0, stored="floats", values=(0.0, 1.0), limits=limits).description()
+    scaling = Scaling.from_description(json.loads(json.dumps(described)))
     with pytest.raises(InputError, match=words):
-        match(scaling, torch.tensor(x), width=2)
-    assert match(scaling, torch.tensor([[0.5, 1.0]]), width=2).notes == ()
+        match(scaling, torch.tensor(x), width=2, bounded=False)
+    assert match(scaling, torch.tensor([[0.5, 1.0]]), width=2, bounded=False).notes == ()
 
 
 def test_columns_are_matched_by_their_names() -> None:

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dbn.interrupts import Stopped
 from dbn.training import checkpoint_control as module
 from dbn.training.checkpoint_control import checkpoint_control
+from dbn.training.interrupts import Stopped
 
 
 class Clock:

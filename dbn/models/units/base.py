@@ -167,6 +167,11 @@ class Units(nn.Module, ABC):
         """
         return None
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The least and the greatest value of data; None for all, for fractions, and for codes."""
+        return None
+
     def in_support(self, x: Tensor) -> bool:
         """Whether every site has one of its states in every row of x (B, size); a continuum has any."""
         sites = self.sites()

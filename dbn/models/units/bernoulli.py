@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dbn.arrays import Array, floats
-from dbn.models.scaling import to_fractions
 from dbn.models.units.base import Units
+from dbn.models.values import to_fractions
 from dbn.rng import bernoulli_
 
 LINEAR_IN_DOUBLE = 40

@@ -100,6 +100,10 @@ class Binomial(Units):
         """σ(W x + bias), the mean divided by n."""
         return weight, self.bias, "sigmoid"
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        return 0.0, float(self.trials)
+
     def support(self) -> Tensor | None:
         return torch.arange(self.trials + 1, dtype=self.bias.dtype, device=self.bias.device)
 

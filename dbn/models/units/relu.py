@@ -1,5 +1,6 @@
 """Rectified units with learned precision."""
 
+import math
 from typing import final
 
 import torch
@@ -26,6 +27,10 @@ class ReLU(PrecisionUnits):
 
     kind = "relu"
     nonnegative = True
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        return 0.0, math.inf
 
     def range_error(self, least: float, greatest: float) -> str:
         return "" if least >= 0 else "relu units need values of 0 or more: use --visible gaussian for real values"

@@ -59,6 +59,10 @@ class Spin(Units):
         """tanh(W x + bias)."""
         return weight, self.bias, "tanh"
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        return -1.0, 1.0
+
     def support(self) -> Tensor | None:
         return self.bias.new_tensor((-1.0, 1.0))
 

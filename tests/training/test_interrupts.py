@@ -17,7 +17,6 @@ from dbn.config.pretraining import Pretraining
 from dbn.finetuning import comparison
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer
-from dbn.interrupts import Stopped, deferred_interrupts, raise_stopped
 from dbn.models.scaling import Scaling
 from dbn.pretraining import trainer as layer_training
 from dbn.pretraining.pretrain import unlabeled
@@ -26,6 +25,7 @@ from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import load
+from dbn.training.interrupts import Stopped, deferred_interrupts, raise_stopped
 
 
 def send(number: int = signal.SIGINT) -> None:

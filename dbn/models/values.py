@@ -1,0 +1,54 @@
+"""Stored values as numbers: division, what they are likely divided by, means and deviations."""
+
+import torch
+from torch import Tensor
+
+from dbn.arrays import TOP, AnyRows
+
+SLICE = 4096
+"""Rows that are looked at together."""
+
+
+def as_float(x: Tensor, divisor: float) -> Tensor:
+    """The values as float32, divided by `divisor`."""
+    if divisor == 1.0 or x.dtype == torch.bool:
+        return x.to(torch.float32)
+    if x.dtype == torch.uint8:
+        return x.to(torch.float32).div_(divisor)
+    return x.to(torch.float32) / divisor
+
+
+def kind_of(x: AnyRows) -> str:
+    """What the values are stored as: "bytes" (uint8 and bool), or "floats" for all other numbers."""
+    return "bytes" if x.dtype in (torch.uint8, torch.bool) else "floats"
+
+
+def likely_divisor(greatest: float) -> float:
+    """255 for values that bytes of 0 … 255 may be, else the greatest value itself."""
+    return 255.0 if TOP < greatest <= 255 else greatest
+
+
+def to_fractions(least: float, greatest: float, *, of_training: bool = True) -> str:
+    """Advice: how values from `least` to `greatest`, `of_training` data or others, come into [0, 1]."""
+    if least < 0:
+        return "bring them there (−1 … 1 by (x + 1)/2)"
+    if greatest <= 1:
+        return "check the divisor"
+    advice = f"divide them, with --divisor {likely_divisor(greatest):g}"
+    return advice + ", or --divisor max for the greatest training value" * of_training
+
+
+def standardization(x: AnyRows, divisor: float) -> tuple[Tensor, Tensor]:
+    """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
+
+    Sums run in float64, a slice of rows at a time. The scale of a constant column is 0.
+    """
+    slices = x.split(SLICE)
+    zero = torch.zeros((), dtype=torch.float32, device=x.device)
+    shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), zero) / len(x)
+    squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), zero)
+    scale = (squares / len(x)).sqrt().float()
+    ends = [rows.aminmax(dim=0) for rows in slices]
+    least, greatest = torch.stack([end.min for end in ends]).amin(0), torch.stack([end.max for end in ends]).amax(0)
+    constant = (least == greatest) | (scale < torch.finfo(torch.float32).tiny)
+    return shift.float(), scale.masked_fill(constant, 0.0)
