@@ -177,10 +177,10 @@ def same_distribution(one, other):
 
 @pytest.mark.parametrize("family", [CONVEX, PIECE])
 def test_intersections_of_half_planes(family):
-    fast = filled(intersections(3000, family, Draws(3, "sets")))
+    fast = filled(intersections(1500, family, Draws(3, "sets")))
     assert fast.sum((1, 2)).min() >= family.least
     assert is_convex(fast).all()
-    slow = slow_intersections(1500, family, np.random.default_rng(1))
+    slow = slow_intersections(700, family, np.random.default_rng(1))
     assert same_distribution(fast, slow)
     assert same_distribution(fast[:, :9, :9], slow[:, :9, :9])  # a corner, so that place and direction count
     assert same_distribution(fast[:, 10:18, 20:], slow[:, 10:18, 20:])
@@ -225,8 +225,8 @@ def test_convexity_against_every_pair_of_pixels():
 
 def test_convex_or_not():
     assert (shapes.CONVEX, shapes.PIECE) == (CONVEX, PIECE)
-    x, y = convex_or_not(3001, Draws(5, "convex"))
-    assert np.bincount(y).tolist() == [1501, 1500]
+    x, y = convex_or_not(1501, Draws(5, "convex"))
+    assert np.bincount(y).tolist() == [751, 750]
     white = x == 255
     assert (white | (x == 0)).all()
     pixels = white.sum((1, 2))
@@ -235,16 +235,16 @@ def test_convex_or_not():
         assert [slow_is_convex(picture) for picture in white[y == label][:8]] == [label == 0] * 8
     assert (is_convex(white) == (y == 0)).all()
     difference = pixels[y == 0].mean() - pixels[y == 1].mean()
-    assert abs(difference) < Z * (pixels[y == 0].var() / 1501 + pixels[y == 1].var() / 1500) ** 0.5
+    assert abs(difference) < Z * (pixels[y == 0].var() / 751 + pixels[y == 1].var() / 750) ** 0.5
     assert share_is(y[:1000], 0.5)  # in no order
 
 
 def test_the_two_classes_are_what_the_rules_give():
-    x, y = convex_or_not(7000, Draws(6, "convex"))
+    x, y = convex_or_not(3000, Draws(6, "convex"))
     white = x == 255
-    assert same_distribution(white[y == 0], filled(intersections(3500, CONVEX, Draws(7, "sets"))))
-    pieces = filled(intersections(30_000, PIECE, Draws(8, "sets")))
-    begins = np.cumsum(np.r_[0, np.random.default_rng(3).integers(2, 5, 7500)])
+    assert same_distribution(white[y == 0], filled(intersections(1500, CONVEX, Draws(7, "sets"))))
+    pieces = filled(intersections(12_000, PIECE, Draws(8, "sets")))
+    begins = np.cumsum(np.r_[0, np.random.default_rng(3).integers(2, 5, 3000)])
     unions = np.array([pieces[begin:end].any(0) for begin, end in pairwise(begins)])
     twin = unions[~is_convex(unions)]
     assert same_distribution(white[y == 1], twin)
