@@ -132,10 +132,10 @@ def one_step(options: dict[str, Any]) -> dict[str, Any]:
     """The share of a step with all its noise, and the gradient and means that came of it."""
     made, seen = trainer(batch_size=41, momentum=0.0, **options), dict[str, Any]()
 
-    def watch(rbm: Any, data: Tensor, negatives: Tensor, *rest: Any) -> Any:
+    def watch(rbm: Any, data: Tensor, negatives: Tensor, *rest: Any, **more: Any) -> Any:
         seen.update(data=data, negatives=negatives)
         seen["before"] = {name: value.clone() for name, value in rbm.state_dict().items()}
-        means = set_gradient(rbm, data, negatives, *rest)
+        means = set_gradient(rbm, data, negatives, *rest, **more)
         seen["means"] = list(means)
         seen["gradient"] = {name: parameter.grad.clone() for name, parameter in rbm.named_parameters()}
         return means
