@@ -99,6 +99,8 @@ def make_problem(
     splits, scaling = matched(splits, stacks, standardize=config.standardize, resumed=resumed)
     stacks = tuple(stack.requires_grad_(False).to(device) for stack in stacks)
     layers = stacks[0].sizes[1:] if stacks else hidden or ()
+    if splits.train.weights is not None and distributed.is_main():
+        LOGGER.info("%s: fine-tuning counts all rows alike, whatever their weights", splits.name)
     own = TASKS[config.task].prepared(splits, scaling)
     given = splits if own is not splits else None
     problem = Problem(on_device(own, device), scaling.to(device), tuple(layers), stacks, config, given)

@@ -1,5 +1,7 @@
 """Stored values as numbers: division, what they are likely divided by, weighted means and deviations."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -55,6 +57,23 @@ def mean_of(x: Tensor, weights: Tensor | None = None) -> Tensor:
     tensor(3.)
     """
     return x.mean(0) if weights is None else weighted(x, weights).sum(0) / weights.to(x.dtype).sum()
+
+
+def mean_and_error(x: Tensor, weights: Tensor | None = None) -> tuple[float, float | None]:
+    """`mean_of` x (N,) and its standard error over rows, None for one: (n/(n−1) Σ w²(x − mean)²)^½ / Σ w.
+
+    A row is one observation, whatever its weight.
+
+    >>> mean_and_error(torch.tensor([1.0, 3.0])), mean_and_error(torch.tensor([1.0, 3.0]), torch.ones(2))
+    ((2.0, 1.0), (2.0, 1.0))
+    """
+    mean, n = float(mean_of(x, weights)), len(x)
+    if n < 2:
+        return mean, None
+    if weights is None:
+        return mean, float(x.std()) / math.sqrt(n)
+    spread = weighted(x - mean, weights).square().sum() * (n / (n - 1))
+    return mean, float(spread.sqrt() / weights.sum())
 
 
 def standardization(x: AnyRows, divisor: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
