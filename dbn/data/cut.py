@@ -99,7 +99,7 @@ def counted(splits: Splits) -> Splits:
             continue
         parts[name] = part.select(part.weights > 0)
         left_out += len(part) - len(parts[name])
-    note = f"{left_out:,} rows of weight 0 are left out."
+    note = f"Rows of weight 0 are left out: {left_out:,}."
     return replace(splits, **parts, notes=(*splits.notes, note)) if left_out else splits
 
 

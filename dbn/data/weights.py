@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dbn.columns import number_of
 from dbn.data.labels import is_missing
 from dbn.data.table import Table
 from dbn.errors import InputError, shortened
@@ -31,7 +31,8 @@ def checked_weights(values: Any, n_rows: int, called: str, where: Callable[[int]
     if cells.dtype.kind in "biuf":
         found = cells.astype(np.float64)
     else:
-        found = np.array([float(each) if isinstance(each, Real | np.bool_) else np.nan for each in cells])
+        numbers = (number_of(each) for each in cells)
+        found = np.array([np.nan if each is None else each for each in numbers])
     wrong = ~(np.isfinite(found) & (found >= 0))
     if wrong.any():
         row = int(wrong.argmax())

@@ -148,7 +148,7 @@ def test_rows_of_weight_0_are_left_out() -> None:
     found = dbn.pretrain(wild, sample_weight=times, **OPTIONS)
     wanted = dbn.pretrain(X[kept], sample_weight=times[kept], **OPTIONS)
     assert weights_of(found).equal(weights_of(wanted))
-    assert "8 rows of weight 0 are left out." in splits_from_arrays(X, sample_weight=times).describe()
+    assert "Rows of weight 0 are left out: 8." in splits_from_arrays(X, sample_weight=times).describe()
 
 
 def test_weights_may_be_a_column_which_is_none_of_the_model() -> None:

@@ -14,7 +14,7 @@ from dbn.models.rbm import RBM
 
 N = 30
 X = (torch.rand(N, 9, generator=torch.Generator().manual_seed(0)) < torch.linspace(0.1, 0.9, N)[:, None]).float()
-TIMES = torch.arange(N) % 5 + 1
+TIMES = torch.arange(N) // 3 + 1  # the more bits are set, the greater
 
 
 def rbm() -> RBM:
@@ -28,7 +28,7 @@ def test_the_mean_is_that_of_repeated_rows() -> None:
     each = log_likelihood(model, X, log_partition(model)).double()
     wanted = float((TIMES * each).sum() / TIMES.sum())
     assert found.test_log_likelihood == pytest.approx(wanted, abs=1e-5)
-    assert found.test_log_likelihood == pytest.approx(several.test_log_likelihood, abs=1e-9)
+    assert found.test_log_likelihood == pytest.approx(several.test_log_likelihood, abs=1e-6)
     assert found.test_log_likelihood != pytest.approx(float(each.mean()), abs=1e-2)
     numbers = found.to_dict()
     pseudo = (TIMES * pseudo_log_likelihood(model, X)).sum() / TIMES.sum()
@@ -40,17 +40,17 @@ def test_the_mean_is_that_of_repeated_rows() -> None:
 
 def test_bounds_gains_and_the_base_of_ais_are_weighted() -> None:
     model = stack(sizes=(9, 5, 4))
+    model.layers[0].visible.bias += 1.0
     options = {"ais": 300, "chains": 200, "sample_weight": TIMES}
     found = dbn.evaluate(model, X, **options).to_dict()  # type: ignore[arg-type]
     several = dbn.evaluate(model, X.repeat_interleave(TIMES, 0), ais=300, chains=200).to_dict()
     # The bounds draw hidden units, so they agree up to 4 standard errors.
     for mine, theirs in zip(found["parts"]["test"]["layers"], several["parts"]["test"]["layers"], strict=True):
         assert mine["mean"] == pytest.approx(theirs["mean"], abs=4 * theirs["standard_error"] + 0.05)
+    plain = dbn.evaluate(model, X, ais=300, chains=200).to_dict()["parts"]["test"]["layers"][0]["mean"]
     first = found["parts"]["test"]["layers"][0]["mean"]
     assert first == pytest.approx(several["parts"]["test"]["layers"][0]["mean"], abs=0.05)
-    assert first != pytest.approx(
-        dbn.evaluate(model, X, ais=300).to_dict()["parts"]["test"]["layers"][0]["mean"], abs=0.1
-    )
+    assert abs(first - plain) > 0.2
 
 
 def test_weights_belong_to_the_test_rows() -> None:
