@@ -64,8 +64,8 @@ def mean_and_error(x: Tensor, weights: Tensor | None = None) -> tuple[float, flo
 
     A row is one observation, whatever its weight.
 
-    >>> mean_and_error(torch.tensor([1.0, 3.0])), mean_and_error(torch.tensor([1.0, 3.0]), torch.ones(2))
-    ((2.0, 1.0), (2.0, 1.0))
+    >>> mean_and_error(torch.tensor([1.0, 3.0]), torch.ones(2))
+    (2.0, 1.0)
     """
     mean, n = float(mean_of(x, weights)), len(x)
     if n < 2:
