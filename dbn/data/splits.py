@@ -52,7 +52,9 @@ class Examples:
         return self._chosen(self.x[rows], rows)
 
     def _chosen(self, x: Tensor | Rows, rows: Tensor | slice) -> "Examples":
-        y, weights = (None if each is None else each[rows] for each in (self.y, self.weights))
+        y, weights = None if self.y is None else self.y[rows], self.weights
+        if weights is not None:
+            weights = weights[rows.cpu() if isinstance(rows, Tensor) else rows]
         return Examples(x, y, weights)
 
     @property
@@ -80,9 +82,9 @@ class Examples:
         return in_memory(self.x)
 
     def to(self, device: torch.device | str) -> "Examples":
-        """The same rows and labels on `device`, all of one weight."""
+        """The same examples on `device`."""
         stays = self.y is None or self.y.is_floating_point()
-        return Examples(self.x.to(device), self.y if self.y is None or stays else self.y.to(device))
+        return replace(self, x=self.x.to(device), y=self.y if self.y is None or stays else self.y.to(device))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,8 @@ from dbn.data.labels import is_missing
 from dbn.data.table import Table
 from dbn.errors import InputError, shortened
 
+LARGEST = 1e100
+
 
 def checked_weights(values: Any, n_rows: int, called: str, where: Callable[[int], str]) -> Tensor:
     """The weights (N,) as float64 on the CPU; `called` is what errors call them, `where` the place of one of them.
@@ -45,6 +47,8 @@ def checked_weights(values: Any, n_rows: int, called: str, where: Callable[[int]
         )
     if not found.any():
         raise InputError(f"{called} is 0 in every row, so that none counts: give some rows a weight above 0")
+    if not 1 / LARGEST < found.max() < LARGEST:  # whose sums or squares are not finite, and ratios alone count
+        found /= found.max()
     return torch.from_numpy(found)
 
 

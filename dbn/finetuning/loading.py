@@ -25,7 +25,9 @@ LOGGER = logging.getLogger(__name__)
 
 
 def on_device(splits: Splits, device: torch.device) -> Splits:
-    """The same splits on a device."""
+    """The splits of fine-tuning on a device, after a word on weights, which are for pre-training."""
+    if splits.train.weights is not None and distributed.is_main():
+        LOGGER.info("%s: fine-tuning counts all rows alike, whatever their weights", splits.name)
     parts = {name: getattr(splits, name) for name in ("train", "valid", "test")}
     return replace(splits, **{name: part and part.to(device) for name, part in parts.items()})
 
@@ -99,8 +101,6 @@ def make_problem(
     splits, scaling = matched(splits, stacks, standardize=config.standardize, resumed=resumed)
     stacks = tuple(stack.requires_grad_(False).to(device) for stack in stacks)
     layers = stacks[0].sizes[1:] if stacks else hidden or ()
-    if splits.train.weights is not None and distributed.is_main():
-        LOGGER.info("%s: fine-tuning counts all rows alike, whatever their weights", splits.name)
     own = TASKS[config.task].prepared(splits, scaling)
     given = splits if own is not splits else None
     problem = Problem(on_device(own, device), scaling.to(device), tuple(layers), stacks, config, given)

@@ -47,7 +47,7 @@ def weighted(x: Tensor, weights: Tensor | None) -> Tensor:
     tensor([[1., 1.],
             [3., 3.]])
     """
-    return x if weights is None else x * weights.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+    return x if weights is None else x * weights.to(x).view(-1, *[1] * (x.ndim - 1))
 
 
 def mean_of(x: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -56,7 +56,7 @@ def mean_of(x: Tensor, weights: Tensor | None = None) -> Tensor:
     >>> mean_of(torch.tensor([0.0, 4.0]), torch.tensor([1.0, 3.0]))
     tensor(3.)
     """
-    return x.mean(0) if weights is None else weighted(x, weights).sum(0) / weights.to(x.dtype).sum()
+    return x.mean(0) if weights is None else weighted(x, weights).sum(0) / weights.to(x).sum()
 
 
 def mean_and_error(x: Tensor, weights: Tensor | None = None) -> tuple[float, float | None]:

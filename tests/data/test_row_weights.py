@@ -151,6 +151,24 @@ def test_a_cut_keeps_each_weight_with_its_row() -> None:
     assert sorted(map(len, splits.parts.values())) == [3, 8, 28]
 
 
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_weights_of_any_scale_have_finite_sums(scale: float) -> None:
+    weights = unsplit("x", ARRAYS["x"], sample_weight=WEIGHTS * scale).train.weights
+    assert weights is not None
+    assert (weights / weights.mean()).numpy() == pytest.approx(WEIGHTS / WEIGHTS.mean())
+
+
+def test_examples_keep_their_weights_on_the_cpu() -> None:
+    train = unsplit("x", ARRAYS["x"], sample_weight=WEIGHTS).train
+    moved = train.to("meta")
+    assert moved.x.device.type == "meta"
+    assert moved.weights is train.weights
+    assert moved.weights is not None
+    some = train[torch.tensor([3, 1])].weights
+    assert some is not None
+    assert some.tolist() == WEIGHTS[[3, 1]].tolist()
+
+
 def test_weights_are_part_of_the_fingerprint() -> None:
     plain, one, other = (
         splits_from_arrays(ARRAYS["x"], sample_weight=weights).fingerprint for weights in (None, WEIGHTS, WEIGHTS[::-1])

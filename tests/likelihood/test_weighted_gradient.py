@@ -74,3 +74,17 @@ def test_shares_of_a_batch_add_up(paired: bool) -> None:
         means = [have + each for have, each in zip(means, found, strict=True)]
     assert_close(total, wanted)
     assert_close(means, [*whole_means])
+
+
+@each_pair
+@pytest.mark.parametrize("paired", [False, True])
+def test_it_is_that_of_weighted_differences_of_free_energies(visible: str, hidden: str, paired: bool) -> None:
+    """Of a batch whose weights do not average 1."""
+    rbm = make_rbm(visible, hidden)
+    data, negatives, weights = rows(rbm, 4, 1), rows(rbm, 4 if paired else 7, 2), WEIGHTS * 1.7
+    means = set_gradient(rbm, data, negatives, weights=weights, paired=paired)
+    energies = rbm.free_energy(negatives)
+    objective = (weights * (rbm.free_energy(data) - (energies if paired else energies.mean()))).mean()
+    assert_close(gradients(rbm), list(torch.autograd.grad(objective, list(rbm.parameters()))))
+    values = rbm.visible.statistics(data)["bias"]
+    assert_close(means.visible, (weights[:, None] * values).sum(0) / weights.sum())
