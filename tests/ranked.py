@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from tiny import pictures, splits, stack
 from torch import Tensor, distributed
@@ -54,6 +55,8 @@ PRETRAINING: dict[str, dict[str, Any]] = {
         "average": 0.9,
     },
     "pcd": {"batch_size": 41, "estimator": "pcd", "chains": CHAINS},
+    "weighted": {"batch_size": 67, "weighted": True, "sparsity_target": 0.1},
+    "weighted pcd": {"batch_size": 41, "weighted": True, "estimator": "pcd", "chains": CHAINS, "centered": True},
     "gaussian": {"batch_size": 41, "visible": "gaussian", "learning_rate": (0.01,), "binarize": "none"},
 }
 """Under these, N ranks learn what one learns, but for rounding, when all units are at their means."""
@@ -87,9 +90,10 @@ def without_noise() -> Iterator[None]:
         yield
 
 
-def trainer(**options: Any) -> LayerTrainer:
+def trainer(*, weighted: bool = False, **options: Any) -> LayerTrainer:
     config = Pretraining(**({"hidden": (9,), "epochs": (2,), "seed": 3, "binarize": "sample"} | options))
-    data = unlabeled(splits_from_arrays(pictures()[0]), config, CPU)
+    x = pictures()[0]
+    data = unlabeled(splits_from_arrays(x, sample_weight=np.arange(len(x)) % 5 + 1 if weighted else None), config, CPU)
     made = LayerTrainer(new_rbm(36, 1, config), [], data, config)
     if config.estimator != "cd":
         made.chains.load_state(chain_state(config))
@@ -132,10 +136,10 @@ def one_step(options: dict[str, Any]) -> dict[str, Any]:
     """The share of a step with all its noise, and the gradient and means that came of it."""
     made, seen = trainer(batch_size=41, momentum=0.0, **options), dict[str, Any]()
 
-    def watch(rbm: Any, data: Tensor, negatives: Tensor, *rest: Any) -> Any:
+    def watch(rbm: Any, data: Tensor, negatives: Tensor, *rest: Any, **more: Any) -> Any:
         seen.update(data=data, negatives=negatives)
         seen["before"] = {name: value.clone() for name, value in rbm.state_dict().items()}
-        means = set_gradient(rbm, data, negatives, *rest)
+        means = set_gradient(rbm, data, negatives, *rest, **more)
         seen["means"] = list(means)
         seen["gradient"] = {name: parameter.grad.clone() for name, parameter in rbm.named_parameters()}
         return means

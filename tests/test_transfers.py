@@ -154,15 +154,17 @@ STEPS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_of_pretraining_moves_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_of_pretraining_moves_nothing(name: str, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dbn.pretraining.trainer.matmul_dtype", precision)
     config = Pretraining(hidden=(9,), batch_size=40, **STEPS[name])
     with pretended(monkeypatch):
         with META:
             rbm = new_rbm(36, 1, config)
         x = torch.zeros(120, 36, dtype=torch.uint8, device=META)
-        made = LayerTrainer(rbm, [], Unlabeled(x, None, Scaling()), config)
+        weights = torch.ones(120, dtype=torch.float32, device=META) if weighted else None
+        made = LayerTrainer(rbm, [], Unlabeled(x, None, Scaling(), weights=weights), config)
         batches = list(made.batches(1))
         assert len(batches) == 3
         assert transfers(lambda number: made.step(batches[number], 1, number)) == []

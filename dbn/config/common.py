@@ -43,6 +43,7 @@ NEWER = (
     "valid_file",
     "output_init",
     "task",
+    "weight_column",
 )
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
 
@@ -95,6 +96,9 @@ class ReadingOptions(Options):
     label_column: str | tuple[str, ...] | None = None
     """Column that holds the labels, in files with named columns; several for --task regress and multilabel (default:
     there is none)."""
+    weight_column: str | None = None
+    """Column, or array of a file of arrays, that holds the weights of the rows, by which they count in pre-training,
+    label-model and evaluate; it is none of the values (default: all rows count alike)."""
     unlabeled: str | None = None
     """Label of rows without one, such as -1, which serve pre-training alone; so do empty cells and NaN (default:
     none)."""

@@ -37,6 +37,7 @@ def splits_from_arrays(
     split: Split | None = None,
     read_labels: Reader = coded,
     kinds: Kinds | None = None,
+    sample_weight: Any = None,
 ) -> Splits:
     """Objects in memory (`as_table`), checked and split as a file of them would be.
 
@@ -45,12 +46,13 @@ def splits_from_arrays(
     A class −1 beside 0, 1, … is the mark of rows without a label, as in scikit-learn.
 
     divisor: of the values, a number or "max", the greatest of `x`; by default see `Splits`.
-    read_labels: as for `unsplit`.
+    read_labels, kinds, sample_weight: as for `unsplit`.
 
     Raises:
         InputError: as `unsplit` and `cut`.
     """
-    splits = unsplit(name, x, y, x_test, y_test, divisor=divisor, read_labels=read_labels, kinds=kinds)
+    more: dict[str, Any] = {"read_labels": read_labels, "kinds": kinds, "sample_weight": sample_weight}
+    splits = unsplit(name, x, y, x_test, y_test, divisor=divisor, **more)
     if unlabeled is None and has_minus_one(splits.classes):
         unlabeled = NO_LABEL
     return cut(splits, test=cut_test, unlabeled=unlabeled, split=split)
@@ -64,6 +66,8 @@ def cut(splits: Splits, *, test: bool, unlabeled: str | float | None = None, spl
     Rows without a label, such as those of the class `unlabeled`, are none of the test rows; one tenth of them, too, is
     for validation. Without any labels there is no test set.
 
+    Rows of weight 0 are left out first.
+
     A `balanced` split has equal numbers of every class among the validation rows, as far as half of each class goes,
     and test rows without labels: the rule of earlier versions.
 
@@ -74,6 +78,7 @@ def cut(splits: Splits, *, test: bool, unlabeled: str | float | None = None, spl
     Raises:
         InputError: fewer than 10 rows, a `balanced` split of targets, or as `marked`.
     """
+    splits = counted(splits)
     n = len(splits.train) + len(splits.valid)
     if n < LEAST_ROWS:
         raise InputError(f"{splits.name}: {n} rows are too few to split, at least {LEAST_ROWS} are needed")
@@ -84,6 +89,18 @@ def cut(splits: Splits, *, test: bool, unlabeled: str | float | None = None, spl
         return _cut_parts(splits, test=test)
     except InputError as error:
         return _cut_parts(without_labels(splits, str(error)), test=test)
+
+
+def counted(splits: Splits) -> Splits:
+    """The same without the rows of weight 0, which count nothing."""
+    left_out, parts = 0, dict[str, Any]()
+    for name, part in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
+        if part is None or part.weights is None or part.weights.all():
+            continue
+        parts[name] = part.select(part.weights > 0)
+        left_out += len(part) - len(parts[name])
+    note = f"Rows of weight 0 are left out: {left_out:,}."
+    return replace(splits, **parts, notes=(*splits.notes, note)) if left_out else splits
 
 
 def _cut_parts(splits: Splits, *, test: bool) -> Splits:

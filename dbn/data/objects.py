@@ -18,12 +18,21 @@ from dbn.data.table import Table, beside, in_order, table_of
 from dbn.errors import InputError, listed
 
 
-def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any = None, *, cells: bool = False) -> Table:
+def as_table(
+    name: str,
+    x: Any,
+    y: Any = None,
+    x_test: Any = None,
+    y_test: Any = None,
+    *,
+    cells: bool = False,
+    sample_weight: Any = None,
+) -> Table:
     """Rows and labels: arrays, tensors, frames, lists, and torch's data sets and loaders of those.
 
     Columns of frames keep their names, by which those of `x_test` are matched; `y` may be the name of one of them, or
     a list of names. A data set of rows, or of rows and targets, gives both. With `cells` the values stay what they are,
-    text among them.
+    text among them. `sample_weight` is (N,), or the name of a column of `x`, which the frame `x_test` may have too.
 
     InputError for what `as_array` refuses, and for data sets of another kind.
     """
@@ -32,6 +41,13 @@ def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any =
     arrays: dict[str, Any] = {}
     columns: dict[str, tuple[str, ...]] = {}
     targets: tuple[str, ...] = ()
+    weight_column = sample_weight if isinstance(sample_weight, str) else ""
+    if weight_column:
+        x, arrays["w"] = _without_weights(x, weight_column, "x")
+        if columns_of(x_test) and weight_column in columns_of(x_test):
+            x_test, arrays["w_test"] = _without_weights(x_test, weight_column, "x_test")
+    elif sample_weight is not None:
+        arrays["w"] = as_labels(sample_weight, "sample_weight")
     named = _names_of_columns(x, y)
     for part, rows, labels in (("", x, named or y), ("_test", x_test, named or y_test)):
         key = f"x{part}"
@@ -50,7 +66,17 @@ def as_table(name: str, x: Any, y: Any = None, x_test: Any = None, y_test: Any =
                 arrays[f"y{part}"] = in_order(arrays[f"y{part}"], names, f"y{part}", "y", targets)
     if "x_test" in arrays:
         arrays["x_test"] = in_order(arrays["x_test"], columns["x_test"], "x_test", "x", columns["x"])
-    return table_of(name, arrays, columns=columns["x"], targets=targets)
+    return table_of(name, arrays, columns=columns["x"], targets=targets, weight_column=weight_column)
+
+
+def _without_weights(x: Any, column: str, key: str) -> tuple[Any, NDArray]:
+    """A frame without the column that holds the weights, and these."""
+    frame = frame_of(x, key)
+    if not isinstance(frame, nw.DataFrame):
+        raise InputError(f"sample_weight={column!r} names a column, but {key} is no frame: give the weights themselves")
+    if column not in frame.columns:
+        raise InputError(f"{key} has no column {column!r}, only {listed(map(str, frame.columns))}")
+    return frame.drop(column).to_native(), as_labels(frame[column].to_native(), column)
 
 
 class Names(tuple[str, ...]):

@@ -20,6 +20,7 @@ from dbn.data.labels import coded
 from dbn.data.objects import as_table
 from dbn.data.rows import Rows, in_memory, pieces, select
 from dbn.data.table import Table
+from dbn.data.weights import weights_of
 from dbn.errors import InputError
 
 LAST = "Images have their channels last, and were brought to channels first."
@@ -40,13 +41,21 @@ class Examples:
 
     x: Tensor | Rows
     y: Tensor | None
+    weights: Tensor | None = None
+    """(N,) float64 on the CPU: how much each row counts; None where all count alike."""
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: Tensor | slice) -> "Examples":
         """Some of the rows, by index or mask, in memory."""
-        return Examples(self.x[rows], None if self.y is None else self.y[rows])
+        return self._chosen(self.x[rows], rows)
+
+    def _chosen(self, x: Tensor | Rows, rows: Tensor | slice) -> "Examples":
+        y, weights = None if self.y is None else self.y[rows], self.weights
+        if weights is not None:
+            weights = weights[rows.cpu() if isinstance(rows, Tensor) else rows]
+        return Examples(x, y, weights)
 
     @property
     def n_labeled(self) -> int:
@@ -61,11 +70,11 @@ class Examples:
     def with_columns(self, order: Sequence[int]) -> "Examples":
         """The same examples with their columns in another order."""
         x = self.x.with_columns(order) if isinstance(self.x, Rows) else self.x[:, list(order)]
-        return Examples(x, self.y)
+        return replace(self, x=x)
 
     def select(self, mask: Tensor) -> "Examples":
         """The rows of a mask (N,); many of them are not copied."""
-        return Examples(select(self.x, mask), None if self.y is None else self.y[mask])
+        return self._chosen(select(self.x, mask), mask)
 
     @property
     def tensor(self) -> Tensor:
@@ -75,7 +84,7 @@ class Examples:
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on `device`."""
         stays = self.y is None or self.y.is_floating_point()
-        return Examples(self.x.to(device), self.y if self.y is None or stays else self.y.to(device))
+        return replace(self, x=self.x.to(device), y=self.y if self.y is None or stays else self.y.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +118,8 @@ class Splits:
     unchecked: bool = False
     targets: tuple[str, ...] = ()
     table: tuple[Column, ...] = ()
+    weight_column: str = ""
+    """What the source calls the weights of the rows."""
 
     @property
     def parts(self) -> dict[str, Examples]:
@@ -131,7 +142,7 @@ class Splits:
         digest = blake2b(repr(self.classes or self.targets).encode(), digest_size=8)
         digest.update(repr(self.table).encode() if self.table else b"")
         for part in (self.train, self.valid, self.test):
-            for values in () if part is None else (part.x, part.y):
+            for values in () if part is None else (part.x, part.y, part.weights):
                 if values is not None:
                     digest.update(f"{values.dtype} {tuple(values.shape)}".encode())
                     for piece in pieces(values):
@@ -159,6 +170,7 @@ class Splits:
         """Sizes, and what is done to the values: whether they are `standardized`, or `codes` of categories."""
         test = "no" if self.test is None else f"{len(self.test):,}"
         cut = ", the test examples cut from the same rows" if self.test_is_cut else ""
+        weights = f", weighted by {self.weight_column or 'sample_weight'!r}" if self.train.weights is not None else ""
         labels = f"in {self.n_classes} classes" if self.classes else "without labels"
         if self.targets:
             labels = f"with {len(self.targets)} target{'s' * (len(self.targets) > 1)}"
@@ -170,7 +182,8 @@ class Splits:
             done = ["0 or 1"]
         return (
             f"{self.name}: {len(self.train):,} training, {len(self.valid):,} validation and {test} test examples of "
-            f"{self.train.x.shape[1]:,} values {labels}{cut}; {values} {' and '.join(done) or 'used as they are'}."
+            f"{self.train.x.shape[1]:,} values {labels}{cut}{weights}; "
+            f"{values} {' and '.join(done) or 'used as they are'}."
             + "".join(f" {note}" for note in (*self.notes, self.describe_labels()) if note)
         )
 
@@ -196,6 +209,7 @@ def unsplit(
     divisor: Divisor = None,
     read_labels: Reader = coded,
     kinds: Kinds | None = None,
+    sample_weight: Any = None,
 ) -> Splits:
     """Objects in memory as `as_table` takes them, checked, all rows of `x` in `train`; errors call them `name`.
 
@@ -204,12 +218,13 @@ def unsplit(
     and their sorted values the classes; None, NaN and empty strings are missing ones. Other labels are left out, with
     the reason as `label_error`. `divisor` goes before that of `Splits`; "max" is the greatest value of `x`.
     `read_labels` takes other labels than classes, as `dbn.data.targets` has them.
-    With `kinds` text is taken too: columns become numbers as `dbn.columns` says.
+    With `kinds` text is taken too: columns become numbers as `dbn.columns` says. `sample_weight` is (N,), of the rows
+    of `x`, or names a column of it.
 
     Raises:
         InputError: no rows, another shape or type, values that are not finite, or test rows unlike the others.
     """
-    table = as_table(name, x, y, x_test, y_test, cells=kinds is not None)
+    table = as_table(name, x, y, x_test, y_test, cells=kinds is not None, sample_weight=sample_weight)
     return checked(table, divisor, read_labels, kinds)
 
 
@@ -227,7 +242,9 @@ def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded, 
     are_numbers = any(y.dtype.kind == "f" for y in codes.values())
     if are_numbers and len(table.targets) == len(names):
         names = table.targets
-    parts = {part: Examples(x, torch.from_numpy(codes[part]) if part in codes else None) for part, x in rows.items()}
+    y = {part: torch.from_numpy(values) for part, values in codes.items()}
+    weights = weights_of(table, {part: len(x) for part, x in rows.items()})
+    parts = {part: Examples(x, y.get(part), weights.get(part)) for part, x in rows.items()}
     train = parts[""]
     splits = Splits(
         name,
@@ -242,6 +259,7 @@ def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded, 
         label_error=label_error,
         targets=names if are_numbers else (),
         table=coded_as,
+        weight_column=table.weight_column if weights else "",
     )
     return with_divisor(splits, divisor) if divisor or not table.divisor else replace(splits, divisor=table.divisor)
 

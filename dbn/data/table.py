@@ -1,7 +1,7 @@
 """Tables: the arrays that a reader found in a source, not checked yet."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ class Table:
     """Whether all parts or none have labels; test files of competitions have none."""
     targets: tuple[str, ...] = ()
     """The names of the columns of `y` where the source has such."""
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    """Of the rows, (N,), by part."""
+    weight_column: str = ""
+    """What the source calls them."""
     divisor: float | None = None
     """What the values are divided by where the source says so, as pictures do; None where their type and range say."""
 
@@ -49,9 +53,9 @@ class Table:
 
 
 def table_of(name: str, arrays: Mapping[str, Any], **more: Any) -> Table:
-    """Arrays called `x`, `y`, `x_valid`, `y_valid`, `x_test` and `y_test`, as far as they are there."""
-    x, y = ({part: arrays[key + part] for part in PARTS if arrays.get(key + part) is not None} for key in "xy")
-    return Table(name, x, y, **more)
+    """Arrays called `x`, `y` and `w` (weights), `x_valid`, …, `x_test`, …, as far as they are there."""
+    x, y, w = ({part: arrays[key + part] for part in PARTS if arrays.get(key + part) is not None} for key in "xyw")
+    return Table(name, x, y, weights=w, **more)
 
 
 def label_places(
@@ -70,6 +74,25 @@ def label_places(
     if len(columns) == len(wanted):
         raise InputError(f"{name}: there is no column beside the label column {wanted[0]!r}")
     return [list(columns).index(each) for each in wanted]
+
+
+def weight_places(
+    name: str, columns: Sequence[str], weight_column: str | None, labels: Sequence[int], needs_weight: bool = True
+) -> list[int]:
+    """The index of the column with the weights; none without a name for it, and where it may lack and does.
+
+    InputError where it lacks, is one of the `labels`, or is the only other column.
+    """
+    if weight_column is None or (not needs_weight and weight_column not in columns):
+        return []
+    if weight_column not in columns:
+        raise InputError(f"{name}: there is no column {weight_column!r}, only {listed(columns)}")
+    place = list(columns).index(weight_column)
+    if place in labels:
+        raise InputError(f"{name}: the column {weight_column!r} cannot hold labels and weights: name two columns")
+    if len(columns) == len(labels) + 1:
+        raise InputError(f"{name}: there is no column beside the weights {weight_column!r}")
+    return [place]
 
 
 def beside(columns: Sequence[NDArray]) -> NDArray:
@@ -96,6 +119,7 @@ def joined(tables: Mapping[str, Table]) -> Table:
             for part, table in tables.items()
         },
         y={part: each.y[""] for part, each in tables.items() if each.y},
+        weights={part: each.weights[""] for part, each in tables.items() if each.weights},
         place=lambda part, row: tables[part].start("", row),
         needs_all_labels=False,
     )

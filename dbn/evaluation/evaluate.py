@@ -28,6 +28,7 @@ from dbn.likelihood.layer_ratio import gain
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models import DBN, RBM, Scaling
 from dbn.models.units.sites import number_of_states
+from dbn.models.values import mean_and_error
 from dbn.rng import stream
 from dbn.training.device import pick_device
 from dbn.training.loop import progress_bar
@@ -94,6 +95,7 @@ def evaluate(
     device: str = "auto",
     progress: bool | None = False,
     divisor: float | None = None,
+    sample_weight: Array | str | None = None,
 ) -> Evaluation:
     """log Z of every layer, and the log-likelihood of rows, or its lower bound for several layers.
 
@@ -107,6 +109,8 @@ def evaluate(
     binarize: how grey levels become 0 or 1 where units are binary; left out, as a run folder was trained.
     ais: temperatures of AIS, a number, "quick" (1,001) or "published" (14,501, the default); chains: 100 by default;
     reverse: anneal back as well, which takes three times the work and shows whether chains mix.
+    sample_weight: of the test rows, (N,), by which means over them are weighted, or the name of a column of frames; a
+    standard error takes a row for one observation, whatever its weight.
     progress: show bars, in a notebook too; None shows them where standard error is a terminal.
 
     >>> from dbn.models import Bernoulli
@@ -128,7 +132,7 @@ def evaluate(
         )  # fmt: skip
         place = pick_device(device)
         stack = read_model(path) if path else copied(model)
-        data = evaluation_data(stack, test, train, config, from_run=path is not None)
+        data = evaluation_data(stack, test, train, config, from_run=path is not None, sample_weight=sample_weight)
         return Evaluation(evaluate_stack(stack.to(place), data.to(place), config, progress=progress))
 
 
@@ -159,13 +163,18 @@ def evaluate_stack(
     parts: dict[str, dict[str, Any]] = {}
     gains: list[dict[str, Any]] = []
     for part, x in data.parts.items():
-        rows = subsample(x) if part == "train" else x
+        rows, weights = x, data.weights.get(part)
+        if part == "train":
+            rows, weights = subsample(x), None if weights is None else subsample(weights)
         terms = bounds_plus_log_z(stack, data, rows, config.seed, part)
-        figures = [_figure(term, each.log_z, each.interval) for each, term in zip(estimates, terms, strict=True)]
+        figures = [
+            _figure(term, each.log_z, each.interval, weights) for each, term in zip(estimates, terms, strict=True)
+        ]
         parts[part] = {"rows": len(rows), "layers": figures}
         if part == "test":
             gains = [
-                _gain(*ends, after - before) | {"annealed": ratio and _annealed_gain(after - before, ratio)}
+                _gain(*ends, after - before, weights)
+                | {"annealed": ratio and _annealed_gain(after - before, ratio, weights)}
                 for ends, (before, after), ratio in zip(pairwise(estimates), pairwise(terms), ratios, strict=True)
             ]
     top, scored, single = estimates[-1], parts["test"]["layers"][-1], len(stack.layers) == 1
@@ -219,29 +228,28 @@ def bounds_plus_log_z(stack: DBN, data: EvaluationData, rows: Tensor | Rows, see
     return torch.cat(terms, 1).cpu().double() - data.log_abs_det_jacobian(part)
 
 
-def _mean(values: Tensor) -> dict[str, Any]:
-    """Mean over rows, and its standard error, None for a single row."""
-    error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else None
-    return {"mean": float(values.mean()), "standard_error": error}
+def _mean(values: Tensor, weights: Tensor | None) -> dict[str, Any]:
+    """See `mean_and_error`."""
+    return dict(zip(("mean", "standard_error"), mean_and_error(values, weights), strict=True))
 
 
-def _figure(values: Tensor, log_z: float, interval: tuple[float, float]) -> dict[str, Any]:
+def _figure(values: Tensor, log_z: float, interval: tuple[float, float], weights: Tensor | None) -> dict[str, Any]:
     """Mean − log Z, and the same at both ends of log Z's interval: the greater log Z, the smaller the figure."""
-    found, (lower, upper) = _mean(values), interval
+    found, (lower, upper) = _mean(values, weights), interval
     ends = [found["mean"] - upper, found["mean"] - lower]
     return {**found, "mean": found["mean"] - log_z, "interval": ends}
 
 
-def _gain(before: Estimate, after: Estimate, difference: Tensor) -> dict[str, Any]:
+def _gain(before: Estimate, after: Estimate, difference: Tensor, weights: Tensor | None) -> dict[str, Any]:
     """What a layer adds to the bound, by the difference of two log Z."""
     (lower, upper), (next_lower, next_upper) = before.interval, after.interval
-    return _figure(difference, after.log_z - before.log_z, (next_lower - upper, next_upper - lower))
+    return _figure(difference, after.log_z - before.log_z, (next_lower - upper, next_upper - lower), weights)
 
 
-def _annealed_gain(difference: Tensor, ratio: Ratio) -> dict[str, Any]:
+def _annealed_gain(difference: Tensor, ratio: Ratio, weights: Tensor | None) -> dict[str, Any]:
     """See `dbn.likelihood.layer_ratio.gain`."""
     both = ratio.both
-    found = gain(difference, both)
+    found = gain(difference, both, weights)
     runs = (("forward", both.forward, found.forward), ("reverse", both.reverse, found.reverse))
     return {
         "mean": found.mean,
@@ -266,13 +274,14 @@ def _pseudo_likelihood(stack: DBN, data: EvaluationData, *, progress: bool | Non
     rbm = stack.layers[0]
     if rbm.visible.sites() is None:
         return None
-    rows = subsample(data.parts["test"], max(1, int(FLIPS / rbm.weight.numel())))
+    most, weights = max(1, int(FLIPS / rbm.weight.numel())), data.weights.get("test")
+    rows, weights = subsample(data.parts["test"], most), None if weights is None else subsample(weights, most)
     values = []
     with progress_bar(len(rows), "pseudo-likelihood", shown=progress) as bar:
         for x in rows.split(ROWS):
             values.append(pseudo_log_likelihood(rbm, data.scaling(x)))
             bar.update(len(x))
-    return {"rows": len(rows), **_mean(torch.cat(values).cpu().double())}
+    return {"rows": len(rows), **_mean(torch.cat(values).cpu().double(), weights)}
 
 
 def _method(config: EvaluateConfig) -> dict[str, Any]:

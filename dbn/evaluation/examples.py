@@ -4,8 +4,8 @@ A likelihood of discrete units needs discrete data: −F of gray pixels is no lo
 made 0 or 1 in a way that is named, or refused.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,9 +17,12 @@ from dbn.columns import Column
 from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
+from dbn.data.cut import counted
+from dbn.data.objects import as_labels
 from dbn.data.readers import kind_of, options_of, read_table
 from dbn.data.rows import Rows
-from dbn.data.splits import Splits, unsplit
+from dbn.data.splits import Examples, Splits, unsplit
+from dbn.data.weights import checked_weights
 from dbn.errors import InputError, listed
 from dbn.evaluation.external_rbm import read_arrays
 from dbn.models.dbn import DBN
@@ -31,6 +34,9 @@ from dbn.pretraining.layer_data import ROWS_AT_ONCE
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
 from dbn.runs.training_data import splits_for
+
+WEIGHTS = "sample_weight"
+PLACE = f"{WEIGHTS}, row {{}} (counted from 0),".format
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +56,18 @@ class EvaluationData:
     columns: tuple[str, ...] = ()
     table: tuple[Column, ...] | None = ()
     """What the columns of a table are; None where the rows are codes of the model's."""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """(N,) float64 on the CPU, of the rows of those parts that have such."""
 
     @property
     def base(self) -> Tensor | Rows:
         """(N, V): the rows whose means the independent base model takes."""
         return self.parts.get("train", self.parts["test"])
+
+    @property
+    def base_weights(self) -> Tensor | None:
+        """(N,): of these rows, where they have such."""
+        return self.weights.get("train" if "train" in self.parts else "test")
 
     def log_abs_det_jacobian(self, part: str) -> float:
         """See `Scaling.log_abs_det_jacobian`."""
@@ -88,15 +101,22 @@ def evaluation_data(
     name: str = "the given data set",
     columns: Sequence[str] = (),
     coded: bool = False,
+    sample_weight: Any = None,
 ) -> EvaluationData:
     """Arrays to be scored, treated like those of a file; `from_run`: binarized as `config.run` was trained.
 
     columns: names of the columns, where the arrays have none themselves. coded: cells of a table are codes already.
+    sample_weight: of the test rows, or the name of a column.
     """
     before = RunFolder.open(config.run).read_config() if from_run and config.run.is_dir() else {}
     x, x_test = (test, None) if train is None else (train, test)
     kinds = None if coded else stack.scaling.kinds
-    splits = unsplit(name, x, x_test=x_test, divisor=config.divisor, kinds=kinds)
+    of_test = sample_weight is not None and x_test is not None and not isinstance(sample_weight, str)
+    weights = None if of_test else sample_weight
+    splits = unsplit(name, x, x_test=x_test, divisor=config.divisor, kinds=kinds, sample_weight=weights)
+    if of_test and splits.test is not None:
+        found = checked_weights(as_labels(sample_weight, WEIGHTS), len(splits.test), WEIGHTS, PLACE)
+        splits = replace(splits, test=replace(splits.test, weights=found))
     splits = replace(splits, columns=splits.columns or tuple(columns))
     source = _from_splits(splits)
     return _prepared(stack, [replace(source, table=None) if coded else source], config, before)
@@ -118,8 +138,12 @@ def _prepared(
         scaling = _common(sources)
     scored, trained = sources[0], sources[-1]
     parts = {"test": scored.parts["test"]} | {part: x for part, x in trained.parts.items() if part != "test"}
+    weights = dict(trained.weights)
+    weights.pop("test", None)
+    if "test" in scored.weights:
+        weights["test"] = scored.weights["test"]
     origin = *_origin(scored, trained, with_base=not config.exact), *_density_units(parts, scaling)
-    return EvaluationData(parts, scaling, origin)
+    return EvaluationData(parts, scaling, origin, weights=weights)
 
 
 def _origin(scored: EvaluationData, trained: EvaluationData, *, with_base: bool) -> list[str]:
@@ -128,6 +152,7 @@ def _origin(scored: EvaluationData, trained: EvaluationData, *, with_base: bool)
         rows = f"{len(trained.parts['train']):,} training rows"
         base = f"its {rows}" if trained is scored else f"the {rows} of {trained.name}"
     first = f"Test rows: the {len(scored.parts['test']):,} of {scored.name}."
+    first += " They count by their weights." if "test" in scored.weights else ""
     first += f" Base model of AIS: the means of {base}." if with_base else ""
     return [first, *dict.fromkeys(scored.origin + trained.origin)]
 
@@ -142,31 +167,33 @@ def _density_units(parts: dict[str, Tensor | Rows], scaling: Scaling) -> list[st
 
 def _sources(config: EvaluateConfig, before: dict[str, Any], stack: DBN) -> list[EvaluationData]:
     """What holds the rows to be scored, and last what holds the training rows: one source, or two."""
-    sources, column, divisor = [], config.label_column, config.divisor
+    sources: list[EvaluationData] = []
+    divisor, columns = config.divisor, {"label_column": config.label_column, "weight_column": config.weight_column}
     if config.data is not None:
         taken = options_of(kind_of(config.data))
-        takes_column = "label_column" in taken
         own = {name: value for name, value in config.reading().items() if name in taken or name == "divisor"}
         sources.append(_from_file(config.data, own | {"kinds": stack.scaling.kinds}, stack.width))
-        if column and not takes_column and config.dataset is None:
-            raise InputError(f"--label-column is for files with named columns, leave it out with {config.data}")
-        column, divisor = None if takes_column else column, None
+        for each, column in columns.items():
+            if column and each not in taken and config.dataset is None:
+                option = each.replace("_", "-")
+                raise InputError(f"--{option} is for files with named columns, leave it out with {config.data}")
+        columns, divisor = {each: None if each in taken else column for each, column in columns.items()}, None
         if "train" in sources[0].parts and config.dataset is None:
             return sources
     if config.dataset is not None or before.get("dataset") or (before and not sources):
-        own = config.reading() | {"label_column": column, "divisor": divisor, "kinds": stack.scaling.kinds}
+        own = config.reading() | columns | {"divisor": divisor, "kinds": stack.scaling.kinds}
         splits = splits_for(config.dataset, [config.run], **own)
     elif sources:
         return sources
     else:
         raise InputError(f"{config.run} does not say what it was trained on: name examples with --data or --dataset")
-    parts = {"valid": splits.valid.x, "train": splits.train.x}
+    parts = {"valid": splits.valid, "train": splits.train}
     origin: tuple[str, ...] = ()
     if splits.test is None:
         parts["test"] = parts.pop("valid")
         origin = (f"{splits.name} has no test rows: validation rows stand in for them.",) * (not sources)
     else:
-        parts["test"] = splits.test.x
+        parts["test"] = splits.test
     return [*sources, _source(splits, parts, origin)]
 
 
@@ -175,6 +202,8 @@ def _from_file(path: Path, reading: dict[str, Any], width: int) -> EvaluationDat
     origin: tuple[str, ...] = ()
     arrays = read_arrays(path, ("train", "test")) if path.suffix.lower() == ".npz" else {}
     if len(arrays) == 2:
+        if reading.get("weight_column"):
+            raise InputError(f"--weight-column does not go with {path}, whose arrays are train and test: leave it out")
         if all(x.dtype == np.uint8 and x.ndim == 2 and x.shape[1] == -(-width // 8) != width for x in arrays.values()):
             arrays = {part: np.unpackbits(x, axis=1, count=width) for part, x in arrays.items()}
             origin = (f"{path}: bytes unpacked into {width:,} bits a row.",)
@@ -186,15 +215,18 @@ def _from_file(path: Path, reading: dict[str, Any], width: int) -> EvaluationDat
 
 def _from_splits(splits: Splits, origin: tuple[str, ...] = ()) -> EvaluationData:
     """Training rows are the test part where there are no test rows."""
-    x, test = splits.train.x, splits.test
-    parts = {"test": x} if test is None else {"test": test.x, "train": x}
+    splits = counted(splits)
+    train, test = splits.train, splits.test
+    parts = {"test": train} if test is None else {"test": test, "train": train}
     return _source(splits, parts, origin)
 
 
-def _source(splits: Splits, parts: dict[str, Tensor | Rows], origin: tuple[str, ...] = ()) -> EvaluationData:
+def _source(splits: Splits, parts: dict[str, Examples], origin: tuple[str, ...] = ()) -> EvaluationData:
     """Rows as they are stored; `_matched` brings them to the model."""
-    given = splits.divisor if splits.divisor_given else None
-    return EvaluationData(parts, Scaling(splits.divisor), origin, splits.name, given, splits.columns, splits.table)
+    rows = {name: part.x for name, part in parts.items()}
+    weights = {name: part.weights for name, part in parts.items() if part.weights is not None}
+    known = (splits.name, splits.divisor if splits.divisor_given else None, splits.columns, splits.table, weights)
+    return EvaluationData(rows, Scaling(splits.divisor), origin, *known)
 
 
 def _matched(stack: DBN, source: EvaluationData) -> EvaluationData:

@@ -123,7 +123,11 @@ class _Work:
         log_z, *interval, size = found
         reverse, warnings = {}, ess_warnings("forward", forward, found)
         if self.reverse:
-            drawn = permutation(len(inputs), stream(self.seed, "where reverse AIS starts", layer))[: self.chains]
+            chosen = stream(self.seed, "where reverse AIS starts", layer)
+            if inputs.weights is None:
+                drawn = permutation(len(inputs), chosen)[: self.chains]
+            else:
+                drawn = _by_weight(inputs.weights, self.chains, chosen)
             starts = {"data": inputs.batch(drawn.to(rbm.weight.device)), "end points": forward.states}
             for name, start in starts.items():
                 noise = self._noise(f"reverse AIS from {name}", layer)
@@ -137,9 +141,12 @@ class _Work:
         lower, upper = self.stack.layers[layer - 1 : layer + 1]
         noise = self._noise("annealing between layers", layer)
         inputs = self._inputs(layer, noise)
-        h = inputs.batch(
-            torch.randint(len(inputs), (TIMES_CHAINS * self.chains,), generator=noise, device=noise.device)
-        )
+        starting = TIMES_CHAINS * self.chains
+        if inputs.weights is None:
+            drawn = torch.randint(len(inputs), (starting,), generator=noise, device=noise.device)
+        else:
+            drawn = _by_weight(inputs.weights, starting, noise).to(noise.device)
+        h = inputs.batch(drawn)
 
         def settled(rbm: RBM) -> Tensor:
             v = h
@@ -167,10 +174,26 @@ class _Work:
 
     def _inputs(self, layer: int, noise: torch.Generator) -> LayerData:
         """Training rows passed up to layer 0, 1, …; at most `SOME` of them above the first layer."""
-        rows = self.data.base if layer == 0 else subsample(self.data.base)
-        inputs = LayerData(rows, self.data.scaling, self.stack.layers[:layer], features="sample", noise=lambda _: noise)
+        rows, weights = self.data.base, self.data.base_weights
+        if layer:
+            rows, weights = subsample(rows), None if weights is None else subsample(weights)
+        inputs = LayerData(
+            rows,
+            self.data.scaling,
+            self.stack.layers[:layer],
+            features="sample",
+            noise=lambda _: noise,
+            weights=None if weights is None else (weights / weights.mean()).float().to(rows.device),
+        )
         inputs.prepare(1)
         return inputs
+
+
+def _by_weight(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """`n` rows drawn in proportion to their weights, on the CPU."""
+    ends = weights.cpu().double().cumsum(0)
+    drawn = torch.rand(n, dtype=torch.float32, generator=generator, device=generator.device).cpu().double()
+    return torch.searchsorted(ends, drawn * ends[-1], right=True).clamp(max=len(ends) - 1)
 
 
 def subsample(x: Tensor | Rows, most: int | None = None) -> Tensor:

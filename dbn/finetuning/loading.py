@@ -25,7 +25,9 @@ LOGGER = logging.getLogger(__name__)
 
 
 def on_device(splits: Splits, device: torch.device) -> Splits:
-    """The same splits on a device."""
+    """The splits of fine-tuning on a device, after a word on weights, which are for pre-training."""
+    if splits.train.weights is not None and distributed.is_main():
+        LOGGER.info("%s: fine-tuning counts all rows alike, whatever their weights", splits.name)
     parts = {name: getattr(splits, name) for name in ("train", "valid", "test")}
     return replace(splits, **{name: part and part.to(device) for name, part in parts.items()})
 

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from dbn.errors import InputError
 from dbn.models import RBM, Units
 from dbn.models.matmul import product
+from dbn.models.values import weighted
+
+Count = float | Tensor
 
 
 class Means(NamedTuple):
@@ -37,6 +40,8 @@ class GlobalBatch(NamedTuple):
     negatives: int
     all_reduce_sum: Callable[[Tensor, Tensor], None]
     """Replaces every `.grad` and its two arguments by their sums over all processes."""
+    weight: Tensor | None = None
+    """Sum of the weights of these examples, where they have such."""
 
 
 @final
@@ -88,6 +93,9 @@ def set_gradient(
     offsets: Offsets | None = None,
     negative_field: Tensor | None = None,
     whole: GlobalBatch | None = None,
+    weights: Tensor | None = None,
+    *,
+    paired: bool = False,
 ) -> Means:
     """Write ∂/∂θ [mean_data F − mean_negatives F] into `.grad` of every parameter; return the means of the data.
 
@@ -98,6 +106,10 @@ def set_gradient(
     data: (B, V); negatives: (N, V); hidden_field, negative_field: their W v, (B, H) and (N, H), if known. whole: the
     batch of all processes, of which these are a share, possibly empty; gradient and means are those of the whole.
 
+    weights: (B,), of the data, which average 1 over the data set; the gradient is then that of
+    Σ_i w_i·(F(data_i) − ⟨F⟩_negatives)/B, which is unbiased for any batch, and the means are weighted. paired: whether
+    negative i has started at row i, and stands in for ⟨·⟩ there, as in contrastive divergence.
+
     >>> from dbn.models import RBM, Bernoulli
     >>> rbm = RBM(Bernoulli(4), Bernoulli(3))
     >>> set_gradient(rbm, torch.ones(5, 4), negatives=torch.zeros(5, 4)).visible
@@ -106,26 +118,40 @@ def set_gradient(
     tensor([-0.5000, -0.5000, -0.5000, -0.5000])
     """
     data, negatives = rbm.visible.values(data), rbm.visible.values(negatives)
-    n, n_negatives = (len(data), len(negatives)) if whole is None else (whole.data, whole.negatives)
+    n = len(data) if whole is None else whole.data
+    n_negatives: Count = len(negatives) if whole is None else whole.negatives
     data_field = rbm.hidden_field(data) if hidden_field is None else hidden_field
-    data_hidden = rbm.hidden.expected_statistics(data_field)
+    data_hidden = weighted_rows(rbm.hidden.expected_statistics(data_field), weights)
     fields = rbm.hidden_field(negatives) if negative_field is None else negative_field
-    negative_hidden = rbm.hidden.expected_statistics(fields)
+    own = weights if paired else None
+    negative_hidden = weighted_rows(rbm.hidden.expected_statistics(fields), own)
+    total: Count = n
+    if weights is not None:
+        total = weights.sum() if whole is None or whole.weight is None else whole.weight
+        n_negatives = n if paired else n_negatives * (n / total)
 
     # The statistic of a bias is x itself, so its expectation is E[h | v].
     set_weight_gradient(rbm, (data_hidden["bias"], data, n), (negative_hidden["bias"], negatives, n_negatives))
     hidden_mean = set_unit_gradient(rbm.hidden, (data_hidden, n), (negative_hidden, n_negatives))
-    of_data, of_negatives = rbm.visible.statistics(data), rbm.visible.statistics(negatives)
+    of_data = weighted_rows(rbm.visible.statistics(data), weights)
+    of_negatives = weighted_rows(rbm.visible.statistics(negatives), own)
     means = Means(set_unit_gradient(rbm.visible, (of_data, n), (of_negatives, n_negatives)), hidden_mean)
     if whole is not None:
         whole.all_reduce_sum(*means)
+    if weights is not None:
+        means = Means(*(mean * (n / total) for mean in means))
     if offsets is not None:
         offsets.update(means)
         center(rbm, offsets.visible, offsets.hidden)
     return means
 
 
-def set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, float], negatives: tuple[Tensor, Tensor, float]) -> None:
+def weighted_rows(statistics: dict[str, Tensor], weights: Tensor | None) -> dict[str, Tensor]:
+    """The statistics of rows (B, …) times their weights (B,), if any."""
+    return {name: weighted(each, weights) for name, each in statistics.items()}
+
+
+def set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, Count], negatives: tuple[Tensor, Tensor, Count]) -> None:
     """The `.grad` of the weight. Each side: E[h | v], v, and the number to divide by."""
     (h_data, v_data, n_data), (h_negatives, v_negatives, n_negatives) = data, negatives
     # One product of both, so that rounding is of their small difference, not of two large numbers.
@@ -136,7 +162,7 @@ def set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, float], negatives:
 
 
 def set_unit_gradient(
-    units: Units, data: tuple[dict[str, Tensor], float], negatives: tuple[dict[str, Tensor], float]
+    units: Units, data: tuple[dict[str, Tensor], Count], negatives: tuple[dict[str, Tensor], Count]
 ) -> Tensor:
     """The `.grad` of the units' parameters; returns the mean of x under data.
 

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dbn.likelihood.gradient import Means, Offsets, center, set_unit_gradient, set_weight_gradient
+from dbn.likelihood.gradient import Count, Means, Offsets, center, set_unit_gradient, set_weight_gradient, weighted_rows
 from dbn.models.label_model import class_fields, class_scores
 from dbn.models.rbm import RBM
+from dbn.models.values import mean_of, weighted
 
 
 class Weights(NamedTuple):
@@ -37,11 +38,15 @@ def set_label_gradient(
     negatives: Tensor,
     weights: Weights,
     offsets: Offsets | None = None,
+    row_weights: Tensor | None = None,
+    *,
+    paired: bool = False,
 ) -> Means:
     """Write the gradient of the weighted loss, a mean over rows, into `.grad` of every parameter.
 
     rows: (B, F + C), the features and the one-hot label; the label units of a row without a label are 0. negatives:
-    (N, F + C), states of the model; they are not used where the generative weight is 0. offsets: see `set_gradient`.
+    (N, F + C), states of the model; they are not used where the generative weight is 0. offsets, row_weights
+    (B,), paired: see `set_gradient`.
     Returns the means of the data, the label summed out where there is none.
 
     >>> from dbn.models import Bernoulli
@@ -56,8 +61,9 @@ def set_label_gradient(
     fields = class_fields(rbm, x, n_classes)
     p = class_scores(rbm, fields).softmax(1)
     is_labeled = y.sum(1, keepdim=True)
-    posterior = torch.where(is_labeled > 0, y, p) / len(rows)
-    share = weights.generative * posterior + weights.discriminative * is_labeled * (y - p) / len(rows)
+    posterior = weighted(torch.where(is_labeled > 0, y, p) / len(rows), row_weights)
+    share = weights.discriminative * is_labeled * (y - p) / len(rows)
+    share = weights.generative * posterior + weighted(share, row_weights)
     statistics = rbm.hidden.expected_statistics(fields)
     hidden = {name: (share[..., None] * each).sum(1) for name, each in statistics.items()}  # (B, H)
     by_class = torch.einsum("bc,bch->ch", share, statistics["bias"])
@@ -69,12 +75,18 @@ def set_label_gradient(
 
     if not weights.generative:
         negatives = negatives[:0]
-    n = len(negatives) / weights.generative if weights.generative else 1.0
-    negative_hidden = rbm.hidden.expected_statistics(rbm.hidden_field(negatives))
+    n: Count = len(negatives) / weights.generative if weights.generative else 1.0
+    mass: Count = 1.0 if row_weights is None else row_weights.sum() / len(rows)
+    own = row_weights if paired and weights.generative else None
+    if row_weights is not None and own is None:
+        n = n / mass
+    negative_hidden = weighted_rows(rbm.hidden.expected_statistics(rbm.hidden_field(negatives)), own)
     set_weight_gradient(rbm, (h, v, 1), (negative_hidden["bias"], negatives, n))
     set_unit_gradient(rbm.hidden, (hidden, 1), (negative_hidden, n))
-    set_unit_gradient(rbm.visible, (visible, 1), (rbm.visible.statistics(negatives), n))
-    means = Means(torch.cat([x.mean(0), posterior.sum(0)]), torch.einsum("bc,bch->h", posterior, statistics["bias"]))
+    set_unit_gradient(rbm.visible, (visible, 1), (weighted_rows(rbm.visible.statistics(negatives), own), n))
+    posterior = posterior if row_weights is None else posterior / mass
+    hidden_mean = torch.einsum("bc,bch->h", posterior, statistics["bias"])
+    means = Means(torch.cat([mean_of(x, row_weights), posterior.sum(0)]), hidden_mean)
     if offsets is not None:
         offsets.update(means)
         center(rbm, offsets.visible, offsets.hidden)

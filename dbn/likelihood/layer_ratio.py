@@ -25,6 +25,7 @@ from dbn.likelihood.ais import Progress, anneal_between
 from dbn.likelihood.estimates import Bracket, combine
 from dbn.models import RBM, Units
 from dbn.models.annealing import Path
+from dbn.models.values import mean_and_error
 
 
 class Bridge(NamedTuple):
@@ -92,10 +93,10 @@ class Gain(NamedTuple):
     reverse: float
 
 
-def gain(differences: Tensor, ratio: Bracket) -> Gain:
-    """differences: (B,), E_q[F^h_l(h) − F_{l+1}(h)] of each row, as `layer_bounds` has them."""
-    mean, n = float(differences.mean()), len(differences)
-    error = float(differences.std()) / math.sqrt(n) if n > 1 else math.inf
+def gain(differences: Tensor, ratio: Bracket, weights: Tensor | None = None) -> Gain:
+    """differences: (B,), E_q[F^h_l(h) − F_{l+1}(h)] of each row, as `layer_bounds` has them; weights: (B,)."""
+    mean, known = mean_and_error(differences, weights)
+    error = math.inf if known is None else known
     forward, reverse = ratio.forward, ratio.reverse
     middle = (forward.log_z + reverse.log_z) / 2
     below = max(forward.upper, reverse.upper) - middle

@@ -94,13 +94,13 @@ class DBN(nn.Module):
     def coded(self, x: Array, name: str = "x") -> Tensor:
         """Cells of a table as codes, (B, V), columns in the stack's order; InputError for a cell that is unknown."""
         with naming_arguments():
-            order = column_order(self.scaling.columns, columns_of(x), name, "the stack")
+            order = column_order(self.scaling, columns_of(x), name, "the stack")
             return self.scaling.coded(x, order, name).to(self.layers[0].weight.device)
 
     def _rows(self, x: Array, *widths: int) -> Tensor:
         """Rows or images of any library, (B, V), named columns in the stack's order. InputError for other widths."""
         with naming_arguments():
-            order = column_order(self.scaling.columns, columns_of(x), "x", "the stack")
+            order = column_order(self.scaling, columns_of(x), "x", "the stack")
         rows = as_tensor(x)
         rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
         rows = rows if order is None else rows[:, list(order)]

@@ -143,7 +143,7 @@ class LabelModel(nn.Module):
     def _matched(self, x: Array, divisor: float | None) -> tuple[Tensor, Match]:
         """Rows or images of any library, (N, V), and how they are brought to the model."""
         with naming_arguments():
-            order = column_order(self.scaling.columns, columns_of(x), "x", "the model")
+            order = column_order(self.scaling, columns_of(x), "x", "the model")
             if self.scaling.table:
                 rows = self.scaling.coded(x, order)
                 return rows, self.match(rows, divisor=divisor, by_row=True)

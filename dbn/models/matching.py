@@ -48,7 +48,7 @@ class Match(NamedTuple):
         """The rows (N, V), their columns in the model's order."""
         if self.order is None:
             return x
-        return x[:, list(self.order)] if isinstance(x, Tensor) else x.with_columns(self.order)  # type: ignore[return-value]
+        return x[..., list(self.order)] if isinstance(x, Tensor) else x.with_columns(self.order)  # type: ignore[return-value]
 
 
 def match(
@@ -78,13 +78,17 @@ def match(
     if number is not None and not (isinstance(number, Real) and 0 < float(number) < math.inf):
         raise InputError(f"--divisor must be a number above 0 for data that meet a model, not {divisor!r}")
     notes = []
-    order = column_order(scaling.columns, tuple(columns), name, what)
+    order = column_order(scaling, tuple(columns), name, what)
+    if order is not None:
+        x = Match(scaling, order, ()).rows(x)
     if x.shape[-1] != width:
         raise InputError(
             f"{name} has {x.shape[-1]} values an example, but {what} takes {width}: give data like those it was "
             "trained on"
         )
-    if order:
+    if order and len(order) < len(columns):
+        notes.append(f"{name}: the column {scaling.weight_column!r}, of weights in training, is left out")
+    elif order:
         notes.append(f"{name}: columns are matched by their names")
     elif scaling.columns and not columns:
         notes.append(f"{name}: columns have no names and are taken by their places")
@@ -95,7 +99,7 @@ def match(
             raise InputError(f"{name} holds codes of categories, which are not divided: leave --divisor out")
         found = Match(scaling.of_data(1.0, kind_of(x)), order, tuple(notes))
         rows = torch.atleast_2d(x) if isinstance(x, Tensor) else x
-        scaling.check_codes(found.rows(rows), name)
+        scaling.check_codes(rows, name)
         return found
     kind, given = kind_of(x), divisor
     x = x.detach() if isinstance(x, Tensor) else x
@@ -178,15 +182,17 @@ def _check_limits(limits: tuple[float, float], divisor: float, data: _Data) -> N
         )
 
 
-def column_order(known: tuple[str, ...], given: tuple[str, ...], name: str, what: str) -> tuple[int, ...] | None:
-    """Places of the columns `known` to `what` among those `given` in `name`; None where they are alike or unnamed.
+def column_order(scaling: Scaling, given: tuple[str, ...], name: str, what: str) -> tuple[int, ...] | None:
+    """Places of the columns of `what`, by its `scaling`, among those `given` in `name`; None where they are alike or
+    unnamed.
 
-    InputError for a missing or another column.
+    A column that held weights in training is left out. InputError for a missing or another column.
     """
+    known, others = scaling.columns, {*scaling.columns, scaling.weight_column}
     if not known or not given or known == given:
         return None
     places = {column: place for place, column in enumerate(given)}
-    missing, extra = [each for each in known if each not in places], [each for each in given if each not in set(known)]
+    missing, extra = [each for each in known if each not in places], [each for each in given if each not in others]
     if missing or extra:
         lacks = [f"lacks {_columns(missing)}"] if missing else []
         lacks += [f"has {_columns(extra)} that {what} was not trained on"] if extra else []
@@ -246,7 +252,7 @@ def _check_standardized(found: Match, x: AnyRows, data: _Data) -> None:
     shift = found.scaling.shift
     rows = torch.atleast_2d(x)[:MEASURED] if isinstance(x, Tensor) else x[:MEASURED]
     rows = rows.to(None if shift is None else shift.device)
-    z = found.scaling(found.rows(rows))
+    z = found.scaling(rows)
     far = float(z.abs().mean(0).median())
     if far > FAR_OUT:
         raise InputError(

@@ -24,7 +24,8 @@ class Scaling(nn.Module):
 
     With `codes`, a column of the data holds one of so many codes 0, 1, …, and becomes as many of 0 and 1, one-hot.
     They are one number for all columns, or one for each, 0 where the column is taken as it is. `table` says what each
-    column of a table is. Shift and spread are those of the values that a row becomes.
+    column of a table is. Shift and spread are those of the values that a row becomes. `weight_column` held the weights
+    of the training rows, and is none of the model's columns.
 
     >>> Scaling()(torch.tensor([[0, 255]], dtype=torch.uint8))
     tensor([[0., 1.]])
@@ -49,10 +50,11 @@ class Scaling(nn.Module):
         columns: Sequence[str] = (),
         codes: int | Sequence[int] | None = None,
         table: Sequence[Column] = (),
+        weight_column: str = "",
     ) -> None:
         super().__init__()
         self.divisor, self.stored, self.values, self.columns = divisor, stored, values, tuple(columns)
-        self.limits = limits
+        self.limits, self.weight_column = limits, weight_column
         self.table = tuple(table)
         given = [each.states for each in table] or codes
         self.codes: int | tuple[int, ...] | None = tuple(given) if isinstance(given, Sequence) else given
@@ -70,17 +72,18 @@ class Scaling(nn.Module):
         columns: Sequence[str] = (),
         *,
         standardized: bool | Tensor = False,
+        weights: Tensor | None = None,
         **known: Any,
     ) -> "Scaling":
         """That of training rows `x` (N, V); constant columns are centered alone, as by scikit-learn's StandardScaler.
 
         standardized: of all values, or of each that a row becomes. InputError where all columns are constant, which
-        leaves nothing to learn. known: limits, codes and table, as for `Scaling`.
+        leaves nothing to learn. weights: (N,), of the rows. known: limits, codes and table, as for `Scaling`.
         """
         least, greatest = (as_float(end, divisor).item() for end in x.aminmax())
         found = cls(divisor, stored=kind_of(x), values=(least, greatest), columns=columns, **known)
         if standardized if isinstance(standardized, bool) else bool(standardized.any()):
-            shift, spread = standardization(x, divisor)
+            shift, spread = standardization(x, divisor, weights)
             constant = spread == 0
             if constant.all():
                 raise InputError("cannot standardize: every column is constant in the training data: give others")
@@ -104,7 +107,7 @@ class Scaling(nn.Module):
 
     def of_data(self, divisor: float, stored: str) -> "Scaling":
         """The same standardization for data that are stored in another way."""
-        names = ("values", "limits", "columns", "codes", "table")
+        names = ("values", "limits", "columns", "codes", "table", "weight_column")
         known: dict[str, Any] = {name: getattr(self, name) for name in names}
         return Scaling(divisor, self.shift, self.spread, stored=stored, **known)
 
@@ -135,7 +138,7 @@ class Scaling(nn.Module):
         InputError for other shapes, and the first cell that is missing or unknown.
         """
         cells = as_cells(x, name)
-        if cells.ndim != 2 or cells.shape[1] != len(self.table):
+        if cells.ndim != 2 or (order is None and cells.shape[1] != len(self.table)):
             raise InputError(f"{name} has shape {cells.shape}, but rows of {len(self.table)} columns are needed")
         places = range(len(self.table)) if order is None else order
         found = torch.empty(cells.shape, dtype=torch.float32, device="cpu")
@@ -216,6 +219,7 @@ class Scaling(nn.Module):
         known: dict[str, Any] = {"stored": self.stored, "columns": list(self.columns)}
         known["codes"] = list(self.codes) if isinstance(self.codes, tuple) else self.codes
         known["table"] = [each.description() for each in self.table]
+        known["weight_column"] = self.weight_column
         known["values"] = self.values and list(self.values)
         known["limits"] = self.limits and [each if math.isfinite(each) else None for each in self.limits]
         return {name: value for name, value in known.items() if value}
@@ -259,7 +263,13 @@ def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
     """`Scaling.provenance` as arguments of `Scaling`; ValueError for what is none."""
     stored, values, columns, codes = (description.get(name) for name in ("stored", "values", "columns", "codes"))
     is_range = values is None or (len(values) == 2 and all(math.isfinite(value) for value in values))
-    if stored not in (None, "bytes", "floats") or not is_range or not all(type(each) is str for each in columns or ()):
+    weighted_by = description.get("weight_column", "")
+    if (
+        type(weighted_by) is not str
+        or stored not in (None, "bytes", "floats")
+        or not is_range
+        or not all(type(each) is str for each in columns or ())
+    ):
         raise ValueError(f"{stored!r}, {values!r}, {columns!r} do not describe data")
     one, table = codes if isinstance(codes, list) else [codes], description.get("table")
     if codes is not None and not all(
@@ -273,4 +283,4 @@ def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
     least, greatest = description.get("limits") or (None, None)
     limits = None if least is None else (float(least), math.inf if greatest is None else float(greatest))
     known = {"stored": stored, "values": ends, "limits": limits, "columns": columns or ()}
-    return known | {"codes": codes, "table": read}
+    return known | {"codes": codes, "table": read, "weight_column": weighted_by}

@@ -1,4 +1,6 @@
-"""Stored values as numbers: division, what they are likely divided by, means and deviations."""
+"""Stored values as numbers: division, what they are likely divided by, weighted means and deviations."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -38,16 +40,56 @@ def to_fractions(least: float, greatest: float, *, of_training: bool = True) -> 
     return advice + ", or --divisor max for the greatest training value" * of_training
 
 
-def standardization(x: AnyRows, divisor: float) -> tuple[Tensor, Tensor]:
+def weighted(x: Tensor, weights: Tensor | None) -> Tensor:
+    """The rows (N, …) times their weights (N,), or as they are without such.
+
+    >>> weighted(torch.ones(2, 2), torch.tensor([1.0, 3.0]))
+    tensor([[1., 1.],
+            [3., 3.]])
+    """
+    return x if weights is None else x * weights.to(x).view(-1, *[1] * (x.ndim - 1))
+
+
+def mean_of(x: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Σ_n w_n x_n / Σ_n w_n of rows (N, …), the mean without weights (N,).
+
+    >>> mean_of(torch.tensor([0.0, 4.0]), torch.tensor([1.0, 3.0]))
+    tensor(3.)
+    """
+    return x.mean(0) if weights is None else weighted(x, weights).sum(0) / weights.to(x).sum()
+
+
+def mean_and_error(x: Tensor, weights: Tensor | None = None) -> tuple[float, float | None]:
+    """`mean_of` x (N,) and its standard error over rows, None for one: (n/(n−1) Σ w²(x − mean)²)^½ / Σ w.
+
+    A row is one observation, whatever its weight.
+
+    >>> mean_and_error(torch.tensor([1.0, 3.0]), torch.ones(2))
+    (2.0, 1.0)
+    """
+    mean, n = float(mean_of(x, weights)), len(x)
+    if n < 2:
+        return mean, None
+    if weights is None:
+        return mean, float(x.std()) / math.sqrt(n)
+    spread = weighted(x - mean, weights).square().sum() * (n / (n - 1))
+    return mean, float(spread.sqrt() / weights.sum())
+
+
+def standardization(x: AnyRows, divisor: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
 
-    Sums run in float64, a slice of rows at a time. The scale of a constant column is 0.
+    Sums run in float64, a slice of rows at a time. The scale of a constant column is 0. weights: (N,), of the rows.
     """
-    slices = x.split(SLICE)
+    slices, n = x.split(SLICE), -(-len(x) // SLICE)
+    own = [None] * n if weights is None else weights.split(SLICE)
+    total = len(x) if weights is None else weights.double().sum()
     zero = torch.zeros((), dtype=torch.float32, device=x.device)
-    shift = sum((as_float(rows, divisor).double().sum(0) for rows in slices), zero) / len(x)
-    squares = sum(((as_float(rows, divisor) - shift).square().sum(0) for rows in slices), zero)
-    scale = (squares / len(x)).sqrt().float()
+    pairs = ((as_float(rows, divisor), w) for rows, w in zip(slices, own, strict=True))
+    shift = sum((weighted(rows.double(), w).sum(0) for rows, w in pairs), zero) / total
+    pairs = ((as_float(rows, divisor), w) for rows, w in zip(slices, own, strict=True))
+    squares = sum((weighted((rows - shift).square(), w).sum(0) for rows, w in pairs), zero)
+    scale = (squares / total).sqrt().float()
     ends = [rows.aminmax(dim=0) for rows in slices]
     least, greatest = torch.stack([end.min for end in ends]).amin(0), torch.stack([end.max for end in ends]).amax(0)
     constant = (least == greatest) | (scale < torch.finfo(torch.float32).tiny)

@@ -28,7 +28,7 @@ from dbn.pretraining.label_trainer import LabelTrainer
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainingOptions
 from dbn.pretraining.penalties import penalties
-from dbn.pretraining.pretrain import checked_arguments, for_table, unlabeled
+from dbn.pretraining.pretrain import checked_arguments, for_table, unlabeled, weights_on
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.stack import begin_pretraining, check_state
 from dbn.rng import stream_seed
@@ -54,6 +54,7 @@ def train_label_model(
     gradient: Literal["hybrid", "generative", "discriminative"] = "hybrid",
     generative_weight: float | None = None,
     no_label: str | float | None = None,
+    sample_weight: Array | str | None = None,
     run: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -66,7 +67,7 @@ def train_label_model(
     """Train one RBM whose visible units are the rows, or a stack's features of them, and softmax units of the labels.
 
     x, y: (N, V) or images, and labels, (N,), (N, 1) or one-hot rows; rows without a label (None, NaN, `no_label`) are
-    used too. A tenth of the rows is for validation.
+    used too. A tenth of the rows is for validation. sample_weight: as for `dbn.pretrain`.
     hidden: units of the RBM; 500 by default, and at most a quarter of the rows.
     stack: a stack, or its path, whose features take the place of the rows; it is not changed.
     gradient: of −log p(y | x), "discriminative"; of −log p(x, y), "generative", where rows without a label add −log
@@ -90,7 +91,9 @@ def train_label_model(
         config = LabelTraining(hidden=layers, gradient=gradient, generative_weight=generative_weight, **given)
         below = stack if stack is None or isinstance(stack, DBN) else load(stack)
         of_columns = config.kinds if below is None else below.scaling.kinds
-        splits = splits_from_arrays(x, y, divisor=divisor, unlabeled=no_label, kinds=of_columns)
+        splits = splits_from_arrays(
+            x, y, divisor=divisor, unlabeled=no_label, kinds=of_columns, sample_weight=sample_weight
+        )
         config = started_with(as_path(run), config) if resume and run is not None else config
         place = pick_device(device)
         labeled = LabeledRows.of(splits, config, place, below)
@@ -148,8 +151,11 @@ class LabeledRows:
             for name, x in parts.items()
             if x is not None
         }
-        valid = made["valid"][made["valid"][:, -splits.n_classes :].any(1)]
-        data = Unlabeled(made["train"], valid if len(valid) else None, Scaling(1.0).to(device))
+        has_label = made["valid"][:, -splits.n_classes :].any(1)
+        weights, of_valid = weights_on(splits, device)
+        of_valid = None if of_valid is None else of_valid[has_label]
+        valid = made["valid"][has_label] if has_label.any() else None
+        data = Unlabeled(made["train"], valid, Scaling(1.0).to(device), weights=weights, valid_weights=of_valid)
         about = {"classes": splits.classes, "below": below, "scaling": kept, "image_shape": shape}
         return cls(data, config, fingerprint(splits, [] if stack is None else [stack]), about)
 

@@ -10,6 +10,7 @@ from dbn.likelihood.gradient import Means
 from dbn.likelihood.label_gradient import Weights, set_label_gradient
 from dbn.models.label_model import class_fields, class_scores
 from dbn.models.rbm import RBM
+from dbn.models.values import mean_of
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.monitor import LayerMonitor
 from dbn.pretraining.trainer import LayerTrainer
@@ -27,9 +28,9 @@ class LabelMonitor(LayerMonitor):
         """error (%), log_loss (nats), valid_error and valid_log_loss; and `layer_metrics` of a model that samples."""
         found = super().metrics(epoch) if self.samples else {}
         values: dict[str, Tensor] = {}
-        for prefix, rows in self._examples().items():
+        for (prefix, rows), weights in zip(self._examples().items(), (each.weights for each in self.sets), strict=True):
             scores = [label_scores(self.stack[-1], part, self.n_classes) for part in rows.split(500)]
-            error, loss = (torch.cat(each).mean() for each in zip(*scores, strict=True))
+            error, loss = (mean_of(torch.cat(each), weights) for each in zip(*scores, strict=True))
             values |= {f"{prefix}error": 100 * error, f"{prefix}log_loss": loss}
         return found | dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
 
@@ -51,20 +52,23 @@ class LabelTrainer(LayerTrainer):
         has_label = data.train[:, -n_classes:].any(1)
         self.is_plain = not self.weights.discriminative and bool(has_label.all())
         """Whether the gradient is that of any RBM."""
-        measured = data._replace(train=data.train[has_label])
+        weights = None if data.weights is None else data.weights[has_label]
+        measured = data._replace(train=data.train[has_label], weights=weights)
         samples = self.weights.generative > 0
         self.monitor = LabelMonitor(self.kept, [], measured, config, n_classes=n_classes, samples=samples)
 
-    def set_gradient(self, x: Tensor, number: int) -> Means:
+    def set_gradient(self, x: Tensor, number: int, weights: Tensor | None) -> Means:
         """See `dbn.likelihood.label_gradient`; chains start at rows with a label drawn where there is none."""
         if self.is_plain:
-            return super().set_gradient(x, number)
+            return super().set_gradient(x, number, weights)
         negatives = x[:0]
         if self.weights.generative:
             complete = self._with_labels(x)
             field = self.rbm.hidden_field(complete)
             negatives = self.chains.negatives(self.rbm, complete, field, self.noise).states
-        return set_label_gradient(self.rbm, x, self.n_classes, negatives, self.weights, self.offsets)
+        return set_label_gradient(
+            self.rbm, x, self.n_classes, negatives, self.weights, self.offsets, weights, paired=self.chains.paired
+        )
 
     def _with_labels(self, x: Tensor) -> Tensor:
         """The rows with a label y ~ p(y | x) where they have none: chains start at complete states."""

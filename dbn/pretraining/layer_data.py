@@ -12,6 +12,7 @@ from dbn.data.binarize import Binarize, binarize
 from dbn.data.rows import Rows
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
+from dbn.models.values import weighted
 from dbn.pretraining.kept_rows import keep, read_ahead
 
 ROWS_AT_ONCE = 10_000
@@ -28,6 +29,10 @@ class Unlabeled(NamedTuple):
     image_shape: tuple[int, int, int] | None = None
     folder: Path | None = None
     """Where features of rows on the disk are kept; by default where temporary files are."""
+    weights: Tensor | None = None
+    """(N,), above 0, with mean 1: of the training rows; None where all count alike."""
+    valid_weights: Tensor | None = None
+    """(M,), likewise of the validation rows."""
 
     @property
     def width(self) -> int:
@@ -53,10 +58,14 @@ class LayerData:
         features: str = "mean",
         noise: Callable[[int], torch.Generator],
         folder: Path | None = None,
+        weights: Tensor | None = None,
     ) -> None:
-        """raw: (N, V_data). how: see `binarize`. noise: the generator of an epoch. folder: of temporary files."""
+        """raw: (N, V_data). how: see `binarize`. noise: the generator of an epoch. folder: of temporary files.
+
+        weights: (N,), of the rows."""
         self.raw, self.scaling, self.below = raw, scaling, below
         self.how, self.features, self.noise, self.folder = how, features, noise, folder
+        self.weights = weights
         self.redrawn = how == "sample" or (features == "sample" and len(below) > 0)
         self.prepared: Tensor | Rows | None = raw if how == "none" and not below else None
         self._read: tuple[Tensor, Tensor] | None = None
@@ -114,21 +123,28 @@ class LayerData:
             rows = self.scaling(rows)
         return rows.to(torch.float32)
 
+    def weights_of(self, indices: Tensor) -> Tensor | None:
+        """The weights of these examples, (B,), where they have such."""
+        return None if self.weights is None else self.weights[indices.to(self.weights.device, non_blocking=True)]
+
     def all(self) -> Tensor:
         """All examples, (N, V) float32."""
         return self.batch(torch.arange(len(self), device=self.index_device))
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance of every visible unit, each (V,)."""
+        """Mean and variance of every visible unit, weighted where the rows are, each (V,)."""
         parts = range(-(-len(self) // ROWS_AT_ONCE))
         # Not a list of tensors: small ones between large ones scatter the memory.
         sums = torch.empty(len(parts), self.width, dtype=torch.float32, device=self.raw.device)
         for number in parts:
-            sums[number] = self.batch(self._part(number)).sum(0)
-        mean = sums.sum(0) / len(self)
+            part = self._part(number)
+            sums[number] = weighted(self.batch(part), self.weights_of(part)).sum(0)
+        total = len(self) if self.weights is None else self.weights.sum()
+        mean = sums.sum(0) / total
         for number in parts:
-            sums[number] = self.batch(self._part(number)).sub_(mean).square_().sum(0)
-        return mean, sums.sum(0) / len(self)
+            part = self._part(number)
+            sums[number] = weighted(self.batch(part).sub_(mean).square_(), self.weights_of(part)).sum(0)
+        return mean, sums.sum(0) / total
 
     def _part(self, number: int) -> Tensor:
         """The indices of some examples, `ROWS_AT_ONCE`."""

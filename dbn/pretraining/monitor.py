@@ -15,6 +15,7 @@ from dbn.likelihood.estimates import estimate_log_z
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
+from dbn.models.values import mean_of
 from dbn.plotting.images import filters, originals_and_reconstructions
 from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.metrics import layer_metrics
@@ -36,6 +37,7 @@ class LayerMonitor:
         device = data.train.device
         chosen = fixed_subset(len(data.train), MEASURED)
         raw = [data.train[chosen.to(device)]] + ([] if data.valid is None else [data.valid])
+        weights = (None if data.weights is None else data.weights[chosen.to(device)], data.valid_weights)
         self.sets = [
             LayerData(
                 examples,
@@ -44,8 +46,9 @@ class LayerMonitor:
                 how="fixed" if config.binarize == "sample" else config.binarize,
                 features=config.features,
                 noise=lambda epoch: self._stream("measured data", epoch),
+                weights=own,
             )
-            for examples in raw
+            for examples, own in zip(raw, weights, strict=False)
         ]
 
     def _stream(self, purpose: str, epoch: int) -> torch.Generator:
@@ -60,7 +63,8 @@ class LayerMonitor:
     def metrics(self, epoch: int) -> dict[str, float]:
         """See `layer_metrics`."""
         data = self._examples()
-        return layer_metrics(self.stack[-1], data[""], data.get("valid_"), self._stream("measuring", epoch))
+        weights = self.sets[0].weights, self.sets[-1].weights
+        return layer_metrics(self.stack[-1], data[""], data.get("valid_"), self._stream("measuring", epoch), weights)
 
     @torch.no_grad()
     def likelihood(self, epoch: int) -> dict[str, float]:
@@ -81,10 +85,11 @@ class LayerMonitor:
         is_density = self.layer == 1 and rbm.visible.sites() is None
         volume = self.data.scaling.log_abs_det_jacobian(cast(Tensor, self.data.train)) if is_density else 0.0
         values = {"log_z": found.log_z, "log_z_sample_size": found.effective_sample_size}
-        for prefix, x in data.items():
-            values[f"{prefix}log_likelihood"] = -float(rbm.free_energy(x).mean()) - found.log_z - volume
+        for (prefix, x), weights in zip(data.items(), (each.weights for each in self.sets), strict=True):
+            values[f"{prefix}log_likelihood"] = -float(mean_of(rbm.free_energy(x), weights)) - found.log_z - volume
             if rbm.visible.sites() is not None:
-                values[f"{prefix}pseudo_likelihood"] = float(pseudo_log_likelihood(rbm, x[:FLIPPED]).mean())
+                some, own = x[:FLIPPED], None if weights is None else weights[:FLIPPED]
+                values[f"{prefix}pseudo_likelihood"] = float(mean_of(pseudo_log_likelihood(rbm, some), own))
         return values
 
     @torch.no_grad()
@@ -99,7 +104,7 @@ class LayerMonitor:
             recorder.images("reconstructions", both, epoch)
             recorder.images("filters", filters(self.stack, shape), epoch)
         self.sets[0].prepare(0)
-        activity = rbm.up(self.sets[0].all()).mean(0)
+        activity = mean_of(rbm.up(self.sets[0].all()), self.sets[0].weights)
         recorder.histogram("weight", rbm.weight, epoch)
         recorder.histogram("visible_bias", rbm.visible.bias, epoch)
         recorder.histogram("hidden_bias", rbm.hidden.bias, epoch)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from dbn.arrays import Array
 from dbn.training.checkpoint_control import Callback
 
 Schedule = float | str
@@ -53,3 +54,4 @@ class PretrainArguments(PretrainingOptions, total=False):
     progress: bool | None
     callback: Callback | None
     divisor: float | Literal["max"] | None
+    sample_weight: Array | str | None

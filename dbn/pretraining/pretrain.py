@@ -49,6 +49,8 @@ from dbn.training.device import matmul_dtype, pick_device
 
 LOGGER = logging.getLogger(__name__)
 OPTIONS = [each.name for each in fields(Pretraining)]
+LEAST_WEIGHT = 1e-20
+"""Of a row, where the mean is 1."""
 
 
 def pretrain(
@@ -62,6 +64,7 @@ def pretrain(
     progress: bool | None = False,
     callback: Callback | None = None,
     divisor: Divisor = None,
+    sample_weight: Array | str | None = None,
     **options: Unpack[PretrainingOptions],
 ) -> DBN:
     """Train a stack of RBMs on unlabeled rows, layer by layer.
@@ -76,6 +79,8 @@ def pretrain(
     callback: called with each line of metrics.jsonl as a dict, after an epoch; an exception ends the run, which
     `resume` continues after that epoch.
     divisor: number that the values are divided by, or "max" for the greatest; by default 255 for bytes above 127.
+    sample_weight: (N,), or the name of a column of a frame x: how much each row counts. A row of weight 2 counts as two
+    equal rows do; one of weight 0 is left out.
     options: the fields of `dbn.config.Pretraining`; `dbn.config.defaults` chooses those left out by the size of x.
 
     The `history` of the result is the list of those dicts. InputError for data or options that cannot be used, for a
@@ -91,7 +96,7 @@ def pretrain(
     with naming_arguments():
         layers: Any = hidden if hidden is None else several(hidden)
         config = Pretraining(hidden=layers, **given)
-        splits = splits_from_arrays(x, divisor=divisor, kinds=config.kinds)
+        splits = splits_from_arrays(x, divisor=divisor, kinds=config.kinds, sample_weight=sample_weight)
         config = for_table(config, splits)
         config = started_with(as_path(run), config) if resume and run is not None else config
         config = config.for_data(*splits.train.x.shape)
@@ -172,6 +177,8 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
         limits=visible.limits,
         codes=visible.codes,
         table=splits.table or (mixed.table if mixed else ()),
+        weights=splits.train.weights,
+        weight_column=splits.weight_column,
     )
     if (note := scaling.constants(splits.name)) and distributed.is_main():
         LOGGER.info("%s", note)
@@ -190,7 +197,17 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
             as_stored = (rows.to(kept) for rows in pixels)
             parts[part] = keep(as_stored, x.shape, kept, x, value=int(on))
     train, valid = parts["train"].to(device), in_memory(parts["valid"]).to(device)
-    return Unlabeled(train, valid, scaling.to(device), None if visible.codes else splits.image_shape)
+    shape, (weights, of_valid) = None if visible.codes else splits.image_shape, weights_on(splits, device)
+    return Unlabeled(train, valid, scaling.to(device), shape, weights=weights, valid_weights=of_valid)
+
+
+def weights_on(splits: Splits, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """The weights of the training and of the validation rows on the device, float32 with mean 1, where there are."""
+    parts = (splits.train.weights, splits.valid.weights)
+    # Above 0 in single precision too, so that no batch is without weight.
+    mean_1 = (w if w is None else (w / w.mean()).float().clamp(min=LEAST_WEIGHT) for w in parts)
+    train, valid = (w if w is None else w.to(device) for w in mean_1)
+    return train, valid
 
 
 def idle_in(stack: DBN, data: Unlabeled) -> list[int]:

@@ -68,6 +68,7 @@ class LayerTrainer:
             # Without `self`: in a cycle the features would outlive the trainer.
             noise=lambda epoch: stream(seed, "data", layer, epoch, device=device),
             folder=data.folder,
+            weights=data.weights,
         )
         self.data.prepare(1)
         mean, variance = self.data.moments()
@@ -180,7 +181,7 @@ class LayerTrainer:
         self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, distributed.rank()))
         x = self.data.batch(indices)
         with self.rbm.products_in(self.precision), tf32_products(self.config.precision == "tf32"):
-            means = self.set_gradient(x, number)
+            means = self.set_gradient(x, number, self.data.weights_of(indices))
         for penalty in self.penalties.values():
             penalty.before_step(self.rbm, means)
         before = self.rbm.weight.clone() if number == self.steps - 1 else None
@@ -192,18 +193,22 @@ class LayerTrainer:
         if self.averaged:
             self.averaged.update(self.rbm)
 
-    def set_gradient(self, x: Tensor, number: int) -> Means:
+    def set_gradient(self, x: Tensor, number: int, weights: Tensor | None) -> Means:
         """Write the gradient for batch `number`, x (B, V), into `.grad`; see `dbn.likelihood.gradient`."""
         field = self.rbm.hidden_field(x)
         negatives, negative_field = self.chains.negatives(self.rbm, x, field, self.noise)
-        return set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, self._whole(number))
+        whole, paired = self._whole(number, weights), self.chains.paired
+        return set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, whole, weights, paired=paired)
 
-    def _whole(self, number: int) -> GlobalBatch | None:
+    def _whole(self, number: int, weights: Tensor | None) -> GlobalBatch | None:
         """The batch of all ranks; None if there is one."""
         if self.flat is None:
             return None
         n = batch_length(number, len(self.data), self.config.batch_size)
-        return GlobalBatch(n, self.config.chains or n, self.flat.all_reduce_sum)
+        total = None if weights is None else weights.sum()
+        if total is not None:
+            distributed.all_reduce_sum(total)
+        return GlobalBatch(n, self.config.chains or n, self.flat.all_reduce_sum, total)
 
     def _record(self, seconds: float, recorder: LayerRecorder | None, *, last: bool) -> dict[str, float]:
         """Measure what is due, log and return it: rank 0 alone, but for the metrics of chains."""

@@ -86,7 +86,7 @@ class Classifier(nn.Module):
         with naming_arguments():
             columns: tuple[str, ...] = columns_of(x)
             if self.scaling.table:
-                order = column_order(self.scaling.columns, columns, name, "the classifier")
+                order = column_order(self.scaling, columns, name, "the classifier")
                 x, columns = self.scaling.coded(x, order, name), self.scaling.columns
             rows = rows_of(name, "x", as_numbers(x))
             found = self.match(rows, name, divisor=divisor, columns=columns, by_row=True)

@@ -32,6 +32,8 @@ def splits_for(dataset: str | None, runs: Sequence[Path], *, task: str | None = 
     is_same = bool(before) and before.get("dataset") == dataset
     if reading["split"] is None and is_same:
         reading["split"] = split_of(runs[0])
+    if reading.get("weight_column") is None and is_same:
+        reading["weight_column"] = before.get("weight_column")
     task = task or (str(before.get("task", "classify")) if is_same else "classify")
     return load_splits(dataset, read_labels=TASKS[task].read, **reading)
 

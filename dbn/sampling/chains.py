@@ -29,6 +29,8 @@ class Chains(ABC):
 
     method = "sampling"
     """In error messages."""
+    paired = False
+    """Whether chain i has started at row i of the batch, whose weight it then carries."""
 
     def __init__(self, steps: int = 1, chains: int = 1) -> None:
         for what, number in (("Gibbs step", steps), ("chain", chains)):

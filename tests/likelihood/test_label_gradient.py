@@ -86,3 +86,18 @@ def test_a_generative_weight_of_0_leaves_the_discriminative_gradient() -> None:
     exact = ((p - given) * given.sum(1, keepdim=True)).mean(0)
     torch.testing.assert_close(found["visible.bias"][-CLASSES:], exact)
     assert found["visible.bias"][:-CLASSES].abs().max() < 1e-15
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (1.0, 0.3)])
+def test_whole_weights_of_rows_are_repeated_rows(weights: tuple[float, float], paired: bool) -> None:
+    rbm, rows, negatives = make("gaussian", "bernoulli", "01-2")
+    negatives, times = negatives[:4] if paired else negatives, torch.tensor([3, 1, 2, 4])
+    several = [x.repeat_interleave(times, 0) if paired or x is rows else x for x in (rows, negatives)]
+    offsets = [Offsets.start(rbm, rows.mean(0)) for _ in range(2)]
+    plain = set_label_gradient(rbm, several[0], CLASSES, several[1], Weights(*weights), offsets[0])
+    wanted = gradients(rbm)
+    mean_1 = times / times.double().mean()
+    means = set_label_gradient(rbm, rows, CLASSES, negatives, Weights(*weights), offsets[1], mean_1, paired=paired)
+    torch.testing.assert_close(gradients(rbm), wanted)
+    torch.testing.assert_close(means, plain)

@@ -24,11 +24,27 @@ def roles(keys: Iterable[str]) -> dict[str, str]:
     return {key: ROLES[key.lower()] for key in keys if key.lower() in ROLES}
 
 
-def by_role(arrays: Mapping[str, Any], keys: Iterable[str], name: str) -> dict[str, Any]:
-    """The arrays by role; InputError for two arrays of one role, and where there are no rows."""
+def weight_roles(keys: Iterable[str], weight_column: str | None, name: str) -> dict[str, str]:
+    """The role, `w` with the part, of every name of an array of weights; InputError where that of training lacks."""
+    if weight_column is None:
+        return {}
+    keys, called = list(keys), {weight_column: "w"}
+    for word, part in PARTS.items():
+        called |= {f"{weight_column}_{word}": f"w{part}", f"{word}_{weight_column}": f"w{part}"}
+    found = {key: called[key] for key in keys if key in called}
+    if "w" not in found.values():
+        raise InputError(f"{name}: there is no array {weight_column!r} of weights, only {listed(keys)}")
+    return found
+
+
+def by_role(arrays: Mapping[str, Any], keys: Iterable[str], name: str, weights: str | None = None) -> dict[str, Any]:
+    """The arrays by role; InputError for two arrays of one role, and where there are no rows.
+
+    weights: the name of those of the rows.
+    """
     keys = list(keys)
     found: dict[str, str] = {}
-    for key, role in roles(keys).items():
+    for key, role in (roles(keys) | weight_roles(keys, weights, name)).items():
         if role in found:
             raise InputError(
                 f"{name}: {found[role]!r} and {key!r} may both be {role}, save one of them alone or rename the other"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbn.data.table import Table, beside, label_places, table_of
+from dbn.data.table import Table, beside, label_places, table_of, weight_places
 from dbn.errors import InputError, shortened
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
@@ -33,6 +33,7 @@ def read_csv(
     delimiter: str | None = None,
     decimal: str | None = None,
     cells: bool = False,
+    weight_column: str | None = None,
 ) -> Table:
     """The columns of a text table with a header; all but `label_column` hold numbers, or True and False.
 
@@ -51,7 +52,7 @@ def read_csv(
                 file = opened.enter_context(gzip.GzipFile(fileobj=file))
             text = opened.enter_context(io.TextIOWrapper(file, _encoding(file), newline=""))
             delimiter = _delimiter(text, name, path, delimiter)
-            return _read(text, name, label_column, needs_label, delimiter, decimal, as_they_are=cells)
+            return _read(text, name, label_column, needs_label, delimiter, decimal, weight_column, as_they_are=cells)
     except UnicodeError as error:
         raise InputError(f"{name} is not UTF-8 text: save it with that encoding") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -92,6 +93,7 @@ def _read(
     needs_label: bool,
     delimiter: str,
     decimal: str | None,
+    weight_column: str | None,
     *,
     as_they_are: bool,
 ) -> Table:
@@ -100,16 +102,19 @@ def _read(
         header = next(reader, [])
         _check_header(name, header)
         places = label_places(name, header, label_column, needs_label)
-        last_first = sorted(places, reverse=True)
+        weight_place = weight_places(name, header, weight_column, places, needs_label)
+        last_first = sorted([*places, *weight_place], reverse=True)
         cell_values, numbers, lines = _Cells(name, decimal), array("f"), array("q")
         labels: list[list[str | None]] = [[] for _ in places]
         values: list[list[Any]] = []
+        weights: list[Any] = []
         known: dict[str, str] = {}  # one string for each class
         for line, cells in _full_lines(name, reader, len(header)):
             lines.append(line)
             for place, column in zip(places, labels, strict=True):
                 label = cells[place]
                 column.append(known.setdefault(label, label) if label.strip() else None)
+            weights.extend(cell_values.cell(line, cells[place]) for place in weight_place)
             for place in last_first:
                 del cells[place]
             if as_they_are:
@@ -118,20 +123,25 @@ def _read(
             try:
                 numbers.fromlist(cell_values(line, cells))
             except ValueError:
-                raise _bad_cell(name, line, header, places, cells, cell_values) from None
+                raise _bad_cell(name, line, header, last_first, cells, cell_values, labels=bool(places)) from None
     except csv.Error as error:
         why = str(error).partition(" - ")[0]  # then comes advice to programmers
         raise InputError(f"{name}, line {reader.line_num} cannot be read ({why}): save the table again") from error
     if not lines:
         raise InputError(f"{name} is empty: there is a header line and no row below it")
     cell_values.check()
-    columns = tuple(column for index, column in enumerate(header) if index not in places)
+    columns = tuple(column for index, column in enumerate(header) if index not in last_first)
     x: Any = np.array(values, object) if as_they_are else np.frombuffer(numbers, np.float32)
     x = x.reshape(len(lines), len(columns))
     y = {} if not places else {"y": beside([_labels(column) for column in labels])}
     targets = tuple(header[place] for place in places)
     return table_of(
-        name, {"x": x, **y}, columns=columns, targets=targets, place=lambda part, row: f"{name}, line {lines[row]}"
+        name,
+        {"x": x, **y, "w": np.array(weights, object) if weight_place else None},
+        columns=columns,
+        targets=targets,
+        weight_column=weight_column or "",
+        place=lambda part, row: f"{name}, line {lines[row]}",
     )
 
 
@@ -271,17 +281,17 @@ def _labels(labels: list[str | None]) -> NDArray:
 
 
 def _bad_cell(
-    name: str, line: int, header: list[str], places: list[int], cells: list[str], values: _Cells
+    name: str, line: int, header: list[str], places: list[int], cells: list[str], values: _Cells, *, labels: bool
 ) -> InputError:
-    """The sentence for the first of `cells` (without the label's) that is not a number."""
+    """The sentence for the first of `cells` (without those of `places`) that is not a number."""
     names = [column for index, column in enumerate(header) if index not in places]
     column, cell = next(pair for pair in zip(names, cells, strict=True) if not values.is_number(line, pair[1]))
     if not cell.strip():
         return InputError(
             f"{name}, line {line}, column {column!r}: the cell is empty: fill it in, or leave the row or the column out"
         )
-    labels = "" if places else " (if these are the labels, name the column with --label-column)"
+    advice = "" if labels else " (if these are the labels, name the column with --label-column)"
     return InputError(
         f"{name}, line {line}, column {column!r}: {cell[:40]!r} is not a number: write one, such as a code, or leave "
-        f"the row or the column out{labels}"
+        f"the row or the column out{advice}"
     )

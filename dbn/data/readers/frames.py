@@ -13,7 +13,7 @@ from dbn.arrays import as_array, as_cells, columns_of
 from dbn.data.objects import as_labels
 from dbn.data.readers.array_names import PARTS
 from dbn.data.readers.pictures import pixels
-from dbn.data.table import Table, beside, in_order, label_places, table_of
+from dbn.data.table import Table, beside, in_order, label_places, table_of, weight_places
 from dbn.errors import InputError, listed, parsing
 
 DICT, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
@@ -23,13 +23,17 @@ SMALL = 1 << 30
 
 
 def read_frame(
-    path: Path, label_column: str | Sequence[str] | None = None, needs_label: bool = True, cells: bool = False
+    path: Path,
+    label_column: str | Sequence[str] | None = None,
+    needs_label: bool = True,
+    cells: bool = False,
+    weight_column: str | None = None,
 ) -> Table:
     """The columns of a Parquet, Feather or Arrow file; all but `label_column` hold numbers or booleans.
 
     With `cells` they may hold text too.
     """
-    return _table(str(path), _read(path), label_column, needs_label, cells=cells)
+    return _table(str(path), _read(path), label_column, needs_label, weight_column, cells=cells)
 
 
 def _read(path: Path) -> Any:
@@ -59,18 +63,23 @@ def _table(
     frame: Any,
     label_column: str | Sequence[str] | None,
     needs_label: bool = True,
+    weight_column: str | None = None,
     *,
     cells: bool = False,
 ) -> Table:
     places = label_places(name, frame.column_names, label_column, needs_label)
     targets = tuple(frame.column_names[place] for place in places)
     arrays = {}
+    if weight_places(name, frame.column_names, weight_column, places, needs_label):
+        arrays["w"] = as_labels(frame.column(weight_column), f"{name}, column {weight_column!r}")
+        frame = frame.drop_columns([weight_column])
     if places:
         found = [as_labels(frame.column(each), f"{name}, column {each!r}") for each in targets]
         arrays["y"] = beside(found)
         frame = frame.drop_columns(list(targets))
+    called: dict[str, Any] = {"weight_column": weight_column or ""}
     if frame.num_columns == 1 and import_pyarrow().types.is_nested(frame.schema.types[0]):  # a list a row
-        return table_of(name, arrays | {"x": as_array(frame.column(0).to_pylist(), name)}, targets=targets)
+        return table_of(name, arrays | {"x": as_array(frame.column(0).to_pylist(), name)}, targets=targets, **called)
     columns = columns_of(frame)
     arrays["x"] = as_cells(frame, name) if cells else as_array(frame, name)
     return table_of(
@@ -79,6 +88,7 @@ def _table(
         columns=columns,
         targets=targets,
         place=lambda part, row: f"{name}, row {row} (counted from 0)",
+        **called,
     )
 
 
@@ -98,6 +108,7 @@ def read_datasets(
     label_column: str | Sequence[str] | None = None,
     image_size: Sequence[int] | None = None,
     colors: str | None = None,
+    weight_column: str | None = None,
 ) -> Table:
     """A folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
 
@@ -113,16 +124,21 @@ def read_datasets(
         if split and split not in PARTS:
             raise InputError(f"{path} has a split {split!r}, but train, validation and test are known: remove it")
         part = PARTS.get(split, "")
-        table = _split(path / split, label_column, image_size, colors)
+        table = _split(path / split, label_column, image_size, colors, weight_column)
         columns, first = (table.columns, path / split) if columns is None else (columns, first)
         targets = table.targets
         arrays[f"x{part}"] = in_order(table.x[""], table.columns, table.name, str(first), columns)
-        arrays |= {f"y{part}": y for y in table.y.values()}
-    return table_of(str(path), arrays, columns=columns or (), targets=targets, divisor=table.divisor)
+        arrays |= {f"y{part}": y for y in table.y.values()} | {f"w{part}": w for w in table.weights.values()}
+    called = {"targets": targets, "weight_column": weight_column or ""}
+    return table_of(str(path), arrays, columns=columns or (), divisor=table.divisor, **called)
 
 
 def _split(
-    folder: Path, label_column: str | Sequence[str] | None, size: Sequence[int] | None, colors: str | None
+    folder: Path,
+    label_column: str | Sequence[str] | None,
+    size: Sequence[int] | None,
+    colors: str | None,
+    weight_column: str | None,
 ) -> Table:
     name = str(folder)
     pyarrow = import_pyarrow()
@@ -136,6 +152,7 @@ def _split(
     images = [each for each, about in features.items() if about.get("_type") == "Image"]
     if images:
         kept = [images[0], *([label_column] if isinstance(label_column, str) else label_column or ())]
+        kept += [weight_column] if weight_column else []
         if set(frame.column_names) != set(kept):
             raise InputError(
                 f"{name} has the columns {listed(frame.column_names)}: keep one of pictures and the labels"
@@ -144,10 +161,11 @@ def _split(
         places = [f"{name}, row {row} (counted from 0)" for row in range(len(cells))]
         sources = [BytesIO(each["bytes"]) if each and each["bytes"] else (each or {}).get("path") for each in cells]
         pictures = pixels(zip(places, sources, strict=True), size, colors)
-        table = _table(name, frame.drop_columns(images[:1]).append_column("0", [list(range(len(cells)))]), label_column)
+        rest = frame.drop_columns(images[:1]).append_column("0", [list(range(len(cells)))])
+        table = _table(name, rest, label_column, weight_column=weight_column)
         table = replace(table, x={"": pictures}, columns=(), divisor=255.0)
     else:
-        table = _table(name, frame, label_column)
+        table = _table(name, frame, label_column, weight_column=weight_column)
     names = features.get(label_column, {}).get("names") if isinstance(label_column, str) else None
     if not names:
         return table

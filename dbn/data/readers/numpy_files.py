@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dbn.arrays import as_array
-from dbn.data.readers.array_names import by_role, roles
+from dbn.data.readers.array_names import by_role, roles, weight_roles
 from dbn.data.table import Table, table_of
 from dbn.errors import InputError, parsing
 from dbn.storage.npz import read_arrays
@@ -12,15 +12,24 @@ from dbn.storage.npz import read_arrays
 SPARSE = ("data", "indices", "indptr", "row", "col", "shape", "format")
 
 
-def read_numpy(path: Path) -> Table:
+def read_numpy(path: Path, weight_column: str | None = None) -> Table:
     """The arrays of a `.npz` or `.npy` file by their usual names, or a sparse array that scipy saved."""
     name = str(path)
+    if weight_column is not None and path.suffix.lower() == ".npy":
+        raise InputError(f"--weight-column is for files of several arrays, and {name} holds one: leave it out")
     with path.open("rb") as file:
         _, keys = read_arrays(file, (), name)
         is_sparse = {"data", "format", "shape"} <= set(keys)
-        wanted = SPARSE if is_sparse else [key for key in keys if key in roles(keys)]
+        wanted = (
+            SPARSE
+            if is_sparse
+            else [key for key in keys if key in roles(keys) | weight_roles(keys, weight_column, name)]
+        )
         arrays, _ = read_arrays(file, wanted, name)
-    return table_of(name, {"x": _dense(arrays, name)} if is_sparse else by_role(arrays, keys, name))
+    if is_sparse and weight_column is not None:
+        raise InputError(f"--weight-column does not go with {name}, a sparse array alone: save x and weights by name")
+    found = {"x": _dense(arrays, name)} if is_sparse else by_role(arrays, keys, name, weight_column)
+    return table_of(name, found, weight_column=weight_column or "")
 
 
 def _dense(arrays: dict[str, Any], name: str) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dbn.data.objects import as_labels
 from dbn.data.row_sources import ArrayRows, JoinedRows, Source
 from dbn.data.rows import in_place
-from dbn.data.table import Table, beside, label_places, table_of
+from dbn.data.table import Table, beside, label_places, table_of, weight_places
 from dbn.errors import InputError, listed
 from dbn.storage.files import io_error
 from dbn.storage.npz import read_arrays
@@ -20,11 +20,11 @@ MOST_FILES = 500
 """Shards that are open at once."""
 
 
-def read_shards(path: Path, label_column: str | Sequence[str] | None = None) -> Table:
+def read_shards(path: Path, label_column: str | Sequence[str] | None = None, weight_column: str | None = None) -> Table:
     """The rows of all shards of a folder; large ones stay on the disk.
 
-    `.npy` shards are arrays of rows. Parquet shards are tables of numbers, of which `label_column` holds the labels;
-    they are written to a temporary file once, since a table cannot be read row by row.
+    `.npy` shards are arrays of rows. Parquet shards are tables of numbers, of which `label_column` holds the labels and
+    `weight_column` the weights; they are written to a temporary file once, since a table cannot be read row by row.
 
     InputError for shards of two kinds, of different shapes or types, or too many, and for tables with empty cells.
     """
@@ -35,12 +35,15 @@ def read_shards(path: Path, label_column: str | Sequence[str] | None = None) -> 
         raise InputError(f"{name} holds {listed(suffixes)} files: keep those of one kind in a folder")
     if len(files) > MOST_FILES:
         raise InputError(f"{name} holds {len(files):,} files, but at most {MOST_FILES} are read: join some of them")
-    return READERS[suffixes[0]](name, files, label_column)
+    return READERS[suffixes[0]](name, files, label_column, weight_column)
 
 
-def _read_npy(name: str, files: Sequence[Path], label_column: str | Sequence[str] | None) -> Table:
-    if label_column is not None:
-        raise InputError(f"--label-column is for tables, and {name} holds .npy files: leave it out")
+def _read_npy(
+    name: str, files: Sequence[Path], label_column: str | Sequence[str] | None, weight_column: str | None
+) -> Table:
+    for option, given in (("label", label_column), ("weight", weight_column)):
+        if given is not None:
+            raise InputError(f"--{option}-column is for tables, and {name} holds .npy files: leave it out")
     parts: list[Source] = []
     for path in files:
         try:
@@ -63,19 +66,24 @@ def _check_like(path: Path, array: NDArray, first: Path, parts: Sequence[Source]
         )
 
 
-def _read_parquet(name: str, files: Sequence[Path], label_column: str | Sequence[str] | None) -> Table:
+def _read_parquet(
+    name: str, files: Sequence[Path], label_column: str | Sequence[str] | None, weight_column: str | None
+) -> Table:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
         raise InputError(f"{name} holds Parquet files, which pyarrow reads: pip install 'torch-dbn[tables]'") from None
     try:
         schema = parquet.read_schema(files[0])
-        targets = [schema.names[place] for place in label_places(name, schema.names, label_column)]
-        columns = [column for column in schema.names if column not in targets]
+        places = label_places(name, schema.names, label_column)
+        weight_places(name, schema.names, weight_column, places)
+        targets = [schema.names[place] for place in places]
+        columns = [column for column in schema.names if column not in (*targets, weight_column)]
         n = sum(parquet.read_metadata(file).num_rows for file in files)
         as_bytes = all(str(schema.field(column).type) in ("uint8", "bool") for column in columns)
         rows = RowFile.temporary((n, len(columns)), np.uint8 if as_bytes else np.float32, None, f"the rows of {name}")
         labels: list[NDArray] = []
+        weights: list[NDArray] = []
         start = 0
         for file in files:
             table = parquet.ParquetFile(file)
@@ -86,11 +94,15 @@ def _read_parquet(name: str, files: Sequence[Path], label_column: str | Sequence
                 if targets:
                     found = [batch.column(each).to_numpy(zero_copy_only=False) for each in targets]
                     labels.append(beside(found))
+                if weight_column:
+                    weights.append(batch.column(weight_column).to_numpy(zero_copy_only=False))
                 start += len(batch)
     except (ArrowException, OSError) as error:
         raise InputError(f"{name} cannot be read as Parquet ({str(error).splitlines()[0]}): save it again") from error
     y = as_labels(np.concatenate(labels), f"{name}: y") if labels else None
-    return table_of(name, {"x": rows, "y": y}, columns=tuple(columns), targets=tuple(targets))
+    w = np.concatenate(weights) if weights else None
+    called = {"columns": tuple(columns), "targets": tuple(targets), "weight_column": weight_column or ""}
+    return table_of(name, {"x": rows, "y": y, "w": w}, **called)
 
 
 def _numbers(file: Path, batch: Any, columns: Sequence[str], dtype: np.dtype) -> NDArray:
@@ -111,7 +123,7 @@ def _numbers(file: Path, batch: Any, columns: Sequence[str], dtype: np.dtype) ->
     return out
 
 
-READERS: dict[str, Callable[[str, Sequence[Path], str | Sequence[str] | None], Table]] = {
+READERS: dict[str, Callable[[str, Sequence[Path], str | Sequence[str] | None, str | None], Table]] = {
     ".npy": _read_npy,
     ".parquet": _read_parquet,
 }
