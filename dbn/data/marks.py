@@ -73,7 +73,7 @@ def _marked_targets(splits: Splits, unlabeled: str | float | None, needed: bool)
             raise InputError(f"{splits.name}: no target is {mark:g}, which --unlabeled names: leave it out")
         splits = _each(
             splits,
-            lambda part: part if part.y is None else Examples(part.x, part.y.masked_fill(part.y == mark, torch.nan)),
+            lambda part: part if part.y is None else replace(part, y=part.y.masked_fill(part.y == mark, torch.nan)),
         )
     known = torch.cat([part.y[is_labeled(part.y)] for part in (splits.train, splits.valid) if part.y is not None])
     if not len(known):
@@ -99,7 +99,7 @@ def has_minus_one(classes: tuple[str, ...]) -> bool:
 
 def without_labels(splits: Splits, why: str) -> Splits:
     """The same rows without labels."""
-    return replace(_each(splits, lambda part: Examples(part.x, None)), classes=(), targets=(), label_error=why)
+    return replace(_each(splits, lambda part: replace(part, y=None)), classes=(), targets=(), label_error=why)
 
 
 def _without_class(splits: Splits, name: str) -> Splits:
@@ -108,7 +108,7 @@ def _without_class(splits: Splits, name: str) -> Splits:
     def part_without(part: Examples) -> Examples:
         if part.y is None:
             return part
-        return Examples(part.x, torch.where(part.y == place, -1, part.y - (part.y > place).long()))
+        return replace(part, y=torch.where(part.y == place, -1, part.y - (part.y > place).long()))
 
     return replace(_each(splits, part_without), classes=splits.classes[:place] + splits.classes[place + 1 :])
 

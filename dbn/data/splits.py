@@ -19,7 +19,7 @@ from dbn.data.coding import coded_table
 from dbn.data.labels import coded
 from dbn.data.objects import as_table
 from dbn.data.rows import Rows, in_memory, pieces, select
-from dbn.data.table import Table
+from dbn.data.table import Place, Table, place_among
 from dbn.errors import InputError
 
 LAST = "Images have their channels last, and were brought to channels first."
@@ -40,13 +40,25 @@ class Examples:
 
     x: Tensor | Rows
     y: Tensor | None
+    place: Place | None = None
+    """In the source, whichever rows were chosen from it."""
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: Tensor | slice) -> "Examples":
         """Some of the rows, by index or mask, in memory."""
-        return Examples(self.x[rows], None if self.y is None else self.y[rows])
+        return Examples(self.x[rows], None if self.y is None else self.y[rows], self._place_of(rows))
+
+    def _place_of(self, rows: Tensor | slice) -> Place | None:
+        return place_among(self.place, rows, len(self))
+
+    def where(self, row: int, column: int, name: str = "") -> str:
+        """The place of a value in the source, which the sentence may call `name` already."""
+        place = self.place(row, column) if self.place else f"row {row}, column {column} (counted from 0)"
+        if name and place.startswith((f"{name}, ", f"{name}: ")):
+            return place[len(name) + 2 :].removeprefix("x, ")
+        return place
 
     @property
     def n_labeled(self) -> int:
@@ -61,11 +73,11 @@ class Examples:
     def with_columns(self, order: Sequence[int]) -> "Examples":
         """The same examples with their columns in another order."""
         x = self.x.with_columns(order) if isinstance(self.x, Rows) else self.x[:, list(order)]
-        return Examples(x, self.y)
+        return Examples(x, self.y, place_among(self.place, slice(None), len(self), order))
 
     def select(self, mask: Tensor) -> "Examples":
         """The rows of a mask (N,); many of them are not copied."""
-        return Examples(select(self.x, mask), None if self.y is None else self.y[mask])
+        return Examples(select(self.x, mask), None if self.y is None else self.y[mask], self._place_of(mask))
 
     @property
     def tensor(self) -> Tensor:
@@ -75,7 +87,7 @@ class Examples:
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on `device`."""
         stays = self.y is None or self.y.is_floating_point()
-        return Examples(self.x.to(device), self.y if self.y is None or stays else self.y.to(device))
+        return Examples(self.x.to(device), self.y if self.y is None or stays else self.y.to(device), self.place)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +95,11 @@ class Splits:
     """The rows of a data set: none is in two of `train`, `valid` and `test`. `valid` is empty until it is cut.
 
     `classes` are names in the order of their indices, () without labels; `targets` those of the columns of `y` where
-    it holds numbers. `image_shape` is (C, H, W) where rows are
-    gray or color images. Values are divided by `divisor` before use: for bytes it is 255 where any outside the test
-    set is above 127, else 1, as for all other values, unless one is given, which `divisor_given` tells. `test_is_cut`
-    says that the data came without a test set of its own. `columns` are their names where the source has such. `notes`
-    are sentences on how the rows were read. `label_error` says why labels that were given cannot be used:
+    it holds numbers. `image_shape` is (C, H, W) where rows are gray or color images. Values are divided by `divisor`
+    before use: for bytes it is 255 where any outside the test set is above 127, else 1, as for all other values, unless
+    one is given, which `divisor_given` tells. `test_is_cut` and `valid_is_cut` say that the data came without such a
+    set of their own. `columns` are their names where the source has such. `notes` are sentences on how the rows were
+    read. `label_error` says why labels that were given cannot be used:
     `check_labels` raises it. `balanced` data have equal numbers of every class among validation rows and labels drawn,
     others their own proportions. `unchecked` are data sets made to show what test values of another scale do. `table`
     says what the columns of a table are whose cells became codes.
@@ -101,6 +113,7 @@ class Splits:
     image_shape: tuple[int, int, int] | None
     divisor: float
     test_is_cut: bool = False
+    valid_is_cut: bool = False
     columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     label_error: str = ""
@@ -115,6 +128,12 @@ class Splits:
         """The examples that there are, by what they are for."""
         named = {"training": self.train, "validation": self.valid, "test": self.test}
         return {purpose: part for purpose, part in named.items() if part}
+
+    @property
+    def brought(self) -> dict[str, Examples]:
+        """Validation and test rows that the data came with, which may be of another scale, by the key of their rows."""
+        parts = {"x_valid": not self.valid_is_cut and self.valid, "x_test": not self.test_is_cut and self.test}
+        return {key: part for key, part in parts.items() if part and not self.unchecked}
 
     def with_columns(self, order: Sequence[int] | None) -> "Splits":
         """The same examples with their columns in another order; None for theirs."""
@@ -227,7 +246,10 @@ def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded, 
     are_numbers = any(y.dtype.kind == "f" for y in codes.values())
     if are_numbers and len(table.targets) == len(names):
         names = table.targets
-    parts = {part: Examples(x, torch.from_numpy(codes[part]) if part in codes else None) for part, x in rows.items()}
+    parts = {
+        part: Examples(x, torch.from_numpy(codes[part]) if part in codes else None, partial(table.where, part))
+        for part, x in rows.items()
+    }
     train = parts[""]
     splits = Splits(
         name,

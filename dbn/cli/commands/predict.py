@@ -6,6 +6,8 @@ from dbn.config.inference import PredictConfig
 
 def main(config: PredictConfig) -> None:
     """Read the examples, write one row for each, print the scores."""
+    from functools import partial
+
     from dbn.data.readers import read_table
     from dbn.errors import InputError
     from dbn.models.label_model import LabelModel
@@ -32,7 +34,10 @@ def main(config: PredictConfig) -> None:
     reading = {"read_labels": task.read, "kinds": classifier.scaling.kinds} | config.reading()
     table = read_table(config.data, needs_mark=False, **reading)
     x, divisor = table.train.x, table.divisor if table.divisor_given else None
-    match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns, table=table.table)
+    where = partial(table.train.where, name=str(config.data))
+    match = classifier.match(
+        x, str(config.data), divisor=divisor, columns=table.columns, table=table.table, where=where
+    )
     for note in match.notes:
         print(f"{note}.")
     if others := [
