@@ -13,7 +13,8 @@ def main(config: PredictConfig) -> None:
     from dbn.models.label_model import LabelModel
     from dbn.runs.classifier import Classifier, best_classifier, load_classifier
     from dbn.runs.folder import RunFolder
-    from dbn.runs.label_model import LABEL_MODEL, load_label_model
+    from dbn.runs.label_model import load_label_model
+    from dbn.runs.weights import LABEL_MODEL
     from dbn.storage.files import check_writable
     from dbn.storage.rows import write_csv
     from dbn.tasks.base import Task
