@@ -60,7 +60,7 @@ def test_samples_of_a_class_are_of_that_class() -> None:
 def test_a_model_of_classes_alone_has_nothing_to_sample(tmp_path: Path) -> None:
     for options in ({"gradient": "discriminative"}, {"generative_weight": 0.0}):
         for model in (train(run=tmp_path / "run", overwrite=True, **options), dbn.load_label_model(tmp_path / "run")):
-            with pytest.raises(InputError, match="no distribution of rows to sample, .* hybrid or the generative"):
+            with pytest.raises(InputError, match=r"no distribution of rows to sample, .* hybrid or the generative"):
                 model.sample(2, label=0)
     assert train().sample(2, steps=1).shape == (2, 36)
 
