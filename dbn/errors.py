@@ -22,7 +22,8 @@ class InputError(ValueError):
 OPTION = re.compile(
     r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)"
     r"(?: (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-    r"|auto|cpu|cuda(?::\d+)?|bernoulli|gaussian|threshold|sample|fixed|tf32|bf16|max|regress|multilabel)\b"
+    r"|auto|cpu|cuda(?::\d+)?|bernoulli|gaussian|spin|relu|(?:binomial|categorical)\(\w+=\d+\)|threshold"
+    r"|sample|fixed|tf32|bf16|max|regress|multilabel)(?!\w)"
     r"(?! \d))?"  # not the first of several
 )
 """An option, and its value where that is a number or a word that is nothing else in a sentence."""

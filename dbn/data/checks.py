@@ -17,9 +17,8 @@ from dbn.arrays import Array as Array
 from dbn.arrays import as_array as as_array
 from dbn.data.row_sources import ChannelsFirst, Source
 from dbn.data.rows import PIECE, Rows, fits, in_memory, in_place, pieces
+from dbn.data.table import Place
 from dbn.errors import InputError, shortened
-
-Place = Callable[[int, int], str]
 
 
 def rows_of(name: str, key: str, x: Any, place: Place | None = None) -> Tensor | Rows:

@@ -78,7 +78,7 @@ def cut(splits: Splits, *, test: bool, unlabeled: str | float | None = None, spl
     Raises:
         InputError: fewer than 10 rows, a `balanced` split of targets, or as `marked`.
     """
-    splits = counted(splits)
+    splits = of_some_weight(splits)
     n = len(splits.train) + len(splits.valid)
     if n < LEAST_ROWS:
         raise InputError(f"{splits.name}: {n} rows are too few to split, at least {LEAST_ROWS} are needed")
@@ -91,7 +91,7 @@ def cut(splits: Splits, *, test: bool, unlabeled: str | float | None = None, spl
         return _cut_parts(without_labels(splits, str(error)), test=test)
 
 
-def counted(splits: Splits) -> Splits:
+def of_some_weight(splits: Splits) -> Splits:
     """The same without the rows of weight 0, which count nothing."""
     left_out, parts = 0, dict[str, Any]()
     for name, part in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
@@ -107,16 +107,17 @@ def _cut_parts(splits: Splits, *, test: bool) -> Splits:
     """As `cut`, after the checks; InputError for classes with too few rows."""
     n = 1 if splits.targets else splits.n_classes
     train, valid, held_out = splits.train, splits.valid, splits.test
+    cut_valid = not len(valid)
     test = test and held_out is None and bool(n or splits.balanced)
     tested = torch.zeros(n + 1, dtype=torch.int64, device="cpu")
     if test:
         tested = (_sizes(train, n) + 2) // 5
         tested[n] *= not n
         train, held_out = _cut(train, n, tested, "test")
-    if not len(valid):
+    if cut_valid:
         quotas = _validation_quotas(_sizes(train, n), tested, balanced=splits.balanced)
         train, valid = _cut(train, n, quotas, "validation")
-    return replace(splits, train=train, valid=valid, test=held_out, test_is_cut=test)
+    return replace(splits, train=train, valid=valid, test=held_out, test_is_cut=test, valid_is_cut=cut_valid)
 
 
 def _groups(examples: Examples, n_classes: int) -> Tensor:

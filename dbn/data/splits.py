@@ -19,7 +19,7 @@ from dbn.data.coding import coded_table
 from dbn.data.labels import coded
 from dbn.data.objects import as_table
 from dbn.data.rows import Rows, in_memory, pieces, select
-from dbn.data.table import Table
+from dbn.data.table import Place, Table, place_among
 from dbn.data.weights import weights_of
 from dbn.errors import InputError
 
@@ -43,6 +43,8 @@ class Examples:
     y: Tensor | None
     weights: Tensor | None = None
     """(N,) float64 on the CPU: how much each row counts; None where all count alike."""
+    place: Place | None = None
+    """In the source, whichever rows were chosen from it."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -55,7 +57,14 @@ class Examples:
         y, weights = None if self.y is None else self.y[rows], self.weights
         if weights is not None:
             weights = weights[rows.cpu() if isinstance(rows, Tensor) else rows]
-        return Examples(x, y, weights)
+        return Examples(x, y, weights, place_among(self.place, rows, len(self)))
+
+    def where(self, row: int, column: int, name: str = "") -> str:
+        """The place of a value in the source, which the sentence may call `name` already."""
+        place = self.place(row, column) if self.place else f"row {row}, column {column} (counted from 0)"
+        if name and place.startswith((f"{name}, ", f"{name}: ")):
+            return place[len(name) + 2 :].removeprefix("x, ")
+        return place
 
     @property
     def n_labeled(self) -> int:
@@ -70,7 +79,7 @@ class Examples:
     def with_columns(self, order: Sequence[int]) -> "Examples":
         """The same examples with their columns in another order."""
         x = self.x.with_columns(order) if isinstance(self.x, Rows) else self.x[:, list(order)]
-        return replace(self, x=x)
+        return replace(self, x=x, place=place_among(self.place, slice(None), len(self), order))
 
     def select(self, mask: Tensor) -> "Examples":
         """The rows of a mask (N,); many of them are not copied."""
@@ -92,11 +101,11 @@ class Splits:
     """The rows of a data set: none is in two of `train`, `valid` and `test`. `valid` is empty until it is cut.
 
     `classes` are names in the order of their indices, () without labels; `targets` those of the columns of `y` where
-    it holds numbers. `image_shape` is (C, H, W) where rows are
-    gray or color images. Values are divided by `divisor` before use: for bytes it is 255 where any outside the test
-    set is above 127, else 1, as for all other values, unless one is given, which `divisor_given` tells. `test_is_cut`
-    says that the data came without a test set of its own. `columns` are their names where the source has such. `notes`
-    are sentences on how the rows were read. `label_error` says why labels that were given cannot be used:
+    it holds numbers. `image_shape` is (C, H, W) where rows are gray or color images. Values are divided by `divisor`
+    before use: for bytes it is 255 where any outside the test set is above 127, else 1, as for all other values, unless
+    one is given, which `divisor_given` tells. `test_is_cut` and `valid_is_cut` say that the data came without such a
+    set of their own. `columns` are their names where the source has such. `notes` are sentences on how the rows were
+    read. `label_error` says why labels that were given cannot be used:
     `check_labels` raises it. `balanced` data have equal numbers of every class among validation rows and labels drawn,
     others their own proportions. `unchecked` are data sets made to show what test values of another scale do. `table`
     says what the columns of a table are whose cells became codes.
@@ -110,6 +119,7 @@ class Splits:
     image_shape: tuple[int, int, int] | None
     divisor: float
     test_is_cut: bool = False
+    valid_is_cut: bool = False
     columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     label_error: str = ""
@@ -126,6 +136,12 @@ class Splits:
         """The examples that there are, by what they are for."""
         named = {"training": self.train, "validation": self.valid, "test": self.test}
         return {purpose: part for purpose, part in named.items() if part}
+
+    @property
+    def brought(self) -> dict[str, Examples]:
+        """Validation and test rows that the data came with, which may be of another scale, by the key of their rows."""
+        parts = {"x_valid": not self.valid_is_cut and self.valid, "x_test": not self.test_is_cut and self.test}
+        return {key: part for key, part in parts.items() if part and not self.unchecked}
 
     def with_columns(self, order: Sequence[int] | None) -> "Splits":
         """The same examples with their columns in another order; None for theirs."""
@@ -242,9 +258,16 @@ def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded, 
     are_numbers = any(y.dtype.kind == "f" for y in codes.values())
     if are_numbers and len(table.targets) == len(names):
         names = table.targets
-    y = {part: torch.from_numpy(values) for part, values in codes.items()}
     weights = weights_of(table, {part: len(x) for part, x in rows.items()})
-    parts = {part: Examples(x, y.get(part), weights.get(part)) for part, x in rows.items()}
+    parts = {
+        part: Examples(
+            x,
+            torch.from_numpy(codes[part]) if part in codes else None,
+            weights.get(part),
+            partial(table.where, part),
+        )
+        for part, x in rows.items()
+    }
     train = parts[""]
     splits = Splits(
         name,

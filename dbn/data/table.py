@@ -5,11 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dbn.data.row_sources import ChosenColumns, Source
 from dbn.errors import InputError, listed
 
+Place = Callable[[int, int], str]
+"""What errors call a row and column."""
 PARTS = ("", "_valid", "_test")
 """What follows `x` and `y`: training, validation and test rows."""
 
@@ -56,6 +60,24 @@ def table_of(name: str, arrays: Mapping[str, Any], **more: Any) -> Table:
     """Arrays called `x`, `y` and `w` (weights), `x_valid`, …, `x_test`, …, as far as they are there."""
     x, y, w = ({part: arrays[key + part] for part in PARTS if arrays.get(key + part) is not None} for key in "xyw")
     return Table(name, x, y, weights=w, **more)
+
+
+def place_among(
+    place: Place | None, rows: Tensor | slice, n: int, columns: Sequence[int] | None = None
+) -> Place | None:
+    """The place of chosen `rows` of `n`, an index, a mask or a slice, and columns."""
+    if place is None:
+        return None
+    known = place
+
+    def found(row: int, column: int) -> str:
+        if isinstance(rows, slice):
+            number = range(n)[rows][row]
+        else:
+            number = int((rows.nonzero().flatten() if rows.dtype == torch.bool else rows)[row])
+        return known(number, column if columns is None else columns[column])
+
+    return found
 
 
 def label_places(

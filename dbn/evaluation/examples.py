@@ -6,6 +6,7 @@ made 0 or 1 in a way that is named, or refused.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +18,12 @@ from dbn.columns import Column
 from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
-from dbn.data.cut import counted
+from dbn.data.cut import of_some_weight
 from dbn.data.objects import as_labels
 from dbn.data.readers import kind_of, options_of, read_table
 from dbn.data.rows import Rows
 from dbn.data.splits import Examples, Splits, unsplit
+from dbn.data.table import place_among
 from dbn.data.weights import checked_weights
 from dbn.errors import InputError, listed
 from dbn.evaluation.external_rbm import read_arrays
@@ -29,6 +31,7 @@ from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
 from dbn.models.units.sites import is_binary
+from dbn.models.values import Where, counted, place_of
 from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE
 from dbn.rng import stream
@@ -54,6 +57,8 @@ class EvaluationData:
     divisor: float | None = None
     """Of the values, where it is named."""
     columns: tuple[str, ...] = ()
+    where: Mapping[str, Where] = field(default_factory=dict)
+    """What errors call a row and column, by part."""
     table: tuple[Column, ...] | None = ()
     """What the columns of a table are; None where the rows are codes of the model's."""
     weights: Mapping[str, Tensor] = field(default_factory=dict)
@@ -215,35 +220,46 @@ def _from_file(path: Path, reading: dict[str, Any], width: int) -> EvaluationDat
 
 def _from_splits(splits: Splits, origin: tuple[str, ...] = ()) -> EvaluationData:
     """Training rows are the test part where there are no test rows."""
-    splits = counted(splits)
-    train, test = splits.train, splits.test
-    parts = {"test": train} if test is None else {"test": test, "train": train}
+    splits = of_some_weight(splits)
+    parts = {"test": splits.train} if splits.test is None else {"test": splits.test, "train": splits.train}
     return _source(splits, parts, origin)
 
 
 def _source(splits: Splits, parts: dict[str, Examples], origin: tuple[str, ...] = ()) -> EvaluationData:
     """Rows as they are stored; `_matched` brings them to the model."""
-    rows = {name: part.x for name, part in parts.items()}
-    weights = {name: part.weights for name, part in parts.items() if part.weights is not None}
-    known = (splits.name, splits.divisor if splits.divisor_given else None, splits.columns, splits.table, weights)
-    return EvaluationData(rows, Scaling(splits.divisor), origin, *known)
+    return EvaluationData(
+        {name: part.x for name, part in parts.items()},
+        Scaling(splits.divisor),
+        origin,
+        splits.name,
+        splits.divisor if splits.divisor_given else None,
+        splits.columns,
+        {name: partial(part.where, name=splits.name) for name, part in parts.items()},
+        splits.table,
+        {name: part.weights for name, part in parts.items() if part.weights is not None},
+    )
 
 
 def _matched(stack: DBN, source: EvaluationData) -> EvaluationData:
     """The source as the model takes it; InputError for rows that do not fit."""
-    x = source.parts.get("train", source.parts["test"])
+    first = "train" if "train" in source.parts else "test"
+    x = source.parts[first]
     divisor, binary = source.divisor, is_binary(stack.layers[0].visible.sites())
     if divisor is None and binary:
         greatest = max(part.aminmax().max.item() for part in source.parts.values())
         # Bytes that are 0 or 1 are states of the units, whatever gray levels the model was trained on.
         divisor = 1.0 if x.dtype == torch.uint8 and greatest <= 1 else None
     known: dict[str, Any] = {"columns": source.columns, "table": source.table, "what": "the model"}
-    found = stack.match(x, source.name, divisor=divisor, **known)
-    for part in source.parts.values():  # of which none may be wrong
-        stack.match(part, source.name, divisor=found.scaling.divisor, **known)
+    found = stack.match(x, source.name, divisor=divisor, **known, where=source.where.get(first))
+    for part, rows in source.parts.items():  # of which none may be wrong
+        stack.match(rows, source.name, divisor=found.scaling.divisor, **known, where=source.where.get(part))
     parts = {name: found.rows(part) for name, part in source.parts.items()}
     notes = tuple(f"{note}." for note in found.notes)
-    return replace(source, parts=parts, scaling=found.scaling, origin=(*source.origin, *notes))
+    where = {
+        name: place_among(place, slice(None), len(parts[name]), found.order) or place
+        for name, place in source.where.items()
+    }
+    return replace(source, parts=parts, scaling=found.scaling, origin=(*source.origin, *notes), where=where)
 
 
 def _common(sources: list[EvaluationData]) -> Scaling:
@@ -278,19 +294,22 @@ def _discrete(source: EvaluationData, units: Units, how: Binarize | None, seed: 
     """The source in values that the units take alone; InputError where others stand and nothing says what to do."""
     support = units.support()
     assert support is not None
-    values = listed(support.tolist())
+    values, binary = listed(support.tolist(), 6), is_binary(units.sites())
     for part, x in source.parts.items() if units.codes is None else ():
-        least, greatest = (float(source.scaling(end)) for end in x.aminmax())
+        ends = x.aminmax()
+        least, greatest = (float(source.scaling(end)) for end in ends)
         if least < support.min() or greatest > support.max():
+            outside = float(ends.min if least < support.min() else ends.max)
+            place = source.where.get(part, counted)(*place_of(x, outside))
+            advice = ", or save bytes as uint8 in .npz or .npy, to be divided by 255" * binary
             raise InputError(
-                f"{source.name}: {part} values go from {least:g} to {greatest:g}, but the visible units take "
-                f"{values}: bring them there, or save bytes as uint8 in .npz or .npy, to be divided by 255"
+                f"{source.name}: {part} values go from {least:g} to {greatest:g}, {outside:g} in {place}, but the "
+                f"visible units take {values}: bring them there{advice}"
             )
 
     def scaled(x: Tensor | Rows) -> Iterator[Tensor]:
         return (source.scaling(rows) for rows in x.split(ROWS_AT_ONCE))
 
-    binary = is_binary(units.sites())
     if all(units.in_support(rows) for x in source.parts.values() for rows in scaled(x)):
         kept = torch.uint8 if binary else torch.float32
         ready = {

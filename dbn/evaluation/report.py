@@ -1,8 +1,9 @@
 """Tables and warnings of an evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dbn.registry import split_sum
 from dbn.text_tables import Row, plain_table
 
 LOG_Z = ("log Z", "nats", "ln(Ẑ ± 3 s.e.)", "effective sample size", "reverse − forward")
@@ -35,7 +36,19 @@ def evaluation_text(found: dict[str, Any]) -> str:
 
 
 def _sizes(found: dict[str, Any]) -> str:
-    return " – ".join(f"{units['size']:,} {units['kind']}" for units in found["units"])
+    return " – ".join(f"{units['size']:,} {units['kind']}{_parts(units)}" for units in found["units"])
+
+
+def _parts(units: Mapping[str, Any]) -> str:
+    """Of mixed units, the number of each type.
+
+    >>> _parts({"kind": "mixed", "size": 6, "parts": "1 gaussian + 2 bernoulli + 3 gaussian"})
+    ' (4 gaussian, 2 bernoulli)'
+    """
+    counts: dict[str, int] = {}
+    for count, spec in split_sum(units.get("parts", "")) or ():
+        counts[spec] = counts.get(spec, 0) + count
+    return f" ({', '.join(f'{count:,} {spec}' for spec, count in counts.items())})" if counts else ""
 
 
 def _method(found: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
+from dbn.models.values import Where
 from dbn.training.device import pick_device
 
 ROWS_AT_ONCE = 1000
@@ -94,11 +95,12 @@ def values_of(
     name: str = "x",
     columns: Sequence[str] | None = None,
     table: Sequence[Column] | None = None,
+    where: Where | None = None,
 ) -> RowValues:
     """See `row_values`; errors name options as the command line does.
 
     name: what they call the rows. columns: their names, those of a frame by default. table: what the columns of a table
-    are whose cells are codes already.
+    are whose cells are codes already. where: the place of a row and column.
     """
     stack = _up_to(stack, layer).to(pick_device(config.device))
     divisor = config.divisor
@@ -107,7 +109,7 @@ def values_of(
         x, columns = stack.coded(x, name).cpu(), stack.scaling.columns
     rows = rows_of(name, "x", as_numbers(x))
     columns = columns_of(x) if columns is None else columns
-    match = stack.match(rows, name, divisor=divisor, columns=columns, table=table)
+    match = stack.match(rows, name, divisor=divisor, columns=columns, table=table, where=where)
     scaling, rows = match.scaling.to(stack.layers[0].weight.device), match.rows(rows)
     notes = [f"{note}." for note in match.notes]
     values: dict[str, list[Tensor]] = {}

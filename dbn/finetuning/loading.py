@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -14,7 +16,7 @@ from dbn.finetuning.problem import Problem
 from dbn.models.dbn import DBN
 from dbn.models.matching import match
 from dbn.models.scaling import Scaling
-from dbn.models.values import as_float, to_fractions
+from dbn.models.values import as_float, place_of, to_fractions
 from dbn.runs.training_data import splits_for
 from dbn.runs.weights import load
 from dbn.tasks import TASKS
@@ -43,8 +45,13 @@ def matched(
     """
     x, name, given = splits.train.x, splits.name, splits.divisor if splits.divisor_given else None
     if stacks:
-        found = [stack.match(x, name, divisor=given, columns=splits.columns, table=splits.table) for stack in stacks]
+        known: dict[str, Any] = {"columns": splits.columns, "table": splits.table}
+        where = partial(splits.train.where, name=name)
+        found = [stack.match(x, name, divisor=given, where=where, **known) for stack in stacks]
         scaling, order, notes = found[0]
+        for part in splits.parts.values() if not splits.unchecked else ():  # of which none may be wrong
+            where = partial(part.where, name=name)
+            stacks[0].match(part.x, name, divisor=scaling.divisor, where=where, **known)
         for stack, other in zip(stacks, found, strict=True):
             is_alike = (other.scaling.divisor, other.order) == (scaling.divisor, order)
             if not is_alike or not stack.scaling.standardizes_as(scaling):
@@ -57,14 +64,19 @@ def matched(
     for note in filter(None, notes if distributed.is_main() else ()):
         LOGGER.info("%s", note)
     for purpose, part in splits.parts.items() if bounded and not splits.unchecked else ():
-        least, greatest = (float(as_float(end, scaling.divisor)) for end in part.x.aminmax())
+        ends = part.x.aminmax()
+        least, greatest = (float(as_float(end, scaling.divisor)) for end in ends)
         if least < 0 or greatest > 1:
+            outside = ends.min if least < 0 else ends.max
+            place = part.where(*place_of(part.x, float(outside)), name)
             raise InputError(
-                f"{name}: {purpose} values go from {least:g} to {greatest:g}, but fine-tuning needs values in [0, 1]: "
-                f"{to_fractions(least, greatest)}" + ("" if stacks else ", or use --standardize for real values")
+                f"{name}: {purpose} values go from {least:g} to {greatest:g}, {outside:g} in {place}, but fine-tuning "
+                f"needs values in [0, 1]: {to_fractions(least, greatest)}"
+                + ("" if stacks else ", or use --standardize for real values")
             )
-    if splits.test is not None and not (splits.test_is_cut or splits.unchecked):
-        match(scaling, splits.test.x, f"{name}: x_test", width=x.shape[1], divisor=given, bounded=bounded)
+    for key, others in splits.brought.items():
+        where = partial(others.where, name=name)
+        match(scaling, others.x, f"{name}: {key}", width=x.shape[1], divisor=given, bounded=bounded, where=where)
     return splits, scaling
 
 

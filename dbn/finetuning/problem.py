@@ -95,10 +95,14 @@ class Problem:
         for rbm in (rbm for stack in self.stacks for rbm in stack.layers):
             _, _, own = rbm.hidden.as_linear(rbm.weight)
             if own not in (arm.activation, "identity"):
-                advice = f"write dbn:{own}" if own in ACTIVATIONS else "name another, such as dbn:sigmoid"
+                units = f"the stack's {rbm.hidden.spec} hidden units"
+                if own not in ACTIVATIONS:
+                    raise InputError(
+                        f"--init dbn starts a network with the activation of {units}, but no network has theirs, "
+                        f"{own}: write dbn:{arm.activation} for their weights under that one, or pre-train with others"
+                    )
                 raise InputError(
-                    f"--init dbn has the activation {arm.activation}, but the stack's {rbm.hidden.spec} hidden units "
-                    f"have {own}: {advice}"
+                    f"--init dbn has the activation {arm.activation}, but {units} have {own}: write dbn:{own}"
                 )
 
     def _check_last_batch(self, arm: Arm) -> None:

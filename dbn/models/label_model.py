@@ -74,6 +74,8 @@ class LabelModel(nn.Module):
         below: Iterable[RBM] = (),
         scaling: Scaling | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        *,
+        generative: bool = True,
     ) -> None:
         super().__init__()
         self.rbms = nn.ModuleList([*below, rbm])
@@ -82,6 +84,8 @@ class LabelModel(nn.Module):
         self.scaling = Scaling(1.0) if scaling is None else scaling
         self.image_shape = image_shape
         """(channels, height, width) where rows are the pixels of an image."""
+        self.generative = generative
+        """Whether p(x) was learned; the discriminative gradient alone learns p(y | x)."""
         self.history: list[dict[str, Any]] = []
         """Of training: the lines of metrics.jsonl; not saved with the weights."""
         features = rbm.visible.size - len(self.classes)
@@ -203,8 +207,13 @@ class LabelModel(nn.Module):
 
         start: rows (n, V), as they are stored, that the chains start from; by default the visible biases of the top
         RBM. generator: on the model's device; by default of seed 0. InputError for a class that there is not, for no
-        step, and for another number of starting points.
+        step, for another number of starting points, and for a model that is not `generative`.
         """
+        if not self.generative:
+            raise InputError(
+                "the model has no distribution of rows to sample, as the discriminative gradient alone learns classes: "
+                "train it with the hybrid or the generative gradient"
+            )
         if steps < 1:
             raise InputError(f"sampling needs at least one Gibbs step, not {steps}")
         if n < 0:
@@ -249,6 +258,7 @@ class LabelModel(nn.Module):
             "layers": [[rbm.visible.description(), rbm.hidden.description()] for rbm in self.layers],
             "classes": list(self.classes),
             "image_shape": list(self.image_shape) if self.image_shape else None,
+            **({} if self.generative else {"generative": False}),
             **self.scaling.description(),
         }
 
@@ -258,4 +268,5 @@ class LabelModel(nn.Module):
         *below, rbm = (RBM(units_of(visible), units_of(hidden)) for visible, hidden in description["layers"])
         shape = description["image_shape"]
         scaling = Scaling.from_description(description)
-        return cls(rbm, description["classes"], below, scaling, tuple(shape) if shape else None)
+        generative = bool(description.get("generative", True))
+        return cls(rbm, description["classes"], below, scaling, tuple(shape) if shape else None, generative=generative)

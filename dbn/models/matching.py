@@ -15,8 +15,8 @@ from torch import Tensor
 from dbn.arrays import TOP, AnyRows
 from dbn.columns import Column
 from dbn.errors import InputError, listed
-from dbn.models.scaling import Scaling
-from dbn.models.values import kind_of, likely_divisor, to_fractions
+from dbn.models.scaling import Limits, Scaling
+from dbn.models.values import SLICE, Where, counted, kind_of, likely_divisor, place_of, to_fractions
 
 FAR = 8
 """Divided values whose greatest is so many times smaller than in training are of another scale."""
@@ -63,13 +63,15 @@ def match(
     bounded: bool = True,
     by_row: bool = False,
     what: str = "the model",
+    where: Where | None = None,
 ) -> Match:
     """How rows `x` (N, V) or (V,) become what a model with `scaling` takes.
 
     width: values of a row that the model takes. divisor: of the data, where it is named; columns: their names, () where
     there are none. table: what the columns of a table are, None where they are known to be the model's. bounded:
     whether a model of which no range is known takes values in [0, 1] alone. by_row: whether a row must be judged alike
-    whatever rows are beside it. `name` and `what` are what errors call the data and the model.
+    whatever rows are beside it. `name` and `what` are what errors call the data and the model, `where` a
+    row and column.
 
     InputError for rows of another width, a missing or another column, values outside the model's range, and values
     that may be of another scale: one sentence that says what to do.
@@ -94,49 +96,57 @@ def match(
         notes.append(f"{name}: columns have no names and are taken by their places")
     if table is not None:
         _check_table(scaling, tuple(table), order, name, what)
+    kind, given = kind_of(x), divisor
+    rows = torch.atleast_2d(x.detach()) if isinstance(x, Tensor) else x
+    data = _Data(name, what, kind, rows, order, where)
     if scaling.codes is not None:
         if divisor not in (None, 1.0):
             raise InputError(f"{name} holds codes of categories, which are not divided: leave --divisor out")
-        found = Match(scaling.of_data(1.0, kind_of(x)), order, tuple(notes))
-        rows = torch.atleast_2d(x) if isinstance(x, Tensor) else x
-        scaling.check_codes(rows, name)
+        found = Match(scaling.of_data(1.0, kind), order, tuple(notes))
+        scaling.check_codes(rows, name, data.where)
+        if scaling.limits is not None:
+            _check_limits(scaling.limits, rows, data)
+        if scaling.shift is not None and given is None and x.shape.numel():
+            _check_standardized(found, rows, data)
         return found
-    kind, given = kind_of(x), divisor
-    x = x.detach() if isinstance(x, Tensor) else x
-    least, greatest = (end.item() for end in x.aminmax()) if x.shape.numel() else (0.0, 0.0)
-    data = _Data(name, what, kind, least, greatest, len(x) if len(x.shape) > 1 else 1)
     fractions = _is_of_fractions(scaling, bounded)
     if divisor is None:
         divisor = 1.0 if x.dtype == torch.bool else _divisor(scaling, data, fractions)
         if divisor == 255.0 != scaling.divisor:
-            parts = [x] if isinstance(x, Tensor) else x.split(MEASURED)
+            parts = [rows] if isinstance(rows, Tensor) else rows.split(MEASURED)
             if by_row and any(bool((part.amax(-1) == 1).any()) for part in parts):
                 raise InputError(
-                    f"{name} has rows whose bytes are all 0 or 1 beside others up to {greatest:g}: say which scale "
-                    "they are on, --divisor 255 or --divisor 1"
+                    f"{name} has rows whose bytes are all 0 or 1 beside others up to {data.greatest:g}: say which "
+                    "scale they are on, --divisor 255 or --divisor 1"
                 )
             notes.append(f"{name}: bytes are divided by 255, as {what} was trained on values in [0, 1]")
     found = Match(scaling.of_data(divisor, kind), order, tuple(notes))
     if scaling.shift is None:
         on = divisor if found.scaling.is_divided(x) else 1.0
         if fractions:
-            check_fractions(least, greatest, on, name, what)
+            _check_fractions(on, data)
         elif scaling.limits is not None:
-            _check_limits(scaling.limits, on, data)
+            _check_limits(scaling.limits, rows, data, on)
     elif given is None and x.shape.numel():
-        _check_standardized(found, x, data)
+        _check_standardized(found, rows, data)
     return found
 
 
-class _Data(NamedTuple):
-    """Data as they are stored, for a sentence."""
+class _Data:
+    """Data as they are stored, (N, V), for a sentence."""
 
-    name: str
-    what: str
-    kind: str
-    least: float
-    greatest: float
-    rows: int
+    def __init__(
+        self, name: str, what: str, kind: str, x: AnyRows, order: Sequence[int] | None, where: Where | None
+    ) -> None:
+        self.name, self.what, self.kind, self.x = name, what, kind, x
+        self.least: float
+        self.greatest: float
+        self.least, self.greatest = (end.item() for end in x.aminmax()) if x.shape.numel() else (0.0, 0.0)
+        self.order, self.place = order, where or counted
+
+    def where(self, row: int, column: int) -> str:
+        """The place of a value in one of the model's columns."""
+        return self.place(row, self.order[column] if self.order else column)
 
     def refused(self, why: str, *likely: float) -> InputError:
         options = [f"--divisor {each:g}" for each in dict.fromkeys(likely)]
@@ -161,25 +171,33 @@ def _check_table(
         raise InputError(f"{name} is a table of categories, but {what} was trained on numbers: give such")
 
 
-def check_fractions(least: float, greatest: float, divisor: float, name: str, what: str) -> None:
-    """InputError unless values from `least` to `greatest` are in [0, 1] once divided."""
-    if least < 0 or greatest > divisor:
+def _check_fractions(divisor: float, data: _Data) -> None:
+    """InputError unless values are in [0, 1] once divided."""
+    if data.least < 0 or data.greatest > divisor:
         divided = f" divided by {divisor:g}" if divisor != 1 else ""
+        outside = data.least if data.least < 0 else data.greatest
         raise InputError(
-            f"{name} has values from {least:g} to {greatest:g}{divided}, but {what} was trained on values in [0, 1]: "
-            f"{to_fractions(least, greatest, of_training=False)}"
+            f"{data.name} has values from {data.least:g} to {data.greatest:g}{divided}, {outside:g} in "
+            f"{data.where(*place_of(data.x, outside))}, but {data.what} was trained on values in [0, 1]: "
+            f"{to_fractions(data.least, data.greatest, of_training=False)}"
         )
 
 
-def _check_limits(limits: tuple[float, float], divisor: float, data: _Data) -> None:
-    """InputError for values that the model's units cannot take, once divided."""
-    least, greatest = limits
-    if data.least < least * divisor or data.greatest > greatest * divisor:
-        takes = "of 0 or more" if math.isinf(greatest) else f"in [{least:g}, {greatest:g}]"
-        raise InputError(
-            f"{data.name} has values from {data.least:g} to {data.greatest:g}, but {data.what} was trained on values "
-            f"{takes}: bring them to the scale of the training data"
-        )
+def _check_limits(limits: Limits, rows: AnyRows, data: _Data, divisor: float = 1.0) -> None:
+    """InputError for a value, of `rows` in the model's order of columns, that its units cannot take, once divided."""
+    low, high = (divisor * end for end in torch.tensor(limits, dtype=torch.float32, device=rows.device).unbind(-1))
+    if low.ndim == 0 and low <= data.least and data.greatest <= high:
+        return
+    for number, part in enumerate(rows.split(SLICE)):
+        if len(wrong := ((part < low) | (part > high)).nonzero()):
+            row, column = wrong[0].tolist()
+            least, greatest = (float(end if end.ndim == 0 else end[column]) / divisor for end in (low, high))
+            takes = "of 0 or more" if math.isinf(greatest) else f"in [{least:g}, {greatest:g}]"
+            raise InputError(
+                f"{data.name} has {part[row, column].item():g} in {data.where(number * SLICE + row, column)}, but "
+                f"{data.what} was trained on values {takes}" + (" there" if low.ndim else "") + ": correct the value, "
+                "or bring the data to the scale of the training data"
+            )
 
 
 def column_order(scaling: Scaling, given: tuple[str, ...], name: str, what: str) -> tuple[int, ...] | None:
@@ -239,8 +257,8 @@ def _divisor(scaling: Scaling, data: _Data, fractions: bool) -> float:
                 return 255.0
             raise data.refused("values in [0, 1]", likely_divisor(greatest), 255)
     elif stored == "bytes" and divisor != 1 and (fractions or scaling.shift is not None):
-        check_fractions(data.least, greatest, 1.0, data.name, data.what)
-    is_many = data.kind == "floats" and data.rows >= ENOUGH and scaling.shift is None
+        _check_fractions(1.0, data)
+    is_many = data.kind == "floats" and len(data.x) >= ENOUGH and scaling.shift is None
     if is_many and scaling.values and 0 < greatest * FAR_FLOATS < scaling.values[1]:
         raise data.refused(f"values up to {scaling.values[1]:g}", greatest, 1)
     return 1.0
@@ -249,10 +267,10 @@ def _divisor(scaling: Scaling, data: _Data, fractions: bool) -> float:
 def _check_standardized(found: Match, x: AnyRows, data: _Data) -> None:
     """InputError for values that no data of the training data's scale have."""
     as_it_is = f"say --divisor {found.scaling.divisor:g} to take them as they are"
-    shift = found.scaling.shift
-    rows = torch.atleast_2d(x)[:MEASURED] if isinstance(x, Tensor) else x[:MEASURED]
-    rows = rows.to(None if shift is None else shift.device)
-    z = found.scaling(rows)
+    shift, spread = found.scaling.shift, found.scaling.spread
+    z = found.scaling(x[:MEASURED].to(None if shift is None else shift.device))
+    if found.scaling.codes is not None and shift is not None and spread is not None:
+        z = z[:, (shift != 0) | (spread != 1)]  # those of numbers
     far = float(z.abs().mean(0).median())
     if far > FAR_OUT:
         raise InputError(

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from dbn.arrays import AnyRows, Array, as_cells
 from dbn.columns import Column
 from dbn.errors import InputError, listed
-from dbn.models.values import SLICE, as_float, kind_of, standardization
+from dbn.models.values import SLICE, Where, as_float, kind_of, standardization
+
+Limits = tuple[float, float] | tuple[tuple[float, float], ...]
+"""The least and the greatest value, of all columns or of each."""
 
 
 class Scaling(nn.Module):
@@ -20,7 +23,7 @@ class Scaling(nn.Module):
     Bytes are divided by `divisor`, other numbers too where the model was trained on such. What else is known of the
     data it was trained on decides what it takes, see `dbn.models.matching`: `stored`, "bytes" or "floats"; `values`,
     the least and the greatest after dividing; `columns`, their names. All three are absent in older files. `limits`:
-    what the model's units can take, where that is other than [0, 1] and all numbers.
+    what the model's units can take, where that is other than [0, 1] and all numbers; of each column where they differ.
 
     With `codes`, a column of the data holds one of so many codes 0, 1, …, and becomes as many of 0 and 1, one-hot.
     They are one number for all columns, or one for each, 0 where the column is taken as it is. `table` says what each
@@ -46,7 +49,7 @@ class Scaling(nn.Module):
         *,
         stored: str | None = None,
         values: tuple[float, float] | None = None,
-        limits: tuple[float, float] | None = None,
+        limits: Limits | None = None,
         columns: Sequence[str] = (),
         codes: int | Sequence[int] | None = None,
         table: Sequence[Column] = (),
@@ -154,7 +157,7 @@ class Scaling(nn.Module):
         columns = zip(self.names, self.table, x.T.tolist(), strict=True)
         return {name: column.cells(values) for name, column, values in columns}
 
-    def check_codes(self, x: AnyRows, name: str) -> None:
+    def check_codes(self, x: AnyRows, name: str, where: Where | None = None) -> None:
         """InputError for the first value of rows `x` (N, V), called `name`, that is none of the codes."""
         if self.codes is None:
             return
@@ -166,10 +169,10 @@ class Scaling(nn.Module):
                 row, column = wrong.nonzero()[0].tolist()
                 number = int(codes.expand(part.shape[1])[column])
                 called = f" ({self.columns[column]})" if self.columns else ""
+                place = f"row {start + row}, column {column}{called} (counted from 0)"
                 raise InputError(
-                    f"{name} has {part[row, column].item():g} in row {start + row}, column {column}{called} (counted "
-                    f"from 0), but categories are whole numbers from 0 to {number - 1}: give such codes, or "
-                    "another number of states"
+                    f"{name} has {part[row, column].item():g} in {where(start + row, column) if where else place}, but "
+                    f"categories are whole numbers from 0 to {number - 1}: give such codes, or another number of states"
                 )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -221,7 +224,7 @@ class Scaling(nn.Module):
         known["table"] = [each.description() for each in self.table]
         known["weight_column"] = self.weight_column
         known["values"] = self.values and list(self.values)
-        known["limits"] = self.limits and [each if math.isfinite(each) else None for each in self.limits]
+        known["limits"] = self.limits and _limits_to_json(self.limits)
         return {name: value for name, value in known.items() if value}
 
     @classmethod
@@ -280,7 +283,22 @@ def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
     if read and [each.states for each in read] != codes:
         raise ValueError(f"{codes!r} are not the codes of the table")
     ends = values and (float(values[0]), float(values[1]))
-    least, greatest = description.get("limits") or (None, None)
-    limits = None if least is None else (float(least), math.inf if greatest is None else float(greatest))
+    limits = _limits_from_json(description.get("limits"))
     known = {"stored": stored, "values": ends, "limits": limits, "columns": columns or ()}
     return known | {"codes": codes, "table": read, "weight_column": weighted_by}
+
+
+def _limits_to_json(limits: Any) -> list[Any]:
+    if isinstance(limits[0], tuple):
+        return [_limits_to_json(each) for each in limits]
+    return [each if math.isfinite(each) else None for each in limits]
+
+
+def _limits_from_json(found: Any) -> Any:
+    """The inverse: a missing least value is −∞, a missing greatest ∞."""
+    if found is None:
+        return None
+    if isinstance(found[0], list):
+        return tuple(map(_limits_from_json, found))
+    least, greatest = found
+    return -math.inf if least is None else float(least), math.inf if greatest is None else float(greatest)

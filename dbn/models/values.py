@@ -1,14 +1,31 @@
 """Stored values as numbers: division, what they are likely divided by, weighted means and deviations."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from dbn.arrays import TOP, AnyRows
 
+Where = Callable[[int, int], str]
+"""What errors call a row and column of data."""
+
 SLICE = 4096
 """Rows that are looked at together."""
+
+
+def counted(row: int, column: int) -> str:
+    """A place of which nothing else is known."""
+    return f"row {row}, column {column} (counted from 0)"
+
+
+def place_of(x: AnyRows, value: float) -> tuple[int, int]:
+    """The first row and column of `x` (N, V) that hold the value."""
+    for number, rows in enumerate(x.split(SLICE)):
+        if len(found := (rows == value).nonzero()):
+            return number * SLICE + int(found[0, 0]), int(found[0, 1])
+    raise ValueError(f"no row holds {value}")
 
 
 def as_float(x: Tensor, divisor: float) -> Tensor:

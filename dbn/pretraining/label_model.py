@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -143,7 +144,12 @@ class LabeledRows:
             penalties(config)
             divisor = splits.divisor if splits.divisor_given else None
             known: dict[str, Any] = {"divisor": divisor, "columns": splits.columns, "table": splits.table}
-            match = stack.match(splits.train.x, splits.name, **known)
+            match = stack.match(
+                splits.train.x, splits.name, **known, where=partial(splits.train.where, name=splits.name)
+            )
+            if splits.valid:
+                where = partial(splits.valid.where, name=splits.name)
+                stack.match(splits.valid.x, splits.name, **known | {"divisor": match.scaling.divisor}, where=where)
             splits, scaling = splits.with_columns(match.order), match.scaling.to(device)
             parts = {"train": splits.train.tensor.to(device), "valid": splits.valid.tensor.to(device)}
         made = {
@@ -190,7 +196,7 @@ class LabeledRows:
             with parsing(corrupt_file(run.checkpoint.path, "it is not of this run")):
                 trainer.load_state(state)
         trainer.train(run, progress=progress, callback=report)
-        model = LabelModel(rbm, **self.about).requires_grad_(False).eval()
+        model = LabelModel(rbm, **self.about, generative=self.config.weights[1] > 0).requires_grad_(False).eval()
         model.history = run.metrics() if run else history
         if run:
             save_label_model(run.path, model)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
+from functools import partial
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
@@ -27,12 +28,13 @@ from dbn.data.splits import Divisor, Splits
 from dbn.errors import InputError, listed, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.idle import idle_layers, idle_sentence
+from dbn.models.matching import match
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
 from dbn.models.units.mixed import Mixed
 from dbn.models.units.naming import units_for
-from dbn.models.values import as_float
+from dbn.models.values import as_float, place_of
 from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainArguments, PretrainingOptions
@@ -182,6 +184,16 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     )
     if (note := scaling.constants(splits.name)) and distributed.is_main():
         LOGGER.info("%s", note)
+    if own := splits.brought.get("x_valid"):
+        match(
+            scaling,
+            own.x,
+            f"{splits.name}: x_valid",
+            width=own.x.shape[1],
+            divisor=splits.divisor if splits.divisor_given else None,
+            bounded=False,
+            where=partial(own.where, name=splits.name),
+        )
     with torch.device("meta"):  # before a lower layer is trained in vain
         rbms = new_rbms(scaling.width(splits.train.x.shape[1]), config)
     for lower, upper in pairwise(rbms) if config.tied else ():
@@ -222,23 +234,30 @@ def check_range(splits: Splits, units: Units) -> None:
         raise InputError(f"--divisor does not go with {units.kind} units, whose codes are not divided: leave it out")
     codes = Scaling(1.0, columns=splits.columns, codes=units.codes)
     for purpose, part in splits.parts.items():
-        codes.check_codes(part.x, f"{splits.name}: {purpose} data")
+        where = partial(part.where, name=splits.name)
+        codes.check_codes(part.x, splits.name, where)
         for own, columns in units.of_data():
             if own.codes is not None:
                 continue
             x, divisor = part.x if own is units else part.x[:][:, columns], _divisor(splits, own)
-            least, greatest = (as_float(value, divisor).item() for value in x.aminmax())
+            first = 0 if own is units else columns.start
+            ends = x.aminmax()
+            least, greatest = (as_float(value, divisor).item() for value in ends)
             if wrong := own.range_error(least, greatest):
-                raise InputError(f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, but {wrong}")
+                is_low = not own.range_error(greatest, greatest)
+                row, column = place_of(x, (ends.min if is_low else ends.max).item())
+                raise InputError(
+                    f"{splits.name}: {purpose} values go from {least:g} to {greatest:g}, "
+                    f"{least if is_low else greatest:g} in {where(row, first + column)}, but {wrong}"
+                )
             for start, rows in enumerate(x.split(ROWS_AT_ONCE)) if own.counts else ():
                 values = as_float(rows, divisor)
                 if (wrong_values := values != values.round()).any():
                     row, column = wrong_values.nonzero()[0].tolist()
-                    first = 0 if own is units else columns.start
-                    where = f"row {start * ROWS_AT_ONCE + row}, column {first + column} (counted from 0)"
+                    place = where(start * ROWS_AT_ONCE + row, first + column)
                     raise InputError(
-                        f"{splits.name}: {purpose} data has {values[row, column].item():g} in {where}, but {own.kind} "
-                        "units need whole numbers: round them, or leave --divisor out"
+                        f"{splits.name} has {values[row, column].item():g} in {place}, but {own.kind} units need whole "
+                        "numbers: round them, or leave --divisor out"
                     )
 
 

@@ -245,10 +245,10 @@ class LayerTrainer:
         x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.data.index_device))
         why = divergence(self.rbm, self.kept, x)
         if distributed.any_rank(bool(why)):
-            raise Diverged(
-                f"layer {self.layer} diverged in epoch {epoch}, {why or 'as another rank found'}: lower "
-                f"--learning-rate, which is {self._learning_rate(epoch, self.steps - 1):g} there"
-            )
+            remedy = f"lower --learning-rate, which is {self._learning_rate(epoch, self.steps - 1):g} there"
+            if self.rbm.visible.nonnegative and self.layer == 1 and (greatest := float(x.max())) > 1:
+                remedy = f"divide the data, here up to {greatest:g}, with --divisor max, or {remedy}"
+            raise Diverged(f"layer {self.layer} diverged in epoch {epoch}, {why or 'as another rank found'}: {remedy}")
 
     def _stream(self, *purpose: str | int) -> torch.Generator:
         name, *rest = purpose

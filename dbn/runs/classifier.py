@@ -22,7 +22,7 @@ from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.registry import suggestion
 from dbn.runs.folder import RESULT, RunFolder
-from dbn.runs.weights import check_finite, check_number
+from dbn.runs.weights import check_ended, check_finite, check_number
 from dbn.storage.files import as_path, corrupt_file
 from dbn.storage.tensors import read_tensors, write_tensors
 from dbn.tasks import task_of
@@ -194,6 +194,7 @@ def classifier_of(weights: Mapping[str, Tensor], description: Mapping[str, Any])
 def best_classifier(run: RunFolder, init: str | None = None) -> tuple[str, Path]:
     """The arm `init` of a finished comparison, or that with the least mean validation error; its classifier's file."""
     if not (run.path / RESULT).is_file():
+        check_ended(run.path)
         raise InputError(f"{run.path} is no finished run of finetune: name one, or end it with --resume")
     found = run.read_json(RESULT)
     if "arms" not in found:

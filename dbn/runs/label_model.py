@@ -6,11 +6,9 @@ import torch
 
 from dbn.errors import InputError, naming_arguments, parsing
 from dbn.models.label_model import LabelModel
-from dbn.runs.weights import check_finite, check_number
+from dbn.runs.weights import LABEL_MODEL, check_ended, check_finite, check_number
 from dbn.storage.files import as_path, corrupt_file
 from dbn.storage.tensors import read_tensors, write_tensors
-
-LABEL_MODEL = "label_model.safetensors"
 
 
 def save_label_model(folder: Path, model: LabelModel) -> None:
@@ -35,6 +33,7 @@ def load_label_model(path: Path | str) -> LabelModel:
     path = as_path(path, "path")
     file = path / LABEL_MODEL if path.is_dir() else path
     if not file.is_file():
+        check_ended(path)
         raise InputError(
             f"{path} holds no label model: name a run of label-model, whose folder has {LABEL_MODEL} in it"
         )

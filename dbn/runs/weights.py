@@ -16,6 +16,7 @@ from dbn.storage.tensors import read_tensors, write_tensors
 
 STACK = "dbn.safetensors"
 ENCODER = "encoder.safetensors"
+LABEL_MODEL = "label_model.safetensors"
 
 
 def save_stack(folder: Path, stack: DBN) -> None:
@@ -44,10 +45,7 @@ def load(path: Path | str) -> DBN:
     path = as_path(path, "path")
     file = path / STACK if path.is_dir() else path
     if not file.is_file():
-        if (path / CONFIG).is_file() and "estimator" in RunFolder(path).read_config():
-            raise InputError(
-                f"{path} holds no whole stack yet: go on with its training, pretrain --resume --run {path}"
-            )
+        check_ended(path)
         raise InputError(f"{path} holds no stack: name a run of pretrain, whose folder has {STACK} in it, or that file")
     tensors, description = read_tensors(file)
     with parsing(corrupt_file(file, "its weights are not those of the stack that it describes")):
@@ -60,6 +58,14 @@ def load(path: Path | str) -> DBN:
         raise corrupt_file(file, "its description is not that of a stack")
     check_finite(file, tensors)
     return stack.requires_grad_(False).eval()
+
+
+def check_ended(path: Path) -> None:
+    """InputError for the folder of a run of pretrain or label-model that has no model yet."""
+    before = RunFolder(path).read_config() if (path / CONFIG).is_file() else {}
+    if "estimator" in before and not any((path / name).is_file() for name in (STACK, LABEL_MODEL)):
+        model, command = ("label model", "label-model") if "generative_weight" in before else ("stack", "pretrain")
+        raise InputError(f"{path} holds no whole {model} yet: go on with its training, {command} --resume --run {path}")
 
 
 def _is_sound(stack: DBN) -> bool:

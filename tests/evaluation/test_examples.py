@@ -224,7 +224,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"data": Path("bits.npz"), "dataset": "wide.npz"}, "wide.npz has 37 values an example"),
     (
         {"data": Path("outside.npz"), "binarize": "threshold"},
-        "outside.npz has values from -1 to 3, but .* in .0, 1.: bring",
+        "outside.npz has values from -1 to 3, -1 in row 0, .*but .* in .0, 1.: bring",
     ),
     ({"data": Path("missing.npz")}, "missing.npz cannot be read"),
     ({"data": Path("rows.csv")}, r"rows.csv, line 2, column 'kind'.*--label-column"),

@@ -148,6 +148,27 @@ def test_test_values_of_another_scale_are_refused() -> None:
         assert dbn.compare(REAL, KIND, x_test=test, divisor=1, **options).arms  # said to be on that scale
 
 
+def test_validation_values_of_another_scale_are_refused(tmp_path: Path) -> None:
+    for name, x in (("train", REAL), ("valid", 1000 * REAL)):
+        rows = [[*map(str, each), str(kind)] for each, kind in zip(x.tolist(), KIND, strict=True)]
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([[*"abcd", "kind"], *rows])
+    options: dict[str, Any] = {
+        "dataset": str(tmp_path / "train.csv"),
+        "valid_file": tmp_path / "valid.csv",
+        "label_column": "kind",
+    }
+    words = "train.csv: x_valid is of another scale than the model was trained on"
+    training = Pretraining(hidden=(4,), epochs=(1,), visible="gaussian")
+    with pytest.raises(InputError, match=words):
+        pretraining.main(
+            PretrainConfig(run=tmp_path / "run", data=DataConfig(**options), training=training, device="cpu")
+        )
+    tuning = Finetuning(init=("he_normal",), standardize=True, **QUICK)
+    with pytest.raises(InputError, match=words):
+        load_problem(FinetuneConfig(hidden=(4,), training=tuning, device="cpu", **options))
+
+
 # Bytes that are no pictures
 
 

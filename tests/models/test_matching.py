@@ -166,10 +166,14 @@ NAMED = Scaling.fitted(PICTURES, 255.0, COLUMNS)
 @pytest.mark.parametrize(
     ("limits", "x", "words"),
     [
-        ((-1.0, 1.0), [[0.0, 2.0]], r"from 0 to 2, but the model was trained on values in \[-1, 1\]"),
-        ((-1.0, 1.0), [[-3.0, 1.0]], r"from -3 to 1, but the model was trained on values in \[-1, 1\]"),
-        ((0.0, math.inf), [[-1.0, 4.0]], "from -1 to 4, but the model was trained on values of 0 or more"),
-        ((0.0, 16.0), [[2.0, 40.0]], r"from 2 to 40, but the model was trained on values in \[0, 16\]"),
+        ((-1.0, 1.0), [[0.0, 2.0]], r"x has 2 in row 0, column 1 .*, but the model was trained on values in \[-1, 1\]"),
+        (
+            (-1.0, 1.0),
+            [[-3.0, 1.0]],
+            r"x has -3 in row 0, column 0 .*, but the model was trained on values in \[-1, 1\]",
+        ),
+        ((0.0, math.inf), [[-1.0, 4.0]], "x has -1 in row 0.* trained on values of 0 or more"),
+        ((0.0, 16.0), [[2.0, 40.0]], r"x has 40 in row 0, .* trained on values in \[0, 16\]"),
     ],
 )
 def test_values_that_units_never_take_are_refused(

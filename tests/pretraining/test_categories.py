@@ -123,7 +123,7 @@ def test_a_value_that_is_no_code_is_refused_where_it_stands(value: float, said: 
         assert "whole numbers from 0 to 2" in str(refusal.value)
     rows = CODES.repeat(3, 1).float()
     rows[0, 1] = value
-    with pytest.raises(InputError, match=r"data has .* in row \d+, column 1"):
+    with pytest.raises(InputError, match=r"x has .* in row 0, column 1"):
         dbn.pretrain(rows, hidden=[6], visible=CATEGORIES, **OPTIONS)
 
 
@@ -172,7 +172,7 @@ def test_spins_from_the_data_to_a_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("x", "said"),
     [
-        ((spins() + 1) / 2, r"go from 0 to 1, but spin units need values of -1 and 1: give 2x - 1"),
+        ((spins() + 1) / 2, r"go from 0 to 1, 0 in row 0, .*, but spin units need values of -1 and 1: give 2x - 1"),
         (2 * spins(), "in \\[-1, 1\\]"),
     ],
 )

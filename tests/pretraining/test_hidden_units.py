@@ -265,3 +265,13 @@ def test_counts_are_learned_as_they_are_and_seed_a_network(tmp_path: Path) -> No
 def test_values_that_are_no_counts_or_below_0_are_refused(x: Any, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence.replace("(trials=…)", r"\(trials=…\)")):
         dbn.pretrain(x, [4], epochs=1, **options)
+
+
+def test_relu_units_that_diverge_on_wide_values_are_to_be_divided_and_then_do_not() -> None:
+    x = torch.distributions.Exponential(1 / 200).sample((200, 4)).float()
+    options: dict[str, Any] = {"visible": "relu", "hidden": [5], "epochs": 10, "batch_size": 10, "device": "cpu"}
+    with pytest.raises(InputError, match=r"diverged in .*: divide the data, here up to \d+\.?\d*, with divisor='max'"):
+        dbn.pretrain(x, **options)
+    stack = dbn.pretrain(x, divisor="max", **options)
+    assert stack.history[-1]["epoch"] == 10
+    assert stack.history[-1]["valid_kl"] < stack.history[0]["valid_kl"]

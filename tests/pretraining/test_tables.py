@@ -291,7 +291,11 @@ def test_options_that_do_not_go_together(options: dict[str, Any], said: str) -> 
         ("1 bernoulli + 1 gaussian", None, "takes 2 columns, but the data have 3"),
         ("1 bernoulli + 1 gaussian + 2 categorical(states=3)", None, "no groups of 3"),
         ("1 bernoulli + 1 gaussian + 3 categorical(states=3)", (4, 2, 3.0), "has 3 in row 4, column 2"),
-        ("1 bernoulli + 1 gaussian + 3 categorical(states=3)", (4, 0, 2.0), "go from 0 to 2, but Bernoulli units need"),
+        (
+            "1 bernoulli + 1 gaussian + 3 categorical(states=3)",
+            (4, 0, 2.0),
+            "go from 0 to 2, 2 in row 4, column 0 .*, but Bernoulli units need",
+        ),
     ],
 )
 def test_named_parts_take_numbers_and_codes(visible: str, change: Any, said: str) -> None:
@@ -311,3 +315,27 @@ def test_two_words_for_truth_are_one() -> None:
     where = "row {}".format
     assert Column("bernoulli", ("False", "True")).codes([True, "True", 1, 0.0, False], where) == [1, 1, 1, 0, 0]
     assert Column("bernoulli", ("0", "1")).codes([True, 1, "0", False], where) == [1, 1, 0, 0]
+
+
+def test_numbers_of_another_scale_and_values_that_a_part_never_takes_are_refused() -> None:
+    stack = trained()
+    for factor, shift in ((100, 0), (0.001, float(TABLE.age.mean()))):
+        changed_scale = TABLE.assign(age=(TABLE.age - TABLE.age.mean()) * factor + shift)
+        with pytest.raises(InputError, match="x is of another scale than the stack was trained on"):
+            stack.scale(changed_scale)
+        assert stack.scale(changed_scale, 1.0).isfinite().all()  # said to be on that scale
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.normal(size=200), rng.integers(0, 6, 200), rng.exponential(size=200), rng.random(200)], 1)
+    parts = trained(x, visible="1 gaussian + 1 binomial(trials=5) + 1 relu + 1 bernoulli", column_kinds=())
+    for column, value, words in (
+        (1, 7, r"in \[0, 5\] there"),
+        (2, -1, "of 0 or more there"),
+    ):
+        wrong = x.copy()
+        wrong[9, column] = value
+        for stack in (parts, dbn.DBN.from_description(parts.description())):
+            with pytest.raises(
+                InputError, match=f"x has {value} in row 9, column {column} .* trained on values {words}"
+            ):
+                stack.scale(wrong)
+    assert parts.scale(x).shape == (200, 4)

@@ -12,7 +12,7 @@ from torch import Tensor
 import dbn
 from dbn.cli.program import main
 from dbn.errors import InputError
-from dbn.runs.label_model import LABEL_MODEL
+from dbn.runs.weights import LABEL_MODEL
 from tests import tiny
 
 QUICK: dict[str, Any] = {"hidden": 8, "epochs": 2, "batch_size": 10}
@@ -55,6 +55,14 @@ def test_samples_of_a_class_are_of_that_class() -> None:
         images = model.sample(40, label=label, steps=50).view(40, 6, 6)
         rows = images.sum(2).unflatten(1, (3, 2)).sum(2)  # the class says which two rows are bright
         assert (rows.argmax(1) == label).float().mean() > 0.9
+
+
+def test_a_model_of_classes_alone_has_nothing_to_sample(tmp_path: Path) -> None:
+    for options in ({"gradient": "discriminative"}, {"generative_weight": 0.0}):
+        for model in (train(run=tmp_path / "run", overwrite=True, **options), dbn.load_label_model(tmp_path / "run")):
+            with pytest.raises(InputError, match=r"no distribution of rows to sample, .* hybrid or the generative"):
+                model.sample(2, label=0)
+    assert train().sample(2, steps=1).shape == (2, 36)
 
 
 def test_a_hybrid_of_weight_0_is_discriminative() -> None:

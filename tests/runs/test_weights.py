@@ -17,7 +17,9 @@ from dbn.models.mlp import mlp
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units import UNITS
-from dbn.runs.classifier import read_classifier, save_classifier
+from dbn.runs.classifier import best_classifier, read_classifier, save_classifier
+from dbn.runs.folder import RunFolder
+from dbn.runs.label_model import load_label_model
 from dbn.runs.weights import load, save_stack
 from dbn.storage.tensors import read_tensors, write_tensors
 
@@ -242,7 +244,18 @@ def test_a_classifier_must_be_as_described(tmp_path: Path) -> None:
         read_classifier(tmp_path / "nowhere")
 
 
-def test_an_interrupted_run_is_to_be_gone_on_with(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("estimator: cd\n")
-    with pytest.raises(InputError, match=r"holds no whole stack yet: .* pretrain --resume --run"):
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("estimator: cd\n", r"holds no whole stack yet: .* pretrain --resume --run"),
+        ("estimator: cd\ngenerative_weight: 0.01\n", r"holds no whole label model yet: .* label-model --resume --run"),
+    ],
+)
+def test_an_interrupted_run_is_to_be_gone_on_with(config: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(config)
+    with pytest.raises(InputError, match=said):
         load(tmp_path)
+    with pytest.raises(InputError, match=r"holds no whole .* yet"):
+        load_label_model(tmp_path)
+    with pytest.raises(InputError, match=r"holds no whole .* yet"):
+        best_classifier(RunFolder.open(tmp_path))

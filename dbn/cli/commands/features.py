@@ -6,6 +6,8 @@ from dbn.config.inference import FeaturesConfig
 
 def main(config: FeaturesConfig) -> None:
     """Read the examples, write one row for each, say what must be known of the figures."""
+    from functools import partial
+
     from dbn.data.readers import read_table
     from dbn.errors import InputError
     from dbn.evaluation.external_rbm import read_model
@@ -20,6 +22,7 @@ def main(config: FeaturesConfig) -> None:
     found = values_of(
         stack, x, config.write, config.likelihood, config.layer,
         from_run=from_run, name=str(config.data), columns=columns, table=table.table,
+        where=partial(table.train.where, name=str(config.data)),
     )  # fmt: skip
     arrays = {name: values.numpy() for name, values in found.values.items()}
     if config.output.suffix.lower() == ".npy" and len(arrays) > 1:

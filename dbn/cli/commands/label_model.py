@@ -14,10 +14,9 @@ def main(config: LabelModelConfig) -> None:
     from dbn.data.splits import labels_of
     from dbn.pretraining.label_model import LabeledRows, begin_labels
     from dbn.pretraining.pretrain import describe_table
-    from dbn.runs.label_model import LABEL_MODEL
     from dbn.runs.resume import cut_as_begun
     from dbn.runs.training_data import splits_for
-    from dbn.runs.weights import load
+    from dbn.runs.weights import LABEL_MODEL, load
     from dbn.tasks.metrics import scores
     from dbn.training.device import pick_device
 

@@ -6,12 +6,15 @@ from dbn.config.inference import PredictConfig
 
 def main(config: PredictConfig) -> None:
     """Read the examples, write one row for each, print the scores."""
+    from functools import partial
+
     from dbn.data.readers import read_table
     from dbn.errors import InputError
     from dbn.models.label_model import LabelModel
     from dbn.runs.classifier import Classifier, best_classifier, load_classifier
     from dbn.runs.folder import RunFolder
-    from dbn.runs.label_model import LABEL_MODEL, load_label_model
+    from dbn.runs.label_model import load_label_model
+    from dbn.runs.weights import LABEL_MODEL
     from dbn.storage.files import check_writable
     from dbn.storage.rows import write_csv
     from dbn.tasks.base import Task
@@ -32,7 +35,10 @@ def main(config: PredictConfig) -> None:
     reading = {"read_labels": task.read, "kinds": classifier.scaling.kinds} | config.reading()
     table = read_table(config.data, needs_mark=False, **reading)
     x, divisor = table.train.x, table.divisor if table.divisor_given else None
-    match = classifier.match(x, str(config.data), divisor=divisor, columns=table.columns, table=table.table)
+    where = partial(table.train.where, name=str(config.data))
+    match = classifier.match(
+        x, str(config.data), divisor=divisor, columns=table.columns, table=table.table, where=where
+    )
     for note in match.notes:
         print(f"{note}.")
     if others := [

@@ -28,8 +28,8 @@ def main(config: SampleConfig) -> None:
     from dbn.errors import InputError
     from dbn.models.dbn import DBN
     from dbn.plotting.images import as_images, enlarge, save_png, tile
-    from dbn.runs.label_model import LABEL_MODEL, load_label_model
-    from dbn.runs.weights import load
+    from dbn.runs.label_model import load_label_model
+    from dbn.runs.weights import LABEL_MODEL, check_ended, load
     from dbn.storage.files import check_writable
     from dbn.storage.rows import write_csv
     from dbn.training.device import pick_device
@@ -37,6 +37,7 @@ def main(config: SampleConfig) -> None:
     device = pick_device(config.device)
     with_labels = (config.run / LABEL_MODEL).is_file()
     if config.label is not None and not with_labels:
+        check_ended(config.run)
         raise InputError(f"--label needs a model with labels, and {config.run} holds none: name a run of label-model")
     stack = load_label_model(config.run).to(device) if with_labels else load(config.run).to(device)
     table, is_csv = bool(stack.scaling.table), config.output.suffix.lower() == ".csv"

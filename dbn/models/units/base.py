@@ -168,8 +168,8 @@ class Units(nn.Module, ABC):
         return None
 
     @property
-    def limits(self) -> tuple[float, float] | None:
-        """The least and the greatest value of data; None for all, for fractions, and for codes."""
+    def limits(self) -> tuple[float, float] | tuple[tuple[float, float], ...] | None:
+        """The least and the greatest value of data, or those of each column; None for all, for fractions and codes."""
         return None
 
     def in_support(self, x: Tensor) -> bool:

@@ -14,6 +14,9 @@ from dbn.rng import bernoulli_
 LINEAR_IN_DOUBLE = 40
 """log(1 + eˣ) is x above it, to the precision of a double; torch's own threshold, 20, is single precision's."""
 
+MOST_COUNTS = 100
+"""Whole numbers above it are hardly counts of trials or codes of categories."""
+
 
 @final
 class Bernoulli(Units):
@@ -26,9 +29,17 @@ class Bernoulli(Units):
         # Values in [0, 1] are probabilities.
         if least >= 0 and greatest <= 1:
             return ""
+        others = ["--visible gaussian for real values"]
+        if (least, greatest) == (-1, 1):
+            others.insert(0, "--visible spin for values of -1 and 1")
+        elif least >= 0 and greatest == round(greatest) <= MOST_COUNTS:
+            others.insert(0, f"--visible categorical(states={greatest + 1:g}) for codes of categories")
+            others.insert(0, f"--visible binomial(trials={greatest:g}) for counts")
         return (
-            f"Bernoulli units need values in [0, 1]: {to_fractions(least, greatest)}, or use --visible gaussian for "
-            "real values"
+            f"Bernoulli units need values in [0, 1]: {to_fractions(least, greatest)}, or use "
+            + ", ".join(others[:-1])
+            + " or " * (len(others) > 1)
+            + others[-1]
         )
 
     def log_partition(self, field: Array) -> Tensor:

@@ -1,6 +1,7 @@
 """Units of several types side by side."""
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Self, final
@@ -89,6 +90,17 @@ class Mixed(Units):
             end = start + part.size // codes
             yield part, slice(start, end)
             start = end
+
+    @property
+    def limits(self) -> tuple[tuple[float, float], ...]:
+        """Of each column of data; codes are checked by themselves."""
+        found: list[tuple[float, float]] = []
+        for part, columns in self.of_data():
+            own: Any = part.limits or (
+                (0.0, 1.0) if part.codes is None and part.range_error(0.0, 2.0) else (-math.inf, math.inf)
+            )
+            found += [own] * (columns.stop - columns.start)
+        return tuple(found)
 
     def range_error(self, least: float, greatest: float) -> str:
         # Of which column the ends are is not known here: what one part can take is let pass.
