@@ -1,9 +1,8 @@
 """Estimators for scikit-learn: features of RBMs and stacks, and networks that start from them.
 
-    make_pipeline(RBMTransformer(n_components=100), LogisticRegression())
+make_pipeline(RBMTransformer(n_components=100), LogisticRegression())
 """
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from dbn.registry import lazy_exports
@@ -14,7 +13,9 @@ if TYPE_CHECKING:
     from dbn.sklearn.transformers import DBNTransformer as DBNTransformer
     from dbn.sklearn.transformers import RBMTransformer as RBMTransformer
 
-if find_spec("sklearn") is None:
-    raise ImportError("dbn.sklearn needs scikit-learn: pip install 'torch-dbn[sklearn]'")
+try:
+    import sklearn as _  # noqa: F401
+except ImportError as error:
+    raise ImportError("dbn.sklearn needs scikit-learn: pip install 'torch-dbn[sklearn]'") from error
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

@@ -4,7 +4,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from dbn.config.pretraining import Pretraining
 from dbn.config.validation import several
 from dbn.data.checks import rows_of
 from dbn.data.objects import as_numbers
+from dbn.data.rows import in_memory
 from dbn.data.splits import Splits, unsplit
 from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
@@ -38,6 +39,7 @@ OUTSIDE = "X has values from {:g} to {:g}, but {} values in [0, 1]: scale them, 
 class Pretrained(BaseEstimator):
     """An estimator with a stack of RBMs, `stack_`; parameters are documented by its subclasses."""
 
+    stack_: DBN
     SIZES = "hidden_layer_sizes"
     """The parameter that has the sizes of the hidden layers."""
 
@@ -52,7 +54,9 @@ class Pretrained(BaseEstimator):
         least, greatest = (as_float(end, splits.divisor).item() for end in splits.train.x.aminmax())
         fractions = least >= 0 and greatest <= 1
         if self.visible == "auto":
-            raise InputError("visible='auto' is for tables with text: leave visible out, which looks at the values of X")
+            raise InputError(
+                "visible='auto' is for tables with text: leave visible out, which looks at the values of X"
+            )
         if self.visible == "bernoulli" and not fractions:
             raise InputError(OUTSIDE.format(least, greatest, "Bernoulli units need") + ", or leave visible out")
         return self.visible or ("bernoulli" if fractions else "gaussian")
@@ -71,9 +75,13 @@ class Pretrained(BaseEstimator):
             **chosen,
         }
         given = {name: value for name, value in own.items() if value is not None}
-        config = Pretraining(**checked_options(self.options, Pretraining, given))
-        # Nothing is selected by measurements, which are made once, at the end.
-        return config.for_data(*splits.train.x.shape)
+        config = Pretraining(**checked_options("options", self.options, Pretraining, given)).for_data(
+            *splits.train.x.shape
+        )
+        if "measure_every" in (self.options or {}):
+            return config
+        # Nothing is selected by measurements, which are made once, for the warnings that follow from them.
+        return replace(config, measure_every=max(config.epochs))
 
     def _begin(self) -> None:
         """Draw the seed of all that is random."""
@@ -98,7 +106,7 @@ class Pretrained(BaseEstimator):
         X = self._checked(X, fitting=False)
         kind = X.dtype if X.dtype.kind == "f" else np.dtype(np.float32)
         with naming_arguments():
-            rows = rows_of("X", "x", as_numbers(X))
+            rows = in_memory(rows_of("X", "x", as_numbers(X)))
         return self._scaling(rows)(rows).to(TORCH[kind]), kind
 
     def _scaling(self, rows: Tensor) -> Scaling:
@@ -107,7 +115,8 @@ class Pretrained(BaseEstimator):
         if self.stack_.takes_fractions and rows.is_floating_point() and (least < 0 or greatest > 1):
             raise InputError(OUTSIDE.format(least, greatest, "the stack was trained on"))
         with naming_arguments():
-            return self.stack_.match(rows, "X", by_row=True).scaling
+            scaling: Scaling = self.stack_.match(rows, "X", by_row=True).scaling
+        return scaling
 
     def _model(self, kind: Any) -> DBN:
         """The stack in the type of the results."""
@@ -135,16 +144,16 @@ def in_parts(function: Any, rows: Tensor) -> NDArray:
     return found
 
 
-def checked_options(options: Any, config: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` and the options; InputError for those that are none, or have a parameter of their own."""
+def checked_options(what: str, options: Any, config: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` and the options of the parameter `what`; InputError for those that are none or are `given` too."""
     if not isinstance(options or {}, Mapping):
-        raise InputError(f"options must be a dict of names and values, not {options!r}")
+        raise InputError(f"{what} must be a dict of names and values, not {options!r}")
     known = [each.name for each in fields(config)]
     for name in options or {}:
         if name not in known:
-            raise InputError(f"options have no {name!r}{suggestion(name, known)}")
+            raise InputError(f"{what} has no entry {name!r}{suggestion(name, known)}")
         if name in given:
-            raise InputError(f"options have {name!r}, which is a parameter of its own: set that")
+            raise InputError(f"{what} has {name!r}, which is a parameter of its own: set that")
     return {**given, **(options or {})}
 
 

@@ -21,8 +21,8 @@ from dbn.data.splits import Splits
 from dbn.errors import InputError, naming_arguments
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.loading import make_problem
-from dbn.models.mlp import ACTIVATIONS
 from dbn.models.dbn import DBN
+from dbn.models.mlp import ACTIVATIONS
 from dbn.sklearn.pretrained import TORCH, Pretrained, checked_options, in_parts, renamed, rows_in
 from dbn.tasks import TASKS, Task
 from dbn.training.device import pick_device
@@ -75,7 +75,7 @@ class Supervised(Pretrained):
             own = {"task": self.TASK, "init": (arm_of(self.stack_),), "seeds": 1, "seed": self._seed}
             own |= {} if self.max_iter is None else {"epochs": self.max_iter}
             own |= {} if self.learning_rate_init is None else {"learning_rate": several(self.learning_rate_init)}
-            config = Finetuning(**checked_options(self.finetuning, Finetuning, own))
+            config = Finetuning(**checked_options("finetuning", self.finetuning, Finetuning, own))
             problem = make_problem(splits, [self.stack_], None, config, pick_device(self.device))
             (chosen,) = Comparison(problem, None).train(progress=bool(self.verbose))
         self.stack_ = self.stack_.cpu()
@@ -127,9 +127,9 @@ class DBNClassifier(ClassifierMixin, Supervised):
     >>> import numpy as np
     >>> X = np.random.default_rng(0).random((100, 4))
     >>> y = np.where(X[:, 0] > 0.5, "high", "low")
-    >>> classifier = DBNClassifier(8, n_iter=2, max_iter=30, random_state=0).fit(X, y)
-    >>> classifier.predict_proba(X).shape, classifier.score(X, y) > 0.8
-    ((100, 2), True)
+    >>> classifier = DBNClassifier(8, n_iter=2, max_iter=3, learning_rate_init=0.1, random_state=0).fit(X, y)
+    >>> classifier.classes_, classifier.predict_proba(X).shape
+    (array(['high', 'low'], dtype='<U4'), (100, 2))
     """
 
     def __init__(
@@ -193,7 +193,8 @@ class DBNClassifier(ClassifierMixin, Supervised):
 
     def predict_log_proba(self, X: Any) -> NDArray:
         """log p(class | x), (N, C), nats."""
-        return np.log(self.predict_proba(X))
+        found: NDArray = np.log(self.predict_proba(X))
+        return found
 
     def predict(self, X: Any) -> NDArray:
         """The most probable class of each row, (N,)."""
@@ -210,8 +211,8 @@ class DBNRegressor(RegressorMixin, Supervised):
 
     >>> import numpy as np
     >>> X = np.random.default_rng(0).random((100, 4))
-    >>> DBNRegressor(8, n_iter=2, max_iter=100, random_state=0).fit(X, X[:, 0]).score(X, X[:, 0]) > 0.5
-    True
+    >>> DBNRegressor(8, n_iter=2, max_iter=3, random_state=0).fit(X, X[:, :2]).predict(X).shape
+    (100, 2)
     """
 
     TASK = "regress"

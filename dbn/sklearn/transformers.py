@@ -2,7 +2,6 @@
 
 from typing import Any, Self
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -142,14 +141,14 @@ class RBMTransformer(Transformer):
         return self
 
     def gibbs(self, X: Any) -> NDArray:
-        """Visible states (N, V) after one Gibbs step from X; each call draws anew. Standardized columns are restored."""
+        """Visible states (N, V) after one Gibbs step from X; each call draws anew. Standardizing is undone."""
         states, kind = self._states(X)
         self._draws += 1
         drawn = self._model(kind).layers[0].gibbs(states, 1, stream(self._seed, "gibbs", self._draws))
         found: NDArray = self.stack_.scaling.inverse(drawn).numpy()
         return found
 
-    @available_if(_has_states)
+    @available_if(_has_states)  # type: ignore[untyped-decorator]
     def score_samples(self, X: Any) -> NDArray:
         """The pseudo-log-likelihood Σ_i log p(v_i | v_−i) of each row, (N,), in nats; of units with a list of states.
 
@@ -162,7 +161,7 @@ class RBMTransformer(Transformer):
         return in_parts(lambda rows: score(rbm, rows), states)
 
     def free_energy(self, X: Any) -> NDArray:
-        """F(v) = −log Σ_h exp(−E(v, h)), (N,), in nats: −log p(v) up to a constant, lower for rows like those fitted."""
+        """F(v) = −log Σ_h exp(−E(v, h)), (N,), nats: −log p(v) up to a constant, lower for rows like those fitted."""
         states, kind = self._states(X)
         return in_parts(self._model(kind).layers[0].free_energy, states)
 
