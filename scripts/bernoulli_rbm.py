@@ -18,7 +18,7 @@ class BernoulliRbmConfig(SeedOption):
     """Hidden units."""
     learning_rate: tuple[Positive, ...] = (0.03, 0.1, 0.3)
     """With batch sizes and epochs the grid that each model selects from, on a quarter of the training rows."""
-    batch_size: tuple[Count, ...] = (100, 50, 10)
+    batch_size: tuple[Count, ...] = (50, 10)
     """The first of equals is selected."""
     n_iter: tuple[Count, ...] = (10, 20)
     """Epochs."""

@@ -10,7 +10,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import RidgeClassifier
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, ParameterGrid, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -43,13 +43,14 @@ Y = load_digits().target[:300]
 CLASSIFIER = ESTIMATORS[2]
 
 
-def test_a_search_in_a_pipeline_by_two_processes_finds_what_one_finds() -> None:
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_search_in_a_pipeline_finds_the_same_by_any_number_of_processes(jobs: int) -> None:
     pipeline = Pipeline([("rbm", RBMTransformer(5, n_iter=1, random_state=0)), ("last", RidgeClassifier())])
     grid = {"rbm__options": [None, {"weight_decay": 0.01}]}
-    found = [GridSearchCV(pipeline, grid, cv=2, n_jobs=jobs).fit(X, Y) for jobs in (1, 2)]
-    scores = [each.cv_results_["mean_test_score"] for each in found]
-    np.testing.assert_array_equal(*scores)
-    assert len(set(scores[0])) > 1
+    found = GridSearchCV(pipeline, grid, cv=2, n_jobs=jobs).fit(X, Y)
+    expected = [cross_val_score(clone(pipeline).set_params(**each), X, Y, cv=2) for each in ParameterGrid(grid)]
+    np.testing.assert_array_equal(found.cv_results_["mean_test_score"], np.mean(expected, 1))
+    assert found.best_estimator_["rbm"].get_feature_names_out()[4] == "rbmtransformer4"
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda each: type(each).__name__)
@@ -113,9 +114,9 @@ def test_classes_keep_their_columns() -> None:
 
 def test_several_targets_are_learned_in_their_units() -> None:
     y = np.stack([1000 + 50 * X[:, 20], -X[:, 30:40].sum(1)], 1)
-    found = clone(ESTIMATORS[3]).set_params(max_iter=100).fit(X, y)
+    found = clone(ESTIMATORS[3]).set_params(max_iter=30).fit(X, y)
     assert found.predict(X).shape == (300, 2)
-    assert found.score(X, y) > 0.6
+    assert found.score(X, y) > 0.5
     refitted = clone(found).set_params(finetuning={**FEW, "refit": True}).fit(X, y)
     assert not np.array_equal(refitted.predict(X), found.predict(X))
 
