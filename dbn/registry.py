@@ -12,6 +12,7 @@ import sys
 from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -53,7 +54,10 @@ class Registry(UserDict[str, Entry]):
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
         """What the entry is called with, by name."""
-        return dict(inspect.signature(cast(Callable[..., Any], self[name])).parameters)
+        return dict(_signature(cast(Callable[..., Any], self[name])).parameters)
+
+
+_signature = cache(inspect.signature)
 
 
 def _imported(place: str) -> Any:

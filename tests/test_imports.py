@@ -32,6 +32,7 @@ PACKAGES = {
     "finetuning": "models initializers data config training runs storage plotting tasks",
     "evaluation": "models sampling likelihood data config training runs storage pretraining",
     "study": "models initializers data config training runs storage plotting tasks pretraining finetuning",
+    "sklearn": "models likelihood config data training tasks pretraining finetuning",
     "benchmarks": "models sampling likelihood initializers config data training runs storage plotting pretraining "
     "finetuning evaluation study",
     "cli": "models sampling likelihood initializers config data training runs storage plotting pretraining finetuning "
@@ -53,6 +54,7 @@ LIBRARIES = {
     "plotting": "torch matplotlib PIL",
     "pretraining": "torch numpy",
     "runs": "torch yaml tensorboard google_crc32c",
+    "sklearn": "torch numpy sklearn",
     "statistics": "torch scipy",
     "storage": "torch numpy safetensors",
     "study": "torch tqdm",
@@ -104,6 +106,13 @@ def test_imports_run_one_way() -> None:
     assert set(order) == set(PACKAGES)
     assert "finetuning" not in PACKAGES["pretraining"].split()
     assert "pretraining" not in PACKAGES["finetuning"].split()
+
+
+def test_only_those_who_ask_for_it_import_scikit_learn() -> None:
+    rows = PACKAGES | TOP
+    assert not [name for name, row in rows.items() if "sklearn" in row.split()]
+    code = "import sys, dbn; dbn.pretrain, dbn.compare; sys.exit('sklearn' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
 
 
 def test_only_the_program_imports_the_command_line_and_only_the_command_line_the_benchmarks() -> None:

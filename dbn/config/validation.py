@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
@@ -141,9 +142,9 @@ def check_fields(config: Any) -> None:
     A path must be one that the system can look for, whether it exists or not. A tuple is not empty unless it is by
     default.
     """
-    annotations, kinds = get_type_hints(type(config), include_extras=True), get_type_hints(type(config))
-    for name, default in ((each.name, each.default) for each in fields(config)):
-        value, option, within = getattr(config, name), option_name(name), _flat(kinds[name])
+    kind: Any = type(config)
+    for name, default, within, choices, rules in _checks_of(kind):
+        value, option = getattr(config, name), option_name(name)
         if value is None:
             if NoneType not in within and default is not None:
                 raise InputError(f"{option} needs a value")
@@ -155,17 +156,28 @@ def check_fields(config: Any) -> None:
         words = [word for each in within if get_origin(each) is Literal for word in get_args(each)]
         scalars = {each for each in within if not get_args(each)} - {NoneType, Ellipsis}
         for each in values_of(config, name):
-            for choice in marks_of(annotations[name], Choice):
+            for choice in choices:
                 choice.check(option, each)
             if words and not scalars and each not in words:
                 raise InputError(f"{option} must be one of {', '.join(words)}, not {each!r}")
         for each in values_of(config, name):
             if scalars == {str} and not isinstance(each, str):
                 raise InputError(f"{option} must be a word, not {each!r}")
-            for rule in () if each in words else marks_of(annotations[name], Rule):
+            for rule in () if each in words else rules:
                 rule.check(option, each)
             if name == "dataset" or Path in within:
                 _check_path(option, str(each))
+
+
+@cache
+def _checks_of(kind: Any) -> list[tuple[str, Any, list[Any], tuple[Choice, ...], tuple[Rule, ...]]]:
+    """Of each field of a configuration: name, default, all types within its own, choices and rules."""
+    annotations, kinds = get_type_hints(kind, include_extras=True), get_type_hints(kind)
+    return [
+        (name, default, _flat(kinds[name]), tuple(marks_of(annotation, Choice)), tuple(marks_of(annotation, Rule)))
+        for name, default in ((each.name, each.default) for each in fields(kind))
+        for annotation in [annotations[name]]
+    ]
 
 
 def _flat(kind: Any) -> list[Any]:

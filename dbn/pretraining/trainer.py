@@ -120,7 +120,7 @@ class LayerTrainer:
 
         def save() -> None:
             if self.position:
-                self._check_sound(self.epoch + 1)
+                self.check_sound(self.epoch + 1)
                 self.seconds = time.monotonic() - began
             state = self.state()
             if run and recorder:
@@ -142,7 +142,7 @@ class LayerTrainer:
             def after_epoch(epoch: int, seconds: float) -> bool:
                 nonlocal began, carried
                 fix_gauge(self.rbm, self.kept, self.chains)
-                self._check_sound(epoch)
+                self.check_sound(epoch)
                 self.epoch, self.position, self.seconds = epoch, 0, 0.0
                 record = self._record(carried + seconds, recorder, last=epoch == epochs)
                 bar.set_postfix(shown_in_bar(record))
@@ -240,7 +240,7 @@ class LayerTrainer:
         return record
 
     @torch.no_grad()
-    def _check_sound(self, epoch: int) -> None:
+    def check_sound(self, epoch: int) -> None:
         """Raises `Diverged` when parameters or reconstructions are non-finite or too large, or Z is infinite."""
         x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.data.index_device))
         why = divergence(self.rbm, self.kept, x)

@@ -28,6 +28,7 @@ CONFIGS = {
     "results": "ResultsConfig",
     "svm": "SvmConfig",
     "regression": "RegressionConfig",
+    "bernoulli_rbm": "BernoulliRbmConfig",
     "defaults": "DefaultsConfig",
 }
 """The options of each command and script."""

@@ -44,6 +44,7 @@ def test_there_is_something_to_test() -> None:
         "docs/large-data.md",
         "docs/likelihood.md",
         "docs/python.md",
+        "docs/scikit-learn.md",
         "docs/tasks.md",
     }
 

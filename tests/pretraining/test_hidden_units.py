@@ -159,12 +159,12 @@ def test_an_infinite_z_is_divergence(norm: float, is_sound: bool, averaged: bool
         rbm.hidden.log_precision.fill_(math.log(9.0))
         rbm.weight.mul_(6 * norm / torch.linalg.matrix_norm(rbm.weight, 2))
     if is_sound:
-        made._check_sound(1)
+        made.check_sound(1)
     else:
         with pytest.raises(
             Diverged, match=r"^layer 1 diverged in epoch 1, its gaussian and gaussian units .* Z is inf"
         ):
-            made._check_sound(1)
+            made.check_sound(1)
 
 
 def test_a_run_without_a_finite_z_ends_in_one_sentence() -> None:
