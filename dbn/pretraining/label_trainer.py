@@ -67,7 +67,7 @@ class LabelTrainer(LayerTrainer):
             field = self.rbm.hidden_field(complete)
             negatives = self.chains.negatives(self.rbm, complete, field, self.noise).states
         return set_label_gradient(
-            self.rbm, x, self.n_classes, negatives, self.weights, self.offsets, weights, paired=self.chains.paired
+            self.rbm, x, self.n_classes, negatives, self.weights, self.offsets, weights, paired=self.paired
         )
 
     def _with_labels(self, x: Tensor) -> Tensor:

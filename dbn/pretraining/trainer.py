@@ -84,6 +84,7 @@ class LayerTrainer:
             weight_decay=config.weight_decay,
         )
         self.chains = make_chains(config, self._gibbs_steps(1))
+        self.paired = getattr(self.chains, "paired", False)  # the chains of others may lack it
         several = distributed.size() > 1
         self.flat = distributed.FlatGradient(rbm.parameters(), sum(rbm.weight.shape)) if several else None
         self.penalties = penalties(config)
@@ -197,7 +198,7 @@ class LayerTrainer:
         """Write the gradient for batch `number`, x (B, V), into `.grad`; see `dbn.likelihood.gradient`."""
         field = self.rbm.hidden_field(x)
         negatives, negative_field = self.chains.negatives(self.rbm, x, field, self.noise)
-        whole, paired = self._whole(number, weights), self.chains.paired
+        whole, paired = self._whole(number, weights), self.paired
         return set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, whole, weights, paired=paired)
 
     def _whole(self, number: int, weights: Tensor | None) -> GlobalBatch | None:
