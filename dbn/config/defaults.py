@@ -62,6 +62,10 @@ def default_rates(optimizer: str, *, persistent: bool) -> tuple[float | str, flo
     return ("0.4:0", "0.1:0") if persistent else (0.1, 0.01)
 
 
+LABELS_RATE = 0.03
+"""Of label models with a Gaussian side that learn p(y | x), whose gradient is small where rows are classified well."""
+
+
 def stretch(examples: int, batch: int, updates: int) -> float:
     """The factor of default epochs, at least 1, with which one of them has so many updates.
 

@@ -17,7 +17,7 @@ from dbn.config.common import (
     VisibleKind,
     check_taken,
 )
-from dbn.config.defaults import HIDDEN, batch_for, default_rates, hidden_layers, of_pretraining
+from dbn.config.defaults import HIDDEN, LABELS_RATE, batch_for, default_rates, hidden_layers, of_pretraining
 from dbn.config.schedules import Schedule
 from dbn.config.validation import AtLeast2, Between, Choice, Count, Natural, NonNegative, Positive, Rule, check_per_item
 from dbn.errors import InputError
@@ -267,7 +267,11 @@ class LabelTraining(Pretraining):
 
     def resolved(self) -> dict[str, Any]:
         """As of `Pretraining`, with the weight of the generative part."""
-        return super().resolved() | {"generative_weight": self.weights[1]}
+        found = super().resolved() | {"generative_weight": self.weights[1]}
+        is_other = self.optimizer != "sgd" or self.is_persistent
+        if not (self.learning_rate or is_other) and self.weights[0] and "gaussian" in "".join(self.unit_kinds):
+            found["learning_rate"] = (LABELS_RATE,)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -247,7 +247,9 @@ class LayerTrainer:
         why = divergence(self.rbm, self.kept, x)
         if distributed.any_rank(bool(why)):
             remedy = f"lower --learning-rate, which is {self._learning_rate(epoch, self.steps - 1):g} there"
-            if self.rbm.visible.nonnegative and self.layer == 1 and (greatest := float(x.max())) > 1:
+            if self.rbm.visible.nonnegative and self.layer > 1:  # their precision is high where features hardly vary
+                remedy = f"train layer {self.layer - 1} with other --hidden-units than relu, or {remedy}"
+            elif self.rbm.visible.nonnegative and (greatest := float(x.max())) > 1:
                 remedy = f"divide the data, here up to {greatest:g}, with --divisor max, or {remedy}"
             raise Diverged(f"layer {self.layer} diverged in epoch {epoch}, {why or 'as another rank found'}: {remedy}")
 

@@ -83,6 +83,35 @@ def test_a_run_on_categories_resumes_bit_for_bit(tmp_path: Path) -> None:
         assert metrics(whole) == metrics(part)
 
 
+X = torch.stack([CODES[:, 0], CODES[:, 2] / 2, torch.linspace(0, 3, 60), (-1) ** CODES[:, 3]], 1).float()
+RESUMED = {
+    "spin": (X[:, 3:], ["spin", "bernoulli"]),
+    "binomial(trials=2)": (CODES, ["binomial(trials=3)", "bernoulli"]),
+    "relu": (X[:, :3], ["relu"]),
+    "gaussian": (X, ["gaussian", "bernoulli"]),
+    "1 binomial(trials=2) + 1 bernoulli + 1 relu + 1 spin": (X, ["spin", "bernoulli"]),
+    "auto": (X, ["bernoulli", "categorical(states=3)"]),
+}
+
+
+@pytest.mark.parametrize("visible", RESUMED)
+def test_a_run_of_every_kind_of_units_resumes_byte_for_byte(visible: str, tmp_path: Path) -> None:
+    def stop(record: dict[str, Any]) -> None:
+        if record["layer"] == 1 and record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    x, hidden_units = RESUMED[visible]
+    settings: dict[str, Any] = {"visible": visible, "hidden": [4, 3][: len(hidden_units)], "hidden_units": hidden_units}
+    settings |= OPTIONS | {"epochs": 3, "learning_rate": 0.01}
+    dbn.pretrain(x, run=tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        dbn.pretrain(x, run=tmp_path / "part", callback=stop, **settings)
+    dbn.pretrain(x, run=tmp_path / "part", resume=True, **settings)
+    for name in ("dbn.safetensors", "encoder.safetensors"):
+        assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert metrics(tmp_path / "part") == metrics(tmp_path / "whole")
+
+
 def test_weights_of_a_group_sum_to_zero_after_training() -> None:
     for options in ({}, {"optimizer": "adam"}, {"weight_decay": 0.0, "average": 0.5}):
         rbm = trained(**options).layers[0]

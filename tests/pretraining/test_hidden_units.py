@@ -275,3 +275,11 @@ def test_relu_units_that_diverge_on_wide_values_are_to_be_divided_and_then_do_no
     stack = dbn.pretrain(x, divisor="max", **options)
     assert stack.history[-1]["epoch"] == 10
     assert stack.history[-1]["valid_kl"] < stack.history[0]["valid_kl"]
+
+
+def test_relu_features_that_diverge_above_are_to_be_of_another_type_and_then_do_not() -> None:
+    x = torch.distributions.Exponential(1.0).sample((60, 3)).float()
+    options: dict[str, Any] = {"visible": "relu", "hidden": [4, 3], "epochs": 3, "batch_size": 10, "device": "cpu"}
+    with pytest.raises(InputError, match=r"layer 2 diverged .*: train layer 1 with other hidden_units than relu"):
+        dbn.pretrain(x, hidden_units=["relu", "bernoulli"], learning_rate=[0.001, 1.0], **options)
+    assert dbn.pretrain(x, hidden_units=["bernoulli", "bernoulli"], **options).history[-1]["layer"] == 2

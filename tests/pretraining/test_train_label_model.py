@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_iris
 from torch import Tensor
 
 import dbn
 from dbn.cli.program import main
+from dbn.config.pretraining import LabelTraining
 from dbn.errors import InputError
 from dbn.runs.weights import LABEL_MODEL
 from tests import tiny
@@ -55,6 +57,23 @@ def test_samples_of_a_class_are_of_that_class() -> None:
         images = model.sample(40, label=label, steps=50).view(40, 6, 6)
         rows = images.sum(2).unflatten(1, (3, 2)).sum(2)  # the class says which two rows are bright
         assert (rows.argmax(1) == label).float().mean() > 0.9
+
+
+def test_defaults_learn_a_small_table_of_numbers() -> None:
+    """At a rate of 0.01 the error is 8 %."""
+    x, y = load_iris(return_X_y=True)
+    held_out = np.arange(len(x)) % 3 == 0
+    model = dbn.train_label_model(x[~held_out], y[~held_out], visible="gaussian", hidden=20, device="cpu")
+    assert model.history[-1]["learning_rate"] == 0.03
+    wrong = np.array(model.predict(x[held_out]), dtype=int) != y[held_out]
+    assert wrong.mean() <= 0.04
+    assert -model.log_proba(x[held_out])[np.arange(50), y[held_out]].mean() < 0.2
+    for options, rate in (
+        ({"gradient": "generative"}, 0.01),
+        ({"estimator": "pcd"}, "0.1:0"),
+        ({"optimizer": "adam"}, 0.001),
+    ):
+        assert LabelTraining(visible="gaussian", **options).for_data(100, 4).learning_rate == (rate,)  # type: ignore[arg-type]
 
 
 def test_a_model_of_classes_alone_has_nothing_to_sample(tmp_path: Path) -> None:
