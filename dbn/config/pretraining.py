@@ -58,10 +58,10 @@ class Pretraining(TrainingOptions):
     hidden: tuple[Count, ...] = None  # type: ignore[assignment]
     """Hidden units of each layer, from the data upwards (default: 500 500 2000, and at most a quarter of the rows)."""
     epochs: tuple[Count, ...] = None  # type: ignore[assignment]
-    """Passes over the training data: one value, or one per layer (default: 10, and more for fewer than 900 updates)."""
+    """Passes over the training data: one value, or one per layer (default: 15, or as many as are 900 updates)."""
     learning_rate: tuple[Rate, ...] | None = None
-    """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.001; for sgd 0.1, and 0.01 for Gaussian units;
-    for sgd with persistent chains 0.4:0 and 0.1:0)."""
+    """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.001; for sgd 0.1, with batches of
+    100 or more 0.2, and 0.01 for Gaussian units; for sgd with persistent chains 0.4:0 and 0.1:0)."""
     warmup_epochs: Natural = None  # type: ignore[assignment]
     """Epochs over which a layer's learning rate rises from 0; without them units of wide layers overshoot and die
     (default: 1, or as many as are 90 updates)."""
@@ -197,7 +197,7 @@ class Pretraining(TrainingOptions):
 
     def resolved(self) -> dict[str, Any]:
         """Default values of what was left out, but for those that depend on the data."""
-        of_binary, of_wide = default_rates(self.optimizer, persistent=self.is_persistent)
+        of_binary, of_wide = default_rates(self.optimizer, self.batch_size or 0, persistent=self.is_persistent)
         rates = [
             of_wide if any(wide in kind for kind in kinds for wide in WIDE) else of_binary
             for kinds in pairwise(self.unit_kinds)
