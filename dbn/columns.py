@@ -155,6 +155,14 @@ def inferred(cells: Sequence[Any], name: str, where: Callable[[int], str], kind:
     if kind is None:
         kind = _guess(distinct, texts, len(cells), is_number=is_number)
         if kind == "categorical" and not is_number and len(texts) > min(MOST_CATEGORIES, len(cells) // 2):
+            others = [row for row, cell in enumerate(cells) if number_of(cell) is None]
+            if len(others) < len(cells) / 2:
+                raise InputError(
+                    f"{where(others[0])} is {shortened(str(cells[others[0]]))}, but {len(cells) - len(others):,} of "
+                    f"{len(cells):,} cells of the column are numbers: correct the cell, or leave the row out"
+                )
+            if all(number_of(text.removesuffix("%")) is not None for text in texts):
+                raise InputError(f"column {name!r} holds percentages, as {shortened(texts[0])}: leave the sign % out")
             raise InputError(
                 f"column {name!r} has {len(texts):,} different texts in {len(cells):,} rows, as names or free text "
                 f"have: leave the column out, or say --column-kinds {name}=categorical"

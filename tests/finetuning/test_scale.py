@@ -311,3 +311,12 @@ def test_columns_of_data_frames_are_matched_by_their_names() -> None:
     assert tests[0].arms["he_normal"]["test_error"] == tests[1].arms["he_normal"]["test_error"]
     with pytest.raises(InputError, match="x_test lacks the column 'd' that x has"):
         dbn.compare(frame, Y, "he_normal", x_test=another, y_test=Y, **options)
+
+
+def test_a_stack_whose_activation_no_network_has_is_refused_with_one_that_works() -> None:
+    stack = dbn.pretrain(X, [6], hidden_units="categorical(states=3)", epochs=1, batch_size=20)
+    words = r"has theirs, softmax\(states=3\): write dbn:sigmoid for their weights"
+    with pytest.raises(InputError, match=words) as refusal:
+        dbn.compare(X, Y, "dbn", pretrained=stack, **QUICK)
+    assert "such as" not in str(refusal.value)
+    assert dbn.compare(X, Y, "dbn:sigmoid", pretrained=stack, **QUICK).arms

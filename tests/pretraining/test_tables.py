@@ -339,3 +339,18 @@ def test_numbers_of_another_scale_and_values_that_a_part_never_takes_are_refused
             ):
                 stack.scale(wrong)
     assert parts.scale(x).shape == (200, 4)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (
+            [*map(str, range(40)), "n.a."],
+            "x, row 40 .*, column 'b' is 'n.a.', but 40 of 41 cells .* are numbers: correct",
+        ),
+        ([f"{number}%" for number in range(40)], "column 'b' holds percentages, as '0%': leave the sign % out"),
+    ],
+)
+def test_cells_that_keep_a_column_from_being_numbers_are_named(cells: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        trained(pandas.DataFrame({"a": np.arange(len(cells)) / 3, "b": cells}))
