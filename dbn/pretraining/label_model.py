@@ -118,8 +118,12 @@ def begin_labels(
     """The run folder, new or resumed; see `dbn.runs.resume.begin`."""
     config, data = labeled.config, labeled.fingerprint
     begun: dict[str, Any] = {"resume": resume, "overwrite": overwrite}
-    if config.up_down:  # which the top RBM has then gone through, and trains no longer
-        return begin(path, options, data=data, **begun)
+    if config.up_down:
+
+        def added(before: Mapping[str, Any]) -> tuple[str, ...]:
+            return () if "up_down" in before else ("up_down", "up_down_rate", "up_down_steps")
+
+        return begin(path, options, data=data, harmless=added, **begun)
     return begin_pretraining(path, config, options, data, **begun)
 
 

@@ -142,6 +142,12 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(stage: int, stack: db
         train(stack, up_down=3, run=tmp_path / "run", resume=True)
 
 
+def test_it_is_added_to_a_run_without_it(stack: dbn.DBN, tmp_path: Path) -> None:
+    train(stack, run=tmp_path / "run")
+    added = train(stack, up_down=2, run=tmp_path / "run", resume=True)
+    assert alike(added, train(stack, up_down=2))
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "relu", "spin", "categorical(states=3)", "binomial(trials=3)"])
 def test_features_of_other_kinds(kind: str) -> None:
     x, y = tiny.pictures()
