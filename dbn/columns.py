@@ -1,12 +1,11 @@
 """Kinds of the columns of a table: numbers, two values or categories, and the codes of cells."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from dbn.errors import InputError, listed, shortened
+from dbn.errors import InputError, MissingValue, listed, shortened
 
 COLUMN_KINDS = ("gaussian", "bernoulli", "categorical")
 MOST_CODES = 10
@@ -117,8 +116,15 @@ def read_kinds(words: Sequence[str]) -> dict[str, str]:
 
 def check_there(cell: Any, row: int, where: Callable[[int], str]) -> None:
     """InputError for a missing cell."""
-    if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)) or type(cell).__name__ == "NAType":
-        raise InputError(f"{where(row)} is missing: fill it in, or leave the row or the column out")
+    if is_missing(cell):
+        raise MissingValue(f"{where(row)} is missing: fill it in, or leave the row or the column out")
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN, pandas' NA, or text of spaces alone."""
+    if cell is None or type(cell).__name__ == "NAType":
+        return True
+    return bool(cell != cell) or (isinstance(cell, str) and not cell.strip())
 
 
 def text_of(cell: Any) -> str:

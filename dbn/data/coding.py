@@ -1,5 +1,6 @@
 """Tables of cells, text among them, as numbers by the kinds of their columns."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -7,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbn.columns import Column, Kinds, inferred
+from dbn.columns import Column, Kinds, inferred, is_missing
 from dbn.data.table import Table
 from dbn.errors import InputError, listed
 
 
-def coded_table(table: Table, kinds: Kinds) -> tuple[Table, tuple[Column, ...]]:
+def coded_table(table: Table, kinds: Kinds, *, missing: bool = False) -> tuple[Table, tuple[Column, ...]]:
     """The table with every column as numbers, (N, V) float32, and what its columns are.
 
     Kinds and categories are those of the training rows. InputError for a table that is none, a kind of a column that is
-    not there, and as for `inferred` and `Column.codes`.
+    not there, and as for `inferred` and `Column.codes`. missing: whether cells may be, which are NaN in the result.
     """
     cells = {part: _cells(table.name, x) for part, x in table.x.items()}
     names = table.columns or tuple(map(str, range(cells[""].shape[1])))
@@ -34,14 +35,25 @@ def coded_table(table: Table, kinds: Kinds) -> tuple[Table, tuple[Column, ...]]:
         kind = kinds.get(name)
         column = kind if isinstance(kind, Column) else None
         for part, x in cells.items():
-            values, at = x[:, place].tolist(), partial(where, part, place)
+            values, at, there = x[:, place].tolist(), partial(where, part, place), slice(None)
+            if missing:
+                there = [row for row, cell in enumerate(values) if not is_missing(cell)]
+                values, at = [values[row] for row in there], partial(_at, at, there)
+                coded[part][:, place] = np.nan
+                if not there and column is None:
+                    raise InputError(f"{table.name}: column {name!r} holds no value at all: leave it out")
             if column is None:  # the training rows come first
                 column = inferred(values, name, at, kind if isinstance(kind, str) else None)
             with np.errstate(over="ignore"):  # infinity is refused where it is checked
-                coded[part][:, place] = column.codes(values, at)
+                coded[part][there, place] = column.codes(values, at)
         assert column is not None
         found.append(column)
     return replace(table, x=coded), tuple(found)
+
+
+def _at(place: Callable[[int], str], rows: Sequence[int], number: int) -> str:
+    """The place of a cell by its number among those of some rows."""
+    return place(rows[number])
 
 
 def _cells(name: str, x: Any) -> NDArray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dbn.data.labels import is_missing
+from dbn.columns import is_missing
 from dbn.data.table import Table
 from dbn.errors import InputError, shortened
 
