@@ -1,5 +1,6 @@
 """Kinds of the columns of a table: numbers, two values or categories, and the codes of cells."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -45,8 +46,8 @@ class Column:
         """Whether cells that are numbers are their own codes."""
         return self.categories == tuple(map(str, range(len(self.categories))))
 
-    def codes(self, cells: Sequence[Any], where: Callable[[int], str]) -> list[float]:
-        """A number for each cell; `where` is the place of a row in errors.
+    def codes(self, cells: Sequence[Any], where: Callable[[int], str], *, missing: bool = False) -> list[float]:
+        """A number for each cell, NaN for one that is `missing` where that may be; `where` is a row's place in errors.
 
         InputError for the first cell that is missing, not a number where numbers are needed, or no category.
         """
@@ -55,6 +56,9 @@ class Column:
         known: dict[Any, float] = {}
         found = []
         for row, cell in enumerate(cells):
+            if missing and is_missing(cell):
+                found.append(math.nan)
+                continue
             key = type(cell), cell
             if key not in known:
                 check_there(cell, row, where)

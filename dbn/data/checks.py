@@ -23,9 +23,7 @@ from dbn.errors import InputError, MissingValue, shortened
 Place = Callable[[int, int], str]
 
 
-def rows_of(
-    name: str, key: str, x: Any, place: Place | None = None, *, missing: bool = False
-) -> Tensor | Rows:
+def rows_of(name: str, key: str, x: Any, place: Place | None = None, *, missing: bool = False) -> Tensor | Rows:
     """`x` (N, V), (N, H, W), (N, C, H, W) or (N, H, W, C) as (N, V): bytes and bool as uint8, else finite float32.
 
     Sources of rows and large arrays stay where they are. missing: whether NaN, and None among objects, are taken as
@@ -97,7 +95,9 @@ def _numbers(x: NDArray, where: Callable[[int, int], str], *, missing: bool) -> 
                     f"{where(row, column)} {what}: fill in a number, leave the row or the column out, or give the "
                     "column as y, where labels are taken"
                 )
-    return np.where(np.vectorize(is_missing, [bool])(x), np.nan, x).astype(np.float64) if missing else x.astype(np.float64)
+    return (
+        np.where(np.vectorize(is_missing, [bool])(x), np.nan, x).astype(np.float64) if missing else x.astype(np.float64)
+    )
 
 
 def check_finite(x: NDArray, where: Callable[[int, int], str], *, missing: bool = False) -> None:

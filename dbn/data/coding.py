@@ -1,6 +1,5 @@
 """Tables of cells, text among them, as numbers by the kinds of their columns."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -35,25 +34,17 @@ def coded_table(table: Table, kinds: Kinds, *, missing: bool = False) -> tuple[T
         kind = kinds.get(name)
         column = kind if isinstance(kind, Column) else None
         for part, x in cells.items():
-            values, at, there = x[:, place].tolist(), partial(where, part, place), slice(None)
-            if missing:
-                there = [row for row, cell in enumerate(values) if not is_missing(cell)]
-                values, at = [values[row] for row in there], partial(_at, at, there)
-                coded[part][:, place] = np.nan
-                if not there and column is None:
-                    raise InputError(f"{table.name}: column {name!r} holds no value at all: leave it out")
+            values, at = x[:, place].tolist(), partial(where, part, place)
             if column is None:  # the training rows come first
-                column = inferred(values, name, at, kind if isinstance(kind, str) else None)
+                there = [cell for cell in values if not is_missing(cell)] if missing else values
+                if not there:
+                    raise InputError(f"{table.name}: column {name!r} holds no value at all: leave it out")
+                column = inferred(there, name, at, kind if isinstance(kind, str) else None)
             with np.errstate(over="ignore"):  # infinity is refused where it is checked
-                coded[part][there, place] = column.codes(values, at)
+                coded[part][:, place] = column.codes(values, at, missing=missing)
         assert column is not None
         found.append(column)
     return replace(table, x=coded), tuple(found)
-
-
-def _at(place: Callable[[int], str], rows: Sequence[int], number: int) -> str:
-    """The place of a cell by its number among those of some rows."""
-    return place(rows[number])
 
 
 def _cells(name: str, x: Any) -> NDArray:

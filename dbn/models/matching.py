@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from dbn.arrays import TOP, AnyRows
+from dbn.arrays import TOP, AnyRows, observed_ends
 from dbn.columns import Column
 from dbn.errors import InputError, listed
 from dbn.models.scaling import Scaling
@@ -62,6 +62,7 @@ def match(
     table: Sequence[Column] | None = None,
     bounded: bool = True,
     by_row: bool = False,
+    missing: bool = False,
     what: str = "the model",
 ) -> Match:
     """How rows `x` (N, V) or (V,) become what a model with `scaling` takes.
@@ -69,7 +70,7 @@ def match(
     width: values of a row that the model takes. divisor: of the data, where it is named; columns: their names, () where
     there are none. table: what the columns of a table are, None where they are known to be the model's. bounded:
     whether a model of which no range is known takes values in [0, 1] alone. by_row: whether a row must be judged alike
-    whatever rows are beside it. `name` and `what` are what errors call the data and the model.
+    whatever rows are beside it. missing: whether values may be, which are NaN. `name` and `what` are what errors call the data and the model.
 
     InputError for rows of another width, a missing or another column, values outside the model's range, and values
     that may be of another scale: one sentence that says what to do.
@@ -99,11 +100,13 @@ def match(
             raise InputError(f"{name} holds codes of categories, which are not divided: leave --divisor out")
         found = Match(scaling.of_data(1.0, kind_of(x)), order, tuple(notes))
         rows = torch.atleast_2d(x) if isinstance(x, Tensor) else x
-        scaling.check_codes(rows, name)
+        scaling.check_codes(rows, name, missing=missing)
         return found
     kind, given = kind_of(x), divisor
     x = x.detach() if isinstance(x, Tensor) else x
-    least, greatest = (end.item() for end in x.aminmax()) if x.shape.numel() else (0.0, 0.0)
+    least, greatest = (
+        (end.item() for end in (observed_ends(x) if missing else x.aminmax())) if x.shape.numel() else (0.0, 0.0)
+    )
     data = _Data(name, what, kind, least, greatest, len(x) if len(x.shape) > 1 else 1)
     fractions = _is_of_fractions(scaling, bounded)
     if divisor is None:
@@ -252,14 +255,15 @@ def _check_standardized(found: Match, x: AnyRows, data: _Data) -> None:
     shift = found.scaling.shift
     rows = torch.atleast_2d(x)[:MEASURED] if isinstance(x, Tensor) else x[:MEASURED]
     rows = rows.to(None if shift is None else shift.device)
-    z = found.scaling(rows)
-    far = float(z.abs().mean(0).median())
+    z = found.scaling(rows)  # where values are missing, NaN
+    far = float(z.abs().nanmean(0).nanmedian())
     if far > FAR_OUT:
         raise InputError(
             f"{data.name} is of another scale than {data.what} was trained on, as most columns lie {far:.3g} standard "
             f"deviations from their training means: give the values in the units of training, or {as_it_is}"
         )
-    if len(z) >= ENOUGH and float(z.std(0).max()) < FLAT:
+    spread = (z - z.nanmean(0)).square().nanmean(0).nan_to_num(torch.inf).max().sqrt()
+    if len(z) >= ENOUGH and float(spread) < FLAT:
         raise InputError(
             f"{data.name} is of another scale than {data.what} was trained on, as no column varies by a twentieth of "
             f"what it did: give the values in the units of training, or {as_it_is}"

@@ -51,9 +51,7 @@ class Observed(Harmonium):
 
 
 @torch.no_grad()
-def fill(
-    rbm: Harmonium, x: Tensor, known: Tensor, steps: int, generator: torch.Generator | None = None
-) -> Tensor:
+def fill(rbm: Harmonium, x: Tensor, known: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
     """Rows (B, V) whose missing units are filled in by `steps` Gibbs steps.
 
     h ~ p(h | v) and v_missing ~ p(v_missing | h) in turn, the observed units being held; the first h is drawn from the
@@ -84,9 +82,7 @@ class Missing:
             return Observed(rbm, known), x
         return rbm, fill(rbm, x, known, self.steps, generator)
 
-    def up(
-        self, rbm: RBM, x: Tensor, known: Tensor, generator: torch.Generator, *, draws: bool = False
-    ) -> Tensor:
+    def up(self, rbm: RBM, x: Tensor, known: Tensor, generator: torch.Generator, *, draws: bool = False) -> Tensor:
         """E[h | v] of rows (B, V), or `draws` of h."""
         of_rows, x = self.at(rbm, x, known, generator)
         return of_rows.sample_hidden(x, generator) if draws else of_rows.up(x)

@@ -134,8 +134,10 @@ class Scaling(nn.Module):
         """Of the columns of a table, numbers where they have none."""
         return self.columns or tuple(map(str, range(len(self.table))))
 
-    def coded(self, x: Array, order: Sequence[int] | None, name: str = "x") -> Tensor:
+    def coded(self, x: Array, order: Sequence[int] | None, name: str = "x", *, missing: bool = False) -> Tensor:
         """Cells of a table (N, V), text among them, as codes (N, V) float32; `order` as of `Match`.
+
+        missing: whether cells may be, which are NaN.
 
         InputError for other shapes, and the first cell that is missing or unknown.
         """
@@ -147,7 +149,7 @@ class Scaling(nn.Module):
         for column, place, called in zip(self.table, places, self.names, strict=True):
             where = f"{name}, row {{}} (counted from 0), column {called!r}".format
             found[:, self.names.index(called)] = torch.tensor(
-                column.codes(cells[:, place].tolist(), where), dtype=torch.float32, device="cpu"
+                column.codes(cells[:, place].tolist(), where, missing=missing), dtype=torch.float32, device="cpu"
             )
         return found
 
@@ -156,12 +158,11 @@ class Scaling(nn.Module):
         columns = zip(self.names, self.table, x.T.tolist(), strict=True)
         return {name: column.cells(values) for name, column, values in columns}
 
-    def observed(self, x: Tensor) -> Tensor:
-        """Which of the values that rows `x` (…, V) become are known: none of those of a cell that is NaN."""
-        there = ~x.isnan()
+    def observed(self, there: Tensor) -> Tensor:
+        """Which of the values that rows become are known, where `there` (…, V) says so of the stored ones."""
         if isinstance(self.codes, int):
             return there.repeat_interleave(self.codes, -1)
-        return there if self.codes is None else there[..., self.layout(x.device)[0]]
+        return there if self.codes is None else there[..., self.layout(there.device)[0]]
 
     def check_codes(self, x: AnyRows, name: str, *, missing: bool = False) -> None:
         """InputError for the first value of rows `x` (N, V), called `name`, that is none of the codes, nor NaN where

@@ -134,7 +134,7 @@ class LayerData:
         if self.missing is None or self.below:
             return None
         assert isinstance(self.raw, Tensor)
-        return self.scaling.observed(self.raw.index_select(0, indices))
+        return self.scaling.observed(~self.raw.index_select(0, indices).isnan())
 
     def all_known(self) -> Tensor | None:
         """`known_of` all examples, (N, V)."""
@@ -183,7 +183,7 @@ class LayerData:
             x = binarize(x, self.how, generator)
         below = self.below
         if self.missing and below:
-            x, known, (first, *below) = x.nan_to_num(0.0), self.scaling.observed(part), below
+            x, known, (first, *below) = x.nan_to_num(0.0), self.scaling.observed(~part.isnan()), below
             x = self.missing.up(first, x, known, generator, draws=self.features == "sample")
         for rbm in below:
             x = rbm.sample_hidden(x, generator) if self.features == "sample" else rbm.up(x)

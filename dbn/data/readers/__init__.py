@@ -81,7 +81,9 @@ def read_table(
     """
     options["label_column"] = label_column
     takes = options_of(kind_of(path))
-    options |= {name: True for name, asked in (("cells", kinds is not None), ("empty", missing)) if asked & (name in takes)}
+    options |= {
+        name: True for name, asked in (("cells", kinds is not None), ("empty", missing)) if asked & (name in takes)
+    }
     tables = {"": read(path, **options)}
     if valid_file is not None:
         tables["_valid"] = read(own_path(valid_file), **options)

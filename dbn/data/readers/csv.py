@@ -47,12 +47,7 @@ def read_csv(
     name = str(path)
     try:
         with ExitStack() as opened:
-            file: Any = opened.enter_context(path.open("rb"))
-            is_packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            if is_packed:
-                file = opened.enter_context(gzip.GzipFile(fileobj=file))
-            text = opened.enter_context(io.TextIOWrapper(file, _encoding(file), newline=""))
+            text = _open(path, opened)
             delimiter = _delimiter(text, name, path, delimiter)
             read = _Cells(name, decimal, empty=empty)
             return _read(text, name, label_column, needs_label, delimiter, read, weight_column, as_they_are=cells)
@@ -60,6 +55,25 @@ def read_csv(
         raise InputError(f"{name} is not UTF-8 text: save it with that encoding") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{name} is damaged (not a whole gzip file): take another copy") from error
+
+
+def text_cells(path: Path, delimiter: str | None = None) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of a text table that `read_csv` has read, as they are written."""
+    with ExitStack() as opened:
+        text = _open(path, opened)
+        found = _delimiter(text, str(path), path, delimiter)
+        header, *rows = csv.reader(text, delimiter=found, skipinitialspace=True)
+        return header, [cells for cells in rows if cells]
+
+
+def _open(path: Path, opened: ExitStack) -> io.TextIOWrapper:
+    """The text of a file, which gzip may have packed."""
+    file: Any = opened.enter_context(path.open("rb"))
+    is_packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    if is_packed:
+        file = opened.enter_context(gzip.GzipFile(fileobj=file))
+    return opened.enter_context(io.TextIOWrapper(file, _encoding(file), newline=""))
 
 
 def _encoding(file: Any) -> str:
