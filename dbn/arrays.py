@@ -5,6 +5,7 @@ a data set together, and makes objects of frames.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import narwhals as nw
@@ -156,7 +157,20 @@ def with_holes(values: Any) -> Any:
     """A masked array as floats with NaN where the mask is, any other object as it is."""
     if not isinstance(values, np.ma.MaskedArray):
         return values
-    return values.astype(object).filled(None) if values.dtype == object else values.astype(np.float64).filled(np.nan)
+    hole, kind = (None, object) if values.dtype == object else (np.nan, np.float64)
+    return np.where(np.ma.getmaskarray(values), hole, values.data.astype(kind))
+
+
+def tensor_with_holes(values: Any, name: str = "x") -> Tensor:
+    """As `as_tensor`, with NaN for masked entries and for None."""
+    values = with_holes(values)
+    if isinstance(values, Tensor):
+        return as_tensor(values, name)
+    array = as_array(values, name)
+    if array.dtype == object:
+        with suppress(TypeError, ValueError):
+            array = array.astype(np.float64)
+    return as_tensor(array, name)
 
 
 def _axes(n: int) -> list[str]:

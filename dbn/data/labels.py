@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from dbn.columns import is_missing
+from dbn.columns import is_missing as is_missing
 from dbn.errors import InputError
 
 

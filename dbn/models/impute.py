@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dbn.arrays import Array, as_cells, as_tensor, columns_of, with_holes
+from dbn.arrays import Array, as_cells, as_tensor, columns_of, tensor_with_holes, with_holes
 from dbn.errors import InputError, naming_arguments
 from dbn.models.matching import Match, column_order
 from dbn.models.units.apart import log_partitions, of_sites, sites_apart
@@ -42,7 +42,7 @@ def holes_of(stack: "DBN", x: Array, known: Array | None = None, divisor: float 
     match: see `dbn.models.matching.match`; `name` is what errors call the rows.
     """
     name = match.setdefault("name", "x")
-    place, cells = stack.layers[0].weight.device, None
+    place, cells, order = stack.layers[0].weight.device, None, None
     names = match.setdefault("columns", columns_of(x))
     if stack.scaling.table and "table" not in match:  # cells are not coded yet
         order = column_order(stack.scaling, names, name, "the stack")
@@ -51,18 +51,19 @@ def holes_of(stack: "DBN", x: Array, known: Array | None = None, divisor: float 
         rows = stack.scaling.coded(cells, None, name, missing=True)
         match["columns"] = stack.scaling.columns if names else ()
     else:
-        rows = as_tensor(with_holes(x), name)
+        rows = tensor_with_holes(x, name)
         rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
-    there = torch.ones(rows.shape, dtype=torch.bool) if known is None else _mask(known, rows)
+    there = torch.ones_like(rows, dtype=torch.bool) if known is None else _mask(known, rows)
+    if order is not None and known is not None:
+        there = there[:, list(order)]
     if rows.is_floating_point():
         there = there & ~rows.isnan()
         rows = rows.masked_fill(~there, torch.nan)
     else:
         rows = rows.masked_fill(~there, 0)
     if len(rows) and rows.ndim == 2 and not (some := there.any(1)).all():
-        raise InputError(
-            f"{name}: row {int((~some).nonzero()[0])} (counted from 0) holds no value at all: leave it out"
-        )
+        empty = int((~some).nonzero()[0])
+        raise InputError(f"{name}: row {empty} (counted from 0) holds no value at all: leave the row out")
     found = stack.match(rows, divisor=divisor, missing=True, **match)
     return Holes(found.rows(rows).to(place), found.rows(there).to(place), found, cells)
 
@@ -103,7 +104,7 @@ def impute(
     whole = not given.is_floating_point()
     if whole and stack.scaling.codes is None:
         given = given.double()
-    shape = as_tensor(with_holes(x)).shape if not columns_of(x) else given.shape
+    shape = given.shape if columns_of(x) else tensor_with_holes(x).shape
     return torch.where(there, given, filled.to(given.dtype)).reshape(shape)
 
 

@@ -70,7 +70,8 @@ def match(
     width: values of a row that the model takes. divisor: of the data, where it is named; columns: their names, () where
     there are none. table: what the columns of a table are, None where they are known to be the model's. bounded:
     whether a model of which no range is known takes values in [0, 1] alone. by_row: whether a row must be judged alike
-    whatever rows are beside it. missing: whether values may be, which are NaN. `name` and `what` are what errors call the data and the model.
+    whatever rows are beside it. missing: whether values may be NaN. `name` and `what` are what errors call the
+    data and the model.
 
     InputError for rows of another width, a missing or another column, values outside the model's range, and values
     that may be of another scale: one sentence that says what to do.

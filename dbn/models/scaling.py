@@ -25,8 +25,8 @@ class Scaling(nn.Module):
     With `codes`, a column of the data holds one of so many codes 0, 1, …, and becomes as many of 0 and 1, one-hot.
     They are one number for all columns, or one for each, 0 where the column is taken as it is. `table` says what each
     column of a table is. Shift and spread are those of the values that a row becomes. `weight_column` held the weights
-    of the training rows, and is none of the model's columns. `missing` is how rows with holes were learned from, "gibbs"
-    or "absent", "" where there were none.
+    of the training rows, and is none of the model's columns. `missing` is how rows with holes were learned from,
+    "gibbs" or "absent", "" where there were none.
 
     >>> Scaling()(torch.tensor([[0, 255]], dtype=torch.uint8))
     tensor([[0., 1.]])

@@ -202,7 +202,8 @@ class LayerTrainer:
         if known is not None and self.data.missing:
             of_rows, x = self.data.missing.at(self.rbm, x, known, self.noise)
         field = of_rows.hidden_field(x)
-        negatives, negative_field = self.chains.negatives(of_rows, x, field, self.noise)
+        # Chains from the data take any model of two layers, and others are given an RBM.
+        negatives, negative_field = self.chains.negatives(of_rows, x, field, self.noise)  # type: ignore[arg-type]
         whole, paired = self._whole(number, weights), self.chains.paired
         return set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, whole, weights, paired=paired)
 

@@ -45,11 +45,8 @@ def main(config: ImputeConfig) -> None:
         there = ~x.isnan() if x.is_floating_point() else x == x
         write_rows(config.output, {"x": filled[:, places].where(~there, x.to(filled.dtype)).numpy()})
     else:
-        header, rows = (
-            text_cells(config.data, config.delimiter) if kind_of(config.data) in TEXT else _as_text(table, columns)
-        )
-        there = holes.known.T.tolist()
-        for place, cells, mask in zip(order, columns, there, strict=True):
+        header, rows = text_cells(config.data, config.delimiter) if kind_of(config.data) in TEXT else _as_text(table)
+        for place, cells, mask in zip(order, columns, holes.known.T.tolist(), strict=True):
             at = header.index(table.columns[place]) if table.columns else place
             for row, cell, is_known in zip(rows, cells, mask, strict=True):
                 if not is_known:
@@ -71,13 +68,14 @@ def _columns(stack: "DBN", table: "Splits", filled: "Tensor") -> list[list[Any]]
     return list(stack.scaling.cells(filled).values()) if stack.scaling.table else filled.T.tolist()
 
 
-def _as_text(table: "Splits", columns: list[list[Any]]) -> tuple[list[str], list[list[Any]]]:
+def _as_text(table: "Splits") -> tuple[list[str], list[list[Any]]]:
     """A header and rows of a table that is kept in another form."""
     x = table.train.tensor
     names = list(table.columns) or [f"x_{n}" for n in range(1, x.shape[1] + 1)]
-    found = [column.cells([0 if v != v else v for v in values]) if column.categories else values
-             for column, values in zip(table.table, x.T.tolist(), strict=True)] if table.table else x.T.tolist()  # fmt: skip
-    return names, [list(row) for row in zip(*found, strict=True)]
+    columns = x.nan_to_num(0.0).T.tolist()
+    if table.table:
+        columns = [column.cells(values) for column, values in zip(table.table, columns, strict=True)]
+    return names, [list(row) for row in zip(*columns, strict=True)]
 
 
 COMMAND = Command(main, ImputeConfig, __doc__)

@@ -17,6 +17,8 @@ class Apart(NamedTuple):
     columns: slice
     width: int
     """W, the columns of a site."""
+    is_density: bool
+    """Whether a site takes any number, so that its probability is a density."""
 
     def split(self, x: Tensor) -> Tensor:
         """The columns of these sites, (B, V) -> (B, count, W)."""
@@ -29,9 +31,10 @@ def sites_apart(units: Units) -> list[Apart]:
     """The sites of a layer; a unit that takes any number is one of its own."""
     found = []
     for part, columns in units.each() if isinstance(units, Mixed) else [(units, slice(0, units.size))]:
-        width = sites[0].width if (sites := part.sites()) else 1
+        sites = part.sites()
+        width = sites[0].width if sites else 1
         theta = {name: value.unflatten(-1, (-1, width)) for name, value in part.natural().items()}
-        found.append(Apart(part.with_natural(theta), columns, width))
+        found.append(Apart(part.with_natural(theta), columns, width, sites is None))
     return found
 
 
