@@ -157,7 +157,8 @@ def with_holes(values: Any) -> Any:
     """A masked array as floats with NaN where the mask is, any other object as it is."""
     if not isinstance(values, np.ma.MaskedArray):
         return values
-    hole, kind = (None, object) if values.dtype == object else (np.nan, np.float64)
+    hole: Any = None if values.dtype == object else np.nan
+    kind = object if values.dtype == object else np.float64
     return np.where(np.ma.getmaskarray(values), hole, values.data.astype(kind))
 
 

@@ -34,10 +34,10 @@ def rows_of(name: str, key: str, x: Any, place: Place | None = None, *, missing:
     def where(row: int, column: int) -> str:
         return place(row, column) if place else f"{name}: {key}, row {row}, column {column} (counted from 0)"
 
-    if isinstance(x, Rows):
-        return x
     if missing and not isinstance(x, np.ndarray):
         raise InputError(f"{name}: {key} is read from the disk, but rows with holes must be in memory: give an array")
+    if isinstance(x, Rows):
+        return x
     in_memory_alone = isinstance(x, np.ndarray) and (x.dtype.hasobject or missing)
     source = None if in_memory_alone else in_place(x)
     if source is None:

@@ -61,8 +61,8 @@ def conditional_log_likelihood(
         rows = max(1, MAX_ELEMENTS // rbm.weight.numel())
         parts = [_by_states(rbm, *each) for each in zip(v.split(rows), values.split(rows), strict=True)]
     else:
-        for part in zip(*(each.split(ROWS_AT_ONCE) for each in (v, seen, values)), strict=True):
-            parts.append(_by_sampling(stack, *part, steps, discard, generator, is_weighted=absent))
+        for rows, mask, truths in zip(*(each.split(ROWS_AT_ONCE) for each in (v, seen, values)), strict=True):
+            parts.append(_by_sampling(stack, rows, mask, truths, steps, discard, generator, is_weighted=absent))
     found = torch.cat(parts) - _log_scale(stack, given.match.scaling.is_divided(given.x))
     return found.masked_fill(~held, torch.nan)
 
