@@ -72,7 +72,7 @@ def test_means_are_those_given_what_is_observed(kind: str) -> None:
     x, known = row_with_holes(rbm)
     states, p = exact(rbm, x, known)
     rows = (x * known).expand(COPIES, -1)
-    found, drawn = conditional(DBN([rbm]), rows, known.expand(COPIES, -1), 300, 30, rng(1))
+    found, drawn = conditional(DBN([rbm]), rows, known.expand(COPIES, -1), 100, 20, rng(1))
     check(found, p @ states)
     check(drawn, p @ states)
     assert torch.equal(found[:, known[0]], rows[:, known[0]])
@@ -84,12 +84,12 @@ def test_means_of_a_model_of_incomplete_rows_are_those_of_each_site_beside_the_o
     x, known = row_with_holes(rbm)
     stack = DBN([rbm], Scaling(1.0, missing="absent"))
     rows = (x * known).expand(COPIES, -1)
-    found, drawn = conditional(stack, rows, known.expand(COPIES, -1), 1000, 0, rng(1))
+    found, drawn = conditional(stack, rows, known.expand(COPIES, -1), 400, 0, rng(1))
     for site in sites_of(rbm):
         if not known[0, site[0]]:
             states, p = exact_alone(rbm, x, known, site)
-            check(found[:, site], (p @ states)[site], slack=2e-3)  # weights are normalized by their own sum
-            check(drawn[:, site], (p @ states)[site], slack=2e-3)
+            check(found[:, site], (p @ states)[site], slack=5e-3)  # weights are normalized by their own sum
+            check(drawn[:, site], (p @ states)[site], slack=5e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -123,7 +123,7 @@ def test_likelihoods_of_held_out_values(kind: str, missing: str) -> None:
     stack = DBN([rbm], scaling)
     truth = scaling.inverse(x)
     of_data = torch.tensor([[bool(known[0, site[0]]) for site in sites_of(rbm)]])
-    found = conditional_log_likelihood(stack, truth, of_data, steps=4000)
+    found = conditional_log_likelihood(stack, truth, of_data, steps=2000)
     for place, site in enumerate(sites_of(rbm)):
         if known[0, site[0]]:
             assert isnan(found[0, place])

@@ -10,6 +10,11 @@ from sklearn.datasets import load_wine
 
 import dbn
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "gibbs": {"missing": "gibbs", "missing_steps": 3, "batch_size": 20, "learning_rate": 0.02, "seed": 1},
+    "absent": {"missing": "absent", "batch_size": 20, "learning_rate": 0.02, "seed": 1},
+}
+
 
 def cut(frame: pandas.DataFrame, share: float, seed: int = 0) -> tuple[pandas.DataFrame, NDArray]:
     """The table with holes, and where they are; every row keeps a value."""
@@ -51,22 +56,22 @@ def compare(frame: pandas.DataFrame, with_holes: pandas.DataFrame, holes: NDArra
     return errors
 
 
-@pytest.mark.parametrize("way", ["gibbs", "absent"])
+@pytest.mark.parametrize("way", ["gibbs", pytest.param("absent", marks=pytest.mark.slow)])
 def test_cells_of_a_made_up_table_are_better_than_means_and_modes(way: str) -> None:
     frame = made_up(400)
     with_holes, holes = cut(frame, 0.25)
-    stack = dbn.pretrain(with_holes, hidden=[8], visible="auto", missing=way, epochs=30, batch_size=10, seed=1)
+    stack = dbn.pretrain(with_holes, hidden=[8], visible="auto", **OPTIONS[way], epochs=30)
     errors = compare(frame, with_holes, holes, stack.impute(with_holes, steps=50))
     for name, (imputed, plain) in errors.items():
         assert imputed < 0.85 * plain, (name, errors)
 
 
-@pytest.mark.parametrize("way", ["gibbs", "absent"])
+@pytest.mark.parametrize("way", ["gibbs", pytest.param("absent", marks=pytest.mark.slow)])
 def test_cells_of_the_wine_table_are_better_than_means_and_modes(way: str) -> None:
     wine = load_wine(as_frame=True)
     frame = wine.data.astype(float).assign(cultivar=np.array(["a", "b", "c"])[wine.target])
     with_holes, holes = cut(frame, 0.2)
-    stack = dbn.pretrain(with_holes, hidden=[12], visible="auto", missing=way, epochs=60, batch_size=10, seed=1)
+    stack = dbn.pretrain(with_holes, hidden=[12], visible="auto", **OPTIONS[way], epochs=60)
     errors = compare(frame, with_holes, holes, stack.impute(with_holes, steps=50))
     of_numbers = np.array([errors[name] for name in wine.data])
     assert np.sqrt((of_numbers**2).mean(0))[0] < 0.85 * np.sqrt((of_numbers**2).mean(0))[1], errors

@@ -69,7 +69,7 @@ def test_the_gradient_of_incomplete_rows_is_that_of_an_rbm_for_each(kind: str, c
     rbm = make_rbm(kind, "bernoulli", seed=5)
     known = known_sites(rbm, 7)
     known[0] = True
-    x = rbm.visible.sample(torch.zeros(7, rbm.visible.size, dtype=torch.float64), rng(1)) * known
+    x = rbm.visible.sample(torch.zeros(7, rbm.visible.size, dtype=torch.float64), rng(1)).detach() * known
     config = Pretraining(hidden=(rbm.hidden.size,), visible=kind, gibbs_steps=(2,), batch_size=7, centered=centered)
     made = new_rbm(rbm.visible.size, 1, config)
     width = rbm.visible.codes or 1
@@ -206,7 +206,7 @@ NO_COLUMN[:, 1] = nan
         (BITS, {"missing": "absent", "missing_steps": 3}, "missing_steps needs missing='gibbs'"),
         (BITS, {"missing": "gibbs", "binarize": "threshold"}, "does not go with missing='gibbs'"),
         (BITS * torch.inf, {"missing": "gibbs"}, "is inf as a 32-bit float"),
-        (Rows(ArrayRows(np.eye(20, dtype=np.float32))), {"missing": "gibbs"}, "rows in memory"),
+        (Rows(ArrayRows(np.eye(20, dtype=np.float32))), {"missing": "gibbs"}, "rows with holes must be in memory"),
     ],
 )
 def test_what_is_refused(x: Any, options: dict[str, Any], said: str) -> None:
