@@ -99,6 +99,12 @@ class Pretraining(TrainingOptions):
     """auto: columns whose kind is not to be inferred, as age=gaussian sex=categorical (default: none)."""
     hidden_units: tuple[UnitKind, ...] = ("bernoulli",)
     """Units of the hidden layers: one type, or one per layer."""
+    missing: Literal["refuse", "gibbs", "absent"] = "refuse"
+    """Rows with holes, which are empty cells, NaN or masked: an error (refuse); filled in at each use by Gibbs sampling
+    given what is observed (gibbs); or learned by a model of the observed units alone, as for ratings of which most are
+    missing (absent)."""
+    missing_steps: Count | None = None
+    """gibbs: steps by which the holes of a row are filled in (default: 10)."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
     """Gray levels: as probabilities (none), cut at 0.5, drawn in every epoch (sample), or drawn once (fixed)."""
     tied: bool = False
@@ -138,6 +144,7 @@ class Pretraining(TrainingOptions):
             raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out")
         if self.likelihood_every and self.visible == "bernoulli" and self.binarize == "none":
             raise InputError("--likelihood-every needs --binarize: gray levels have no likelihood under binary units")
+        self._check_missing()
         for name in ("chains", "temperatures"):
             if getattr(self, name) is not None:
                 check_taken(name, "estimator", self.estimator, CHAINS.place)
@@ -146,6 +153,22 @@ class Pretraining(TrainingOptions):
             raise InputError(f"--momentum {self.momentum} starts at 0, from where rmsprop cannot rise: start above 0")
         if self.sparsity_cost is not None and self.sparsity_target is None:
             raise InputError("--sparsity-cost needs --sparsity-target")
+
+    def _check_missing(self) -> None:
+        """What does not go with rows with holes."""
+        if self.missing_steps is not None and self.missing != "gibbs":
+            raise InputError("--missing-steps needs --missing gibbs")
+        if self.missing == "refuse":
+            return
+        if self.missing == "absent" and self.is_persistent:
+            raise InputError(
+                f"--missing absent does not go with --estimator {self.estimator}, whose chains have no holes: use cd, "
+                "or --missing gibbs"
+            )
+        if self.binarize != "none":
+            raise InputError(f"--binarize {self.binarize} does not go with --missing {self.missing}: leave it out")
+        if self.likelihood_every:
+            raise InputError(f"--likelihood-every does not go with --missing {self.missing}: leave it out")
 
     def _check_penalties(self) -> None:
         """The names are known and the brackets closed; the rest is checked where penalties are made."""
@@ -208,6 +231,7 @@ class Pretraining(TrainingOptions):
             "centered": self.is_persistent if self.centered is None else self.centered,
             "chains": self.batch_size if self.chains is None and self.is_persistent else self.chains,
             "temperatures": 10 if self.temperatures is None and "temperatures" in takes else self.temperatures,
+            "missing_steps": 10 if self.missing_steps is None and self.missing == "gibbs" else self.missing_steps,
             "sparsity_cost": 0.01 if self.sparsity_cost is None and sparse else self.sparsity_cost,
         }
 
@@ -247,6 +271,8 @@ class LabelTraining(Pretraining):
             raise InputError(f"--generative-weight does not go with --gradient {self.gradient}: leave it out")
         if not self.weights[1] and self.is_persistent:
             raise InputError(f"--estimator {self.estimator} gives nothing to a discriminative gradient: leave it out")
+        if self.missing != "refuse":
+            raise InputError(f"--missing {self.missing} does not go with a label model: fill the rows in with impute")
         for name in ("tied", "likelihood_every"):
             if getattr(self, name):
                 raise InputError(f"--{name.replace('_', '-')} does not go with a label model: leave it out")

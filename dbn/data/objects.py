@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import data as torch_data
 from torch.utils.data._utils.collate import default_collate, default_convert
 
-from dbn.arrays import as_array, as_cells, columns_of, frame_of
+from dbn.arrays import as_array, as_cells, columns_of, frame_of, with_holes
 from dbn.data.dataset_rows import DatasetRows
 from dbn.data.row_sources import Source
 from dbn.data.rows import Rows, fits
@@ -27,6 +27,7 @@ def as_table(
     *,
     cells: bool = False,
     sample_weight: Any = None,
+    missing: bool = False,
 ) -> Table:
     """Rows and labels: arrays, tensors, frames, lists, and torch's data sets and loaders of those.
 
@@ -34,10 +35,14 @@ def as_table(
     a list of names. A data set of rows, or of rows and targets, gives both. With `cells` the values stay what they are,
     text among them. `sample_weight` is (N,), or the name of a column of `x`, which the frame `x_test` may have too.
 
+    missing: whether values may be; those of masked arrays become NaN.
+
     InputError for what `as_array` refuses, and for data sets of another kind.
     """
     if x is None:
         raise InputError(f"{name} is missing")
+    if missing:
+        x, x_test = with_holes(x), with_holes(x_test)
     arrays: dict[str, Any] = {}
     columns: dict[str, tuple[str, ...]] = {}
     targets: tuple[str, ...] = ()

@@ -57,7 +57,7 @@ class LabelTrainer(LayerTrainer):
         samples = self.weights.generative > 0
         self.monitor = LabelMonitor(self.kept, [], measured, config, n_classes=n_classes, samples=samples)
 
-    def set_gradient(self, x: Tensor, number: int, weights: Tensor | None) -> Means:
+    def set_gradient(self, x: Tensor, number: int, weights: Tensor | None, known: Tensor | None = None) -> Means:
         """See `dbn.likelihood.label_gradient`; chains start at rows with a label drawn where there is none."""
         if self.is_plain:
             return super().set_gradient(x, number, weights)

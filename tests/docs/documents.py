@@ -21,6 +21,7 @@ CONFIGS = {
     "sample": "SampleConfig",
     "predict": "PredictConfig",
     "features": "FeaturesConfig",
+    "impute": "ImputeConfig",
     "study": "StudyConfig",
     "benchmark": "BenchmarkConfig",
     "benchmark_ranks": "RanksConfig",

@@ -29,6 +29,7 @@ VERBS = (
     "sample",
     "predict",
     "features",
+    "impute",
     "study",
     "benchmark",
     "recipes",
