@@ -96,16 +96,20 @@ def impute(
         filled = filled_values(stack, holes, draws=draws, steps=steps, discard=discard, seed=seed)
     if holes.cells is not None:
         return table_of_cells(stack, holes, filled)
+    rows = as_given(stack, holes, filled)
+    return rows.reshape(rows.shape if columns_of(x) else tensor_with_holes(x).shape)
+
+
+def as_given(stack: "DBN", holes: Holes, filled: Tensor) -> Tensor:
+    """Rows as they were stored, (B, V_data), with those values of `filled` that are unknown."""
     order = holes.match.order
     given, there = holes.x, holes.known
     if order is not None:
         back = torch.tensor(order).argsort()
         given, there, filled = given[:, back], there[:, back], filled[:, back]
-    whole = not given.is_floating_point()
-    if whole and stack.scaling.codes is None:
+    if not given.is_floating_point() and stack.scaling.codes is None:
         given = given.double()
-    shape = given.shape if columns_of(x) else tensor_with_holes(x).shape
-    return torch.where(there, given, filled.to(given.dtype)).reshape(shape)
+    return torch.where(there, given, filled.to(given.dtype))
 
 
 def table_of_cells(stack: "DBN", holes: Holes, filled: Tensor) -> dict[str, list[Any]]:
