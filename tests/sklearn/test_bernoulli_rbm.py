@@ -198,7 +198,7 @@ def test_what_updates_keep_is_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Non
         "dbn.sklearn.transformers.moved", lambda state, device: went.append(str(device)) or moved(state, device)
     )
     rbm = small(device="cpu").partial_fit(DIGITS[:40])
-    assert went == ["cpu"]
+    assert set(went) == {"cpu"}
     assert rbm._trained is not None
     assert moved(rbm._trained, "meta")["rbms"][0]["weight"].device.type == "meta"
 
