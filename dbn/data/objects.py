@@ -48,9 +48,9 @@ def as_table(
     targets: tuple[str, ...] = ()
     weight_column = sample_weight if isinstance(sample_weight, str) else ""
     if weight_column:
-        x, arrays["w"] = _without_weights(x, weight_column, "x")
+        x, arrays["w"] = without_weights(x, weight_column, "x")
         if columns_of(x_test) and weight_column in columns_of(x_test):
-            x_test, arrays["w_test"] = _without_weights(x_test, weight_column, "x_test")
+            x_test, arrays["w_test"] = without_weights(x_test, weight_column, "x_test")
     elif sample_weight is not None:
         arrays["w"] = as_labels(sample_weight, "sample_weight")
     named = _names_of_columns(x, y)
@@ -74,7 +74,7 @@ def as_table(
     return table_of(name, arrays, columns=columns["x"], targets=targets, weight_column=weight_column)
 
 
-def _without_weights(x: Any, column: str, key: str) -> tuple[Any, NDArray]:
+def without_weights(x: Any, column: str, key: str) -> tuple[Any, NDArray]:
     """A frame without the column that holds the weights, and these."""
     frame = frame_of(x, key)
     if not isinstance(frame, nw.DataFrame):

@@ -270,12 +270,13 @@ def checked(
     if are_numbers and len(table.targets) == len(names):
         names = table.targets
     weights = weights_of(table, {part: len(x) for part, x in rows.items()})
+    emptied = table.emptied
     parts = {
         part: Examples(
             x,
             torch.from_numpy(codes[part]) if part in codes else None,
             weights.get(part),
-            partial(table.where, part),
+            partial(emptied.where, part),
         )
         for part, x in rows.items()
     }

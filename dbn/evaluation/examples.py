@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dbn.arrays import columns_of
 from dbn.columns import Column
 from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
 from dbn.data.cut import of_some_weight
-from dbn.data.objects import as_labels
+from dbn.data.objects import as_labels, without_weights
 from dbn.data.readers import kind_of, options_of, read_table
 from dbn.data.rows import Rows
 from dbn.data.splits import Examples, Splits, unsplit
@@ -116,7 +117,11 @@ def evaluation_data(
     before = RunFolder.open(config.run).read_config() if from_run and config.run.is_dir() else {}
     x, x_test = (test, None) if train is None else (train, test)
     kinds = None if coded else stack.scaling.kinds
-    of_test = sample_weight is not None and x_test is not None and not isinstance(sample_weight, str)
+    # Training rows need no weights, nor the column of those of the test rows.
+    of_test = sample_weight is not None and x_test is not None
+    if of_test and isinstance(sample_weight, str) and sample_weight not in columns_of(x):
+        x_test, sample_weight = without_weights(x_test, sample_weight, "test")
+    of_test = of_test and not isinstance(sample_weight, str)
     weights = None if of_test else sample_weight
     splits = unsplit(name, x, x_test=x_test, divisor=config.divisor, kinds=kinds, sample_weight=weights)
     if of_test and splits.test is not None:

@@ -207,7 +207,8 @@ def column_order(scaling: Scaling, given: tuple[str, ...], name: str, what: str)
 
     A column that held weights in training is left out. InputError for a missing or another column.
     """
-    known, others = scaling.columns, {*scaling.columns, scaling.weight_column}
+    known = scaling.columns
+    others = {*known, scaling.weight_column} if scaling.weight_column else {*known}
     if not known or not given or known == given:
         return None
     places = {column: place for place, column in enumerate(given)}

@@ -148,10 +148,10 @@ class Scaling(nn.Module):
         if cells.ndim != 2 or (order is None and cells.shape[1] != len(self.table)):
             raise InputError(f"{name} has shape {cells.shape}, but rows of {len(self.table)} columns are needed")
         places = range(len(self.table)) if order is None else order
-        found = torch.empty(cells.shape, dtype=torch.float32, device="cpu")
-        for column, place, called in zip(self.table, places, self.names, strict=True):
+        found = torch.empty(len(cells), len(self.table), dtype=torch.float32, device="cpu")
+        for number, (column, place, called) in enumerate(zip(self.table, places, self.names, strict=True)):
             where = f"{name}, row {{}} (counted from 0), column {called!r}".format
-            found[:, self.names.index(called)] = torch.tensor(
+            found[:, number] = torch.tensor(
                 column.codes(cells[:, place].tolist(), where, missing=missing), dtype=torch.float32, device="cpu"
             )
         return found

@@ -25,6 +25,7 @@ from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.metrics import layer_metrics
 from dbn.pretraining.stack import new_rbm
 from dbn.pretraining.trainer import LayerTrainer
+from dbn.runs.training_data import splits_of
 from dbn.sampling import DataChains
 from tests.enumeration import KINDS, MIXED, Z, make_rbm, rng, support, z_scores
 
@@ -257,6 +258,22 @@ def test_tables_on_the_command_line(
         run("impute --run r --data e.csv --output p.csv", monkeypatch)
     assert "e.csv, line 3 holds no value at all: leave the row out" in capsys.readouterr().err
     assert not Path("p.csv").exists()
+
+
+def test_rows_of_a_run_with_holes_are_filled_in_where_they_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("x.npz", x=NUMBERS.numpy(), y=(NUMBERS[:, 0] > 0).long().numpy())
+    run("pretrain --dataset x.npz --visible gaussian --missing gibbs --hidden 4 --epochs 2 --run r", monkeypatch)
+    splits, stack = splits_of(Path("r")), dbn.load("r")
+    given = NUMBERS[(NUMBERS.nan_to_num(7.0)[:, None] == splits.train.tensor[0]).sum(-1).argmax()]
+    assert_close(splits.train.tensor[0], stack.impute(given[None])[0], rtol=0.2, atol=0.5)
+    there = ~given.isnan()
+    assert torch.equal(splits.train.tensor[0][there], given[there])
+    assert splits.notes == (f"Missing values are filled in by the stack with means given the others: {HOLES.sum()}.",)
+    for words in ("sample --run r --output s.npy", "evaluate --run r", "finetune --pretrained r --epochs 1 --run f"):
+        run(words, monkeypatch)
 
 
 def test_arrays_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
