@@ -271,8 +271,12 @@ def test_rows_of_a_run_with_holes_are_filled_in_where_they_are_read_again(
     assert_close(splits.train.tensor[0], stack.impute(given[None])[0], rtol=0.2, atol=0.5)
     there = ~given.isnan()
     assert torch.equal(splits.train.tensor[0][there], given[there])
-    assert splits.notes == (f"Missing values are filled in by the stack with means given the others: {HOLES.sum()}.",)
-    for words in ("sample --run r --output s.npy", "evaluate --run r", "finetune --pretrained r --epochs 1 --run f"):
+    assert splits.notes[-1] == f"Missing values are filled in by the stack with means given the others: {HOLES.sum()}."
+    for words in (
+        "sample --run r --count 2 --image-shape 2x3 --output s.png",
+        "evaluate --run r --ais 20 --chains 5",
+        "finetune --pretrained r --init dbn --seeds 1 --epochs 1 --run f",
+    ):
         run(words, monkeypatch)
 
 
