@@ -30,6 +30,7 @@ VERBS = (
     "predict",
     "features",
     "study",
+    "report",
     "benchmark",
     "recipes",
     "completion",
