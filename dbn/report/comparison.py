@@ -1,5 +1,6 @@
 """The report of a comparison of initializations."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from dbn.report.drawings import curves, png_file, svg
 from dbn.report.page import Block, Gallery, Page, Picture, Section, Table, Text, Warned
 from dbn.report.source import Source, events_in
 from dbn.runs.classifier import folder_name
-from dbn.tasks import TASKS
+from dbn.tasks import TASKS, Task
 
 MOST_CLASSES = 20
 """Of confusion matrices and figures by class that are tables."""
@@ -30,7 +31,9 @@ def comparison_page(source: Source) -> Page:
     warnings = [*notes(found), *filter(None, [stuck_sentence(found)]), *_diverged(found)]
     sections = [
         Section("Errors by arm", [Text(heading(found)), Table(headers, rows), *map(Warned, warnings)]),
-        Section("Learning curves", [Gallery(list(_curves(source, found, task.heading(found))))]),
+        Section(
+            "Learning curves", [Gallery(list(_curves(source, found, task.heading(found)))), *_by_rate(source, task)]
+        ),
         Section("The test set", [*_by_class(found), *_pictures(source, task.picture)]),
         Section("Signal propagation", _signals(source, found)),
     ]
@@ -63,6 +66,26 @@ def _curves(source: Source, found: Mapping[str, Any], error: str) -> Iterator[Pi
             arms, f"{label[0].upper()}{label[1:]} after each epoch, at the selected rates.", ylabel=label
         ):
             yield drawn
+
+
+def _by_rate(source: Source, task: type[Task]) -> list[Block]:
+    """Least validation errors, mean over seeds, by arm and learning rate where several were tried."""
+    least: dict[tuple[str, float], dict[int, float]] = {}
+    for record in source.metrics:
+        if record["stage"] == "tune" and record.get("valid_error") is not None:
+            seeds = least.setdefault((record["arm"], record["learning_rate"]), {})
+            seeds[record["seed"]] = min(record["valid_error"], seeds.get(record["seed"], math.inf))
+    arms, rates = dict.fromkeys(arm for arm, _ in least), sorted({rate for _, rate in least})
+    if len(rates) < 2:
+        return []
+
+    def cell(arm: str, rate: float) -> str:
+        errors = least.get((arm, rate), {}).values()
+        return task.shown(math.fsum(errors) / len(errors)) if errors else "–"
+
+    rows = [(arm, *(cell(arm, rate) for rate in rates)) for arm in arms]
+    caption = "Least validation errors by learning rate, mean over seeds: each arm selects its own rate."
+    return [Table(("arm", *(f"{rate:g}" for rate in rates)), rows, caption)]
 
 
 def _by_class(found: Mapping[str, Any]) -> list[Block]:

@@ -14,8 +14,10 @@ from dbn.plotting.axes import Arms, module, style
 from dbn.plotting.figures import learning_curves
 from dbn.report.page import Picture
 
-PANEL = 5.2, 3.2
+PANEL = 4.2, 2.7
 """Inches of a small figure: its text is readable at the width of a phone."""
+HEADROOM = 1.5
+"""An axis of numbers that are not negative ends at most so many times above the greatest: wide bands squeeze curves."""
 NO_DATE: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
 MOST_POINTS = 200
 """Of a curve."""
@@ -27,8 +29,18 @@ def curves(arms: Arms, caption: str, *, ylabel: str) -> Picture | None:
     found = {arm: curve for arm, curve in found.items() if curve}
     if not found:
         return None
-    figure = learning_curves(found, ylabel=ylabel)
+    figure = learning_curves(found, ylabel=ylabel, order=list(found))
     figure.set_size_inches(*PANEL)
+    (axes,), (beside,) = figure.axes, figure.legends
+    beside.remove()
+    if len(found) > 1:
+        axes.legend(fontsize="small")
+    axes.xaxis.set_major_locator(module("ticker").MaxNLocator(nbins=6, integer=True))
+    greatest, least = (end(value for curve in found.values() for values in curve.values() for value in values)
+                       for end in (max, min))  # fmt: skip
+    if least >= 0 and greatest > 0:
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0.0), min(high, HEADROOM * greatest))
     return svg(figure, caption)
 
 

@@ -49,6 +49,8 @@ def defaults(kind: Any) -> dict[str, Any]:
     for each in fields(kind):
         if is_dataclass(hints[each.name]):
             found |= defaults(hints[each.name])
+            part = hints[each.name]()
+            found |= {name: _plain(value) for name, value in getattr(part, "resolved", dict)().items()}
         elif each.default is not MISSING:
             found[each.name] = _plain(each.default)
     return found
@@ -62,14 +64,14 @@ def shown(value: Any) -> str:
 
 
 def command(verb: str, options: Mapping[str, Any]) -> str:
-    """The command that repeats a run, or the call of Python where its rows came from there."""
+    """The command that repeats a run in another folder, or the call of Python where its rows came from there."""
     given = asked(verb, options)
     if options.get("dataset") is None and not options.get("pretrained") and not options.get("recipe"):
         function = {"label-model": "train_label_model", "finetune": "compare"}.get(verb, verb)
         rows = "x" if verb == "pretrain" else "x, y"
         return f"dbn.{function}({', '.join([rows, *(f'{name}={value!r}' for name, value in given.items())])})"
     words = []
-    for name, value in {**given, "run": options.get("run")}.items():
+    for name, value in {**given, "run": f"{options['run']}-again"}.items():
         if isinstance(value, bool):
             words.append(option_name(name if value else f"no_{name}"))
         elif value is not None:

@@ -24,9 +24,10 @@ class Warned(NamedTuple):
 
 
 class Code(NamedTuple):
-    """Lines as they are typed or printed."""
+    """Lines as they are printed, or a command, whose lines may break."""
 
     text: str
+    is_command: bool = False
     kind: str = "code"
 
 

@@ -1,5 +1,6 @@
 """The report of pre-training: a stack, or a label model."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,6 @@ CHANGED = "valid_kl", "kl", "valid_log_loss"
 SAMPLED, SAMPLE_STEPS, NOISE_STEPS, ACTIVE = 40, 100, 200, 400
 """Samples, Gibbs steps from data and from noise, hidden units whose activity is drawn."""
 TABLE_ROWS = 10
-TRIED = "log_z", "log_z_sample_size"
 
 
 def stack_page(source: Source) -> Page:
@@ -132,27 +132,35 @@ def _by_layer(records: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[st
 
 
 def _curves(records: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
-    """A section for each layer: its curves, and the last numbers."""
-    layers = _by_layer(records)
+    """The last numbers of all layers, and a section for the curves of each."""
+    layers, columns = _by_layer(records), {}
     for layer, of_layer in layers.items():
-        drawn = []
-        for caption, (label, names) in PANELS.items():
-            arms = {
-                shown: {record["epoch"]: [record[name]] for record in of_layer if record.get(name) is not None}
-                for name, shown in names.items()
-            }
-            if picture := curves(arms, f"{caption}.", ylabel=label):
-                drawn.append(picture)
         last: dict[str, Any] = {}
         for record in of_layer:
             last |= {name: value for name, value in record.items() if value is not None}
-        seconds = sum(record.get("seconds") or 0.0 for record in of_layer)
-        rows = [
-            (name.replace("_", " "), f"{value:.6g}") for name, value in (last | {"seconds": seconds}).items()
-            if name != "layer"
-        ]  # fmt: skip
-        title = f"Layer {layer}" if len(layers) > 1 else "Training"
-        yield Section(title, [Gallery(drawn), Table(("last measured", ""), rows)])
+        columns[layer] = last | {"seconds": math.fsum(record.get("seconds") or 0.0 for record in of_layer)}
+    names = [name for name in dict.fromkeys(name for last in columns.values() for name in last) if name != "layer"]
+    rows = [
+        (_in_words(name), *(f"{last[name]:.5g}" if name in last else "–" for last in columns.values()))
+        for name in names
+    ]
+    headers = ("last measured", *(f"layer {layer}" for layer in columns))
+    yield Section("Layers" if len(layers) > 1 else "Training", [Table(headers, rows)])
+    for layer, of_layer in layers.items():
+        drawn = []
+        for caption, (label, shown) in PANELS.items():
+            arms = {
+                words: {record["epoch"]: [record[name]] for record in of_layer if record.get(name) is not None}
+                for name, words in shown.items()
+            }
+            if picture := curves(arms, f"{caption}.", ylabel=label):
+                drawn.append(picture)
+        yield Section(f"Curves of layer {layer}", [Gallery(drawn)] if drawn else [])
+
+
+def _in_words(name: str) -> str:
+    """A key of metrics.jsonl: "validation KL"."""
+    return " ".join({"valid": "validation", "kl": "KL", "z": "Z"}.get(word, word) for word in name.split("_"))
 
 
 def _reconstructions(source: Source, stack: DBN, rows: Tensor | None, missing: str) -> list[Block]:

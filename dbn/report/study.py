@@ -20,17 +20,16 @@ def study_page(source: Source) -> Page:
         raise InputError(f"{source.run.path} holds no {STUDY} yet: go on with study --resume --run {source.run.path}")
     title, *paragraphs = read_file(file).decode(errors="replace").strip().split("\n\n")
     lead = next((each for each in paragraphs if not each.startswith("#")), "")
-    sections: list[Section] = []
-    blocks: list[Block] = []
-    name = ""
+    sections, heading = [], ""
     for paragraph in paragraphs:
-        if paragraph.startswith("#"):
-            sections += [Section(name, blocks)] if blocks else []
-            name, blocks = paragraph.lstrip("# ") if paragraph.startswith("## ") or not blocks else name, []
-            name = paragraph.lstrip("# ")
-        elif paragraph != lead:
-            blocks += _block(paragraph, source.run.path)
-    return Page(title.lstrip("# "), [lead], [*sections, Section(name, blocks), *_records(source)])
+        level, _, name = paragraph.partition(" ")
+        if level in ("##", "###"):
+            heading = name if level == "##" else heading
+            sections.append(Section(heading if level == "##" else f"{heading}: {name}", []))
+        elif paragraph != lead and sections:
+            last = sections.pop()
+            sections.append(last._replace(blocks=[*last.blocks, *_block(paragraph, source.run.path)]))
+    return Page(title.lstrip("# "), [lead], [*sections, *_records(source)])
 
 
 def _block(paragraph: str, folder: Path) -> Iterator[Block]:
@@ -44,7 +43,7 @@ def _block(paragraph: str, folder: Path) -> Iterator[Block]:
         yield Code(paragraph.strip("`\n"))
     elif image := re.fullmatch(r"!\[([^\]]*)\]\((figures/[^)/]+\.png)\)", paragraph):
         if (file := folder / image[2]).is_file():
-            yield png_file(file.read_bytes(), image[1], is_figure=True)
+            yield png_file(file.read_bytes(), f"{image[1].replace('-', ' ')}.".capitalize(), is_figure=True)
     else:
         yield Text(paragraph)
 

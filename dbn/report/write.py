@@ -1,7 +1,7 @@
 """Write the report of a run folder: what was asked, what came out, how far it can be trusted."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from dbn.errors import InputError
 from dbn.plotting.axes import module
 from dbn.report.comparison import comparison_page
 from dbn.report.options import asked, chosen_by_data, command, kind_of, shown
-from dbn.report.page import Code, Page, Section, Table, Text, render
+from dbn.report.page import Block, Code, Gallery, Page, Picture, Section, Table, Text, render
 from dbn.report.pretraining import label_model_page, stack_page
 from dbn.report.source import Source
 from dbn.report.study import study_page
@@ -18,8 +18,8 @@ from dbn.runs.folder import RESULT, VERSIONS, RunFolder
 from dbn.storage.files import as_path, atomic_write, corrupt_file
 
 REPORT = "report.html"
-MOST_BYTES = 2_900_000
-"""Of a report, so that it can be sent by mail; one of more leaves its pictures out."""
+MOST_BYTES = 2_700_000
+"""Of a report, so that it can be sent by mail; pictures beyond are left out."""
 
 PAGES: dict[str, Callable[[Source], Page]] = {
     "pretrain": stack_page,
@@ -56,9 +56,7 @@ def write_report(run: Path | str, output: Path | str | None = None, *, splits: S
         if isinstance(error, InputError):
             raise
         raise corrupt_file(folder.path, f"its files are not those of a run of {verb}") from error
-    text = render(page._replace(sections=sections))
-    if len(text.encode()) > MOST_BYTES:
-        text = render(page._replace(sections=[_without_pictures(section) for section in sections]))
+    text = render(page._replace(sections=list(_of_size(sections, MOST_BYTES))))
     path = folder.path / REPORT if output is None else as_path(output, "output")
     atomic_write(path, text.encode())
     return path
@@ -76,8 +74,8 @@ def _asked(verb: str, source: Source) -> list[Section]:
             [
                 Text(f"Options of {verb} that differ from their defaults; {note}"),
                 Table(("option", "value", ""), rows),
-                Text("To repeat it:"),
-                Code(command(verb, source.options)),
+                Text("To repeat it in another folder:"),
+                Code(command(verb, source.options), is_command=True),
             ],
         ),
         Section(
@@ -109,8 +107,18 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, ", ".join(each if isinstance(each, str) else json.dumps(each) for each in values)
 
 
-def _without_pictures(section: Section) -> Section:
-    kept = [block for block in section.blocks if block.kind not in ("picture", "gallery")]
-    left = len(section.blocks) - len(kept)
-    note = [Text("The pictures are left out here: with them the file would be too large to send.")] if left else []
-    return section._replace(blocks=[*kept, *note])
+def _of_size(sections: Sequence[Section], most: int) -> Iterator[Section]:
+    """The sections with the pictures that there is room for."""
+    for section in sections:
+        kept: list[Block] = []
+        left = 0
+        for block in section.blocks:
+            pictures = block.pictures if isinstance(block, Gallery) else [block]
+            size = sum(len(each.url) if isinstance(each, Picture) else len(str(each)) for each in pictures)
+            if size > most and isinstance(block, Gallery | Picture):
+                left += len(pictures)
+                continue
+            most -= size
+            kept.append(block)
+        note = [Text(f"{left} pictures are left out: with them the file would be too large to send.")] if left else []
+        yield section._replace(blocks=[*kept, *note])
