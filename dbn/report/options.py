@@ -45,7 +45,8 @@ def chosen_by_data(verb: str) -> set[str]:
 
 def defaults(kind: Any) -> dict[str, Any]:
     """The defaults of a configuration as plain data, those of its parts among them."""
-    hints, found = get_type_hints(kind), {}
+    hints = get_type_hints(kind)
+    found: dict[str, Any] = {}
     for each in fields(kind):
         if is_dataclass(hints[each.name]):
             found |= defaults(hints[each.name])

@@ -82,7 +82,9 @@ def label_model_page(source: Source) -> Page:
     """InputError where the model is not whole."""
     model = load_label_model(source.run.path)
     sizes = f"{model.width} values and {len(model.classes)} classes"
-    last = next((each for each in reversed(source.metrics) if each.get("valid_error") is not None), {})
+    last: Mapping[str, Any] = next(
+        (each for each in reversed(source.metrics) if each.get("valid_error") is not None), {}
+    )
     lead = [f"A label model of {sizes}.", *_learned(source.metrics)]
     if last:
         loss = last["valid_log_loss"]

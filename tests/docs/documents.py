@@ -22,6 +22,7 @@ CONFIGS = {
     "predict": "PredictConfig",
     "features": "FeaturesConfig",
     "study": "StudyConfig",
+    "report": "ReportConfig",
     "benchmark": "BenchmarkConfig",
     "benchmark_ranks": "RanksConfig",
     "estimators": "EstimatorsConfig",

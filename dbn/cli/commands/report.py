@@ -25,14 +25,16 @@ def main(config: ReportConfig) -> None:
 
 
 def at_the_end(run: Path, splits: "Splits | None" = None) -> None:
-    """Write the report of a run that has just ended; a note says where that cannot be, as without matplotlib."""
-    from dbn.errors import InputError
+    """Write the report of a run that has just ended; where that fails, as without matplotlib, a note says why.
+
+    `splits`: its data, which are not read again then.
+    """
     from dbn.report.write import write_report
 
     try:
         write_report(run, splits=splits)
-    except InputError as error:
-        LOGGER.info("no report of this run is written: %s", error)
+    except (ValueError, RuntimeError, MemoryError, OSError) as error:  # the run itself has ended well
+        LOGGER.info("no report.html is written: %s", error)
 
 
 COMMAND = Command(main, ReportConfig, __doc__)
