@@ -23,6 +23,7 @@ CONFIGS = {
     "features": "FeaturesConfig",
     "impute": "ImputeConfig",
     "study": "StudyConfig",
+    "report": "ReportConfig",
     "benchmark": "BenchmarkConfig",
     "benchmark_ranks": "RanksConfig",
     "estimators": "EstimatorsConfig",

@@ -31,6 +31,7 @@ VERBS = (
     "features",
     "impute",
     "study",
+    "report",
     "benchmark",
     "recipes",
     "completion",
