@@ -189,7 +189,7 @@ def _recreated(stack: DBN, rows: Tensor) -> Block:
         h = rbm.up(h)
     for rbm in reversed(stack.layers):
         h = rbm.down(h)
-    both = [_cells(stack, x) for x in (rows[:TABLE_ROWS], h)]
+    both = [_cells(stack, stack.scaling.inverse(x)) for x in (rows[:TABLE_ROWS], h)]
     pairs = [(name, *row) for two in zip(*(each.rows for each in both), strict=True)
              for name, row in zip(("data", "reconstruction"), two, strict=True)]  # fmt: skip
     return Table(("", *both[0].headers), pairs)

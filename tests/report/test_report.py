@@ -15,7 +15,6 @@ from tiny import pictures, save_pictures
 
 import dbn
 from dbn.cli.command_line import parse
-from dbn.cli.commands.report import at_the_end
 from dbn.cli.program import main
 from dbn.config import CONFIGS
 from dbn.config.common import to_dict
@@ -192,8 +191,8 @@ def test_pictures_beyond_the_size_are_left_out() -> None:
     assert two.blocks == [Text("kept"), picture]
 
 
-def test_without_matplotlib_the_command_says_so_and_a_run_ends_well(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: pytest.LogCaptureFixture
+def test_without_matplotlib_the_command_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     output = tmp_path / "a.html"
@@ -202,11 +201,6 @@ def test_without_matplotlib_the_command_says_so_and_a_run_ends_well(
     assert stop.value.code == 2
     assert "pip install 'torch-dbn[plots]'" in capsys.readouterr().err
     assert not output.exists()
-    with caplog.at_level(logging.INFO, "dbn.report"):
-        at_the_end(folder / "pre")
-    (record,) = caplog.records
-    assert record.levelno == logging.INFO
-    assert "torch-dbn[plots]" in record.getMessage()
 
 
 @pytest.mark.parametrize(

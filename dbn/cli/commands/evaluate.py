@@ -1,7 +1,6 @@
 """Evaluate a pre-trained stack or an RBM from elsewhere: log Z, and log-likelihoods or their lower bound."""
 
 from dbn.cli.commands import Command
-from dbn.cli.commands.report import at_the_end
 from dbn.config.evaluation import EvaluateConfig
 
 
@@ -27,7 +26,6 @@ def main(config: EvaluateConfig) -> None:
         RunFolder(file.parent).write_json(file.name, found)
         print(f"\nThe same figures are in {file}.")
         if file == config.run / "result.json":
-            at_the_end(config.run)
 
 
 COMMAND = Command(main, EvaluateConfig, __doc__)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from dbn.cli.command_line import command_to_type
 from dbn.cli.commands import Command
-from dbn.cli.commands.report import at_the_end
 from dbn.config.common import to_dict
 from dbn.config.finetuning import FinetuneConfig
 
@@ -54,7 +53,6 @@ def main(config: FinetuneConfig) -> None:
             f"{comparison_text(found)}\nAll numbers are in {config.run}/{RESULT}{pictures}. "
             f"Next: {command_to_type('predict', *words)}, or tensorboard --logdir {config.run}"
         )
-        at_the_end(config.run)
 
 
 COMMAND = Command(main, FinetuneConfig, __doc__, several=True)

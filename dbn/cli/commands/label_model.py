@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from dbn.cli.command_line import command_to_type
 from dbn.cli.commands import Command
-from dbn.cli.commands.report import at_the_end
 from dbn.config.common import DataConfig, to_dict
 from dbn.config.pretraining import LabelModelConfig
 
@@ -55,7 +54,6 @@ def main(config: LabelModelConfig) -> None:
         output = "samples.csv" if splits.table else "samples.png"
         words = ["--run", config.run, "--label", model.classes[0], "--output", output]
         print(f"Next: {command_to_type('sample', *words)}")
-    at_the_end(config.run)
 
 
 COMMAND = Command(main, LabelModelConfig, __doc__)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from dbn.cli.command_line import command_to_type
 from dbn.cli.commands import Command
-from dbn.cli.commands.report import at_the_end
 from dbn.config.common import to_dict
 from dbn.config.pretraining import PretrainConfig
 
@@ -70,7 +69,6 @@ def main(config: PretrainConfig) -> None:
                 labeled = ["--unlabeled", NO_LABEL]
             task = ["--task", config.task] if config.task != "classify" else []
             print(f"Next: {command_to_type('finetune', *words, *labeled, *task)}")
-            at_the_end(config.run, splits)
 
 
 COMMAND = Command(main, PretrainConfig, __doc__, several=True)

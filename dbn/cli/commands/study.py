@@ -3,7 +3,6 @@
 import os
 
 from dbn.cli.commands import Command
-from dbn.cli.commands.report import at_the_end
 from dbn.cli.config_files import load_config
 from dbn.config.common import to_dict
 from dbn.config.pretraining import PretrainConfig
@@ -35,7 +34,6 @@ def main(config: StudyConfig) -> None:
     if was_complete:
         print("This study is complete, and no cell was left to do.")
     else:
-        at_the_end(config.run)
     print(f"This is {config.run}/study.md; every number is in results.jsonl beside it.")
 
 
