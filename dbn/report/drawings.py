@@ -30,7 +30,10 @@ def curves(arms: Arms, caption: str, *, ylabel: str) -> Picture | None:
     if not found:
         return None
     figure = learning_curves(found, ylabel=ylabel, order=list(found))
+    with style():
+        figure.set_layout_engine(None)  # one would draw everything twice
     figure.set_size_inches(*PANEL)
+    figure.subplots_adjust(left=0.19, right=0.97, bottom=0.19, top=0.95)
     (axes,), (beside,) = figure.axes, figure.legends
     beside.remove()
     if len(found) > 1:

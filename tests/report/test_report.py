@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tiny import pictures, save_pictures
 
 import dbn
 from dbn.cli.command_line import parse
 from dbn.cli.program import main
-from dbn.config import CONFIGS
+from dbn.config import CONFIGS, StudyConfig, StudyTraining
 from dbn.config.common import to_dict
 from dbn.errors import InputError
 from dbn.report import write_report
@@ -24,6 +25,7 @@ from dbn.report.options import command, kind_of
 from dbn.report.page import Gallery, Picture, Section, Text
 from dbn.report.write import _of_size
 from dbn.runs.folder import RunFolder
+from dbn.text_tables import markdown_table
 
 HOSTILE = "<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "]]>{{ 7*7 }}&amp;$x_1$"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -113,11 +115,11 @@ def test_nothing_runs_and_nothing_is_asked_for(name: str, folder: Path) -> None:
     assert len(source.encode()) < 3_000_000
 
 
-def test_the_same_run_gives_the_same_bytes(folder: Path) -> None:
-    for name in ("pre", "fine"):
-        before = (folder / name / "report.html").read_bytes()
-        assert write_report(folder / name).read_bytes() == before
-        assert write_report(folder / name, folder / "other.html").read_bytes() == before
+@pytest.mark.parametrize("name", ["pre", "fine"])
+def test_the_same_run_gives_the_same_bytes(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    before = (folder / name / "report.html").read_bytes()
+    assert write_report(folder / name, folder / "other.html").read_bytes() == before
 
 
 def test_the_end_of_a_run_gives_what_the_command_gives(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -159,19 +161,54 @@ def test_hostile_columns_and_file_names_stay_text(tmp_path: Path, monkeypatch: p
     assert set(HOSTILE) <= set(page.words)
 
 
-def test_a_label_model_and_a_study_have_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_model_has_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    x, y = pictures()
+    dbn.train_label_model(x, y, hidden=6, epochs=2, run=tmp_path / "label")
+    page = Reader(write_report(tmp_path / "label"))
+    assert "Samples by class" in page.words
+    assert any(word.startswith("Validation error ") for word in page.words)
+
+
+@pytest.mark.slow
+def test_a_study_has_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_pictures(tmp_path / "x.npz")
-    run(monkeypatch, "label-model", "--dataset", "x.npz", "--run", "label", "--hidden", 6, "--epochs", 2)
     words = "--init", "he_normal", "zeros", "--labels", 30, "--seeds", 2, "--epochs", 2, "--hidden", 5
     run(monkeypatch, "study", "--dataset", "x.npz", "--run", "study", *words)
-    label, study = (Reader(tmp_path / name / "report.html").text for name in ("label", "study"))
-    assert "Validation error " in label
-    assert "Samples by class" in label
+    text = Reader(tmp_path / "study" / "report.html").text
     records = [json.loads(line) for line in (tmp_path / "study" / "results.jsonl").read_text().splitlines()]
-    assert [number for number in numbers(records) if number not in study] == []
-    assert "Test error (%): 5 hidden units" in study
-    assert "Mean over seeds ± 95 % interval (Student's t)" in study
+    assert [number for number in numbers(records) if number not in text] == []
+    assert "Test error (%): 5 hidden units" in text
+    assert "Mean over seeds ± 95 % interval (Student's t)" in text
+
+
+def test_the_text_of_a_study_becomes_tables(tmp_path: Path) -> None:
+    config = to_dict(StudyConfig(dataset="x.npz", hidden=(5,), training=StudyTraining(init=("zeros",))))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    table = markdown_table(["arm", "30 labels"], [["zeros", "**50.00**, <b>"], ["he_normal", "pending"]])
+    paragraphs = (
+        "# Study <i>",
+        "In progress: 1 of 2.",
+        "## Test error (%)",
+        "### 5 hidden units",
+        table,
+        "```\na  b\n```",
+    )
+    (tmp_path / "study.md").write_text("\n\n".join(paragraphs) + "\n")
+    (tmp_path / "results.jsonl").write_text('{"test_error": 50.012345}\n')
+    page = Reader(write_report(tmp_path))
+    for words in (
+        "Study <i>",
+        "In progress: 1 of 2.",
+        "Test error (%): 5 hidden units",
+        "50.00, <b>",
+        "pending",
+        "a  b",
+    ):
+        assert words in page.words
+    assert "50.012345" in page.text
+    assert {"b", "i"} & page.tags == set()
 
 
 def test_the_command_repeats_the_run(folder: Path) -> None:
