@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import shlex
 import shutil
 import sys

@@ -25,7 +25,6 @@ def main(config: EvaluateConfig) -> None:
     if file is not None:
         RunFolder(file.parent).write_json(file.name, found)
         print(f"\nThe same figures are in {file}.")
-        if file == config.run / "result.json":
 
 
 COMMAND = Command(main, EvaluateConfig, __doc__)

@@ -33,7 +33,6 @@ def main(config: StudyConfig) -> None:
         print(run_study(study, progress=None))
     if was_complete:
         print("This study is complete, and no cell was left to do.")
-    else:
     print(f"This is {config.run}/study.md; every number is in results.jsonl beside it.")
 
 
