@@ -74,14 +74,15 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stack with an evaluation, and a comparison with hostile classes, each with the report of its end."""
+    """A stack with an evaluation, and a comparison with hostile classes, each with its report."""
     folder = tmp_path_factory.mktemp("reports")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         save_pictures(folder / "x.npz")
         run(patch, "pretrain", "--dataset", "x.npz", "--run", "pre", "--hidden", 7, 5, "--epochs", 2)
-        shutil.copy(folder / "pre" / "report.html", folder / "first.html")
+        run(patch, "report", "pre", "--output", "first.html")
         run(patch, "evaluate", "--run", "pre", "--exact", "--binarize", "threshold")
+        run(patch, "report", "pre")
         x, y = pictures()
         names = [HOSTILE[label] for label in y]
         dbn.compare(x, names, init=("he_normal", "zeros"), hidden=[5], seeds=2, epochs=2, run=folder / "fine")
@@ -154,6 +155,7 @@ def test_hostile_columns_and_file_names_stay_text(tmp_path: Path, monkeypatch: p
         csv.writer(opened).writerows([HOSTILE, *([n % 2, n % 3 % 2, n % 5 % 2] for n in range(120))])
     words = "--hidden", 3, "--epochs", 1, "--visible", "auto"
     run(monkeypatch, "pretrain", "--dataset", file, "--run", "<b>run", *words)
+    run(monkeypatch, "report", "<b>run")
     page = Reader(tmp_path / "<b>run" / "report.html")
     assert {"script", "b"} & page.tags == set()
     assert f"Pre-training: {file}" in page.words
@@ -175,6 +177,7 @@ def test_a_study_has_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     save_pictures(tmp_path / "x.npz")
     words = "--init", "he_normal", "zeros", "--labels", 30, "--seeds", 2, "--epochs", 2, "--hidden", 5
     run(monkeypatch, "study", "--dataset", "x.npz", "--run", "study", *words)
+    run(monkeypatch, "report", "study")
     text = Reader(tmp_path / "study" / "report.html").text
     records = [json.loads(line) for line in (tmp_path / "study" / "results.jsonl").read_text().splitlines()]
     assert [number for number in numbers(records) if number not in text] == []
