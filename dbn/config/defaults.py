@@ -17,8 +17,8 @@ LEAST_BATCH, MOST_BATCH, BATCHES = 10, 100, 50
 HIDDEN, ROWS_PER_UNIT, LEAST_UNITS = (500, 500, 2000), 4, 10
 """Hidden units of the layers where there are so many rows for each, and the least number."""
 PRETRAINING_EPOCHS, FINETUNING_EPOCHS = 10, 50
-FULL_BATCH_EPOCHS = 20
-"""The least number with the greatest batches, whose rate falls to 0; warm-up and momentum stay those of 10."""
+FULL_BATCH_EPOCHS = 15
+"""The least number with the greatest batches, whose rate is twice as high; warm-up and momentum stay those of 10."""
 PRETRAINING_UPDATES, FINETUNING_UPDATES = 90, 10
 """The least number of updates that count as one of those epochs."""
 
@@ -52,13 +52,12 @@ def sgd_rates(batch: int) -> tuple[float, ...]:
 
 def default_rates(optimizer: str, batch: int, *, persistent: bool) -> tuple[float | str, float | str]:
     """Learning rates of pre-training, for binary and for Gaussian units, whose gradients grow with the number of
-    correlated columns: 0.03 diverges on 3,072 of them with momentum 0.9. The steps of small batches are noisier,
-    and those at a rate that does not fall to 0 cost a trained model likelihood.
+    correlated columns: 0.03 diverges on 3,072 of them with momentum 0.9. The steps of small batches are noisier.
 
     Persistent chains fall behind a model that moves with momentum; with none and a rate that falls to 0, they follow.
 
     >>> default_rates("sgd", 25, persistent=False), default_rates("sgd", 100, persistent=False)
-    ((0.1, 0.01), ('0.2:0', 0.01))
+    ((0.1, 0.01), (0.2, 0.01))
     >>> default_rates("sgd", 100, persistent=True)
     ('0.4:0', '0.1:0')
     """
@@ -66,7 +65,7 @@ def default_rates(optimizer: str, batch: int, *, persistent: bool) -> tuple[floa
         return ADAPTIVE_RATE, ADAPTIVE_RATE
     if persistent:
         return "0.4:0", "0.1:0"
-    return "0.2:0" if batch >= MOST_BATCH else 0.1, 0.01
+    return 0.2 if batch >= MOST_BATCH else 0.1, 0.01
 
 
 LABELS_RATE = 0.03

@@ -59,10 +59,10 @@ class Pretraining(TrainingOptions):
     """Hidden units of each layer, from the data upwards (default: 500 500 2000, and at most a quarter of the rows)."""
     epochs: tuple[Count, ...] = None  # type: ignore[assignment]
     """Passes over the training data: one value, or one per layer (default: as many as are 900 updates, at
-    least 10, and 20 with batches of 100)."""
+    least 10, and 15 with batches of 100)."""
     learning_rate: tuple[Rate, ...] | None = None
     """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.001; for sgd 0.1, with batches of
-    100 or more 0.2:0, and 0.01 for Gaussian units; for sgd with persistent chains 0.4:0 and 0.1:0)."""
+    100 or more 0.2, and 0.01 for Gaussian units; for sgd with persistent chains 0.4:0 and 0.1:0)."""
     warmup_epochs: Natural = None  # type: ignore[assignment]
     """Epochs over which a layer's learning rate rises from 0; without them units of wide layers overshoot and die
     (default: 1, or as many as are 90 updates)."""

@@ -12,7 +12,7 @@ from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import Pretraining
 from dbn.config.study import StudyTraining
 
-CONSTANTS = {"batch_size": 100, "epochs": (20,), "warmup_epochs": 1, "momentum": "0.5,0.9@6", "measure_every": 1,
+CONSTANTS = {"batch_size": 100, "epochs": (15,), "warmup_epochs": 1, "momentum": "0.5,0.9@6", "measure_every": 1,
              "picture_every": 5}  # fmt: skip
 
 
@@ -21,7 +21,7 @@ def test_many_rows_have_constants(rows: int) -> None:
     filled = Pretraining().for_data(rows, 784)
     assert {name: getattr(filled, name) for name in CONSTANTS} == CONSTANTS
     assert filled.hidden == (500, 500, 2000)
-    assert filled.learning_rate == ("0.2:0",)
+    assert filled.learning_rate == (0.2,)
     assert filled.centered is False
 
 
@@ -30,7 +30,7 @@ def test_many_rows_have_constants(rows: int) -> None:
 def test_few_rows_get_as_many_updates(rows: int, given: dict[str, int]) -> None:
     filled = Pretraining(**given).for_data(rows, 20)
     steps = math.ceil(rows / filled.batch_size)
-    least = 20 if filled.batch_size >= 100 else 10
+    least = 15 if filled.batch_size >= 100 else 10
     assert 900 <= filled.epochs[0] * steps < max(900 + steps, least * steps + 1)
     alike = max(10, math.ceil(900 / steps))  # of the epochs, those that the rest is counted in
     # The learning rate has risen, and the momentum after it, at the same part of all updates as with many rows.

@@ -78,7 +78,7 @@ def test_default_rates_are_lower_beside_gaussian_units() -> None:
     config = Pretraining(hidden=(5, 5, 5), hidden_units=kinds)
     assert config.resolved()["learning_rate"] == (0.1, 0.1, 0.01)
     assert replace(config, hidden_units=("gaussian",)).resolved()["learning_rate"] == (0.01,)
-    assert replace(config, batch_size=100).resolved()["learning_rate"] == ("0.2:0", "0.2:0", 0.01)
+    assert replace(config, batch_size=100).resolved()["learning_rate"] == (0.2, 0.2, 0.01)
 
 
 def test_a_mixed_stack_is_trained_measured_saved_and_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
