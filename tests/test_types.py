@@ -137,7 +137,7 @@ CALLS: dict[str, Call] = {
     "DBN.sample": lambda g: g.stack.sample(len(g.v), steps=2, start=g.v, generator=g.generator),
     "DBN.sample_up": lambda g: g.stack.sample_up(g.v, g.generator),
     "DBN.samples_given": lambda g: g.stack.samples_given(g.stack.up(g.v), g.generator),
-    "DBN.impute": lambda g: g.stack.impute(g.v, torch.ones(g.v.shape).cumsum(1) > 1, steps=2).double(),
+    "DBN.impute": lambda g: g.stack.impute(g.v, torch.ones(g.v.shape, device="cpu").cumsum(1) > 1, steps=2).double(),
     "DBN.lowest_hidden": lambda g: g.stack.lowest_hidden(g.stack.up(g.v), g.generator),
     "DBN.scale": lambda g: g.stack.scale(g.v),
     "DBN.coded": lambda g: DBN([g.rbm], of_table(g)).coded(g.v),
@@ -167,7 +167,7 @@ CALLS: dict[str, Call] = {
     "layer_bounds": lambda g: layer_bounds(g.stack, g.v, g.generator),
     "dbn_bound": lambda g: likelihood.dbn_bound(g.stack, g.v, 1.5),
     "conditional_log_likelihood": lambda g: likelihood.conditional_log_likelihood(
-        g.stack, g.v, torch.ones(g.v.shape).cumsum(1) > 1, steps=2
+        g.stack, g.v, torch.ones(g.v.shape, device="cpu").cumsum(1) > 1, steps=2
     ).nan_to_num(),
     "pseudo_log_likelihood": lambda g: likelihood.pseudo_log_likelihood(g.rbm, g.v),
     "log_partition": lambda g: likelihood.log_partition(g.rbm),
