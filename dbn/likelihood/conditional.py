@@ -7,12 +7,11 @@ from torch import Tensor
 
 from dbn.arrays import Array
 from dbn.errors import InputError, naming_arguments
-from dbn.likelihood.pseudo_likelihood import MAX_ELEMENTS, alternatives_of
 from dbn.models.dbn import DBN
-from dbn.models.impute import holes_of, visible_fields
+from dbn.models.impute import alone, each_alone, holes_of, rows_alone, visible_fields
 from dbn.models.rbm import RBM
 from dbn.models.units.apart import Apart, log_partitions, log_probabilities, sites_apart
-from dbn.models.units.sites import columns_of, index_of
+from dbn.models.units.sites import index_of
 from dbn.rng import stream
 
 ROWS_AT_ONCE = 1000
@@ -55,10 +54,9 @@ def conditional_log_likelihood(
     rbm.visible.check_states(torch.where(there, values, free))
     v, seen = given.units()
     absent = stack.scaling.missing == "absent"
-    exact = (absent or bool(((~given.known).sum(1) <= 1).all())) and len(stack.layers) == 1
     parts = []
-    if exact and rbm.visible.sites() is not None:
-        rows = max(1, MAX_ELEMENTS // rbm.weight.numel())
+    if rbm.visible.sites() is not None and each_alone(stack, seen, sites_apart(rbm.visible)).all():
+        rows = rows_alone(rbm)
         parts = [_by_states(rbm, *each) for each in zip(v.split(rows), values.split(rows), strict=True)]
     else:
         for rows, mask, truths in zip(*(each.split(ROWS_AT_ONCE) for each in (v, seen, values)), strict=True):
@@ -68,14 +66,12 @@ def conditional_log_likelihood(
 
 
 def _by_states(rbm: RBM, v: Tensor, values: Tensor) -> Tensor:
-    """(B, sites), for each site that is 0 in v (B, V): softmax over its states s of −F of v with s there."""
-    field, found = rbm.hidden_field(v), []
-    for sites, columns in columns_of(rbm.visible.sites() or ()):
-        each = alternatives_of(rbm, sites, columns)
-        pairs = zip(each.energies, each.fields, strict=True)
-        scores = [rbm.hidden.log_partition(field[:, None] + fields) - energies for energies, fields in pairs]
-        here = index_of(sites, values[:, columns]).clamp_min(0)
-        found.append(torch.stack(scores).log_softmax(0).gather(0, here[None])[0])
+    """(B, sites): log p(v_i | v_known) of each site i that is 0 in v (B, V); see `alone`."""
+    found = []
+    for each, log_p in alone(rbm, v, sites_apart(rbm.visible)):
+        assert each.sites is not None
+        here = index_of(each.sites, values[:, each.columns]).clamp_min(0)
+        found.append(log_p.gather(0, here[None])[0])
     return torch.cat(found, 1)
 
 
@@ -108,6 +104,6 @@ def _log_scale(stack: DBN, is_divided: bool) -> Tensor:
 
     def of(each: Apart) -> Tensor:
         own = each.split(of_all)[..., 0]
-        return own if each.is_density else torch.zeros_like(own)
+        return torch.zeros_like(own) if each.sites else own
 
     return torch.cat([of(each) for each in sites_apart(stack.layers[0].visible)])

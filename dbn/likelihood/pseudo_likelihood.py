@@ -34,12 +34,12 @@ def pseudo_log_likelihood(rbm: RBM, v: Tensor) -> Tensor:
         raise InputError(f"{rbm.visible.kind} units are continuous and have no pseudo-likelihood: use the likelihood")
     rbm.visible.check_states(v)
     v = rbm.visible.values(v)
-    alternatives = [alternatives_of(rbm, each, columns) for each, columns in columns_of(sites)]
+    alternatives = [_alternatives(rbm, each, columns) for each, columns in columns_of(sites)]
     rows = max(1, MAX_ELEMENTS // rbm.weight.numel())
     return torch.cat([_log_conditionals(rbm, alternatives, part).sum(1) for part in v.split(rows)])
 
 
-class Alternatives(NamedTuple):
+class _Alternatives(NamedTuple):
     """The states of the sites in some columns, and what each costs and adds to the fields."""
 
     sites: Sites
@@ -50,11 +50,10 @@ class Alternatives(NamedTuple):
     """W v of each site in each state, (K, count, H)."""
 
 
-def alternatives_of(rbm: RBM, sites: Sites, columns: slice) -> Alternatives:
-    """Those of the sites in some columns of the visible units."""
+def _alternatives(rbm: RBM, sites: Sites, columns: slice) -> _Alternatives:
     weight = rbm.weight.T[columns].unflatten(0, (sites.count, sites.width))
     fields = torch.stack([(state[:, None] * weight).sum(1) for state in sites.states])
-    return Alternatives(sites, columns, _energies(rbm.visible, sites, columns.start), fields)
+    return _Alternatives(sites, columns, _energies(rbm.visible, sites, columns.start), fields)
 
 
 def _energies(units: Units, sites: Sites, start: int) -> Tensor:
@@ -69,14 +68,14 @@ def _energies(units: Units, sites: Sites, start: int) -> Tensor:
     return torch.stack(energies)
 
 
-def _log_conditionals(rbm: RBM, alternatives: Sequence[Alternatives], v: Tensor) -> Tensor:
+def _log_conditionals(rbm: RBM, alternatives: Sequence[_Alternatives], v: Tensor) -> Tensor:
     """log p(v_i | v_−i) of each site of each example, (B, sites)."""
     field = rbm.hidden_field(v)
     log_partition = rbm.hidden.log_partition(field)[:, None]
     return torch.cat([_of_sites(rbm, each, v, field, log_partition) for each in alternatives], 1)
 
 
-def _of_sites(rbm: RBM, each: Alternatives, v: Tensor, field: Tensor, log_partition: Tensor) -> Tensor:
+def _of_sites(rbm: RBM, each: _Alternatives, v: Tensor, field: Tensor, log_partition: Tensor) -> Tensor:
     sites, energies, fields = each.sites, each.energies, each.fields
     here = index_of(sites, v[:, each.columns])
     site, number = torch.arange(sites.count, device=v.device), len(sites.states)

@@ -7,15 +7,18 @@ import torch
 from torch import Tensor
 
 from dbn.arrays import Array, as_cells, as_tensor, columns_of, tensor_with_holes, with_holes
-from dbn.errors import InputError, naming_arguments
+from dbn.errors import InputError, listed, naming_arguments
 from dbn.models.matching import Match, column_order
-from dbn.models.units.apart import log_partitions, of_sites, sites_apart
+from dbn.models.rbm import RBM
+from dbn.models.units.apart import Apart, log_partitions, of_sites, sites_apart
 from dbn.rng import stream
 
 if TYPE_CHECKING:
     from dbn.models.dbn import DBN
 
 ROWS_AT_ONCE = 1000
+MAX_ELEMENTS = 2**21
+"""The most elements of the fields of rows with each site in one state, unless one row alone has more."""
 
 
 class Holes(NamedTuple):
@@ -53,7 +56,7 @@ def holes_of(stack: "DBN", x: Array, known: Array | None = None, divisor: float 
     else:
         rows = tensor_with_holes(x, name)
         rows = rows.flatten(1) if rows.ndim in (3, 4) else rows
-    there = torch.ones_like(rows, dtype=torch.bool) if known is None else _mask(known, rows)
+    there = torch.ones_like(rows, dtype=torch.bool) if known is None else _mask(known, rows, names)
     if order is not None and known is not None:
         there = there[:, list(order)]
     if rows.is_floating_point():
@@ -68,8 +71,14 @@ def holes_of(stack: "DBN", x: Array, known: Array | None = None, divisor: float 
     return Holes(found.rows(rows).to(place), found.rows(there).to(place), found, cells)
 
 
-def _mask(known: Array, rows: Tensor) -> Tensor:
+def _mask(known: Array, rows: Tensor, names: tuple[str, ...]) -> Tensor:
     mask = as_tensor(known, "known").to(rows.device)
+    if (own := columns_of(known)) and names and own != names:
+        if sorted(own) != sorted(names):
+            raise InputError(f"known has other columns than x, which has {listed(names)}: give the same")
+        mask = mask[:, [own.index(name) for name in names]]
+    if not ((mask == 0) | (mask == 1)).all():
+        raise InputError("known has values other than true and false: give a bool for each value")
     mask = mask.flatten(1) if mask.ndim in (3, 4) else mask
     if mask.shape != rows.shape:
         raise InputError(
@@ -152,8 +161,64 @@ def conditional(
 
         p(v_i | v_known) ∝ Σ_h p(h | v_known)·Z_i(h)·p(v_i | h)
 
-    with Z_i(h) the normalization of its site: the states of h are independent samples with these weights.
+    with Z_i(h) the normalization of its site: the states of h are independent samples with these weights. Exact, by
+    `alone`, for discrete units of such rows, and of rows with one hole, under an RBM.
     """
+    apart = sites_apart(stack.layers[0].visible)
+    is_alone = each_alone(stack, known, apart)
+    if is_alone.all() and all(each.sites for each in apart):
+        means, drawn = x.clone(), x.clone()
+    else:
+        means, drawn = _averages(stack, x, known, steps, discard, generator)
+    for rows in is_alone.nonzero()[:, 0].split(rows_alone(stack.layers[0])):
+        for each, log_p in alone(stack.layers[0], x[rows], apart):
+            assert each.sites is not None
+            p, states = log_p.exp().movedim(0, -1), each.sites.states.to(x)
+            taken = torch.multinomial(p.flatten(0, 1), 1, generator=generator).view(p.shape[:2])
+            means[rows, each.columns] = (p @ states).flatten(1)
+            drawn[rows, each.columns] = states[taken].flatten(1)
+    return torch.where(known, x, means), torch.where(known, x, drawn)
+
+
+def each_alone(stack: "DBN", known: Tensor, apart: list[Apart]) -> Tensor:
+    """Of which rows each missing site is alone beside the observed units, (B,) bool."""
+    if len(stack.layers) > 1:
+        return torch.zeros_like(known[:, 0])
+    if stack.scaling.missing == "absent":
+        return torch.ones_like(known[:, 0])
+    holes = torch.cat([each.split(~known).any(-1) for each in apart], -1)
+    return holes.sum(1) <= 1
+
+
+def rows_alone(rbm: RBM) -> int:
+    """How many rows `alone` may take at once."""
+    return max(1, MAX_ELEMENTS // rbm.weight.numel())
+
+
+@torch.no_grad()
+def alone(rbm: RBM, x: Tensor, apart: list[Apart]) -> Iterator[tuple[Apart, Tensor]]:
+    """log p(v_i = s | v_known) of each discrete site i that is 0 in x (B, V), beside the other units of x alone.
+
+        p(v_i = s | v_known) = softmax over s of −F(x with s at i)
+
+    For the sites of each type their states by number, (K, B, count).
+    """
+    field = rbm.hidden_field(x)
+    for each in apart:
+        if (sites := each.sites) is None:
+            continue
+        weight = rbm.weight.T[each.columns].unflatten(0, (sites.count, sites.width))
+        scores = []
+        for state in sites.states.to(x):
+            fields = field[:, None] + (state[:, None] * weight).sum(1)
+            scores.append(rbm.hidden.log_partition(fields) - each.units.energy(state.expand(sites.count, -1)))
+        yield each, torch.stack(scores).log_softmax(0)
+
+
+def _averages(
+    stack: "DBN", x: Tensor, known: Tensor, steps: int, discard: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """`conditional` of all units, by samples of h."""
     visible = stack.layers[0].visible
     apart = sites_apart(visible) if _is_weighted(stack) else None
     total, drawn, log_total = torch.zeros_like(x), x, torch.full_like(x, -torch.inf)
@@ -169,7 +234,7 @@ def conditional(
             taken = of_sites(apart, lambda n: torch.rand(len(x), n, generator=generator, device=x.device)) < share
             drawn = torch.where(taken, v, drawn)
         log_total = log_next
-    return torch.where(known, x, total), torch.where(known, x, drawn)
+    return total, drawn
 
 
 def _is_weighted(stack: "DBN") -> bool:

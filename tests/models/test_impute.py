@@ -3,6 +3,7 @@
 from math import isnan, nan
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from torch import Tensor
@@ -92,6 +93,26 @@ def test_means_of_a_model_of_incomplete_rows_are_those_of_each_site_beside_the_o
             check(drawn[:, site], (p @ states)[site], slack=5e-3)
 
 
+@pytest.mark.parametrize("missing", ["", "absent"])
+@pytest.mark.parametrize("kind", [*DISCRETE, MIXED])
+def test_a_discrete_unit_alone_is_exact(kind: str, missing: str) -> None:
+    """One hole beside all others, and each of several beside what a model of incomplete rows observes."""
+    rbm = make_rbm(kind, "bernoulli", seed=3)
+    x, known = row_with_holes(rbm)
+    if not missing:
+        known = torch.ones_like(known)
+        known[:, sites_of(rbm)[0]] = False
+    rows = (x * known).expand(4000, -1)
+    stack = DBN([rbm], Scaling(1.0, missing=missing))
+    found, drawn = conditional(stack, rows, known.expand(4000, -1), 1, 0, rng(1))
+    for site in sites_of(rbm):
+        if not known[0, site[0]]:
+            states, p = exact_alone(rbm, x, known, site)
+            assert_close(found[0, site], (p @ states)[site])
+            check(drawn[:, site], (p @ states)[site])
+            assert rbm.visible.in_support(torch.where(known, x, drawn))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_filled_rows_keep_what_is_observed_and_follow_the_conditional(kind: str) -> None:
     rbm = make_rbm(kind, "bernoulli", seed=1)
@@ -178,7 +199,9 @@ def test_observed_values_stay_as_they_are_and_types_of_holes_are_one() -> None:
     assert torch.equal(small().impute(masked), found)
     assert torch.equal(small().impute(np.nan_to_num(x, nan=0.5), known), found)
     assert torch.equal(small().impute(torch.from_numpy(x)), found)
-    assert not torch.equal(small().impute(x, seed=1), found)
+    assert torch.equal(small().impute(x, seed=1), found)  # one hole is exact
+    two = [[nan, nan, 1.0]]
+    assert not torch.equal(small().impute(two, seed=1), small().impute(two))
     assert set(small().impute(x, draws=True)[~torch.from_numpy(known)].tolist()) <= {0.0, 1.0}
 
 
@@ -211,6 +234,7 @@ def test_a_stack_of_several_layers_fills_in_too() -> None:
     [
         ([[1, 0, 1], [nan, nan, nan]], {}, r"x: row 1 \(counted from 0\) holds no value at all: leave the row out"),
         ([[1, 0, nan]], {"known": [[True, False]]}, r"known has shape \(1, 2\), but x has \(1, 3\)"),
+        ([[1, 0, 1]], {"known": [[1, nan, 1]]}, "known has values other than true and false"),
         ([[1, 0, nan]], {"steps": 0}, "at least one Gibbs step"),
         ([[1, nan]], {}, "2 values an example"),
         ([[2, 0, nan]], {}, r"trained on values in \[0, 1\]"),
@@ -219,6 +243,17 @@ def test_a_stack_of_several_layers_fills_in_too() -> None:
 def test_what_is_refused(x: list[list[float]], options: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         small().impute(x, **options)  # type: ignore[arg-type]
+
+
+def test_a_mask_with_names_is_matched_by_them() -> None:
+    stack = DBN([make_rbm("bernoulli", "bernoulli").float()], Scaling(1.0, columns=("a", "b", "c")))
+    x = pandas.DataFrame({"a": [1.0], "b": [0.0], "c": [1.0]})
+    mask = pandas.DataFrame({"c": [True], "a": [False], "b": [True]})
+    found = stack.impute(x, mask)
+    assert torch.equal(found, stack.impute(x, [[False, True, True]]))
+    assert torch.equal(found[0, 1:], torch.tensor([0.0, 1.0]).to(found))
+    with pytest.raises(InputError, match="known has other columns than x, which has 'a', 'b', 'c': give the same"):
+        stack.impute(x, mask.rename(columns={"a": "d"}))
 
 
 def test_codes_that_are_missing_are_refused_elsewhere() -> None:

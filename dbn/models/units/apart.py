@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dbn.models.units.base import Units
 from dbn.models.units.mixed import Mixed
+from dbn.models.units.sites import Sites
 
 
 class Apart(NamedTuple):
@@ -15,10 +16,13 @@ class Apart(NamedTuple):
 
     units: Units
     columns: slice
-    width: int
-    """W, the columns of a site."""
-    is_density: bool
-    """Whether a site takes any number, so that its probability is a density."""
+    sites: Sites | None
+    """Their states; None where a site takes any number, so that its probability is a density."""
+
+    @property
+    def width(self) -> int:
+        """W, the columns of a site."""
+        return self.sites.width if self.sites else 1
 
     def split(self, x: Tensor) -> Tensor:
         """The columns of these sites, (B, V) -> (B, count, W)."""
@@ -31,10 +35,10 @@ def sites_apart(units: Units) -> list[Apart]:
     """The sites of a layer; a unit that takes any number is one of its own."""
     found = []
     for part, columns in units.each() if isinstance(units, Mixed) else [(units, slice(0, units.size))]:
-        sites = part.sites()
-        width = sites[0].width if sites else 1
+        (sites,) = part.sites() or (None,)
+        width = sites.width if sites else 1
         theta = {name: value.unflatten(-1, (-1, width)) for name, value in part.natural().items()}
-        found.append(Apart(part.with_natural(theta), columns, width, sites is None))
+        found.append(Apart(part.with_natural(theta), columns, sites))
     return found
 
 
