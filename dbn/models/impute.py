@@ -167,16 +167,16 @@ def conditional(
     apart = sites_apart(stack.layers[0].visible)
     is_alone = each_alone(stack, known, apart)
     if is_alone.all() and all(each.sites for each in apart):
-        means, drawn = x.clone(), x.clone()
+        means, drawn = (x.to(stack.layers[0].weight, copy=True) for _ in range(2))
     else:
         means, drawn = _averages(stack, x, known, steps, discard, generator)
     for rows in is_alone.nonzero()[:, 0].split(rows_alone(stack.layers[0])):
         for each, log_p in alone(stack.layers[0], x[rows], apart):
             assert each.sites is not None
-            p, states = log_p.exp().movedim(0, -1), each.sites.states.to(x)
+            p, states = log_p.exp().movedim(0, -1), each.sites.states.to(log_p)
             taken = torch.multinomial(p.flatten(0, 1), 1, generator=generator).view(p.shape[:2])
-            means[rows, each.columns] = (p @ states).flatten(1)
-            drawn[rows, each.columns] = states[taken].flatten(1)
+            means[rows, each.columns] = (p @ states).flatten(1).to(means)
+            drawn[rows, each.columns] = states[taken].flatten(1).to(drawn)
     return torch.where(known, x, means), torch.where(known, x, drawn)
 
 
