@@ -5,6 +5,7 @@ a data set together, and makes objects of frames.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import narwhals as nw
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dbn.errors import InputError
+from dbn.errors import InputError, MissingValue
 
 
 class LazyRows(Protocol):
@@ -145,11 +146,32 @@ def _unmasked(values: "np.ma.MaskedArray[Any, Any]", name: str) -> NDArray:
         place = ", ".join(
             f"{axis} {index}" for axis, index in zip(_axes(mask.ndim), np.argwhere(mask)[0].tolist(), strict=True)
         )
-        raise InputError(
+        raise MissingValue(
             f"{name}, {place} (counted from 0) is masked, as {int(mask.sum()):,} of {mask.size:,} entries are, but "
             "missing values cannot be learned: fill them in, as with .filled(0.5), or remove their rows"
         )
     return values.data
+
+
+def with_holes(values: Any) -> Any:
+    """A masked array as floats with NaN where the mask is, any other object as it is."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    hole: Any = None if values.dtype == object else np.nan
+    kind = object if values.dtype == object else np.float64
+    return np.where(np.ma.getmaskarray(values), hole, values.data.astype(kind))
+
+
+def tensor_with_holes(values: Any, name: str = "x") -> Tensor:
+    """As `as_tensor`, with NaN for masked entries and for None."""
+    values = with_holes(values)
+    if isinstance(values, Tensor):
+        return as_tensor(values, name)
+    array = as_array(values, name)
+    if array.dtype == object:
+        with suppress(TypeError, ValueError):
+            array = array.astype(np.float64)
+    return as_tensor(array, name)
 
 
 def _axes(n: int) -> list[str]:
@@ -191,6 +213,14 @@ def as_tensor(values: Any, name: str = "x") -> Tensor:
     kept = array.dtype in (np.bool_, np.uint8, np.float32, np.float64)
     kind = array.dtype.newbyteorder("=") if kept else np.float32 if array.dtype.kind == "f" else np.int64
     return torch.from_numpy(np.require(array, kind, ["C", "W"]))
+
+
+def observed_ends(x: AnyRows) -> Any:
+    """The least and the greatest value, of those that are not NaN, as `torch.aminmax`."""
+    ends = x.aminmax()
+    if isinstance(x, Tensor) and bool(ends.min.isnan()) and len(there := x[~x.isnan()]):
+        return there.aminmax()
+    return ends
 
 
 def as_values(x: Array, dtype: torch.dtype, name: str = "x") -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from dbn.errors import InputError, listed, shortened
+from dbn.errors import InputError, MissingValue, listed, shortened
 
 COLUMN_KINDS = ("gaussian", "bernoulli", "categorical")
 MOST_CODES = 10
@@ -46,8 +46,8 @@ class Column:
         """Whether cells that are numbers are their own codes."""
         return self.categories == tuple(map(str, range(len(self.categories))))
 
-    def codes(self, cells: Sequence[Any], where: Callable[[int], str]) -> list[float]:
-        """A number for each cell; `where` is the place of a row in errors.
+    def codes(self, cells: Sequence[Any], where: Callable[[int], str], *, missing: bool = False) -> list[float]:
+        """A number for each cell, NaN for one that is `missing` where that may be; `where` is a row's place in errors.
 
         InputError for the first cell that is missing, not a number where numbers are needed, or no category.
         """
@@ -56,6 +56,9 @@ class Column:
         known: dict[Any, float] = {}
         found = []
         for row, cell in enumerate(cells):
+            if missing and is_missing(cell):
+                found.append(math.nan)
+                continue
             key = type(cell), cell
             if key not in known:
                 check_there(cell, row, where)
@@ -117,8 +120,15 @@ def read_kinds(words: Sequence[str]) -> dict[str, str]:
 
 def check_there(cell: Any, row: int, where: Callable[[int], str]) -> None:
     """InputError for a missing cell."""
-    if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)) or type(cell).__name__ == "NAType":
-        raise InputError(f"{where(row)} is missing: fill it in, or leave the row or the column out")
+    if is_missing(cell):
+        raise MissingValue(f"{where(row)} is missing: fill it in, or leave the row or the column out")
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN, pandas' NA, or text of spaces alone."""
+    if cell is None or type(cell).__name__ == "NAType":
+        return True
+    return bool(cell != cell) or (isinstance(cell, str) and not cell.strip())
 
 
 def text_of(cell: Any) -> str:

@@ -19,10 +19,24 @@ class InputError(ValueError):
     """
 
 
+class MissingValue(InputError):
+    """Data without a value where one is needed."""
+
+
+@contextmanager
+def offering_missing() -> Iterator[None]:
+    """`MissingValue` within says that there is an option; also a decorator."""
+    try:
+        yield
+    except MissingValue as error:
+        error.args = (f"{error}, or say --missing gibbs to learn from rows with holes",)
+        raise
+
+
 OPTION = re.compile(
     r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)"
     r"(?: (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-    r"|auto|cpu|cuda(?::\d+)?|bernoulli|gaussian|spin|relu|(?:binomial|categorical)\(\w+=\d+\)|threshold"
+    r"|auto|gibbs|cpu|cuda(?::\d+)?|bernoulli|gaussian|spin|relu|(?:binomial|categorical)\(\w+=\d+\)|threshold"
     r"|sample|fixed|tf32|bf16|max|regress|multilabel)(?!\w)"
     r"(?! \d))?"  # not the first of several
 )

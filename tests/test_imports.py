@@ -32,11 +32,12 @@ PACKAGES = {
     "finetuning": "models initializers data config training runs storage plotting tasks",
     "evaluation": "models sampling likelihood data config training runs storage pretraining",
     "study": "models initializers data config training runs storage plotting tasks pretraining finetuning",
+    "report": "models sampling config data runs storage plotting tasks finetuning evaluation",
     "sklearn": "models likelihood config data training tasks pretraining finetuning",
     "benchmarks": "models sampling likelihood initializers config data training runs storage plotting pretraining "
     "finetuning evaluation study",
     "cli": "models sampling likelihood initializers config data training runs storage plotting pretraining finetuning "
-    "evaluation study benchmarks tasks __init__",
+    "evaluation study benchmarks report tasks __init__",
 }
 """The packages, and those that each may import beside the modules at the top."""
 TOP = {
@@ -53,6 +54,7 @@ LIBRARIES = {
     "evaluation": "torch numpy safetensors",
     "plotting": "torch matplotlib PIL",
     "pretraining": "torch numpy",
+    "report": "torch jinja2 PIL",
     "runs": "torch yaml tensorboard google_crc32c",
     "sklearn": "torch numpy sklearn",
     "statistics": "torch scipy",

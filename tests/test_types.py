@@ -137,6 +137,8 @@ CALLS: dict[str, Call] = {
     "DBN.sample": lambda g: g.stack.sample(len(g.v), steps=2, start=g.v, generator=g.generator),
     "DBN.sample_up": lambda g: g.stack.sample_up(g.v, g.generator),
     "DBN.samples_given": lambda g: g.stack.samples_given(g.stack.up(g.v), g.generator),
+    "DBN.impute": lambda g: g.stack.impute(g.v, torch.ones(g.v.shape, device="cpu").cumsum(1) > 1, steps=2).double(),
+    "DBN.lowest_hidden": lambda g: g.stack.lowest_hidden(g.stack.up(g.v), g.generator),
     "DBN.scale": lambda g: g.stack.scale(g.v),
     "DBN.coded": lambda g: DBN([g.rbm], of_table(g)).coded(g.v),
     "DBN.cells": lambda g: DBN([g.rbm], of_table(g)).cells(g.v),
@@ -164,6 +166,9 @@ CALLS: dict[str, Call] = {
     "layer_ratio": lambda g: layer_ratio(g.rbm, g.upper, temperature_schedule(5), (g.h, g.h), g.generator),
     "layer_bounds": lambda g: layer_bounds(g.stack, g.v, g.generator),
     "dbn_bound": lambda g: likelihood.dbn_bound(g.stack, g.v, 1.5),
+    "conditional_log_likelihood": lambda g: likelihood.conditional_log_likelihood(
+        g.stack, g.v, torch.ones(g.v.shape, device="cpu").cumsum(1) > 1, steps=2
+    ).nan_to_num(),
     "pseudo_log_likelihood": lambda g: likelihood.pseudo_log_likelihood(g.rbm, g.v),
     "log_partition": lambda g: likelihood.log_partition(g.rbm),
     "log_likelihood": lambda g: likelihood.log_likelihood(g.rbm, g.v, 1.5),
@@ -177,7 +182,15 @@ CALLS: dict[str, Call] = {
 """Named as the class or function of the package is; see `test_every_public_function_is_here`."""
 
 PAIRS = [("bernoulli", "bernoulli"), ("gaussian", "bernoulli"), ("binomial(trials=3)", "relu")]
-NO_DATA = {"Units.as_linear", "DBN.__init__", "RBM.__init__", "Path.__init__", "Scaling.__init__", "Offsets.update"}
+NO_DATA = {
+    "Units.as_linear",
+    "Scaling.observed",
+    "DBN.__init__",
+    "RBM.__init__",
+    "Path.__init__",
+    "Scaling.__init__",
+    "Offsets.update",
+}
 """They take parameters, or what another function of these gives."""
 
 IN_DOUBLE = {"Units.fit_marginals", "independent_base", "autocorrelation", "RBM.initialize", "Scaling.inverse"}

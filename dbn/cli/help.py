@@ -47,7 +47,7 @@ def _add_group(group: Any, config_class: type) -> None:
             text += f" Names: {', '.join(option.choice.names)}."
         settings: dict[str, Any] = {"help": f"{text}{_default_text(option, text)}".replace("%", "%%")}
         if option.is_positional:
-            group.add_argument(name, nargs="?", choices=_choices(option), **settings)
+            group.add_argument(name, nargs="*" if option.most > 1 else "?", choices=_choices(option), **settings)
         elif option.kind is bool:
             group.add_argument(
                 f"--{name}", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, **settings

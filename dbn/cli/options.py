@@ -175,7 +175,8 @@ def read_tokens(tokens: Sequence[str], options: Mapping[str, Option]) -> Given:
         elif name is not None and options[name].kind is not bool:
             given[name].append(token)
         elif positional:
-            given[positional.pop(0)] = [token]
+            place = positional[0] if options[positional[0]].most > 1 else positional.pop(0)
+            given.setdefault(place, []).append(token)
         elif name is not None:
             check_count(name, [token], options[name])
         else:

@@ -47,6 +47,8 @@ NEWER = (
     "output_init",
     "task",
     "weight_column",
+    "missing",
+    "missing_steps",
 )
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
 

@@ -17,8 +17,8 @@ LEAST_BATCH, MOST_BATCH, BATCHES = 10, 100, 50
 HIDDEN, ROWS_PER_UNIT, LEAST_UNITS = (500, 500, 2000), 4, 10
 """Hidden units of the layers where there are so many rows for each, and the least number."""
 PRETRAINING_EPOCHS, FINETUNING_EPOCHS = 10, 50
-LEAST_PRETRAINING_EPOCHS = 15
-"""Of many rows, whose 10 epochs are more updates than those; warm-up and momentum stay those of 10."""
+FULL_BATCH_EPOCHS = 15
+"""The least number with the greatest batches, whose rate is twice as high; warm-up and momentum stay those of 10."""
 PRETRAINING_UPDATES, FINETUNING_UPDATES = 90, 10
 """The least number of updates that count as one of those epochs."""
 
@@ -91,7 +91,8 @@ def of_pretraining(rows: int, batch: int, epochs: Sequence[int] | None) -> dict[
     {'epochs': (60,), 'warmup_epochs': 6, 'momentum': '0.5,0.9@31', 'measure_every': 6, 'picture_every': 30}
     """
     longer = stretch(rows, batch, PRETRAINING_UPDATES)
-    epochs = epochs or (max(math.ceil(PRETRAINING_EPOCHS * longer), LEAST_PRETRAINING_EPOCHS),)
+    least = FULL_BATCH_EPOCHS if batch >= MOST_BATCH else PRETRAINING_EPOCHS
+    epochs = epochs or (max(math.ceil(PRETRAINING_EPOCHS * longer), least),)
     # Of fewer epochs than that, the same parts; 1 epoch and 5 are of all that are given for many rows.
     longer = min(longer, max(min(epochs) / PRETRAINING_EPOCHS, 1.0))
     return {

@@ -7,7 +7,7 @@ from typing import Literal
 
 from dbn.config.common import FolderOption, OutputConfig, ReadingOptions, SeedOption, check_divisor
 from dbn.config.evaluation import EvaluateConfig
-from dbn.config.validation import AtLeast2, Count, check_distinct
+from dbn.config.validation import AtLeast2, Count, Natural, check_distinct
 from dbn.errors import InputError
 
 RowValue = Literal["features", "reconstruction", "free-energy", "log-likelihood", "pseudo-likelihood"]
@@ -113,3 +113,25 @@ class FeaturesConfig(ReadingOptions, SeedOption, OutputConfig):
             reverse=False,
             divisor=self.divisor,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImputeConfig(ReadingOptions, SeedOption, OutputConfig):
+    """Options of impute."""
+
+    data: Path
+    """Rows with holes, which are empty cells or NaN: a file or folder of any kind that --dataset takes."""
+    output: Path
+    """File to write: .csv with the columns of the data, or .npy."""
+    draws: bool = False
+    """Samples in place of means and of the most probable categories."""
+    steps: Count = 100
+    """Gibbs steps that are averaged."""
+    discard: Natural = 20
+    """Gibbs steps before them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_divisor(self)
+        if self.output.suffix.lower() not in (".csv", ".npy"):
+            raise InputError(f"--output {self.output} must end in .csv or .npy")

@@ -66,7 +66,8 @@ class Pretraining(TrainingOptions):
     hidden: tuple[Count, ...] = None  # type: ignore[assignment]
     """Hidden units of each layer, from the data upwards (default: 500 500 2000, and at most a quarter of the rows)."""
     epochs: tuple[Count, ...] = None  # type: ignore[assignment]
-    """Passes over the training data: one value, or one per layer (default: 15, or as many as are 900 updates)."""
+    """Passes over the training data: one value, or one per layer (default: as many as are 900 updates, at
+    least 10, and 15 with batches of 100)."""
     learning_rate: tuple[Rate, ...] | None = None
     """Value or schedule (0.1:0 falls to 0), or one per layer (default: 0.001; for sgd 0.1, with batches of
     100 or more 0.2, and 0.01 for Gaussian units; for sgd with persistent chains 0.4:0 and 0.1:0)."""
@@ -107,6 +108,12 @@ class Pretraining(TrainingOptions):
     """auto: columns whose kind is not to be inferred, as age=gaussian sex=categorical (default: none)."""
     hidden_units: tuple[UnitKind, ...] = ("bernoulli",)
     """Units of the hidden layers: one type, or one per layer."""
+    missing: Literal["refuse", "gibbs", "absent"] = "refuse"
+    """Rows with holes, which are empty cells, NaN or masked: an error (refuse); filled in at each use by Gibbs sampling
+    given what is observed (gibbs); or learned by a model of the observed units alone, as for ratings of which most are
+    missing (absent)."""
+    missing_steps: Count | None = None
+    """gibbs: steps by which the holes of a row are filled in (default: 10)."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
     """Gray levels: as probabilities (none), cut at 0.5, drawn in every epoch (sample), or drawn once (fixed)."""
     tied: bool = False
@@ -146,6 +153,7 @@ class Pretraining(TrainingOptions):
             raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out")
         if self.likelihood_every and self.visible == "bernoulli" and self.binarize == "none":
             raise InputError("--likelihood-every needs --binarize: gray levels have no likelihood under binary units")
+        self._check_missing()
         for name in ("chains", "temperatures"):
             if getattr(self, name) is not None:
                 check_taken(name, "estimator", self.estimator, CHAINS.place)
@@ -154,6 +162,22 @@ class Pretraining(TrainingOptions):
             raise InputError(f"--momentum {self.momentum} starts at 0, from where rmsprop cannot rise: start above 0")
         if self.sparsity_cost is not None and self.sparsity_target is None:
             raise InputError("--sparsity-cost needs --sparsity-target")
+
+    def _check_missing(self) -> None:
+        """What does not go with rows with holes."""
+        if self.missing_steps is not None and self.missing != "gibbs":
+            raise InputError("--missing-steps needs --missing gibbs")
+        if self.missing == "refuse":
+            return
+        if self.missing == "absent" and self.is_persistent:
+            raise InputError(
+                f"--missing absent does not go with --estimator {self.estimator}, whose chains have no holes: use cd, "
+                "or --missing gibbs"
+            )
+        if self.binarize != "none":
+            raise InputError(f"--binarize {self.binarize} does not go with --missing {self.missing}: leave it out")
+        if self.likelihood_every:
+            raise InputError(f"--likelihood-every does not go with --missing {self.missing}: leave it out")
 
     def _check_penalties(self) -> None:
         """The names are known and the brackets closed; the rest is checked where penalties are made."""
@@ -216,6 +240,7 @@ class Pretraining(TrainingOptions):
             "centered": self.is_persistent if self.centered is None else self.centered,
             "chains": self.batch_size if self.chains is None and self.is_persistent else self.chains,
             "temperatures": 10 if self.temperatures is None and "temperatures" in takes else self.temperatures,
+            "missing_steps": 10 if self.missing_steps is None and self.missing == "gibbs" else self.missing_steps,
             "sparsity_cost": 0.01 if self.sparsity_cost is None and sparse else self.sparsity_cost,
         }
 
@@ -271,6 +296,8 @@ class LabelTraining(Pretraining):
             )
         if self.up_down and self.average:
             raise InputError("--average does not go with --up-down: leave it out")
+        if self.missing != "refuse":
+            raise InputError(f"--missing {self.missing} does not go with a label model: fill the rows in with impute")
         for name in ("tied", "likelihood_every"):
             if getattr(self, name):
                 raise InputError(f"--{name.replace('_', '-')} does not go with a label model: leave it out")

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbn.columns import Column, Kinds, inferred
+from dbn.columns import Column, Kinds, inferred, is_missing
 from dbn.data.table import Table
 from dbn.errors import InputError, listed
 
 
-def coded_table(table: Table, kinds: Kinds) -> tuple[Table, tuple[Column, ...]]:
+def coded_table(table: Table, kinds: Kinds, *, missing: bool = False) -> tuple[Table, tuple[Column, ...]]:
     """The table with every column as numbers, (N, V) float32, and what its columns are.
 
     Kinds and categories are those of the training rows. InputError for a table that is none, a kind of a column that is
-    not there, and as for `inferred` and `Column.codes`.
+    not there, and as for `inferred` and `Column.codes`. missing: whether cells may be, which are NaN in the result.
     """
     cells = {part: _cells(table.name, x) for part, x in table.x.items()}
     names = table.columns or tuple(map(str, range(cells[""].shape[1])))
@@ -36,9 +36,12 @@ def coded_table(table: Table, kinds: Kinds) -> tuple[Table, tuple[Column, ...]]:
         for part, x in cells.items():
             values, at = x[:, place].tolist(), partial(where, part, place)
             if column is None:  # the training rows come first
-                column = inferred(values, name, at, kind if isinstance(kind, str) else None)
+                there = [cell for cell in values if not is_missing(cell)] if missing else values
+                if not there:
+                    raise InputError(f"{table.name}: column {name!r} holds no value at all: leave it out")
+                column = inferred(there, name, at, kind if isinstance(kind, str) else None)
             with np.errstate(over="ignore"):  # infinity is refused where it is checked
-                coded[part][:, place] = column.codes(values, at)
+                coded[part][:, place] = column.codes(values, at, missing=missing)
         assert column is not None
         found.append(column)
     return replace(table, x=coded), tuple(found)

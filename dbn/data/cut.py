@@ -38,6 +38,7 @@ def splits_from_arrays(
     read_labels: Reader = coded,
     kinds: Kinds | None = None,
     sample_weight: Any = None,
+    missing: bool = False,
 ) -> Splits:
     """Objects in memory (`as_table`), checked and split as a file of them would be.
 
@@ -46,12 +47,13 @@ def splits_from_arrays(
     A class −1 beside 0, 1, … is the mark of rows without a label, as in scikit-learn.
 
     divisor: of the values, a number or "max", the greatest of `x`; by default see `Splits`.
-    read_labels, kinds, sample_weight: as for `unsplit`.
+    read_labels, kinds, sample_weight, missing: as for `unsplit`.
 
     Raises:
         InputError: as `unsplit` and `cut`.
     """
     more: dict[str, Any] = {"read_labels": read_labels, "kinds": kinds, "sample_weight": sample_weight}
+    more["missing"] = missing
     splits = unsplit(name, x, y, x_test, y_test, divisor=divisor, **more)
     if unlabeled is None and has_minus_one(splits.classes):
         unlabeled = NO_LABEL

@@ -27,12 +27,13 @@ def load_splits(
     split: Split | None = None,
     read_labels: Reader = coded,
     kinds: Kinds | None = None,
+    missing: bool = False,
     **reading: Any,
 ) -> Splits:
     """The splits of a named data set (`DATASETS`), or of a file (`READERS`); what it lacks is `cut`.
 
-    `reading` are options of readers, such as `label_column`. `read_labels`, `kinds` (of the columns of a table): as for
-    `unsplit`.
+    `reading` are options of readers, such as `label_column`. `read_labels`, `kinds` (of the columns of a table) and
+    `missing`: as for `unsplit`.
 
     Named sets of images are balanced by default.
 
@@ -46,6 +47,8 @@ def load_splits(
     if dataset in DATASETS:
         if kinds is not None:
             raise InputError(f"--visible auto is for files of tables, name the type of unit with {dataset}")
+        if missing:
+            raise InputError(f"--missing is for files and arrays, and {dataset} has no holes: leave it out")
         for option in (name for name, value in reading.items() if value is not None):
             raise InputError(f"--{option.replace('_', '-')} is for files only, leave it out with {dataset}")
         splits = DATASETS[dataset](dataset, data_dir)
@@ -53,7 +56,7 @@ def load_splits(
         path = own_path(dataset)
         if kind_of(path) not in READERS:
             raise _unknown(dataset)
-        splits = read_table(path, read_labels=read_labels, kinds=kinds, **reading)
+        splits = read_table(path, read_labels=read_labels, kinds=kinds, missing=missing, **reading)
     if split is None and dataset in DATASETS and splits.image_shape:
         split = "balanced"
     return cut(replace(splits, name=dataset), test=True, unlabeled=unlabeled, split=split)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from dbn.columns import is_missing as is_missing
 from dbn.errors import InputError
 
 
@@ -96,8 +97,3 @@ def _one_a_row(key: str, y: NDArray, n_rows: int) -> NDArray:
     if y.shape != (n_rows,):
         raise InputError(f"{key} has shape {y.shape}, but one label a row is needed, which is ({n_rows},)")
     return y
-
-
-def is_missing(label: object) -> bool:
-    """Whether it stands for no label: None, NaN, an empty string."""
-    return label is None or label != label or (isinstance(label, str) and not label.strip())

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import data as torch_data
 from torch.utils.data._utils.collate import default_collate, default_convert
 
-from dbn.arrays import as_array, as_cells, columns_of, frame_of
+from dbn.arrays import as_array, as_cells, columns_of, frame_of, with_holes
 from dbn.data.dataset_rows import DatasetRows
 from dbn.data.row_sources import Source
 from dbn.data.rows import Rows, fits
@@ -27,6 +27,7 @@ def as_table(
     *,
     cells: bool = False,
     sample_weight: Any = None,
+    missing: bool = False,
 ) -> Table:
     """Rows and labels: arrays, tensors, frames, lists, and torch's data sets and loaders of those.
 
@@ -34,18 +35,22 @@ def as_table(
     a list of names. A data set of rows, or of rows and targets, gives both. With `cells` the values stay what they are,
     text among them. `sample_weight` is (N,), or the name of a column of `x`, which the frame `x_test` may have too.
 
+    missing: whether values may be; those of masked arrays become NaN.
+
     InputError for what `as_array` refuses, and for data sets of another kind.
     """
     if x is None:
         raise InputError(f"{name} is missing")
+    if missing:
+        x, x_test = with_holes(x), with_holes(x_test)
     arrays: dict[str, Any] = {}
     columns: dict[str, tuple[str, ...]] = {}
     targets: tuple[str, ...] = ()
     weight_column = sample_weight if isinstance(sample_weight, str) else ""
     if weight_column:
-        x, arrays["w"] = _without_weights(x, weight_column, "x")
+        x, arrays["w"] = without_weights(x, weight_column, "x")
         if columns_of(x_test) and weight_column in columns_of(x_test):
-            x_test, arrays["w_test"] = _without_weights(x_test, weight_column, "x_test")
+            x_test, arrays["w_test"] = without_weights(x_test, weight_column, "x_test")
     elif sample_weight is not None:
         arrays["w"] = as_labels(sample_weight, "sample_weight")
     named = _names_of_columns(x, y)
@@ -69,7 +74,7 @@ def as_table(
     return table_of(name, arrays, columns=columns["x"], targets=targets, weight_column=weight_column)
 
 
-def _without_weights(x: Any, column: str, key: str) -> tuple[Any, NDArray]:
+def without_weights(x: Any, column: str, key: str) -> tuple[Any, NDArray]:
     """A frame without the column that holds the weights, and these."""
     frame = frame_of(x, key)
     if not isinstance(frame, nw.DataFrame):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dbn.arrays import TOP
+from dbn.arrays import TOP, observed_ends
 from dbn.columns import Column, Kinds
 from dbn.data.checks import check_alike, has_channels_last, image_shape_of, rows_of
 from dbn.data.coding import coded_table
@@ -226,6 +226,7 @@ def unsplit(
     read_labels: Reader = coded,
     kinds: Kinds | None = None,
     sample_weight: Any = None,
+    missing: bool = False,
 ) -> Splits:
     """Objects in memory as `as_table` takes them, checked, all rows of `x` in `train`; errors call them `name`.
 
@@ -235,23 +236,33 @@ def unsplit(
     the reason as `label_error`. `divisor` goes before that of `Splits`; "max" is the greatest value of `x`.
     `read_labels` takes other labels than classes, as `dbn.data.targets` has them.
     With `kinds` text is taken too: columns become numbers as `dbn.columns` says. `sample_weight` is (N,), of the rows
-    of `x`, or names a column of it.
+    of `x`, or names a column of it. missing: whether values may be, which are NaN in the splits.
 
     Raises:
         InputError: no rows, another shape or type, values that are not finite, or test rows unlike the others.
     """
-    table = as_table(name, x, y, x_test, y_test, cells=kinds is not None, sample_weight=sample_weight)
-    return checked(table, divisor, read_labels, kinds)
+    cells = kinds is not None
+    table = as_table(name, x, y, x_test, y_test, cells=cells, sample_weight=sample_weight, missing=missing)
+    return checked(table, divisor, read_labels, kinds, missing=missing)
 
 
-def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded, kinds: Kinds | None = None) -> Splits:
+def checked(
+    table: Table,
+    divisor: Divisor = None,
+    read_labels: Reader = coded,
+    kinds: Kinds | None = None,
+    *,
+    missing: bool = False,
+) -> Splits:
     """The rows of a table, checked, each part where it belongs; `valid` is empty where there is none.
 
     InputError as for `unsplit`.
     """
     name = table.name
-    table, coded_as = (table, ()) if kinds is None else coded_table(table, kinds)
-    rows = {part: rows_of(name, f"x{part}", x, partial(table.where, part)) for part, x in table.x.items()}
+    table, coded_as = (table, ()) if kinds is None else coded_table(table, kinds, missing=missing)
+    rows = {
+        part: rows_of(name, f"x{part}", x, partial(table.where, part), missing=missing) for part, x in table.x.items()
+    }
     for part, others in rows.items():
         check_alike(name, rows[""], f"x{part}", others)
     names, codes, label_error = _coded(table, {part: len(x) for part, x in rows.items()}, read_labels)
@@ -259,12 +270,13 @@ def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded, 
     if are_numbers and len(table.targets) == len(names):
         names = table.targets
     weights = weights_of(table, {part: len(x) for part, x in rows.items()})
+    emptied = table.emptied
     parts = {
         part: Examples(
             x,
             torch.from_numpy(codes[part]) if part in codes else None,
             weights.get(part),
-            partial(table.where, part),
+            partial(emptied.where, part),
         )
         for part, x in rows.items()
     }
@@ -278,13 +290,20 @@ def checked(table: Table, divisor: Divisor = None, read_labels: Reader = coded, 
         image_shape_of(table.x[""]),
         1.0,
         columns=table.columns,
-        notes=(LAST if has_channels_last(table.x[""]) else "", _numbering(train.x, table.columns)),
+        notes=(LAST if has_channels_last(table.x[""]) else "", _numbering(train.x, table.columns), _holes(train.x)),
         label_error=label_error,
         targets=names if are_numbers else (),
         table=coded_as,
         weight_column=table.weight_column if weights else "",
     )
     return with_divisor(splits, divisor) if divisor or not table.divisor else replace(splits, divisor=table.divisor)
+
+
+def _holes(x: Tensor | Rows) -> str:
+    """A sentence on missing values; empty where there are none."""
+    if not isinstance(x, Tensor) or not x.is_floating_point() or not (n := int(x.isnan().sum())):
+        return ""
+    return f"{n:,} of {x.numel():,} values, {n / x.numel():.1%}, are missing."
 
 
 def _numbering(x: Tensor | Rows, columns: Sequence[str]) -> str:
@@ -317,7 +336,7 @@ def _coded(table: Table, n_rows: Mapping[str, int], read: Reader) -> tuple[tuple
 def with_divisor(splits: Splits, divisor: Divisor = None) -> Splits:
     """The splits with this divisor: a number, "max" for the greatest training value, None for what the type says."""
     x = splits.train.x
-    greatest = x.aminmax().max.item()
+    greatest = observed_ends(x).max.item()
     if divisor is None:
         return replace(splits, divisor=255.0 if x.dtype == torch.uint8 and greatest > TOP else 1.0)
     number: Any = greatest if divisor == "max" else divisor

@@ -48,6 +48,11 @@ class Table:
         """The place of a row, as errors call it."""
         return self.place(part, row) if self.place else f"{self.name}: x{part}, row {row} (counted from 0)"
 
+    @property
+    def emptied(self) -> "Table":
+        """The same without its values, which `where` and `start` do not need."""
+        return replace(self, x={}, y={}, weights={})
+
     def where(self, part: str, row: int, column: int) -> str:
         """The place of a value, as errors call it."""
         if self.columns:
@@ -134,6 +139,7 @@ def joined(tables: Mapping[str, Table]) -> Table:
                 f"{table.name} has {listed([f'x{part}' for part in table.x if part])} besides x: leave --test-file and "
                 "--valid-file out, or save one part a file"
             )
+    emptied = {part: table.emptied for part, table in tables.items()}
     return replace(
         first,
         x={
@@ -142,7 +148,7 @@ def joined(tables: Mapping[str, Table]) -> Table:
         },
         y={part: each.y[""] for part, each in tables.items() if each.y},
         weights={part: each.weights[""] for part, each in tables.items() if each.weights},
-        place=lambda part, row: tables[part].start("", row),
+        place=lambda part, row: emptied[part].start("", row),
         needs_all_labels=False,
     )
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dbn.columns import number_of
-from dbn.data.labels import is_missing
+from dbn.columns import is_missing, number_of
 from dbn.data.table import Table
 from dbn.errors import InputError, shortened
 

@@ -7,26 +7,23 @@ made 0 or 1 in a way that is named, or refused.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from dbn.arrays import columns_of
 from dbn.columns import Column
 from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
 from dbn.data.cut import of_some_weight
-from dbn.data.objects import as_labels
-from dbn.data.readers import kind_of, options_of, read_table
+from dbn.data.objects import as_labels, without_weights
 from dbn.data.rows import Rows
 from dbn.data.splits import Examples, Splits, unsplit
 from dbn.data.table import place_among
 from dbn.data.weights import checked_weights
 from dbn.errors import InputError, listed
-from dbn.evaluation.external_rbm import read_arrays
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
@@ -36,7 +33,6 @@ from dbn.pretraining.kept_rows import keep
 from dbn.pretraining.layer_data import ROWS_AT_ONCE
 from dbn.rng import stream
 from dbn.runs.folder import RunFolder
-from dbn.runs.training_data import splits_for
 
 WEIGHTS = "sample_weight"
 PLACE = f"{WEIGHTS}, row {{}} (counted from 0),".format
@@ -84,18 +80,6 @@ class EvaluationData:
         return replace(self, parts=moved, scaling=self.scaling.to(device))
 
 
-def load_evaluation_data(stack: DBN, config: EvaluateConfig) -> EvaluationData:
-    """What a configuration asks to be scored, on the CPU.
-
-    The test part is that of --data, or else of the data set. The training part, whose means the base takes, is that
-    of the data set if --dataset names one, or else of --data, or else of the run's data set.
-
-    InputError for data that cannot be read, do not fit the stack, or are not what its visible units take.
-    """
-    before = RunFolder.open(config.run).read_config() if config.run.is_dir() else {}
-    return _prepared(stack, _sources(config, before, stack), config, before)
-
-
 def evaluation_data(
     stack: DBN,
     test: Array,
@@ -116,18 +100,22 @@ def evaluation_data(
     before = RunFolder.open(config.run).read_config() if from_run and config.run.is_dir() else {}
     x, x_test = (test, None) if train is None else (train, test)
     kinds = None if coded else stack.scaling.kinds
-    of_test = sample_weight is not None and x_test is not None and not isinstance(sample_weight, str)
+    # Training rows need no weights, nor the column of those of the test rows.
+    of_test = sample_weight is not None and x_test is not None
+    if of_test and isinstance(sample_weight, str) and sample_weight not in columns_of(x):
+        x_test, sample_weight = without_weights(x_test, sample_weight, "test")
+    of_test = of_test and not isinstance(sample_weight, str)
     weights = None if of_test else sample_weight
     splits = unsplit(name, x, x_test=x_test, divisor=config.divisor, kinds=kinds, sample_weight=weights)
     if of_test and splits.test is not None:
         found = checked_weights(as_labels(sample_weight, WEIGHTS), len(splits.test), WEIGHTS, PLACE)
         splits = replace(splits, test=replace(splits.test, weights=found))
     splits = replace(splits, columns=splits.columns or tuple(columns))
-    source = _from_splits(splits)
-    return _prepared(stack, [replace(source, table=None) if coded else source], config, before)
+    source = from_splits(splits)
+    return prepared(stack, [replace(source, table=None) if coded else source], config, before)
 
 
-def _prepared(
+def prepared(
     stack: DBN, sources: list[EvaluationData], config: EvaluateConfig, before: dict[str, Any]
 ) -> EvaluationData:
     """The parts to score and to base AIS on, in values that the visible units take."""
@@ -170,62 +158,14 @@ def _density_units(parts: dict[str, Tensor | Rows], scaling: Scaling) -> list[st
     return [f"Densities are of the data as they are stored: each has lost {' and '.join(lost)}."] if lost else []
 
 
-def _sources(config: EvaluateConfig, before: dict[str, Any], stack: DBN) -> list[EvaluationData]:
-    """What holds the rows to be scored, and last what holds the training rows: one source, or two."""
-    sources: list[EvaluationData] = []
-    divisor, columns = config.divisor, {"label_column": config.label_column, "weight_column": config.weight_column}
-    if config.data is not None:
-        taken = options_of(kind_of(config.data))
-        own = {name: value for name, value in config.reading().items() if name in taken or name == "divisor"}
-        sources.append(_from_file(config.data, own | {"kinds": stack.scaling.kinds}, stack.width))
-        for each, column in columns.items():
-            if column and each not in taken and config.dataset is None:
-                option = each.replace("_", "-")
-                raise InputError(f"--{option} is for files with named columns, leave it out with {config.data}")
-        columns, divisor = {each: None if each in taken else column for each, column in columns.items()}, None
-        if "train" in sources[0].parts and config.dataset is None:
-            return sources
-    if config.dataset is not None or before.get("dataset") or (before and not sources):
-        own = config.reading() | columns | {"divisor": divisor, "kinds": stack.scaling.kinds}
-        splits = splits_for(config.dataset, [config.run], **own)
-    elif sources:
-        return sources
-    else:
-        raise InputError(f"{config.run} does not say what it was trained on: name examples with --data or --dataset")
-    parts = {"valid": splits.valid, "train": splits.train}
-    origin: tuple[str, ...] = ()
-    if splits.test is None:
-        parts["test"] = parts.pop("valid")
-        origin = (f"{splits.name} has no test rows: validation rows stand in for them.",) * (not sources)
-    else:
-        parts["test"] = splits.test
-    return [*sources, _source(splits, parts, origin)]
-
-
-def _from_file(path: Path, reading: dict[str, Any], width: int) -> EvaluationData:
-    """All rows of a file are the test part, unless it holds both `x` and `x_test`, or `train` and `test`."""
-    origin: tuple[str, ...] = ()
-    arrays = read_arrays(path, ("train", "test")) if path.suffix.lower() == ".npz" else {}
-    if len(arrays) == 2:
-        if reading.get("weight_column"):
-            raise InputError(f"--weight-column does not go with {path}, whose arrays are train and test: leave it out")
-        if all(x.dtype == np.uint8 and x.ndim == 2 and x.shape[1] == -(-width // 8) != width for x in arrays.values()):
-            arrays = {part: np.unpackbits(x, axis=1, count=width) for part, x in arrays.items()}
-            origin = (f"{path}: bytes unpacked into {width:,} bits a row.",)
-        splits = unsplit(str(path), arrays["train"], x_test=arrays["test"], divisor=reading.get("divisor"))
-    else:
-        splits = read_table(path, **reading)
-    return _from_splits(splits, origin)
-
-
-def _from_splits(splits: Splits, origin: tuple[str, ...] = ()) -> EvaluationData:
+def from_splits(splits: Splits, origin: tuple[str, ...] = ()) -> EvaluationData:
     """Training rows are the test part where there are no test rows."""
     splits = of_some_weight(splits)
     parts = {"test": splits.train} if splits.test is None else {"test": splits.test, "train": splits.train}
-    return _source(splits, parts, origin)
+    return source_of(splits, parts, origin)
 
 
-def _source(splits: Splits, parts: dict[str, Examples], origin: tuple[str, ...] = ()) -> EvaluationData:
+def source_of(splits: Splits, parts: dict[str, Examples], origin: tuple[str, ...] = ()) -> EvaluationData:
     """Rows as they are stored; `_matched` brings them to the model."""
     return EvaluationData(
         {name: part.x for name, part in parts.items()},

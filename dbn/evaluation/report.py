@@ -20,19 +20,29 @@ NO_BOUNDS = "Reverse runs do not start from exact samples of the model: their en
 
 def evaluation_text(found: dict[str, Any]) -> str:
     """Tables of what `evaluate_stack` found, and its warnings."""
+    tables = [plain_table(headers, rows) + (f"\n{note}" if note else "") for headers, rows, note in cells(found)]
+    return "\n\n".join([heading(found), *tables, *(f"Warning: {each}" for each in found["warnings"])])
+
+
+def heading(found: dict[str, Any]) -> str:
+    """What was measured, and on what."""
+    return "\n".join([f"Model: {_sizes(found)} units. log Z: {_method(found)}.", *found["origin"]])
+
+
+def cells(found: dict[str, Any]) -> list[tuple[Row, list[Row], str]]:
+    """Headers and rows of each table, and the sentence below it."""
     layers = enumerate(found["layers"], start=1)
     several = len(found["layers"]) > 1
     log_z = [row for n, layer in layers for row in _log_z_rows(layer, f"layer {n}, " if several else "")]
     is_reverse = any(layer["reverse"] for layer in found["layers"])
-    tables = [
-        plain_table(LOG_Z, log_z) + (f"\n{NO_BOUNDS}" if is_reverse else ""),
-        plain_table(FIGURES, _figure_rows(found)),
+    tables: list[tuple[Row, list[Row], str]] = [
+        (LOG_Z, log_z, NO_BOUNDS if is_reverse else ""),
+        (FIGURES, _figure_rows(found), ""),
     ]
     gains = enumerate((gain["annealed"] for gain in found["gains"]), start=2)
     if annealed := [row for n, gain in gains if gain for row in _gain_rows(f"layer {n}", gain)]:
-        tables.append(plain_table(GAINS, annealed))
-    heading = "\n".join([f"Model: {_sizes(found)} units. log Z: {_method(found)}.", *found["origin"]])
-    return "\n\n".join([heading, *tables, *(f"Warning: {each}" for each in found["warnings"])])
+        tables.append((GAINS, annealed, ""))
+    return tables
 
 
 def _sizes(found: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from dbn.runs.folder import RESULT, RunFolder
 from dbn.statistics import mean_interval, paired_t_test
 from dbn.storage.files import corrupt_file
 from dbn.tasks import TASKS, Task
-from dbn.text_tables import plain_table
+from dbn.text_tables import Row, plain_table
 
 SIGNIFICANT = 0.05
 FEW_TESTED, FEW_VALIDATED = 100, 30
@@ -158,11 +158,17 @@ def _scheme(arm: str) -> str:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """One line per arm, best first. Runs of earlier versions have no balanced error and no log-loss."""
+    """One line per arm, best first."""
+    headers, rows = cells(found)
+    return plain_table(headers, rows, align="l" * len(headers))
+
+
+def cells(found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """Headers and rows of the table. Runs of earlier versions have no balanced error and no log-loss."""
     task = TASKS[found.get("task", "classify")]
     columns = [each for each in task.columns if all(f"test_{each[0]}" in arm for arm in found["arms"].values())]
     heading = task.heading(found)
-    rows = []
+    rows: list[Row] = []
     for name, arm in sorted(found["arms"].items(), key=lambda item: item[1]["mean"]):
         n = len(arm["valid_error"])
         interval = "" if arm["ci95"] is None else f" ± {task.shown(arm['ci95'])}"
@@ -179,8 +185,7 @@ def table(found: Mapping[str, Any]) -> str:
             )
         )
     validated = "validation %" if heading.endswith("%") else "validation"
-    headers = ("arm", "activation", "rate", heading, *(each for _, each, _ in columns), validated, "seconds")
-    return plain_table(headers, rows, align="l" * len(headers))
+    return ("arm", "activation", "rate", heading, *(each for _, each, _ in columns), validated, "seconds"), rows
 
 
 def _mean(values: Sequence[float | None], digits: int) -> str:

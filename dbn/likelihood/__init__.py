@@ -1,6 +1,7 @@
 """log p, log Z and their gradient: exact for small RBMs, by annealed importance sampling, and lower bounds of a DBN."""
 
 from dbn.likelihood.ais import ais, bracket, reverse_ais
+from dbn.likelihood.conditional import conditional_log_likelihood
 from dbn.likelihood.dbn_bound import dbn_bound
 from dbn.likelihood.estimates import Bracket, LogZ
 from dbn.likelihood.exact import divergence, log_likelihood, log_partition, sample, set_exact_gradient
@@ -14,6 +15,7 @@ __all__ = [
     "Offsets",
     "ais",
     "bracket",
+    "conditional_log_likelihood",
     "dbn_bound",
     "divergence",
     "log_likelihood",

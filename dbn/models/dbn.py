@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dbn.arrays import AnyRows, Array, as_tensor, columns_of
 from dbn.errors import InputError, check_types, naming_arguments
 from dbn.models.autoencoder import Autoencoder
+from dbn.models.impute import impute
 from dbn.models.matching import Match, column_order, match
 from dbn.models.matmul import is_transforming
 from dbn.models.mlp import initialize_output, network_of
@@ -175,10 +176,10 @@ class DBN(nn.Module):
 
         Layers between are sampled with `generator`, or replaced by their means without one.
         """
-        h = self._lowest_hidden(h, generator)
+        h = self.lowest_hidden(h, generator)
         return self.layers[0].sample_visible(h, generator) if draws else self.layers[0].down(h)
 
-    def _lowest_hidden(self, h: Array, generator: torch.Generator | None) -> Tensor:
+    def lowest_hidden(self, h: Array, generator: torch.Generator | None) -> Tensor:
         """The hidden units of the lowest layer given a state of the top, as `down` has them, (B, H_1)."""
         h = as_tensor(h, "h")
         self.layers[-1].hidden.check_rows(h)
@@ -224,6 +225,30 @@ class DBN(nn.Module):
         for _ in range(steps - 1):
             v = top.sample_visible(top.sample_hidden(v, generator), generator)
         return self.samples_given(top.sample_hidden(v, generator), generator, draws=draws)
+
+    def impute(
+        self,
+        x: Array,
+        known: Array | None = None,
+        *,
+        draws: bool = False,
+        steps: int = 100,
+        discard: int = 20,
+        seed: int = 0,
+        divisor: float | None = None,
+    ) -> Any:
+        """Rows as they are stored, (B, V), with their missing values filled in; observed ones stay as they are.
+
+        x: NaN, None or masked entries are missing; known: (B, V), true where a value is observed, in place of such.
+        Missing numbers become means E[v_i | v_known], and categories the most probable ones, or with `draws` samples;
+        a tensor, of a table a dict of its columns. `steps` Gibbs steps are averaged after `discard` others, and
+        `dbn.models.impute` says how. InputError as for `scale`, and for a row without any value.
+
+        >>> from dbn.models import RBM, Bernoulli
+        >>> DBN([RBM(Bernoulli(3), Bernoulli(2))], Scaling(1)).impute([[1, 0, float("nan")]])
+        tensor([[1.0000, 0.0000, 0.5000]], dtype=torch.float64)
+        """
+        return impute(self, x, known, draws=draws, steps=steps, discard=discard, seed=seed, divisor=divisor)
 
     def samples_given(self, h: Tensor, generator: torch.Generator, *, draws: bool = False) -> Tensor:
         """`down`; of categories always draws, as codes."""

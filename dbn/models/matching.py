@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from dbn.arrays import TOP, AnyRows
+from dbn.arrays import TOP, AnyRows, observed_ends
 from dbn.columns import Column
 from dbn.errors import InputError, listed
 from dbn.models.scaling import Limits, Scaling
@@ -62,6 +62,7 @@ def match(
     table: Sequence[Column] | None = None,
     bounded: bool = True,
     by_row: bool = False,
+    missing: bool = False,
     what: str = "the model",
     where: Where | None = None,
 ) -> Match:
@@ -70,8 +71,8 @@ def match(
     width: values of a row that the model takes. divisor: of the data, where it is named; columns: their names, () where
     there are none. table: what the columns of a table are, None where they are known to be the model's. bounded:
     whether a model of which no range is known takes values in [0, 1] alone. by_row: whether a row must be judged alike
-    whatever rows are beside it. `name` and `what` are what errors call the data and the model, `where` a
-    row and column.
+    whatever rows are beside it. missing: whether values may be NaN. `name` and `what` are what errors call the
+    data and the model, `where` a row and column.
 
     InputError for rows of another width, a missing or another column, values outside the model's range, and values
     that may be of another scale: one sentence that says what to do.
@@ -103,7 +104,7 @@ def match(
         if divisor not in (None, 1.0):
             raise InputError(f"{name} holds codes of categories, which are not divided: leave --divisor out")
         found = Match(scaling.of_data(1.0, kind), order, tuple(notes))
-        scaling.check_codes(rows, name, data.where)
+        scaling.check_codes(rows, name, data.where, missing=missing)
         if scaling.limits is not None:
             _check_limits(scaling.limits, rows, data)
         if scaling.shift is not None and given is None and x.shape.numel():
@@ -141,7 +142,7 @@ class _Data:
         self.name, self.what, self.kind, self.x = name, what, kind, x
         self.least: float
         self.greatest: float
-        self.least, self.greatest = (end.item() for end in x.aminmax()) if x.shape.numel() else (0.0, 0.0)
+        self.least, self.greatest = (end.item() for end in observed_ends(x)) if x.shape.numel() else (0.0, 0.0)
         self.order, self.place = order, where or counted
 
     def where(self, row: int, column: int) -> str:
@@ -206,7 +207,8 @@ def column_order(scaling: Scaling, given: tuple[str, ...], name: str, what: str)
 
     A column that held weights in training is left out. InputError for a missing or another column.
     """
-    known, others = scaling.columns, {*scaling.columns, scaling.weight_column}
+    known = scaling.columns
+    others = {*known, scaling.weight_column} if scaling.weight_column else {*known}
     if not known or not given or known == given:
         return None
     places = {column: place for place, column in enumerate(given)}
@@ -268,16 +270,17 @@ def _check_standardized(found: Match, x: AnyRows, data: _Data) -> None:
     """InputError for values that no data of the training data's scale have."""
     as_it_is = f"say --divisor {found.scaling.divisor:g} to take them as they are"
     shift, spread = found.scaling.shift, found.scaling.spread
-    z = found.scaling(x[:MEASURED].to(None if shift is None else shift.device))
+    z = found.scaling(x[:MEASURED].to(None if shift is None else shift.device))  # where values are missing, NaN
     if found.scaling.codes is not None and shift is not None and spread is not None:
         z = z[:, (shift != 0) | (spread != 1)]  # those of numbers
-    far = float(z.abs().mean(0).median())
+    far = float(z.abs().nanmean(0).nanmedian())
     if far > FAR_OUT:
         raise InputError(
             f"{data.name} is of another scale than {data.what} was trained on, as most columns lie {far:.3g} standard "
             f"deviations from their training means: give the values in the units of training, or {as_it_is}"
         )
-    if len(z) >= ENOUGH and float(z.std(0).max()) < FLAT:
+    varies = (z - z.nanmean(0)).square().nanmean(0).nan_to_num(torch.inf).max().sqrt()
+    if len(z) >= ENOUGH and float(varies) < FLAT:
         raise InputError(
             f"{data.name} is of another scale than {data.what} was trained on, as no column varies by a twentieth of "
             f"what it did: give the values in the units of training, or {as_it_is}"

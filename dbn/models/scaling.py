@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import AnyRows, Array, as_cells
+from dbn.arrays import AnyRows, Array, as_cells, observed_ends
 from dbn.columns import Column
 from dbn.errors import InputError, listed
 from dbn.models.values import SLICE, Where, as_float, kind_of, standardization
@@ -28,7 +28,8 @@ class Scaling(nn.Module):
     With `codes`, a column of the data holds one of so many codes 0, 1, …, and becomes as many of 0 and 1, one-hot.
     They are one number for all columns, or one for each, 0 where the column is taken as it is. `table` says what each
     column of a table is. Shift and spread are those of the values that a row becomes. `weight_column` held the weights
-    of the training rows, and is none of the model's columns.
+    of the training rows, and is none of the model's columns. `missing` is how rows with holes were learned from,
+    "gibbs" or "absent", "" where there were none.
 
     >>> Scaling()(torch.tensor([[0, 255]], dtype=torch.uint8))
     tensor([[0., 1.]])
@@ -54,10 +55,11 @@ class Scaling(nn.Module):
         codes: int | Sequence[int] | None = None,
         table: Sequence[Column] = (),
         weight_column: str = "",
+        missing: str = "",
     ) -> None:
         super().__init__()
         self.divisor, self.stored, self.values, self.columns = divisor, stored, values, tuple(columns)
-        self.limits, self.weight_column = limits, weight_column
+        self.limits, self.weight_column, self.missing = limits, weight_column, missing
         self.table = tuple(table)
         given = [each.states for each in table] or codes
         self.codes: int | tuple[int, ...] | None = tuple(given) if isinstance(given, Sequence) else given
@@ -83,7 +85,7 @@ class Scaling(nn.Module):
         standardized: of all values, or of each that a row becomes. InputError where all columns are constant, which
         leaves nothing to learn. weights: (N,), of the rows. known: limits, codes and table, as for `Scaling`.
         """
-        least, greatest = (as_float(end, divisor).item() for end in x.aminmax())
+        least, greatest = (as_float(end, divisor).item() for end in observed_ends(x))
         found = cls(divisor, stored=kind_of(x), values=(least, greatest), columns=columns, **known)
         if standardized if isinstance(standardized, bool) else bool(standardized.any()):
             shift, spread = standardization(x, divisor, weights)
@@ -110,7 +112,7 @@ class Scaling(nn.Module):
 
     def of_data(self, divisor: float, stored: str) -> "Scaling":
         """The same standardization for data that are stored in another way."""
-        names = ("values", "limits", "columns", "codes", "table", "weight_column")
+        names = ("values", "limits", "columns", "codes", "table", "weight_column", "missing")
         known: dict[str, Any] = {name: getattr(self, name) for name in names}
         return Scaling(divisor, self.shift, self.spread, stored=stored, **known)
 
@@ -135,8 +137,10 @@ class Scaling(nn.Module):
         """Of the columns of a table, numbers where they have none."""
         return self.columns or tuple(map(str, range(len(self.table))))
 
-    def coded(self, x: Array, order: Sequence[int] | None, name: str = "x") -> Tensor:
+    def coded(self, x: Array, order: Sequence[int] | None, name: str = "x", *, missing: bool = False) -> Tensor:
         """Cells of a table (N, V), text among them, as codes (N, V) float32; `order` as of `Match`.
+
+        missing: whether cells may be, which are NaN.
 
         InputError for other shapes, and the first cell that is missing or unknown.
         """
@@ -144,11 +148,11 @@ class Scaling(nn.Module):
         if cells.ndim != 2 or (order is None and cells.shape[1] != len(self.table)):
             raise InputError(f"{name} has shape {cells.shape}, but rows of {len(self.table)} columns are needed")
         places = range(len(self.table)) if order is None else order
-        found = torch.empty(cells.shape, dtype=torch.float32, device="cpu")
-        for column, place, called in zip(self.table, places, self.names, strict=True):
+        found = torch.empty(len(cells), len(self.table), dtype=torch.float32, device="cpu")
+        for number, (column, place, called) in enumerate(zip(self.table, places, self.names, strict=True)):
             where = f"{name}, row {{}} (counted from 0), column {called!r}".format
-            found[:, self.names.index(called)] = torch.tensor(
-                column.codes(cells[:, place].tolist(), where), dtype=torch.float32, device="cpu"
+            found[:, number] = torch.tensor(
+                column.codes(cells[:, place].tolist(), where, missing=missing), dtype=torch.float32, device="cpu"
             )
         return found
 
@@ -157,14 +161,23 @@ class Scaling(nn.Module):
         columns = zip(self.names, self.table, x.T.tolist(), strict=True)
         return {name: column.cells(values) for name, column, values in columns}
 
-    def check_codes(self, x: AnyRows, name: str, where: Where | None = None) -> None:
-        """InputError for the first value of rows `x` (N, V), called `name`, that is none of the codes."""
+    def observed(self, there: Tensor) -> Tensor:
+        """Which of the values that rows become are known, where `there` (…, V) says so of the stored ones."""
+        if isinstance(self.codes, int):
+            return there.repeat_interleave(self.codes, -1)
+        return there if self.codes is None else there[..., self.layout(there.device)[0]]
+
+    def check_codes(self, x: AnyRows, name: str, where: Where | None = None, *, missing: bool = False) -> None:
+        """InputError for the first value of rows `x` (N, V), called `name`, that is none of the codes, nor NaN where
+        values may be `missing`."""
         if self.codes is None:
             return
         codes = torch.tensor(self.codes, device=x.device)
         for start, rows in zip(count(0, SLICE), x.split(SLICE), strict=False):
             part = rows.float()
             wrong = (codes > 0) & ((part < 0) | (part >= codes) | (part != part.round()))
+            if missing:
+                wrong &= ~part.isnan()
             if wrong.any():
                 row, column = wrong.nonzero()[0].tolist()
                 number = int(codes.expand(part.shape[1])[column])
@@ -222,7 +235,7 @@ class Scaling(nn.Module):
         known: dict[str, Any] = {"stored": self.stored, "columns": list(self.columns)}
         known["codes"] = list(self.codes) if isinstance(self.codes, tuple) else self.codes
         known["table"] = [each.description() for each in self.table]
-        known["weight_column"] = self.weight_column
+        known["weight_column"], known["missing"] = self.weight_column, self.missing
         known["values"] = self.values and list(self.values)
         known["limits"] = self.limits and _limits_to_json(self.limits)
         return {name: value for name, value in known.items() if value}
@@ -266,9 +279,10 @@ def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
     """`Scaling.provenance` as arguments of `Scaling`; ValueError for what is none."""
     stored, values, columns, codes = (description.get(name) for name in ("stored", "values", "columns", "codes"))
     is_range = values is None or (len(values) == 2 and all(math.isfinite(value) for value in values))
-    weighted_by = description.get("weight_column", "")
+    weighted_by, missing = description.get("weight_column", ""), description.get("missing", "")
     if (
         type(weighted_by) is not str
+        or missing not in ("", "gibbs", "absent")
         or stored not in (None, "bytes", "floats")
         or not is_range
         or not all(type(each) is str for each in columns or ())
@@ -285,7 +299,7 @@ def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
     ends = values and (float(values[0]), float(values[1]))
     limits = _limits_from_json(description.get("limits"))
     known = {"stored": stored, "values": ends, "limits": limits, "columns": columns or ()}
-    return known | {"codes": codes, "table": read, "weight_column": weighted_by}
+    return known | {"codes": codes, "table": read, "weight_column": weighted_by, "missing": missing}
 
 
 def _limits_to_json(limits: Any) -> list[Any]:

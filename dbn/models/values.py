@@ -97,7 +97,10 @@ def standardization(x: AnyRows, divisor: float, weights: Tensor | None = None) -
     """Shift and scale (V,) float32: mean and standard deviation of the columns of `x` (N, V) after dividing.
 
     Sums run in float64, a slice of rows at a time. The scale of a constant column is 0. weights: (N,), of the rows.
+    Values that are NaN count nothing.
     """
+    if isinstance(x, Tensor) and x.is_floating_point() and x.isnan().any():
+        return _observed_standardization(as_float(x, divisor).double(), weights)
     slices, n = x.split(SLICE), -(-len(x) // SLICE)
     own = [None] * n if weights is None else weights.split(SLICE)
     total = len(x) if weights is None else weights.double().sum()
@@ -110,4 +113,15 @@ def standardization(x: AnyRows, divisor: float, weights: Tensor | None = None) -
     ends = [rows.aminmax(dim=0) for rows in slices]
     least, greatest = torch.stack([end.min for end in ends]).amin(0), torch.stack([end.max for end in ends]).amax(0)
     constant = (least == greatest) | (scale < torch.finfo(torch.float32).tiny)
+    return shift.float(), scale.masked_fill(constant, 0.0)
+
+
+def _observed_standardization(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    there = ~x.isnan()
+    w = weighted(there.double(), weights)
+    total = w.sum(0).clamp_min(torch.finfo(torch.float64).tiny)
+    shift = (w * x.nan_to_num(0.0)).sum(0) / total
+    scale = ((w * (x - shift).square().nan_to_num(0.0)).sum(0) / total).sqrt().float()
+    least, greatest = x.nan_to_num(math.inf).amin(0), x.nan_to_num(-math.inf).amax(0)
+    constant = (least >= greatest) | (scale < torch.finfo(torch.float32).tiny)
     return shift.float(), scale.masked_fill(constant, 0.0)

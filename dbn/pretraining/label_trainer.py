@@ -62,7 +62,7 @@ class LabelTrainer(LayerTrainer):
         samples = self.weights.generative > 0
         return LabelMonitor(self.kept, [], data, self.config, n_classes=self.n_classes, samples=samples)
 
-    def set_gradient(self, x: Tensor, number: int, weights: Tensor | None) -> Means:
+    def set_gradient(self, x: Tensor, number: int, weights: Tensor | None, known: Tensor | None = None) -> Means:
         """See `dbn.likelihood.label_gradient`; chains start at rows with a label drawn where there is none."""
         if self.is_plain:
             return super().set_gradient(x, number, weights)

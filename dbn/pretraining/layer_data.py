@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.rows import Rows
+from dbn.models.missing import Missing
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.values import weighted
@@ -33,6 +34,8 @@ class Unlabeled(NamedTuple):
     """(N,), above 0, with mean 1: of the training rows; None where all count alike."""
     valid_weights: Tensor | None = None
     """(M,), likewise of the validation rows."""
+    missing: Missing | None = None
+    """How rows with holes, which are NaN, are learned from; None where there are none."""
 
     @property
     def width(self) -> int:
@@ -59,13 +62,14 @@ class LayerData:
         noise: Callable[[int], torch.Generator],
         folder: Path | None = None,
         weights: Tensor | None = None,
+        missing: Missing | None = None,
     ) -> None:
         """raw: (N, V_data). how: see `binarize`. noise: the generator of an epoch. folder: of temporary files.
 
-        weights: (N,), of the rows."""
+        weights: (N,), of the rows. missing: how rows with holes are taken, where there are such."""
         self.raw, self.scaling, self.below = raw, scaling, below
         self.how, self.features, self.noise, self.folder = how, features, noise, folder
-        self.weights = weights
+        self.weights, self.missing = weights, missing
         self.redrawn = how == "sample" or (features == "sample" and len(below) > 0)
         self.prepared: Tensor | Rows | None = raw if how == "none" and not below else None
         self._read: tuple[Tensor, Tensor] | None = None
@@ -112,7 +116,7 @@ class LayerData:
         self._read = None
 
     def batch(self, indices: Tensor) -> Tensor:
-        """The visible states of these examples, (B, V) float32."""
+        """The visible states of these examples, (B, V) float32, 0 where `known_of` says that they are missing."""
         if self.prepared is None:
             raise RuntimeError("prepare() comes before batch()")
         if self._read is not None and self._read[0] is indices:
@@ -121,7 +125,20 @@ class LayerData:
             rows = self.prepared.index_select(0, indices)  # a sixth of the time of prepared[indices]
         if self.prepared is self.raw:
             rows = self.scaling(rows)
+            if self.missing:
+                rows = rows.nan_to_num(0.0)
         return rows.to(torch.float32)
+
+    def known_of(self, indices: Tensor) -> Tensor | None:
+        """Which units of these examples are observed, (B, V) bool; None where all are."""
+        if self.missing is None or self.below:
+            return None
+        assert isinstance(self.raw, Tensor)
+        return self.scaling.observed(~self.raw.index_select(0, indices).isnan())
+
+    def all_known(self) -> Tensor | None:
+        """`known_of` all examples, (N, V)."""
+        return self.known_of(torch.arange(len(self), device=self.index_device))
 
     def weights_of(self, indices: Tensor) -> Tensor | None:
         """The weights of these examples, (B,), where they have such."""
@@ -132,7 +149,9 @@ class LayerData:
         return self.batch(torch.arange(len(self), device=self.index_device))
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance of every visible unit, weighted where the rows are, each (V,)."""
+        """Mean and variance of every visible unit where it is observed, weighted where the rows are, each (V,)."""
+        if (known := self.all_known()) is not None:
+            return self._observed_moments(known)
         parts = range(-(-len(self) // ROWS_AT_ONCE))
         # Not a list of tensors: small ones between large ones scatter the memory.
         sums = torch.empty(len(parts), self.width, dtype=torch.float32, device=self.raw.device)
@@ -146,6 +165,12 @@ class LayerData:
             sums[number] = weighted(self.batch(part).sub_(mean).square_(), self.weights_of(part)).sum(0)
         return mean, sums.sum(0) / total
 
+    def _observed_moments(self, known: Tensor) -> tuple[Tensor, Tensor]:
+        counts, x = weighted(known.to(torch.float32), self.weights), self.all()
+        total = counts.sum(0)
+        mean = (counts * x).sum(0) / total
+        return mean, (counts * (x - mean).square()).sum(0) / total
+
     def _part(self, number: int) -> Tensor:
         """The indices of some examples, `ROWS_AT_ONCE`."""
         start = number * ROWS_AT_ONCE
@@ -156,6 +181,10 @@ class LayerData:
         x: Tensor = self.scaling(part)
         if self.how != "none":
             x = binarize(x, self.how, generator)
-        for rbm in self.below:
+        below = self.below
+        if self.missing and below:
+            x, known, (first, *below) = x.nan_to_num(0.0), self.scaling.observed(~part.isnan()), below
+            x = self.missing.up(first, x, known, generator, draws=self.features == "sample")
+        for rbm in below:
             x = rbm.sample_hidden(x, generator) if self.features == "sample" else rbm.up(x)
         return x.to(torch.float32 if self.below else torch.uint8)

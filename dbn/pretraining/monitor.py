@@ -47,6 +47,7 @@ class LayerMonitor:
                 features=config.features,
                 noise=lambda epoch: self._stream("measured data", epoch),
                 weights=own,
+                missing=data.missing,
             )
             for examples, own in zip(raw, weights, strict=False)
         ]
@@ -64,7 +65,10 @@ class LayerMonitor:
         """See `layer_metrics`."""
         data = self._examples()
         weights = self.sets[0].weights, self.sets[-1].weights
-        return layer_metrics(self.stack[-1], data[""], data.get("valid_"), self._stream("measuring", epoch), weights)
+        noise, holes = self._stream("measuring", epoch), None
+        if self.data.missing and self.layer == 1:
+            holes = self.data.missing, self.sets[0].all_known(), self.sets[-1].all_known()
+        return layer_metrics(self.stack[-1], data[""], data.get("valid_"), noise, weights, holes)
 
     @torch.no_grad()
     def likelihood(self, epoch: int) -> dict[str, float]:
@@ -99,6 +103,8 @@ class LayerMonitor:
         if shape is not None:
             shown = self.data.train if self.data.valid is None else self.data.valid
             x = self.data.scaling(shown[:PICTURED])
+            if self.data.missing:  # which are black, or at their mean
+                x = x.nan_to_num(0.0)
             generator = self._stream("pictures", epoch)
             both = originals_and_reconstructions(self.stack, x, shape, self.data.scaling, generator)
             recorder.images("reconstructions", both, epoch)

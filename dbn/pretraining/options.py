@@ -35,6 +35,8 @@ class PretrainingOptions(TypedDict, total=False):
     visible: str
     column_kinds: Mapping[str, str] | Sequence[str]
     hidden_units: str | Sequence[str]
+    missing: Literal["refuse", "gibbs", "absent"]
+    missing_steps: int | None
     binarize: Literal["none", "threshold", "sample", "fixed"]
     tied: bool
     features: Literal["mean", "sample"]

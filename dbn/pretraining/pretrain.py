@@ -16,6 +16,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from dbn.arrays import observed_ends
 from dbn.columns import units_of_table
 from dbn.config.common import ALIASES, to_dict
 from dbn.config.pretraining import Pretraining
@@ -25,10 +26,11 @@ from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays
 from dbn.data.rows import Rows, in_memory
 from dbn.data.splits import Divisor, Splits
-from dbn.errors import InputError, listed, naming_arguments
+from dbn.errors import InputError, listed, naming_arguments, offering_missing
 from dbn.models.dbn import DBN
 from dbn.models.idle import idle_layers, idle_sentence
 from dbn.models.matching import match
+from dbn.models.missing import Missing
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
@@ -81,6 +83,7 @@ def pretrain(
     callback: called with each line of metrics.jsonl as a dict, after an epoch; an exception ends the run, which
     `resume` continues after that epoch.
     divisor: number that the values are divided by, or "max" for the greatest; by default 255 for bytes above 127.
+    missing="gibbs" or "absent" takes rows with holes, which are NaN, None or masked; see docs/missing-values.md.
     sample_weight: (N,), or the name of a column of a frame x: how much each row counts. A row of weight 2 counts as two
     equal rows do; one of weight 0 is left out.
     options: the fields of `dbn.config.Pretraining`; `dbn.config.defaults` chooses those left out by the size of x.
@@ -98,7 +101,10 @@ def pretrain(
     with naming_arguments():
         layers: Any = hidden if hidden is None else several(hidden)
         config = Pretraining(hidden=layers, **given)
-        splits = splits_from_arrays(x, divisor=divisor, kinds=config.kinds, sample_weight=sample_weight)
+        with offering_missing():
+            splits = splits_from_arrays(
+                x, divisor=divisor, kinds=config.kinds, sample_weight=sample_weight, missing=config.missing != "refuse"
+            )
         config = for_table(config, splits)
         config = started_with(as_path(run), config) if resume and run is not None else config
         config = config.for_data(*splits.train.x.shape)
@@ -168,9 +174,10 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
     matmul_dtype(config.precision, device)
     distributed.check_shares("batch-size", config.batch_size)
     distributed.check_shares("chains", config.chains)
+    missing = None if config.missing == "refuse" else Missing(config.missing, config.missing_steps)
     visible = units_for(config.visible, splits.train.x.shape[1])
     mixed = visible if isinstance(visible, Mixed) else None
-    check_range(splits, visible)
+    check_range(splits, visible, missing=missing is not None)
     scaling = Scaling.fitted(
         splits.train.x,
         _divisor(splits, visible),
@@ -181,7 +188,10 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
         table=splits.table or (mixed.table if mixed else ()),
         weights=splits.train.weights,
         weight_column=splits.weight_column,
+        missing=missing.way if missing else "",
     )
+    if missing:
+        check_holes(splits, scaling, visible, missing.way)
     if (note := scaling.constants(splits.name)) and distributed.is_main():
         LOGGER.info("%s", note)
     if own := splits.brought.get("x_valid"):
@@ -210,7 +220,22 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
             parts[part] = keep(as_stored, x.shape, kept, x, value=int(on))
     train, valid = parts["train"].to(device), in_memory(parts["valid"]).to(device)
     shape, (weights, of_valid) = None if visible.codes else splits.image_shape, weights_on(splits, device)
-    return Unlabeled(train, valid, scaling.to(device), shape, weights=weights, valid_weights=of_valid)
+    return Unlabeled(train, valid, scaling.to(device), shape, weights=weights, valid_weights=of_valid, missing=missing)
+
+
+def check_holes(splits: Splits, scaling: Scaling, units: Units, way: str) -> None:
+    """InputError for rows that cannot be learned from with holes, and for a column without a value among them."""
+    if distributed.size() > 1:
+        raise InputError(f"--missing {way} is for one process: leave torchrun out")
+    if isinstance(splits.train.x, Rows):
+        raise InputError(f"{splits.name} is read from the disk, but --missing {way} is for rows in memory: give fewer")
+    if (empty := splits.train.x.isnan().all(0)).any():
+        column = int(empty.nonzero()[0])
+        called = repr(splits.columns[column]) if splits.columns else f"{column} (counted from 0)"
+        raise InputError(f"{splits.name}: column {called} holds no value in the training rows: leave it out")
+    rest = units.statistics(torch.zeros(1, units.size)).values()
+    if way == "absent" and any(bool(each.any()) for each in rest):
+        raise InputError(f"--missing absent does not go with --visible {units.spec}: use gibbs")
 
 
 def weights_on(splits: Splits, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
@@ -225,23 +250,24 @@ def weights_on(splits: Splits, device: torch.device) -> tuple[Tensor | None, Ten
 def idle_in(stack: DBN, data: Unlabeled) -> list[int]:
     """The layers of a stack that have hardly left their start, by some of its training rows."""
     rows = fixed_subset(len(data.train), 1000).to(data.train.device)
-    return idle_layers(stack, data.scaling(data.train[rows]))
+    x = data.scaling(data.train[rows])
+    return idle_layers(stack, x.nan_to_num(0.0) if data.missing else x)
 
 
-def check_range(splits: Splits, units: Units) -> None:
+def check_range(splits: Splits, units: Units, *, missing: bool = False) -> None:
     """InputError unless the units can take all values, after division, or all are codes of categories."""
     if units.codes is not None and splits.divisor_given and splits.divisor != 1:
         raise InputError(f"--divisor does not go with {units.kind} units, whose codes are not divided: leave it out")
     codes = Scaling(1.0, columns=splits.columns, codes=units.codes)
     for purpose, part in splits.parts.items():
         where = partial(part.where, name=splits.name)
-        codes.check_codes(part.x, splits.name, where)
+        codes.check_codes(part.x, splits.name, where, missing=missing)
         for own, columns in units.of_data():
             if own.codes is not None:
                 continue
             x, divisor = part.x if own is units else part.x[:][:, columns], _divisor(splits, own)
             first = 0 if own is units else columns.start
-            ends = x.aminmax()
+            ends = observed_ends(x)
             least, greatest = (as_float(value, divisor).item() for value in ends)
             if wrong := own.range_error(least, greatest):
                 is_low = not own.range_error(greatest, greatest)
@@ -252,7 +278,7 @@ def check_range(splits: Splits, units: Units) -> None:
                 )
             for start, rows in enumerate(x.split(ROWS_AT_ONCE)) if own.counts else ():
                 values = as_float(rows, divisor)
-                if (wrong_values := values != values.round()).any():
+                if (wrong_values := values.nan_to_num(0.0) != values.nan_to_num(0.0).round()).any():
                     row, column = wrong_values.nonzero()[0].tolist()
                     place = where(start * ROWS_AT_ONCE + row, first + column)
                     raise InputError(

@@ -32,7 +32,10 @@ def begin_pretraining(
 ) -> RunFolder:
     """As `begin`, for the run of `options`, which include `config`; the last layer may train for more epochs."""
     harmless = partial(train_longer, config)
-    longer = "" if len(config.hidden) == 1 else "train the last layer alone for more epochs (one value a layer)"
+    last = len(config.hidden)
+    longer = "" if last == 1 else "train the last layer alone for more epochs (one value a layer)"
+    if lines_of(config, last - 1):
+        longer = "whose number is fixed by a schedule that spans them"
     return begin(path, options, resume=resume, overwrite=overwrite, data=data, harmless=harmless, longer=longer)
 
 
@@ -167,9 +170,13 @@ def train_longer(config: Pretraining, before: Mapping[str, Any]) -> tuple[str, .
     if not isinstance(was, list) or len(was) not in (1, layers) or not all(type(each) is int for each in was):
         return ()
     was = (was * layers)[:layers]
-    setting = config.for_layer(layers - 1)
-    lines = [each for each in setting if isinstance(each, Schedule) and each.end is not None]
-    return ("epochs",) if list(now[:-1]) == was[:-1] and now[-1] >= was[-1] and not lines else ()
+    is_longer = list(now[:-1]) == was[:-1] and now[-1] >= was[-1]
+    return ("epochs",) if is_longer and not lines_of(config, layers - 1) else ()
+
+
+def lines_of(config: Pretraining, layer: int) -> list[Schedule]:
+    """The schedules of a layer, counted from 0, that are a line over all epochs."""
+    return [each for each in config.for_layer(layer) if isinstance(each, Schedule) and each.end is not None]
 
 
 def _keep_last_good(data: Unlabeled, config: Pretraining, run: RunFolder | None) -> str:

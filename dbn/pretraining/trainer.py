@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dbn.config.pretraining import Pretraining
 from dbn.likelihood.gradient import GlobalBatch, Means, Offsets, set_gradient
-from dbn.models.rbm import RBM
+from dbn.models.rbm import RBM, Harmonium
 from dbn.pretraining.diagnostics import Diagnostics
 from dbn.pretraining.distributed_chains import make_chains
 from dbn.pretraining.divergence import Diverged, divergence
@@ -74,6 +74,7 @@ class LayerTrainer:
             noise=lambda epoch: stream(seed, "data", number, epoch, device=device),
             folder=data.folder,
             weights=data.weights,
+            missing=data.missing,
         )
         self.data.prepare(1)
         mean = self._initialize()
@@ -200,7 +201,7 @@ class LayerTrainer:
         self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, distributed.rank()))
         x = self.data.batch(indices)
         with self.rbm.products_in(self.precision), tf32_products(self.config.precision == "tf32"):
-            means = self.set_gradient(x, number, self.data.weights_of(indices))
+            means = self.set_gradient(x, number, self.data.weights_of(indices), self.data.known_of(indices))
         for penalty in self.penalties.values():
             penalty.before_step(self.rbm, means)
         before = self.rbm.weight.clone() if number == self.steps - 1 else None
@@ -212,10 +213,16 @@ class LayerTrainer:
         if self.averaged:
             self.averaged.update(self.rbm)
 
-    def set_gradient(self, x: Tensor, number: int, weights: Tensor | None) -> Means:
-        """Write the gradient for batch `number`, x (B, V), into `.grad`; see `dbn.likelihood.gradient`."""
-        field = self.rbm.hidden_field(x)
-        negatives, negative_field = self.chains.negatives(self.rbm, x, field, self.noise)
+    def set_gradient(self, x: Tensor, number: int, weights: Tensor | None, known: Tensor | None = None) -> Means:
+        """Write the gradient for batch `number`, x (B, V), into `.grad`; see `dbn.likelihood.gradient`.
+
+        known: which units are observed, None where all are; see `dbn.models.missing`."""
+        of_rows: Harmonium = self.rbm
+        if known is not None and self.data.missing:
+            of_rows, x = self.data.missing.at(self.rbm, x, known, self.noise)
+        field = of_rows.hidden_field(x)
+        # Chains from the data take any model of two layers, and others are given an RBM.
+        negatives, negative_field = self.chains.negatives(of_rows, x, field, self.noise)  # type: ignore[arg-type]
         whole, paired = self._whole(number, weights), self.paired
         return set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, whole, weights, paired=paired)
 

@@ -120,7 +120,7 @@ class UpDownTrainer(LabelTrainer):
         return UpDownMonitor(self.rbm, [], data, self.config, **how)
 
     @torch.no_grad()
-    def set_gradient(self, x: Tensor, number: int, weights: Tensor | None) -> Means:
+    def set_gradient(self, x: Tensor, number: int, weights: Tensor | None, known: Tensor | None = None) -> Means:
         """Of the top RBM as of any label model, from states of the up-pass; of the layers below by the delta rule."""
         up = states_up(self.untied.recognition, x[:, : -self.n_classes], self.noise)
         means, negatives = self.set_label_gradient(torch.cat([up[-1], x[:, -self.n_classes :]], 1), weights)

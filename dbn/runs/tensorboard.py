@@ -152,6 +152,12 @@ class EventLog:
             raise io_error(file, "removed", error) from error
 
 
+def read_events(folder: Path) -> Iterator[tuple[int, Any]]:
+    """Step and value, a `Summary.Value` with its tag, of a folder's events, oldest first; InputError for damage."""
+    for event in _events(sorted(folder.glob(FILES), key=_age)):
+        yield from ((event.step, value) for value in event.summary.value)
+
+
 def write_projector(folder: Path, vectors: Tensor, labels: Sequence[str] | None, images: Tensor | None) -> None:
     """Points (N, D) for TensorBoard's projector, with labels and thumbnails (N, C, H, W) in [0, 1], in place of others.
 

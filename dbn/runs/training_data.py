@@ -1,6 +1,7 @@
 """The data that a saved stack was trained on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 from dbn.columns import read_kinds
 from dbn.config.common import OLDER, DataConfig
 from dbn.data.datasets import load_splits
-from dbn.data.splits import Splits
+from dbn.data.splits import Examples, Splits
 from dbn.errors import InputError, parsing
 from dbn.models.dbn import DBN
+from dbn.models.impute import as_given, filled_values, holes_of
 from dbn.runs.folder import CONFIG, RunFolder
 from dbn.runs.resume import split_of
+from dbn.runs.weights import load
 from dbn.storage.files import corrupt_file
 from dbn.tasks import TASKS
 
@@ -40,6 +43,8 @@ def splits_for(dataset: str | None, runs: Sequence[Path], *, task: str | None = 
 
 def splits_of(run: Path, task: str | None = None, **given: Any) -> Splits:
     """The splits that the stack in a run folder was pre-trained on; options of `load_splits` replace the run's own.
+
+    Values that were missing in pre-training are filled in by the stack, with their means given the others.
 
     InputError as for `load_splits`, for a stack that was trained on arrays from Python, for a task that would set aside
     other rows, and for a file that has
@@ -73,7 +78,8 @@ def splits_of(run: Path, task: str | None = None, **given: Any) -> Splits:
     with parsing(corrupt_file(run / CONFIG, "it does not say how its data are read")):
         stored = DataConfig(dataset=before["dataset"], **known)
         kinds = read_kinds(before["column_kinds"]) if "column_kinds" in before else None
-    reading = {"kinds": kinds} | stored.reading() | own
+    has_holes = before.get("missing", "refuse") != "refuse"
+    reading = {"kinds": kinds} | ({"missing": True} if has_holes else {}) | stored.reading() | own
     splits = load_splits(stored.dataset, read_labels=TASKS[for_task].read, **reading)
     same = all(reading[name] == value for name, value in stored.reading().items() if name != "data_dir")
     if data not in (None, splits.fingerprint) and same:
@@ -81,7 +87,21 @@ def splits_of(run: Path, task: str | None = None, **given: Any) -> Splits:
             f"{before['dataset']} holds other examples than {run} was pre-trained on: name the data with --dataset, or "
             "pre-train again"
         )
-    return splits
+    return filled_in(splits, load(run)) if has_holes else splits
+
+
+def filled_in(splits: Splits, stack: DBN) -> Splits:
+    """The same with their missing values filled in by the stack, with means given the others."""
+    divisor, filled, count = splits.divisor if splits.divisor_given else None, dict[str, Examples](), 0
+    for name, part in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
+        if part is None or not (x := part.tensor).is_floating_point() or not x.isnan().any():
+            continue
+        holes = holes_of(stack, x, divisor=divisor, name=splits.name, columns=splits.columns, table=splits.table)
+        count += int(x.isnan().sum())
+        filled[name] = replace(part, x=as_given(stack, holes, filled_values(stack, holes)).cpu())
+    note = f"Missing values are filled in by the stack with means given the others: {count:,}."
+    parts: dict[str, Any] = dict(filled)
+    return replace(splits, **parts, notes=(*splits.notes, note)) if filled else splits
 
 
 def fingerprint(splits: Splits, stacks: Sequence[DBN]) -> str:

@@ -5,7 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from dbn.models.rbm import RBM
+from dbn.models.rbm import Harmonium
 from dbn.sampling.chains import Chains, NegativeSamples
 
 
@@ -30,7 +30,9 @@ class DataChains(Chains):
         self.mean_last = mean_last
 
     @torch.no_grad()
-    def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
+    def negatives(
+        self, rbm: Harmonium, data: Tensor, hidden_field: Tensor, generator: torch.Generator
+    ) -> NegativeSamples:
         """k steps from the data, (B, V)."""
         h = rbm.hidden.sample(hidden_field, generator)
         for _ in range(self.steps - 1):

@@ -1,5 +1,6 @@
 """Features of an RBM, and of a stack of them."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -8,6 +9,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from torch import Tensor
 
+from dbn.data.rows import in_memory
 from dbn.errors import InputError, naming_arguments
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.dbn import DBN
@@ -54,7 +56,8 @@ class RBMTransformer(Transformer):
     """Features E[h | v] of a restricted Boltzmann machine, with the names of scikit-learn's BernoulliRBM.
 
     n_components: hidden units.
-    learning_rate: a number, or a schedule such as "0.1:0"; None for 0.1, and 0.01 beside Gaussian units.
+    learning_rate: a number, or a schedule such as "0.1:0"; None for what `dbn.config.defaults` chooses: 0.1, for
+    batches of 100 or more 0.2, beside Gaussian units 0.01, and for persistent chains schedules that fall to 0.
     batch_size: rows per update. n_iter: passes over the rows.
     visible: type of the visible units, an entry of `dbn.models.UNITS`. None looks at the values of the rows that are
     fitted: bernoulli where all are in [0, 1], or bytes, which are divided by 255; else gaussian, with columns
@@ -111,9 +114,13 @@ class RBMTransformer(Transformer):
 
         The first call decides on the visible units and, for Gaussian ones, on the scale: give it many rows. Schedules
         stay at their start, without warm-up. After `fit` it goes on from the weights, with momentum and chains new.
+
+        InputError as of `fit`, and for parameters by which what was kept from the last call has another form.
         """
         first = not hasattr(self, "stack_")
         splits, device = rows_in(self._checked(X, fitting=first)), pick_device(self.device)
+        rows = in_memory(splits.train.x)
+        splits = replace(splits, train=replace(splits.train, x=rows))
         if isinstance(self.learning_rate, str):
             raise InputError("partial_fit needs a number as learning_rate, since a schedule runs over epochs")
         with naming_arguments(), renamed(self._names):
@@ -125,18 +132,23 @@ class RBMTransformer(Transformer):
             if first:
                 data = unlabeled(splits, config, device)._replace(valid=None)
             else:
-                rows: Any = splits.train.x
                 data = Unlabeled(rows.to(device), None, self._scaling(rows).to(device))
             with device:
                 trainer = LayerTrainer(new_rbm(data.width, 1, config), [], data, config)
-            if self._trained is not None:
-                trainer.load_state(self._trained)
-            elif not first:
-                trainer.rbm.load_state_dict(self.rbm_.state_dict())
+            try:
+                if self._trained is not None:
+                    trainer.load_state(moved(self._trained, device))
+                elif not first:
+                    trainer.rbm.load_state_dict(self.rbm_.state_dict())
+            except (ValueError, RuntimeError) as error:
+                raise InputError(
+                    "partial_fit cannot go on with the parameters as they are now, under which its RBM, optimizer or "
+                    "chains have another form: set them back, or call fit"
+                ) from error
             trainer.step(torch.arange(len(data.train), device=device), 1, self._draws)
             trainer.check_sound(1)
         self._draws += 1
-        self._trained = trainer.state()
+        self._trained = moved(trainer.state(), "cpu")
         self.stack_ = DBN([trainer.kept.requires_grad_(False).cpu()], data.scaling.cpu()).eval()
         return self
 
@@ -184,6 +196,19 @@ class RBMTransformer(Transformer):
     def intercept_visible_(self) -> NDArray:
         """Biases of the visible units, (V,)."""
         return _array(self.rbm_.visible.bias)
+
+
+def moved(state: Any, device: torch.device | str) -> Any:
+    """Dicts and lists with their tensors on a device.
+
+    >>> moved({"epoch": 1, "rbms": [torch.zeros(1)]}, "meta")
+    {'epoch': 1, 'rbms': [tensor(..., device='meta', size=(1,))]}
+    """
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {name: moved(each, device) for name, each in state.items()}
+    return [moved(each, device) for each in state] if isinstance(state, list) else state
 
 
 def _array(parameter: Tensor) -> NDArray:

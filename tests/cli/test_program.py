@@ -109,7 +109,7 @@ def test_the_scripts_are_the_commands(verb: str) -> None:
     name = verb.replace("-", "_") + ".py"
     script, command = python(f"scripts/{name}", "--help"), python("-m", "dbn", verb, "--help")
     assert (script.returncode, script.stderr) == (0, "")
-    assert script.stdout.startswith(f"usage: {name} [OPTIONS]\n")
+    assert re.match(rf"usage: {name} (\[RUN\] )?\[OPTIONS\]\n", script.stdout)
     assert script.stdout.removeprefix(f"usage: {name}") == command.stdout.removeprefix(f"usage: torch-dbn {verb}")
     wrong = python(f"scripts/{name}", "--nothing", "3")
     assert wrong.stderr.startswith(f"{name}: error: unknown option --nothing")

@@ -91,3 +91,14 @@ def test_a_run_is_not_resumed_with_other_weights(run: Path) -> None:
     TABLE.assign(w=TABLE["w"] + 1).to_csv("t.csv", index=False)
     with pytest.raises(InputError, match="holds other examples than run was pre-trained on"):
         splits_of(run)
+
+
+def test_a_table_of_categories_leaves_the_column_out_wherever_it_stands() -> None:
+    table = TABLE.drop(columns="y").assign(kind=np.array(["x", "y"])[np.arange(N) % 2])
+    stack = dbn.pretrain(table, hidden=[3], epochs=1, visible="auto", sample_weight="w")
+    others = [each for each in table.columns if each != "w"]
+    wanted = stack.up(table[others])
+    assert torch.equal(stack.up(table), wanted)
+    assert torch.equal(stack.up(table[["kind", "w", *others[-2::-1]]]), wanted)
+    with pytest.raises(InputError, match="x has the column '' that the stack was not trained on"):
+        dbn.pretrain(table[others], hidden=[3], epochs=1, visible="auto").up(table[others].assign(**{"": 1.0}))

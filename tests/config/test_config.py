@@ -399,8 +399,8 @@ def resolved(config):
 def test_what_the_file_of_a_run_holds():
     config = read(PretrainConfig, "--visible", "gaussian", "--hidden", "4", "3", "--overwrite")
     plain = to_dict(dataclasses.replace(config, training=config.training.for_data(*MANY)))
-    assert (plain["batch_size"], plain["epochs"]) == (100, [10])
-    assert plain["learning_rate"] == [0.01, 0.1]
+    assert (plain["batch_size"], plain["epochs"]) == (100, [15])
+    assert plain["learning_rate"] == [0.01, 0.2]
     assert plain["momentum"] == "0.5,0.9@6"
     assert plain["hidden"] == [4, 3]
     assert plain["data_dir"] is None
@@ -464,8 +464,8 @@ def test_refused_in_python(made, options, message):
 @pytest.mark.parametrize(
     ("options", "rates"),
     [
-        ({}, (0.1, 0.1, 0.1)),
-        ({"visible": "gaussian"}, (0.01, 0.1, 0.1)),
+        ({}, (0.2, 0.2, 0.2)),
+        ({"visible": "gaussian"}, (0.01, 0.2, 0.2)),
         ({"visible": "gaussian", "learning_rate": 0.5}, (0.5, 0.5, 0.5)),
         ({"learning_rate": [0.3, 0.2, 0.1]}, (0.3, 0.2, 0.1)),
         ({"optimizer": "adam"}, (0.001, 0.001, 0.001)),

@@ -1,5 +1,6 @@
 """Weights of rows in files and beside arrays: read, checked, and no column of the data."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from safetensors.numpy import save_file
 from dbn.data.cut import splits_from_arrays
 from dbn.data.datasets import load_splits
 from dbn.data.readers import read_table
-from dbn.data.splits import Splits, unsplit
+from dbn.data.splits import Splits, checked, unsplit
+from dbn.data.table import joined, table_of
 from dbn.errors import InputError
 
 N = 12
@@ -174,3 +176,13 @@ def test_weights_are_part_of_the_fingerprint() -> None:
         splits_from_arrays(ARRAYS["x"], sample_weight=weights).fingerprint for weights in (None, WEIGHTS, WEIGHTS[::-1])
     )
     assert len({plain, one, other}) == 3
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_places_for_errors_do_not_keep_the_rows_as_they_were_read(join: bool) -> None:
+    x = np.eye(12)
+    table, gone = table_of("file", {"x": x, "w": np.ones(12)}), weakref.ref(x)
+    splits = checked(joined({"": table, "_test": table_of("other", {"x": np.eye(12)})}) if join else table)
+    del table, x
+    assert gone() is None
+    assert splits.train.where(3, 1).startswith("file: x, row 3")

@@ -43,6 +43,7 @@ def test_there_is_something_to_test() -> None:
         "docs/label-model.md",
         "docs/large-data.md",
         "docs/likelihood.md",
+        "docs/missing-values.md",
         "docs/python.md",
         "docs/scikit-learn.md",
         "docs/tasks.md",

@@ -14,7 +14,8 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.config.pretraining import Pretraining
 from dbn.data.datasets import load_splits
 from dbn.errors import InputError
-from dbn.evaluation.examples import EvaluationData, load_evaluation_data
+from dbn.evaluation.examples import EvaluationData
+from dbn.evaluation.sources import load_evaluation_data
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling

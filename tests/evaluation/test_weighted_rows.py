@@ -86,3 +86,13 @@ def test_training_measures_the_weighted_likelihood() -> None:
     assert train.weights is not None
     energy = (train.weights * model.free_energy(train.tensor)).sum() / train.weights.sum()
     assert last["log_likelihood"] == pytest.approx(float(-energy) - last["log_z"], abs=1e-4)
+
+
+def test_training_rows_may_lack_the_column() -> None:
+    rows = pandas.DataFrame(X.numpy(), columns=list("abcdefghi"))
+    test = rows.assign(w=TIMES.numpy())[[*"ihgfedcba", "w"]]
+    found = dbn.evaluate(rbm(), test, rows, exact=True, sample_weight="w")
+    wanted = dbn.evaluate(rbm(), X, X, exact=True, sample_weight=TIMES)
+    assert found.test_log_likelihood == pytest.approx(wanted.test_log_likelihood, abs=1e-6)
+    with pytest.raises(InputError, match="test has no column 'v', only 'i', "):
+        dbn.evaluate(rbm(), test, rows, exact=True, sample_weight="v")

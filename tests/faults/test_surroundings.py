@@ -103,7 +103,10 @@ def test_labels_that_no_file_takes(launcher: Launcher, whole: GlobalBatch, tmp_p
 
 
 @pytest.mark.skipif(os.name == "nt", reason="closes streams as a POSIX shell does")
-@pytest.mark.parametrize(("streams", "status"), [("<&- >&- 2>&-", 0), ("2>&-", 0), ("> /dev/full", 2)])
+@pytest.mark.parametrize(
+    ("streams", "status"),
+    [("<&- >&- 2>&-", 0), pytest.param("2>&-", 0, marks=pytest.mark.slow), ("> /dev/full", 2)],
+)
 def test_streams_that_are_closed_or_full(streams: str, status: int, whole: GlobalBatch, tmp_path: Path) -> None:
     if "/dev/full" in streams and not Path("/dev/full").exists():
         pytest.skip("nothing here is always full")

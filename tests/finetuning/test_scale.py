@@ -21,7 +21,7 @@ from dbn.config.pretraining import PretrainConfig, Pretraining
 from dbn.config.study import StudyConfig, StudyTraining
 from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
-from dbn.evaluation.examples import load_evaluation_data
+from dbn.evaluation.sources import load_evaluation_data
 from dbn.finetuning.loading import load_problem
 from dbn.models.scaling import Scaling
 from dbn.pretraining.pretrain import unlabeled

@@ -14,6 +14,7 @@ from dbn.errors import InputError
 from dbn.likelihood import pseudo_log_likelihood
 from dbn.rng import stream
 from dbn.sklearn import RBMTransformer
+from dbn.sklearn.transformers import moved
 
 DIGITS = load_digits().data / 16
 SPARSE = (sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.csc_array, sparse.lil_array)
@@ -181,3 +182,31 @@ def test_updates_keep_the_units_and_the_scale_of_the_first_rows() -> None:
     assert rbm.stack_.scaling.shift is shift or torch.equal(rbm.stack_.scaling.shift, shift)
     with pytest.raises(InputError, match="needs a number as learning_rate"):
         small(learning_rate="0.1:0").partial_fit(DIGITS)
+
+
+def test_updates_take_rows_that_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = small().partial_fit(DIGITS[:40]).partial_fit(DIGITS[:40])
+    monkeypatch.setattr("dbn.data.rows.RESIDENT", 1)
+    large = small().partial_fit(DIGITS[:40]).partial_fit(DIGITS[:40])
+    assert np.array_equal(large.components_, plain.components_)
+
+
+def test_what_updates_keep_is_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a machine that unpickles the estimator may lack the device."""
+    went = []
+    monkeypatch.setattr(
+        "dbn.sklearn.transformers.moved", lambda state, device: went.append(str(device)) or moved(state, device)
+    )
+    rbm = small(device="cpu").partial_fit(DIGITS[:40])
+    assert set(went) == {"cpu"}
+    assert rbm._trained is not None
+    assert moved(rbm._trained, "meta")["rbms"][0]["weight"].device.type == "meta"
+
+
+@pytest.mark.parametrize("change", [{"n_components": 5}, {"estimator": "pcd"}, {"options": {"optimizer": "adam"}}])
+def test_updates_refuse_parameters_of_another_form(change) -> None:
+    transformer = small().partial_fit(DIGITS[:40])
+    before = transformer.components_.copy()
+    with pytest.raises(InputError, match="partial_fit cannot go on with the parameters as they are now"):
+        transformer.set_params(**change).partial_fit(DIGITS[:40])
+    assert np.array_equal(transformer.components_, before)

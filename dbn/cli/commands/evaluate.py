@@ -7,9 +7,9 @@ from dbn.config.evaluation import EvaluateConfig
 def main(config: EvaluateConfig) -> None:
     """Load model and data, measure, print the tables and write them as JSON."""
     from dbn.evaluation.evaluate import evaluate_stack
-    from dbn.evaluation.examples import load_evaluation_data
     from dbn.evaluation.external_rbm import read_model
     from dbn.evaluation.report import evaluation_text
+    from dbn.evaluation.sources import load_evaluation_data
     from dbn.runs.folder import RunFolder
     from dbn.storage.files import check_writable
     from dbn.training.device import pick_device

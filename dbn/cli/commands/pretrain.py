@@ -13,6 +13,7 @@ def main(config: PretrainConfig) -> None:
     from dbn.config.defaults import told
     from dbn.data.datasets import load_splits
     from dbn.data.marks import NO_LABEL
+    from dbn.errors import offering_missing
     from dbn.models.idle import idle_sentence
     from dbn.pretraining.pretrain import describe_table, for_table, idle_in, summary, unlabeled
     from dbn.pretraining.stack import begin_pretraining, is_complete, pretrain_stack
@@ -24,8 +25,9 @@ def main(config: PretrainConfig) -> None:
     config = cut_as_begun(config)
     device = pick_device(config.device)
     with process_group(device):
-        with host_by_host():
+        with host_by_host(), offering_missing():
             reading = {"read_labels": TASKS[config.task].read, "kinds": config.training.kinds} | config.data.reading()
+            reading["missing"] = config.training.missing != "refuse"
             splits = load_splits(config.data.dataset, **reading)
         rows, columns = splits.train.x.shape
         config = replace(config, training=for_table(config.training, splits))

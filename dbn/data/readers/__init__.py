@@ -65,6 +65,7 @@ def read_table(
     divisor: Divisor = None,
     read_labels: Reader = coded,
     kinds: Kinds | None = None,
+    missing: bool = False,
     **options: Any,
 ) -> Splits:
     """The rows in a file, checked and not cut, with test and validation rows from files of their own.
@@ -73,18 +74,22 @@ def read_table(
 
     needs_mark: whether some row must have the label `unlabeled`.
     divisor: of the values, a number or "max", the greatest of the training values; by default see `Splits`.
-    read_labels: as for `unsplit`. kinds: of the columns of a table, which may hold text then; see `dbn.columns`.
+    read_labels, missing: as for `unsplit`. kinds: of the columns of a table, which may hold text then; see
+    `dbn.columns`.
 
     InputError as for `read` and `checked`.
     """
     options["label_column"] = label_column
-    options["cells"] = True if kinds is not None and "cells" in options_of(kind_of(path)) else None
+    takes = options_of(kind_of(path))
+    options |= {
+        name: True for name, asked in (("cells", kinds is not None), ("empty", missing)) if asked & (name in takes)
+    }
     tables = {"": read(path, **options)}
     if valid_file is not None:
         tables["_valid"] = read(own_path(valid_file), **options)
     if test_file is not None:
         tables["_test"] = read(own_path(test_file), needs_label=False, **options)
-    splits = checked(joined(tables) if len(tables) > 1 else tables[""], divisor, read_labels, kinds)
+    splits = checked(joined(tables) if len(tables) > 1 else tables[""], divisor, read_labels, kinds, missing=missing)
     return splits if unlabeled is None else marked(splits, unlabeled, needed=needs_mark)
 
 

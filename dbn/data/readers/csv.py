@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import math
 import re
 import zlib
 from array import array
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbn.data.table import Table, beside, label_places, table_of, weight_places
-from dbn.errors import InputError, shortened
+from dbn.errors import InputError, MissingValue, shortened
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
 TRUTH = {word: value for value, name in enumerate(("false", "true")) for word in (name, name.title(), name.upper())}
@@ -34,10 +35,11 @@ def read_csv(
     decimal: str | None = None,
     cells: bool = False,
     weight_column: str | None = None,
+    empty: bool = False,
 ) -> Table:
     """The columns of a text table with a header; all but `label_column` hold numbers, or True and False.
 
-    With `cells` they may hold text too.
+    With `cells` they may hold text too, and with `empty` nothing, which is read as NaN.
 
     Without `delimiter` and `decimal` they are found where only one reading is possible. UTF-16 with a mark is read, and
     so is what gzip packed.
@@ -45,18 +47,33 @@ def read_csv(
     name = str(path)
     try:
         with ExitStack() as opened:
-            file: Any = opened.enter_context(path.open("rb"))
-            is_packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            if is_packed:
-                file = opened.enter_context(gzip.GzipFile(fileobj=file))
-            text = opened.enter_context(io.TextIOWrapper(file, _encoding(file), newline=""))
+            text = _open(path, opened)
             delimiter = _delimiter(text, name, path, delimiter)
-            return _read(text, name, label_column, needs_label, delimiter, decimal, weight_column, as_they_are=cells)
+            read = _Cells(name, decimal, empty=empty)
+            return _read(text, name, label_column, needs_label, delimiter, read, weight_column, as_they_are=cells)
     except UnicodeError as error:
         raise InputError(f"{name} is not UTF-8 text: save it with that encoding") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{name} is damaged (not a whole gzip file): take another copy") from error
+
+
+def text_cells(path: Path, delimiter: str | None = None) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of a text table that `read_csv` has read, as they are written."""
+    with ExitStack() as opened:
+        text = _open(path, opened)
+        found = _delimiter(text, str(path), path, delimiter)
+        header, *rows = csv.reader(text, delimiter=found, skipinitialspace=True)
+        return header, [cells for cells in rows if cells]
+
+
+def _open(path: Path, opened: ExitStack) -> io.TextIOWrapper:
+    """The text of a file, which gzip may have packed."""
+    file: Any = opened.enter_context(path.open("rb"))
+    is_packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    if is_packed:
+        file = opened.enter_context(gzip.GzipFile(fileobj=file))
+    return opened.enter_context(io.TextIOWrapper(file, _encoding(file), newline=""))
 
 
 def _encoding(file: Any) -> str:
@@ -92,7 +109,7 @@ def _read(
     label_column: str | Sequence[str] | None,
     needs_label: bool,
     delimiter: str,
-    decimal: str | None,
+    cell_values: "_Cells",
     weight_column: str | None,
     *,
     as_they_are: bool,
@@ -104,7 +121,7 @@ def _read(
         places = label_places(name, header, label_column, needs_label)
         weight_place = weight_places(name, header, weight_column, places, needs_label)
         last_first = sorted([*places, *weight_place], reverse=True)
-        cell_values, numbers, lines = _Cells(name, decimal), array("f"), array("q")
+        numbers, lines = array("f"), array("q")
         labels: list[list[str | None]] = [[] for _ in places]
         values: list[list[Any]] = []
         weights: list[Any] = []
@@ -189,8 +206,9 @@ def _full_lines(name: str, reader: Iterator[list[str]], width: int) -> Iterator[
 class _Cells:
     """Cells as numbers: True and False are 1 and 0, and decimal commas are read where they can be nothing else."""
 
-    def __init__(self, name: str, decimal: str | None) -> None:
-        self.name, self.decimal = name, decimal
+    def __init__(self, name: str, decimal: str | None, *, empty: bool = False) -> None:
+        """empty: whether a cell without a value is NaN."""
+        self.name, self.decimal, self.empty = name, decimal, empty
         self.point: tuple[int, str] | None = None
         self.comma: tuple[int, str] | None = None
         self.is_certain = decimal is not None
@@ -215,17 +233,19 @@ class _Cells:
             return float(cell.replace(",", "."))
         if cell in TRUTH:
             return float(TRUTH[cell])
-        return _number(cell)
+        return math.nan if self.empty and not cell.strip() else _number(cell)
 
     def cell(self, line: int, cell: str) -> Any:
         """A number, True or False, or the text itself; None where there is none."""
         cell = cell.strip()
+        if not cell:
+            return None
         if cell in TRUTH:
             return bool(TRUTH[cell])
         try:
             return self.number(line, cell)
         except ValueError:
-            return cell or None
+            return cell
 
     def is_number(self, line: int, cell: str) -> bool:
         """Whether `number` reads it."""
@@ -287,7 +307,7 @@ def _bad_cell(
     names = [column for index, column in enumerate(header) if index not in places]
     column, cell = next(pair for pair in zip(names, cells, strict=True) if not values.is_number(line, pair[1]))
     if not cell.strip():
-        return InputError(
+        return MissingValue(
             f"{name}, line {line}, column {column!r}: the cell is empty: fill it in, or leave the row or the column out"
         )
     advice = "" if labels else " (if these are the labels, name the column with --label-column)"
