@@ -1,5 +1,8 @@
 """Train a support vector machine with a Gaussian kernel, as a baseline for the networks."""
 
+import dbn.cli.first  # noqa: F401
+
+# isort: split
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any

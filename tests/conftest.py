@@ -1,6 +1,8 @@
 """What every test runs under."""
 
 import os
+import signal
+from importlib import import_module
 
 
 def no_wait(descriptor: int) -> None:
@@ -12,3 +14,9 @@ def no_wait(descriptor: int) -> None:
 
 
 os.fsync = no_wait
+
+# What programs import first handles signals for the rest of the process, and here pytest does.
+handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+import_module("dbn.cli.first")
+for each, handler in handlers.items():
+    signal.signal(each, handler)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dbn.errors import InputError
+from dbn.storage.owned import check_owned
 
 WRITING = ".writing-"
 """What the name of an unfinished file starts with."""
@@ -32,8 +33,10 @@ def as_path(path: object, name: str = "run") -> Path:
 def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
     """Write beside `path`, flush to the disk, rename: a reader sees the old file or the new one, never a part.
 
-    `write` is the content, or is called with the path of the file to fill. InputError when the file system refuses.
+    `write` is the content, or is called with the path of the file to fill. InputError when the file system refuses,
+    and in a folder that this process does not own any more.
     """
+    check_owned(path)
     beside = _beside(path)
     try:
         try:
@@ -42,6 +45,7 @@ def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
             else:
                 write(beside)
             flush(beside)
+            check_owned(path)  # again, as a large file takes a while
             os.replace(beside, path)
             _flush_folder(path.parent)
         finally:
@@ -87,7 +91,8 @@ def read_file(path: Path) -> bytes:
 
 
 def make_folder(path: Path) -> Path:
-    """The folder, made if need be; InputError when the file system refuses."""
+    """The folder, made if need be; InputError as for `atomic_write`."""
+    check_owned(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

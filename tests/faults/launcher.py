@@ -3,7 +3,6 @@
 Run as a program it reads a request a line, as JSON, and answers each by a line when the process has ended.
 """
 
-import importlib.util
 import json
 import os
 import resource
@@ -12,6 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -146,16 +146,12 @@ def child(request: dict[str, Any], folder: Path, notes: list[Path]) -> int:
     sys.argv = [f"{request['script']}.py", *request["words"]]
     if request["checkpoint_seconds"] is not None:
         layer_training.CHECKPOINT_SECONDS = comparison.CHECKPOINT_SECONDS = request["checkpoint_seconds"]
-    spec = importlib.util.spec_from_file_location("script", ROOT / "scripts" / f"{request['script']}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    command = import_module(f"dbn.cli.commands.{request['script']}").COMMAND
     how, at = request["fault"] or ("kill", 0)
     disk = Disk(str(folder), at, how)
     disk.install()
     try:
-        module.COMMAND.run()
+        command.run()
     except SystemExit as end:
         return int(end.code or 0)
     finally:
