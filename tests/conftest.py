@@ -1,8 +1,8 @@
 """What every test runs under."""
 
 import os
-import signal
-from importlib import import_module
+
+from dbn.cli import signals
 
 
 def no_wait(descriptor: int) -> None:
@@ -15,8 +15,4 @@ def no_wait(descriptor: int) -> None:
 
 os.fsync = no_wait
 
-# What programs import first handles signals for the rest of the process, and here pytest does.
-handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-import_module("dbn.cli.first")
-for each, handler in handlers.items():
-    signal.signal(each, handler)
+signals.end_at_once_from_now_on = lambda: None  # of a program, whose tests may run in this process

@@ -1,6 +1,6 @@
 """The command line: the program torch-dbn, and running a command of one's own with its conveniences."""
 
-TYPE_CHECKING = False  # as in dbn: little may come before `dbn.cli.first`
+TYPE_CHECKING = False  # as in dbn: little may come before signals are handled
 
 if TYPE_CHECKING:
     from dbn.cli.command_line import run_script as run_script
@@ -8,7 +8,9 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """The program torch-dbn."""
-    import dbn.cli.first  # noqa: F401
+    from dbn.cli.signals import end_at_once_from_now_on
+
+    end_at_once_from_now_on()
     from dbn.cli.program import main
 
     main()
@@ -16,9 +18,9 @@ def main() -> None:
 
 def run_command(module: str) -> None:
     """A command of `dbn.cli.commands` as a program of its own."""
-    import dbn.cli.first  # noqa: F401
+    from dbn.cli.signals import end_at_once_from_now_on
 
-    # isort: split
+    end_at_once_from_now_on()
     from importlib import import_module
 
     import_module(f"dbn.cli.commands.{module}").COMMAND.run()

@@ -73,8 +73,7 @@ class EvaluationCheckpoint:
 
     def finish(self, found: Mapping[str, Any]) -> None:
         """Write the result, and remove the checkpoint, unless its folder is not in its place any more."""
-        check_owned(self.file.path)
-        RunFolder(self.result.parent).write_json(self.result.name, found)
+        RunFolder(self.result.parent).write_json(self.result.name, found, unfinished=self.file.path.parent)
         self.file.path.unlink(missing_ok=True)
 
 

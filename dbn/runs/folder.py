@@ -155,9 +155,10 @@ class RunFolder:
             raise corrupt_file(self._metrics, "a line is no record of this run") from error
         atomic_write(self._metrics, "".join(lines).encode())
 
-    def write_json(self, name: str, data: Any) -> None:
-        """`data` as indented JSON, in its own order; numbers that are not finite become null."""
-        atomic_write(self.path / name, (json.dumps(_finite(data), indent=2, allow_nan=False) + "\n").encode())
+    def write_json(self, name: str, data: Any, unfinished: Path | None = None) -> None:
+        """`data` as indented JSON, in its own order; numbers that are not finite become null. See `atomic_write`."""
+        text = json.dumps(_finite(data), indent=2, allow_nan=False) + "\n"
+        atomic_write(self.path / name, text.encode(), unfinished)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """What `write_json` wrote; InputError when it is missing or no object."""

@@ -30,14 +30,14 @@ def as_path(path: object, name: str = "run") -> Path:
     return Path(path)
 
 
-def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object] | bytes, unfinished: Path | None = None) -> None:
     """Write beside `path`, flush to the disk, rename: a reader sees the old file or the new one, never a part.
 
     `write` is the content, or is called with the path of the file to fill. InputError when the file system refuses,
-    and in a folder that this process does not own any more.
+    and in a folder that this process does not own any more. unfinished: a folder of the same disk to write in first.
     """
-    check_owned(path)
-    beside = _beside(path)
+    beside = _beside(path if unfinished is None else unfinished / path.name)
+    check_owned(beside)
     try:
         try:
             if isinstance(write, bytes):
@@ -45,7 +45,7 @@ def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
             else:
                 write(beside)
             flush(beside)
-            check_owned(path)  # again, as a large file takes a while
+            check_owned(beside)  # again, as a large file takes a while
             os.replace(beside, path)
             _flush_folder(path.parent)
         finally:
