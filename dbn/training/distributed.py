@@ -61,6 +61,9 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         torch.set_num_threads(threads_each(started_here()))
+    # Default arguments there are the group that exists at the import, which would outlive `destroy_process_group`: as
+    # Python ends, gloo's threads let go of tensors, for which it is too late, and abort the process.
+    import torch.distributed.nn.functional
     from torch.distributed.distributed_c10d import PrefixStore  # not in a torch without torch.distributed
 
     on_gpu = device.type == "cuda"

@@ -68,7 +68,8 @@ class Launcher:
     ) -> Ended:
         """Call a script in `folder` with words, or a line of them, and wait for its end.
 
-        signals: (seconds, number) to be sent, or (seconds, number, rank), each so long after the one before. fault: how and at which operation on
+        signals: (seconds, number) to be sent, or (seconds, number, rank), each so long after the one before.
+        fault: how and at which operation on
         `folder` the disk fails, see `disk.Disk`. checkpoint_seconds: in place of the modules' own. memory: bytes that
         the process may take beyond what it has. stdout: "gone", a pipe without a reader. ranks: processes, as torchrun
         starts them; the fault is that of rank 0.

@@ -29,7 +29,7 @@ KINDS = {
     ),
     "evaluate": (
         "evaluate",
-        "--run before --binarize threshold --ais 150 --chains 8 --output run/result.json --resume",
+        "--run before --binarize threshold --ais 30 --chains 4 --output run/result.json --resume",
     ),
     "short": (
         "pretrain",

@@ -1,17 +1,23 @@
-"""Several ranks of which one is killed, also within a checkpoint's write, or stopped for a while; and what is resumed."""
+"""Several ranks of which one is killed, also within a checkpoint's write, or stopped for a while, and resumed."""
 
+import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from disk import KILL
 from global_batch import GlobalBatch
-from launcher import Ended, Launcher
+from launcher import ROOT, Ended, Launcher
+from same import KINDS as KINDS_OF_RUNS
 from same import check_same, go_on
 
+JOBS = 200
+"""Of torchrun on a busy machine."""
 KINDS = ("cd", "pcd", "pt", "finetune")
 STORIES = {"cd": 60, "pcd": 50, "pt": 50, "finetune": 40}
 """200 in all."""
@@ -116,3 +122,24 @@ def test_a_rank_that_is_asked_to_stop_stops_all_after_a_checkpoint(
     ended = go_on(launcher, "cd", folder, ranks=2)
     assert ended.statuses == [0, 0], ended.err
     check_same(folder / "run", expected)
+
+
+@pytest.mark.slow
+def test_jobs_of_torchrun_end_well_on_a_busy_machine(whole: GlobalBatch, tmp_path: Path) -> None:
+    folder = whole.copy(tmp_path / "folder")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    ended = []
+    try:
+        for number in range(JOBS):
+            words = KINDS_OF_RUNS["short"][1].replace("--run run", f"--run run-{number}").split()
+            command = [*torchrun, str(ROOT / "scripts" / "pretrain.py"), *words]
+            job = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+            ended.append(job.returncode)
+            assert job.returncode == 0, f"job {number}: {job.stderr}"
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert ended == [0] * JOBS

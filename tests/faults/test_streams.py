@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from global_batch import GlobalBatch
 from launcher import Launcher
+from tiny import pictures
 
 from dbn.cli.commands import COMMANDS
 from dbn.cli.streams import LastingStream, lasting_streams
@@ -22,7 +24,7 @@ COMMANDS_AND_FILES = {
     "sample": ("--run before --steps 1 --count 4 --start noise --output a.png", "a.png"),
     "predict": ("--run fine --data tiny.npz --output a.csv", "a.csv"),
     "features": ("--run before --data tiny.npz --output a.npy", "a.npy"),
-    "impute": ("--run before --data tiny.npz --output filled.npz", "filled.npz"),
+    "impute": ("--run before --data holes.npz --output filled.npz", "filled.npz"),
     "report": ("before", "before/report.html"),
     "study": (
         "--dataset tiny.npz --hidden 4 --init he_normal --labels 24 --seeds 1 --epochs 1 --workers 1 --run study",
@@ -48,6 +50,9 @@ class Gone(io.TextIOBase):
 @pytest.fixture(scope="module")
 def folder(whole: GlobalBatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = whole.copy(tmp_path_factory.mktemp("streams"))
+    x = pictures()[0] / np.float32(255)
+    x[:, 2, 3] = np.nan
+    np.savez(folder / "holes.npz", x=x)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder
