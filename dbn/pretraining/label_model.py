@@ -33,6 +33,7 @@ from dbn.pretraining.pretrain import checked_arguments, for_table, unlabeled, we
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.stack import begin_pretraining, check_state
 from dbn.rng import stream_seed
+from dbn.runs.card import write_model_card
 from dbn.runs.folder import RunFolder
 from dbn.runs.label_model import save_label_model
 from dbn.runs.resume import started_with
@@ -199,6 +200,7 @@ class LabeledRows:
         model = LabelModel(rbm, **self.about, generative=self.config.weights[1] > 0).requires_grad_(False).eval()
         model.history = run.metrics() if run else history
         if run:
+            write_model_card(run, model, self.data.train, self.data.valid)
             save_label_model(run.path, model)
         return model
 

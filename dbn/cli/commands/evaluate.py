@@ -8,8 +8,9 @@ def main(config: EvaluateConfig) -> None:
     """Load model and data, measure, print the tables and write them as JSON."""
     from dbn.evaluation.evaluate import evaluate_stack
     from dbn.evaluation.external_rbm import read_model
-    from dbn.evaluation.report import evaluation_text
+    from dbn.evaluation.report import evaluation_markdown, evaluation_text
     from dbn.evaluation.sources import load_evaluation_data
+    from dbn.runs.card import write_likelihood
     from dbn.runs.folder import RunFolder
     from dbn.storage.files import check_writable
     from dbn.training.device import pick_device
@@ -23,6 +24,8 @@ def main(config: EvaluateConfig) -> None:
     found = evaluate_stack(stack.to(device), data.to(device), config, progress=None)
     print(evaluation_text(found))
     if file is not None:
+        if config.output is None:
+            write_likelihood(file.parent, evaluation_markdown(found))
         RunFolder(file.parent).write_json(file.name, found)
         print(f"\nThe same figures are in {file}.")
 
