@@ -28,7 +28,7 @@ def stack_of(*kinds: str) -> DBN:
     "kinds",
     [
         ("gaussian", "relu", "bernoulli"),
-        ("spin", "spin", "binomial(trials=3)"),
+        ("bernoulli", "spin", "binomial(trials=3)"),
         ("bernoulli", "categorical(states=3)", "gaussian"),
     ],
     ids=",".join,
