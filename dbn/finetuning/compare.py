@@ -15,6 +15,7 @@ from dbn.data.checks import Array
 from dbn.data.cut import Split, splits_from_arrays
 from dbn.data.splits import Divisor
 from dbn.errors import InputError, naming_arguments
+from dbn.finetuning.card import write_comparison_card
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.loading import kinds_of, make_problem
 from dbn.finetuning.problem import Problem
@@ -208,6 +209,7 @@ def compare(
             found = result(problem, chosen, tested)
             if folder is not None:
                 comparison.write(chosen, tested)
+                write_comparison_card(folder, found)
                 folder.write_json(RESULT, found)
         return ComparisonResult(found, _classifiers(problem, chosen))
 

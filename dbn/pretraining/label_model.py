@@ -34,6 +34,7 @@ from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.stack import begin_pretraining, check_state
 from dbn.pretraining.up_down import STAGE, Untied, UpDownTrainer
 from dbn.rng import stream_seed
+from dbn.runs.card import write_model_card
 from dbn.runs.folder import RunFolder
 from dbn.runs.label_model import save_label_model
 from dbn.runs.resume import begin, started_with
@@ -244,6 +245,7 @@ class LabeledRows:
         model.zero_grad()
         model.history = run.metrics() if run else history
         if run:
+            write_model_card(run, model, self.data.train, self.data.valid)
             save_label_model(run.path, model)
         return model
 

@@ -16,7 +16,8 @@ from dbn.pretraining.divergence import Diverged
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.trainer import LayerTrainer
-from dbn.runs.folder import RunFolder
+from dbn.runs.card import write_model_card
+from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import ENCODER, load, save_stack
 from dbn.storage.files import corrupt_file
@@ -96,6 +97,8 @@ def pretrain_stack(
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
     dbn.history = run.metrics() if run else history
     if run:
+        (run.path / RESULT).unlink(missing_ok=True)  # an evaluation of the stack before it was trained for longer
+        write_model_card(run, dbn, data.train, data.valid)
         save_stack(run.path, dbn)
     return dbn
 

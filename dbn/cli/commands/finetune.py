@@ -11,6 +11,7 @@ from dbn.config.finetuning import FinetuneConfig
 def main(config: FinetuneConfig) -> None:
     """Train every arm with every seed; print one table and one sentence."""
     from dbn.config.defaults import told
+    from dbn.finetuning.card import write_comparison_card
     from dbn.finetuning.comparison import Comparison
     from dbn.finetuning.loading import load_problem
     from dbn.finetuning.report import comparison_text, finished, result
@@ -45,6 +46,7 @@ def main(config: FinetuneConfig) -> None:
             tested = comparison.test(chosen)
             found = result(problem, chosen, tested)
             comparison.write(chosen, tested)
+            write_comparison_card(run, found)
             run.write_json(RESULT, found)
         picture, _, shown = problem.task.picture.partition(", ")
         pictures = f", {shown} in {picture} beside it" * bool(picture)
