@@ -55,7 +55,7 @@ LIBRARIES = {
     "plotting": "torch matplotlib PIL",
     "pretraining": "torch numpy",
     "report": "torch jinja2 PIL",
-    "runs": "torch yaml tensorboard google_crc32c",
+    "runs": "torch yaml tensorboard google_crc32c PIL",
     "sklearn": "torch numpy sklearn",
     "statistics": "torch scipy",
     "storage": "torch numpy safetensors",
