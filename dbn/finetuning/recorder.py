@@ -175,6 +175,7 @@ def _show_hparams(events: EventLog, problem: Problem, chosen: TunedArm, seed: in
             "activation": chosen.arm.activation,
             "hidden": list(problem.hidden),
             **options,
+            "freeze_epochs": str(config.freeze_epochs),  # a number or "all", and TensorBoard wants one type
             "labels": problem.labels,
             "valid_labels": problem.valid_labels,
             "learning_rate": chosen.learning_rate,

@@ -30,6 +30,9 @@ CHARTS = {
 }
 """Custom charts of a layer: the curve, and the title."""
 
+SCHEDULES = ("learning_rate", "gibbs_steps", "momentum")
+"""Options that may be a number or a text."""
+
 
 def begin_logs(run: RunFolder, config: Pretraining, layer: int, epoch: int) -> None:
     """Drop metrics and events after that epoch of that layer, which is repeated; say what the curves mean."""
@@ -49,8 +52,7 @@ def begin_logs(run: RunFolder, config: Pretraining, layer: int, epoch: int) -> N
 def end_logs(run: RunFolder, config: Pretraining, data: Unlabeled, stack: DBN | None = None) -> None:
     """The run's row among the hyperparameters, and the codes of validation rows for the projector."""
     with EventLog(run.path) as events:
-        kind = "label-model" if isinstance(config, LabelTraining) else "pretrain"
-        events.hparams({"command": kind, **{name: _short(value) for name, value in to_dict(config).items()}})
+        events.hparams(columns(config))
     if stack is None or data.valid is None:
         return
     points = points_of(stack.sizes[-1])
@@ -62,6 +64,21 @@ def end_logs(run: RunFolder, config: Pretraining, data: Unlabeled, stack: DBN | 
     images = None if shape is None else as_images(x, shape, data.scaling)
     if codes.isfinite().all():
         write_projector(run.path, codes.float(), None if data.labels is None else data.labels[:points], images)
+
+
+def columns(config: Pretraining) -> dict[str, Any]:
+    """The row of a run among the hyperparameters, its options apart from those of fine-tuning.
+
+    What may be a schedule or a list is text in every run: TensorBoard hides rows whose type is not that of the column.
+    """
+    options = to_dict(config)
+    kind = "label-model" if isinstance(config, LabelTraining) else "pretrain"
+    row: dict[str, Any] = {"command": kind, "hidden": str(options.pop("hidden")), "seed": options.pop("seed")}
+    for name, value in options.items():
+        if isinstance(value, list):
+            value = " ".join(map(str, value))
+        row[f"pretrain/{name}"] = str(value) if value is not None and name in SCHEDULES else value
+    return row
 
 
 class LayerRecorder(EventLog):
@@ -150,8 +167,3 @@ def _layer_of(tag: str) -> int:
     """The layer of a tag such as layer2/kl; 0 for a tag of the whole run."""
     head = tag.partition("/")[0].removeprefix("layer")
     return int(head) if head.isdigit() else 0
-
-
-def _short(value: Any) -> Any:
-    """A list of one value as that value, so that it is a number among the hyperparameters."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
