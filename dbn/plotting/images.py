@@ -12,8 +12,8 @@ from dbn.models import RBM, Scaling
 from dbn.storage.files import atomic_write, make_folder
 
 Shape = tuple[int, int, int]
-FONT_SIZE, LINE = 13, 18
-"""Pixels, of the names of rows."""
+FONT_SIZE, LINE = 13, 27
+"""Pixels: of the names of rows, and of the least height of a row."""
 
 
 def tile(images: Tensor, columns: int) -> Tensor:
@@ -25,10 +25,10 @@ def tile(images: Tensor, columns: int) -> Tensor:
 def name_rows(grid: Tensor, names: Sequence[str]) -> Tensor:
     """A grid (C, height, width) in [0, 1] of as many rows as `names`, with these at its left, (3, …).
 
-    Enlarged by a whole number where a row has no room for a line of text.
+    Enlarged by a whole number where a row is too low for a line of text.
 
     >>> name_rows(torch.zeros(1, 20, 30), ["data", "samples"]).shape[:2]
-    torch.Size([3, 40])
+    torch.Size([3, 60])
     """
     font = ImageFont.load_default(FONT_SIZE)
     grid = enlarge(grid.cpu().float(), -(-LINE * len(names) // grid.shape[1]))
