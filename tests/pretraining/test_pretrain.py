@@ -638,7 +638,7 @@ def test_codes_of_validation_rows_are_projected_once(tmp_path: Path) -> None:
     assert [*embedding.sprite.single_image_dim] == [3, 2]
     with Image.open(tmp_path / "run" / embedding.sprite.image_path) as sprite:
         pixels = torch.tensor(np.array(sprite))[:2, :3, 0]
-    assert torch.equal(pixels, (255 * torch.tensor(valid[0].reshape(2, 3))).round().to(torch.uint8))
+    assert torch.equal(pixels, (255 * valid[0].reshape(2, 3)).round().to(torch.uint8))
 
 
 def test_the_run_holds_the_stack_that_was_returned(tmp_path: Path) -> None:

@@ -257,7 +257,12 @@ def changed(column: str, row: int, value: Any) -> pandas.DataFrame:
         (changed("color", 5, None), {}, "row 5 .*, column 'color' is missing: fill it in"),
         (changed("age", 5, float("nan")), {}, "row 5 .*, column 'age' is missing: fill it in"),
         (TABLE, {"color": "gaussian"}, "row 0 .*, column 'color' is '.*', which is not a number"),
-        (TABLE, {"color": "bernoulli"}, "column 'color' has 3 different values, but bernoulli needs 2"),
+        (
+            changed("age", 5, "NA"),
+            {"age": "gaussian"},
+            "'NA', which is not a number: .* a missing value, leave the cell empty",
+        ),
+        (TABLE, {"color": "bernoulli"}, "^x: column 'color' has 3 different values, but bernoulli needs 2"),
         (TABLE, {"colour": "categorical"}, "no column 'colour', as column_kinds says, only 'age'"),
         (TABLE, {"color": "number"}, "column_kinds takes COLUMN=KIND with gaussian or bernoulli or categorical"),
         (TABLE.assign(name=[f"n{n}" for n in range(400)]), {}, "'name' has 400 different texts in 400 rows"),
