@@ -30,8 +30,11 @@ CHARTS = {
 }
 """Custom charts of a layer: the curve, and the title."""
 
-SCHEDULES = ("learning_rate", "gibbs_steps", "momentum")
+SCHEDULES = ("learning_rate", "gibbs_steps", "momentum", "up_down_rate", "up_down_steps")
 """Options that may be a number or a text."""
+LIKELIHOODS = ("log_z", "log_z_sample_size", "log_likelihood", "pseudo_likelihood")
+UP_DOWN = ("generative_error", "recognition_error")
+"""Curves of --likelihood-every, and of up-down fine-tuning."""
 
 
 def begin_logs(run: RunFolder, config: Pretraining, layer: int, epoch: int) -> None:
@@ -45,7 +48,8 @@ def begin_logs(run: RunFolder, config: Pretraining, layer: int, epoch: int) -> N
         EventLog.keep(folder, lambda tag, step: (at := _layer_of(tag)) > 0 and is_done(at, step))
     names = shown(config)
     with EventLog(run.path) as events:
-        events.chart(charts(len(config.hidden), names))
+        stages = len(config.hidden) + (isinstance(config, LabelTraining) and config.up_down > 0)
+        events.chart(charts(stages, names))
         events.text("about", about(config, names), 0)
 
 
@@ -114,14 +118,16 @@ class LayerRecorder(EventLog):
 
 def shown(config: Pretraining) -> list[str]:
     """The curves that a run with these options may have."""
-    left_out = {"error", "log_loss"}
-    if isinstance(config, LabelTraining):
-        plain = {"update_ratio", "learning_rate"}
-        left_out = set() if config.weights[1] else {*PRETRAINING} - {"error", "log_loss"} - plain
-    if not config.likelihood_every:
-        left_out |= {"log_z", "log_z_sample_size", "log_likelihood", "pseudo_likelihood"}
+    left_out = set() if config.likelihood_every else {*LIKELIHOODS}
     if config.estimator == "cd":
         left_out |= {"chain_autocorrelation", "swap_rate", "swap_rate_lowest"}
+    if not isinstance(config, LabelTraining):
+        left_out |= {"error", "log_loss", *UP_DOWN}
+    else:
+        left_out |= set() if config.up_down else {*UP_DOWN}
+        left_out |= (
+            set() if config.weights[1] else {*PRETRAINING} - {"error", "log_loss", "update_ratio", "learning_rate"}
+        )
     return [name for name in PRETRAINING if name not in left_out]
 
 

@@ -11,7 +11,7 @@ from dbn.models.scaling import Scaling
 from dbn.plotting.images import Shape, as_images, name_rows, tile
 from dbn.text_tables import markdown_table
 
-STEPS = (1, 10, 100)
+STEPS = (1, 10, 50)
 """Gibbs steps in the top RBM after which samples are shown."""
 ROWS, COLUMNS = 4, 12
 """Of tables: chains and columns that are shown."""

@@ -43,6 +43,15 @@ PRETRAINING: Mapping[str, tuple[str, str]] = {
     "pseudo_likelihood": ("sum of log p of each unit given all others, nats, mean over examples", "rises"),
     "error": ("misclassified examples, %", "falls"),
     "log_loss": ("mean −log p of the true class, nats", "falls"),
+    "generative_error": (
+        "squared error of a layer's states as the generative weights bring them back from the layer above; "
+        "`generative_error_1` is of the data, and so on",
+        "does not rise: the weights of the two ways then fit each other",
+    ),
+    "recognition_error": (
+        "the same of states of the down-pass, as the recognition weights bring them back from the layer below",
+        "does not rise",
+    ),
 }
 """Name of a curve of pre-training: what it is, and what is good. Those of validation data begin with valid_."""
 
@@ -86,7 +95,7 @@ def description(tag: str) -> str:
     >>> description("layer1/hidden_on")
     'Share of hidden units whose mean activity is above 0.99. Good: small; else set --sparsity-target.'
     """
-    name = tag.rpartition("/")[2]
+    name = tag.rpartition("/")[2].rstrip("_0123456789")  # generative_error_1
     of_layer = tag.startswith(("layer", "timing/layer"))
     known = (PRETRAINING if of_layer else FINETUNING) | TIMING  # type: ignore[operator]
     what, good = known.get(name) or known.get(name.removeprefix("valid_"), ("", ""))

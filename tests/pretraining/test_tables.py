@@ -372,7 +372,7 @@ def test_tensorboard_shows_samples_of_a_table_below_real_rows(tmp_path: Path) ->
     ]  # fmt: skip
     assert set(rule) == {"|", "-"}
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
-    assert [row[0] for row in cells[:5]] == ["**data 1**", "1 step", "10 steps", "100 steps", "**data 2**"]
+    assert [row[0] for row in cells[:5]] == ["**data 1**", "1 step", "10 steps", "50 steps", "**data 2**"]
     known = {tuple(map(str, row)) for row in TABLE.drop(columns="age").itertuples(index=False)}
     assert all(tuple(row[2:]) in known for row in cells[::4])
     for _, age, smoker, color, children, flag in cells:
