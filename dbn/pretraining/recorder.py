@@ -1,6 +1,6 @@
 """Metrics, images and warnings of a layer, written to the run folder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -143,24 +143,32 @@ def charts(layers: int, names: list[str]) -> dict[str, dict[str, list[object]]]:
 def about(config: Pretraining, names: list[str]) -> str:
     """The card of a run: what was trained, and what its curves mean."""
     sizes = " – ".join(map(str, config.hidden))
-    what = "A label model" if isinstance(config, LabelTraining) else "A stack of RBMs"
-    return "\n\n".join(_paragraphs(f"{what} with {sizes} hidden units, trained layer by layer.", names))
-
-
-def _paragraphs(first: str, names: list[str]) -> Iterator[str]:
-    yield first
-    yield (
+    look = (
         "*Custom Scalars* has the curves to look at first: training data in the color of this run, validation data in "
-        f"that of {VALIDATION}. *Images* shows data, reconstructions and samples of the model, or *Text* those of a "
-        "table; the *Projector* the codes of validation rows, at the end; *HParams* the options of all runs."
+        f"that of {VALIDATION}. *HParams* has the options of all runs."
     )
-    yield "Curves are under `layer1/`, `layer2/`, …, from the data upwards; the step is the epoch."
-    yield card(PRETRAINING, names)
-    yield (
-        "`valid_…` is the same on validation data. Neither the reconstruction error nor the KL is what contrastive "
-        "divergence minimizes: read the free-energy gap with them, and `--likelihood-every` where it is affordable."
+    if isinstance(config, LabelTraining):
+        what = f"A label model with {sizes} hidden units."
+        stages = "Curves of the RBM are under `layer1/`, those of up-down fine-tuning under `layer2/`"
+    else:
+        what = f"A stack of RBMs with {sizes} hidden units, trained layer by layer."
+        look += (
+            " *Images* shows filters, reconstructions and samples; where rows are no images, samples are below. The "
+            "*Projector* has the codes of validation rows, at the end."
+        )
+        stages = "Curves are under `layer1/`, `layer2/`, …, from the data upwards"
+    return "\n\n".join(
+        [
+            what,
+            look,
+            f"{stages}; the step is the epoch.",
+            card(PRETRAINING, names),
+            "`valid_…` is the same on validation data. Neither the reconstruction error nor the KL is what contrastive "
+            "divergence minimizes: read the free-energy gap with them, and a likelihood where that is affordable "
+            "(`--likelihood-every`).",
+            card(TIMING),
+        ]
     )
-    yield card(TIMING)
 
 
 def shown_in_bar(record: Mapping[str, float]) -> dict[str, str]:

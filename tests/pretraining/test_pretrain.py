@@ -415,8 +415,16 @@ def test_an_interruption_leaves_no_trace(
     for file in ("dbn.safetensors", "encoder.safetensors"):
         assert (path / file).read_bytes() == (whole / file).read_bytes()
     assert metrics(path) == metrics(whole)
-    assert curves(path) == curves(whole)
+    assert curves(path) == curves(whole)  # and texts, of which none stands twice
+    assert curves(path / "validation") == curves(whole / "validation")
     assert steps(path) == steps(whole)
+    for file in ("projector_config.pbtxt", "codes/tensors.tsv", "codes/sprite.png"):
+        assert (path / file).read_bytes() == (whole / file).read_bytes()
+    assert drawn(path) == drawn(whole)
+
+
+def drawn(path: Path) -> list[bytes]:
+    return [event.encoded_image_string for event in events(path).Images("layer2/samples")]
 
 
 def test_a_finished_run_can_be_resumed(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
