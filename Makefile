@@ -1,12 +1,13 @@
 # make demo   pre-train on the shipped digits, fine-tune on 300 labels, print the table (offline)
 # make test   format check, lint, types and tests
 # make proofs the long proofs: kills, failing disks, damaged files (over an hour)
+# make docs   the documentation site, in docs/_build/html
 # make bench  time training against bare matrix products and other packages: a few minutes on a machine that is idle
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test proofs bench clean
+.PHONY: demo test proofs docs bench clean
 
 demo: .venv/installed
 	$(BIN)/python -m dbn pretrain --config demo-pretrain --overwrite
@@ -23,6 +24,10 @@ test: .venv/installed
 proofs: .venv/installed
 	$(BIN)/python -m pytest -m slow tests/faults
 	DBN_EVERY_PAIR=1 $(BIN)/python -m pytest tests/models tests/sampling tests/likelihood
+
+docs: .venv/installed
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+	@echo "The site is docs/_build/html/index.html"
 
 bench: .venv/installed-bench
 	mkdir -p runs
