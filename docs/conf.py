@@ -16,7 +16,7 @@ copyright = author
 release = version = PROJECT["version"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "site_pages"]
 exclude_patterns = ["_build", "results/*.md"]
-smartquotes = False  # options begin with two hyphens
+smartquotes_action = "De"  # dashes, but quotes as they are in code
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of other libraries, whose pages are not looked up
 
 myst_heading_anchors = 4

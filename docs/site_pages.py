@@ -18,6 +18,11 @@ from dbn.cli.options import Option, own_options, parts_of
 
 MARK = re.compile(r"^<!-- (options|api): ([\w.-]+)((?: [\w.]+)*) -->$", re.MULTILINE)
 OUTSIDE = re.compile(r"\]\((?:\.\./)+((?:[A-Z]+\.md|CITATION\.cff|LICENSE|dbn/|scripts/|tests/)[^)\s]*)\)")
+BY_FILE = re.compile(r"\[[\w./-]+\.md\]\(([\w./-]+\.md(?:#[\w-]+)?)\)")
+"""A link with the name of a file as its text, which on the site is the title of the page."""
+
+OPTION = re.compile(r"(?<![\w`-])--[a-z][\w-]*(?=[^`]*(?:`[^`]*`[^`]*)*$)")
+"""An option outside of backticks."""
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -31,11 +36,12 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def expand(app: Any, name: str, source: list[str]) -> None:
-    """Fill in the marks of a page, and point links to files beside the folder of the documents to the repository."""
+    """Fill in the marks of a page, point links to files beside docs/ to the repository, and name pages by titles."""
     made = {"options": options_of_command, "api": names_of_module}
     source[0] = MARK.sub(lambda m: made[m[1]](m[2], m[3].split()), source[0])
     base = app.config.html_theme_options["source_repository"]
     source[0] = OUTSIDE.sub(lambda m: f"]({base}/blob/main/{m[1]})", source[0])
+    source[0] = BY_FILE.sub(r"[](\1)", source[0])
 
 
 def options_of_command(verb: str, _: Sequence[str] = ()) -> str:
@@ -81,7 +87,7 @@ def _cell(text: str, option: Option) -> str:
     if default != "":
         values = default if isinstance(default, tuple) else (default,)
         names += f" Default: `{' '.join(map(str, values))}`."
-    text = re.sub(r"(?<![\w`])--[a-z][\w-]*", r"`\g<0>`", text if text.endswith(".") else f"{text}.")
+    text = OPTION.sub(r"`\g<0>`", text if text.endswith(".") else f"{text}.")
     return (text.replace("<", "&lt;").replace("*", r"\*") + names).replace("|", r"\|")
 
 
@@ -103,7 +109,9 @@ def docstring_as_fields(app: Any, what: str, name: str, entry: Any, options: Any
     lines[:] = as_fields("\n".join(lines), parameters_of(entry)).splitlines()
 
 
-ARRAY = re.compile(r"~?(?:torch\.)?Tensor \| ~?(?:numpy\.)?ndarray\[.*?\]\] \| ~?(?:[\w.]+\.)?LazyRows \| ~?(?:typing\.)?Any")
+ARRAY = re.compile(
+    r"~?(?:torch\.)?Tensor \| ~?(?:numpy\.)?ndarray\[.*?\]\] \| ~?(?:[\w.]+\.)?LazyRows \| ~?(?:typing\.)?Any"
+)
 
 
 def with_short_types(
@@ -154,7 +162,9 @@ def as_fields(text: str, known: Iterable[str]) -> str:
     return "\n\n".join([*prose, *(["\n".join(written)] if written else []), *examples]) + "\n"
 
 
-ERROR = re.compile(r"(?<=[.;] )(?:Raises )?(InputError) ((?:for|unless|if|where|naming)\b.*?\.(?= [A-Z`]|$))", re.DOTALL)
+ERROR = re.compile(
+    r"(?<=[.;] )(?:Raises )?(InputError) ((?:for|unless|if|where|naming)\b.*?\.(?= [A-Z`]|$))", re.DOTALL
+)
 
 
 def _fields_of(paragraph: str, start: re.Pattern[str]) -> tuple[str, list[tuple[str, str]]]:
@@ -175,7 +185,7 @@ def _role(name: str) -> str:
 
 def _escaped(text: str) -> str:
     """Prose in which nothing is markup but code between backticks and the bullets of lists."""
-    parts = re.split(r"`+([^`]+)`+", text)
+    parts = re.split(r"`+([^`]+)`+", OPTION.sub(r"`\g<0>`", text))
     parts[::2] = [re.sub(r"(?<=\w)_(?!\w)|(?<!^)\*(?! )|(?<=\S)\*|\|", r"\\\g<0>", each) for each in parts[::2]]
     for place in range(1, len(parts), 2):
         glued = parts[place + 1][:1].isalnum()

@@ -37,7 +37,9 @@ CONFIGS = {
     "defaults": "DefaultsConfig",
 }
 """The options of each command and script."""
-COMMAND = re.compile(r"(?:torch-dbn|python -m dbn|torchrun .* -m -- dbn) ([\w-]+)|(?:torchrun .* )?(?:python\S* )?scripts/(\w+)\.py")
+COMMAND = re.compile(
+    r"(?:torch-dbn|python -m dbn|torchrun .* -m -- dbn) ([\w-]+)|(?:torchrun .* )?(?:python\S* )?scripts/(\w+)\.py"
+)
 
 
 def name_of(path: Path) -> str:

@@ -27,7 +27,9 @@ def pages() -> ModuleType:
 
 
 def test_every_page_is_in_the_contents() -> None:
-    listed = re.findall(r"^```\{toctree\}\n(?::[^\n]*\n)*\n(.*?)^```", text_of(DOCS / "index.md"), re.DOTALL | re.MULTILINE)
+    listed = re.findall(
+        r"^```\{toctree\}\n(?::[^\n]*\n)*\n(.*?)^```", text_of(DOCS / "index.md"), re.DOTALL | re.MULTILINE
+    )
     entries = "\n".join(listed).split()
     for path in PAGES:
         name = path.relative_to(DOCS).with_suffix("").as_posix()
@@ -72,11 +74,13 @@ def test_marks_and_links_of_a_page_are_filled_in(pages: ModuleType) -> None:
         class config:  # noqa: N801
             html_theme_options = {"source_repository": "https://host/dbn"}
 
-    source = ["[a](../CONTRIBUTING.md#x) [b](../../dbn/data/NOTICE) [c](../data.md)\n\n<!-- options: report -->\n"]
+    links = "[a](../CONTRIBUTING.md#x) [b](../../dbn/data/NOTICE) [c](../data.md) [../data.md](../data.md#x)"
+    source = [f"{links}\n\n<!-- options: report -->\n"]
     pages.expand(App, "page", source)
     links, table = source[0].split("\n\n", 1)
     assert links == (
-        "[a](https://host/dbn/blob/main/CONTRIBUTING.md#x) [b](https://host/dbn/blob/main/dbn/data/NOTICE) [c](../data.md)"
+        "[a](https://host/dbn/blob/main/CONTRIBUTING.md#x) [b](https://host/dbn/blob/main/dbn/data/NOTICE) "
+        "[c](../data.md) [](../data.md#x)"
     )
     assert "| `--output` path |" in table
 
