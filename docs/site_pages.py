@@ -169,8 +169,11 @@ ERROR = re.compile(
 
 def _fields_of(paragraph: str, start: re.Pattern[str]) -> tuple[str, list[tuple[str, str]]]:
     """What a paragraph says of no parameter, and its fields."""
-    _, *pieces = start.split(paragraph.replace("\n", " \n").replace(" \n", "\n"))
-    fields = [(f"param {names.replace(', ', ',')}", said.strip()) for names, said in zip(pieces[::2], pieces[1::2])]
+    _, *pieces = start.split(paragraph)
+    fields = [
+        (f"param {names.replace(', ', ',')}", said.strip())
+        for names, said in zip(pieces[::2], pieces[1::2], strict=True)
+    ]
     name, last = fields.pop()
     error = ERROR.search(last := " ".join(last.split()))
     if error is None:

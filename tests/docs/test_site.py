@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from documents import PAGES, ROOT, name_of, text_of
@@ -70,13 +70,10 @@ def test_prose_becomes_fields(pages: ModuleType) -> None:
 
 
 def test_marks_and_links_of_a_page_are_filled_in(pages: ModuleType) -> None:
-    class App:
-        class config:  # noqa: N801
-            html_theme_options = {"source_repository": "https://host/dbn"}
-
+    app = SimpleNamespace(config=SimpleNamespace(html_theme_options={"source_repository": "https://host/dbn"}))
     links = "[a](../CONTRIBUTING.md#x) [b](../../dbn/data/NOTICE) [c](../data.md) [../data.md](../data.md#x)"
     source = [f"{links}\n\n<!-- options: report -->\n"]
-    pages.expand(App, "page", source)
+    pages.expand(app, "page", source)
     links, table = source[0].split("\n\n", 1)
     assert links == (
         "[a](https://host/dbn/blob/main/CONTRIBUTING.md#x) [b](https://host/dbn/blob/main/dbn/data/NOTICE) "
