@@ -21,7 +21,7 @@ nitpick_ignore_regex = [("py:.*", ".*")]  # types of other libraries, whose page
 
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
-suppress_warnings = ["myst.header", "toc.empty_glob"]
+suppress_warnings = ["myst.header"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -33,7 +33,7 @@ def test_every_page_is_in_the_contents() -> None:
     entries = "\n".join(listed).split()
     for path in PAGES:
         name = path.relative_to(DOCS).with_suffix("").as_posix()
-        assert name == "index" or name in entries or f"{path.parent.name}/*" in entries, name
+        assert name == "index" or name in entries or ("*/*" in entries and "/" in name), name
 
 
 def test_the_options_of_every_command_are_shown(pages: ModuleType) -> None:
