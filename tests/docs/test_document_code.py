@@ -135,7 +135,8 @@ def test_a_guide_can_be_followed(path: Path, monkeypatch: pytest.MonkeyPatch, tm
             try:
                 exec(compile(shortened(block), str(path), "exec"), names)
             except ModuleNotFoundError as error:
-                assert not str(error.name).startswith("dbn")
+                if str(error.name).startswith("dbn"):
+                    raise
                 pytest.skip(f"{error.name} is not installed")
             for name, shape in PROMISE.findall(block):
                 assert tuple(names[name].shape) == ast.literal_eval(shape)
