@@ -32,6 +32,7 @@ VERBS = (
     "impute",
     "study",
     "report",
+    "dream",
     "benchmark",
     "recipes",
     "completion",
