@@ -33,7 +33,7 @@ PACKAGES = {
     "evaluation": "models sampling likelihood data config training runs storage pretraining",
     "study": "models initializers data config training runs storage plotting tasks pretraining finetuning",
     "report": "models sampling config data runs storage plotting tasks finetuning evaluation",
-    "dream": "models runs storage tasks",
+    "dream": "models config runs storage tasks",
     "sklearn": "models likelihood config data training tasks pretraining finetuning",
     "benchmarks": "models sampling likelihood initializers config data training runs storage plotting pretraining "
     "finetuning evaluation study",

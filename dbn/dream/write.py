@@ -8,15 +8,17 @@ from hashlib import sha256
 from importlib.resources import files
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from dbn.config.dream import DreamConfig
 from dbn.dream.model_data import columns_data, ends, model_data, network_data, scaling_data
-from dbn.errors import InputError
+from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.label_model import LabelModel
+from dbn.models.shapes import shape_of
 from dbn.runs.classifier import Classifier, load_classifier
 from dbn.runs.folder import RunFolder
 from dbn.runs.label_model import load_label_model
@@ -29,6 +31,7 @@ SCRIPTS = "model.js", "chains.js", "screens.js", "page.js"
 WEIGHTS = {"float32": torch.float32, "float16": torch.float16}
 
 Shape = tuple[int, int, int]
+Model = DBN | LabelModel | Classifier
 
 
 def write_dream(
@@ -37,15 +40,15 @@ def write_dream(
     *,
     classifier: Path | str | None = None,
     init: str | None = None,
-    image_shape: Shape | None = None,
-    weights: str = "float32",
+    image_shape: str | None = None,
+    weights: Literal["float32", "float16"] = "float32",
 ) -> Path:
     """Write one HTML file that computes with the model of a run, by default dream.html in its folder.
 
     Of pretrain and label-model it is the stack or label model, of finetune the best network, or that of the arm `init`.
-    classifier: a run of finetune whose network judges what the stack is given and what it samples. image_shape:
-    (channels, height, width) of rows that are images. weights: "float32", or "float16" for a file of half the size. The
-    same run gives the same bytes. Returns the path of the file.
+    classifier: a run of finetune whose network judges what the stack is given and what it samples. image_shape: of
+    rows that are images, "28x28" or "3x32x32". weights: "float16" for a file of half the size. The same run gives the
+    same bytes. Returns the path of the file.
 
     InputError for a run without a model, a classifier of other data, and what a page cannot show.
 
@@ -56,79 +59,79 @@ def write_dream(
     >>> "default-src 'none'" in text, "https:" in text
     (True, False)
     """
-    if weights not in WEIGHTS:
-        raise InputError(f"weights must be float32 or float16, not {weights!r}")
-    folder = RunFolder.open(as_path(run, "run"))
-    model, network = _models(folder, None if classifier is None else as_path(classifier, "classifier"), init)
-    data = _data(folder, model, network, image_shape, weights)
-    path = folder.path / PAGE if output is None else as_path(output, "output")
+    with naming_arguments():
+        return write_page(
+            DreamConfig(
+                run=as_path(run, "run"),
+                output=None if output is None else as_path(output, "output"),
+                classifier=None if classifier is None else as_path(classifier, "classifier"),
+                init=init,
+                image_shape=image_shape,
+                weights=weights,
+            )
+        )
+
+
+def write_page(config: DreamConfig) -> Path:
+    """`write_dream`, where errors speak of options."""
+    folder = RunFolder.open(config.run)
+    model, judge = _models(folder, config.classifier, config.init)
+    title = str(folder.read_config().get("dataset") or folder.path.resolve().name)
+    data = page_data(title, model, judge, _shape(folder, model, config.image_shape), config.weights)
+    path = config.output or folder.path / PAGE
     atomic_write(path, _render(data).encode())
     return path
 
 
-def _models(
-    folder: RunFolder, classifier: Path | None, init: str | None
-) -> tuple[DBN | LabelModel | None, Classifier | None]:
-    """The stack or label model of a run, and a network; InputError where there is none, or they do not go together."""
+def _models(folder: RunFolder, classifier: Path | None, init: str | None) -> tuple[Model, Classifier | None]:
+    """The model of a run, and the network of `classifier`; InputError where there is none, or they do not fit."""
     options, run = folder.read_config(), folder.path
     if "depths" in options:
         raise InputError(f"{run} is a run of study, which keeps no weights: name one of pretrain or finetune")
     if "init" in options:
         if classifier is not None:
             raise InputError(f"{run} is a run of finetune: leave --classifier out, or name a run of pretrain before it")
-        return None, load_classifier(run, init)
+        return load_classifier(run, init), None
     model = load_label_model(run) if (run / LABEL_MODEL).is_file() else load(run)
     if classifier is None:
         if init is not None:
             raise InputError(f"{run} has no arms: leave --init out, or name a run of finetune")
         return model, None
-    network = load_classifier(classifier, init)
-    if network.width != model.width or not network.scaling.standardizes_as(model.scaling):
+    judge = load_classifier(classifier, init)
+    if judge.width != model.width or not judge.scaling.standardizes_as(model.scaling):
         raise InputError(
             f"--classifier {classifier} was trained on data of another width or scale than {run}: name one of the same "
             "data"
         )
-    return model, network
+    return model, judge
 
 
-def _data(
-    folder: RunFolder,
-    model: DBN | LabelModel | None,
-    network: Classifier | None,
-    given: Shape | None,
-    weights: str,
-) -> dict[str, Any]:
+def page_data(title: str, model: Model, judge: Classifier | None, shape: Shape | None, weights: str) -> dict[str, Any]:
     """All that the page is told."""
-    shown = network if model is None else model
-    assert shown is not None
-    scaling, dtype = shown.scaling, WEIGHTS[weights]
-    visible = None if model is None else model.layers[0].visible
-    shape = _shape(folder, shown, given)
+    network = model if isinstance(model, Classifier) else judge
+    stack = None if isinstance(model, Classifier) else model
+    scaling, dtype = model.scaling, WEIGHTS[weights]
+    visible = None if stack is None else stack.layers[0].visible
     codes = scaling.codes if isinstance(scaling.codes, int) else 0
     least, greatest = (0.0, codes - 1.0) if codes else ends(scaling, visible)
     is_whole = bool(codes) or (visible is not None and visible.counts)
     image = {"shape": shape, "least": least, "greatest": greatest, "codes": codes, "whole": is_whole}
     return {
-        "title": str(folder.read_config().get("dataset") or folder.path.resolve().name),
+        "title": title,
         "weights": weights,
         "missing": scaling.missing,
-        "scaling": scaling_data(scaling, shown.width),
+        "scaling": scaling_data(scaling, model.width),
         "image": image if shape else None,
-        "columns": [] if shape else columns_data(scaling, visible, shown.width),
-        **(model_data(model, dtype) if model else {"rbms": [], "down": None, "classes": []}),
+        "columns": [] if shape else columns_data(scaling, visible, model.width),
+        **(model_data(stack, dtype) if stack else {"rbms": [], "down": None, "classes": []}),
         "network": None if network is None else network_data(network, dtype),
     }
 
 
-def _shape(folder: RunFolder, model: DBN | LabelModel | Classifier, given: Shape | None) -> Shape | None:
+def _shape(folder: RunFolder, model: Model, given: str | None) -> Shape | None:
     """(channels, height, width) of rows that are images; InputError for a shape of other rows."""
     if given is not None:
-        if len(given) != 3 or prod(given) != model.width or given[0] not in (1, 3) or min(given) < 1:
-            raise InputError(
-                f"image_shape {tuple(given)} is not (channels, height, width) of rows of {model.width} values, with 1 "
-                "or 3 channels: give sides of that product"
-            )
-        return given
+        return shape_of(given, model.width, folder.path)
     if not isinstance(model, Classifier):
         return model.image_shape
     if model.scaling.table:

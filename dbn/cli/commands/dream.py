@@ -6,20 +6,12 @@ from dbn.config.dream import DreamConfig
 
 def main(config: DreamConfig) -> None:
     """Write the page, and say where it is and how large."""
-    from dbn.dream.write import write_dream
+    from dbn.dream.write import write_page
     from dbn.storage.files import check_writable
 
     if config.output is not None:
         check_writable(config.output)
-    shape = config.image_shape and [int(side) for side in config.image_shape.split("x")]
-    path = write_dream(
-        config.run,
-        config.output,
-        classifier=config.classifier,
-        init=config.init,
-        image_shape=((1, *shape)[-3], shape[-2], shape[-1]) if shape else None,
-        weights=config.weights,
-    )
+    path = write_page(config)
     print(f"The page is in {path} ({path.stat().st_size / 1e6:.1f} MB).")
 
 
