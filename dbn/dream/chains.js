@@ -40,8 +40,8 @@ const DRAWS = {
   relu: (random, a, l) => halfLineDraw(random, a / Math.sqrt(l)) / Math.sqrt(l),
 };
 
-/** s ~ p(s) ∝ exp(t·s − s²/2), s ≥ 0, by rejection: from the normal distribution, or below t = 0 from an exponential one
- *  (Robert 1995, "Simulation of truncated normal variables"). */
+/** s ~ p(s) ∝ exp(t·s − s²/2), s ≥ 0, by rejection from the normal distribution, or for t < 0 from an exponential
+ *  one (Robert 1995, "Simulation of truncated normal variables"). */
 function halfLineDraw(random, t) {
   if (t >= 0) {
     for (;;) {
@@ -95,7 +95,7 @@ function withLabel(model, state, label) {
   return state;
 }
 
-/** A Gibbs step in the top RBM, then a pass down: its next state, the states of the layers, and the mean of the data. */
+/** A Gibbs step in the top RBM, then a pass down: its next state, those of the layers, and the mean of the data. */
 function dreamStep(model, state, random, temperature = 1, label = -1) {
   const top = model.rbms.at(-1);
   const h = sampleUp(top, withLabel(model, state, label), random, temperature);

@@ -2,7 +2,7 @@
 // The model of the page: means of its layers, reconstructions and class probabilities, without random numbers.
 //
 // Units are exponential families, as in dbn/models/units: under an input `field` a unit has the natural parameter
-// a = field + bias, and those of real values a precision λ. A temperature T divides all parameters, weights among them.
+// a = field + bias, and those of real values a precision λ. A temperature divides all parameters, also weights.
 
 const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const singles = (text) => new Float32Array(bytesOf(text).buffer); // little-endian, as every browser's machine is
@@ -69,7 +69,7 @@ function tailOverDensity(x) {
 
 const FAR = 8; // from here on Φ(t) is 1 to the precision of what follows
 
-/** The mean of p(s) ∝ exp(t·s − s²/2), s ≥ 0: t + φ(t)/Φ(t), and far down Laplace's fraction, as these cancel. */
+/** The mean of p(s) ∝ exp(t·s − s²/2), s ≥ 0: t + φ(t)/Φ(t); far down by Laplace's fraction, as these cancel. */
 function halfLineMean(t) {
   if (t > FAR) return t;
   if (t > -5) return t + 1 / tailOverDensity(-t);
@@ -257,7 +257,8 @@ const lowerTail = (x) => (tailOverDensity(-x) * Math.exp((-x * x) / 2)) / Math.s
 function networkActivities(network, v) {
   const found = [];
   for (const layer of network.layers) {
-    const a = product(layer.weight, found.length ? found.at(-1) : v, layer.bias.length).map((x, j) => x + layer.bias[j]);
+    const field = product(layer.weight, found.length ? found.at(-1) : v, layer.bias.length);
+    const a = field.map((x, j) => x + layer.bias[j]);
     if (layer.states) {
       for (let at = 0; at < a.length; at += layer.states) a.set(softmax(a.subarray(at, at + layer.states)), at);
       found.push(a);
@@ -289,8 +290,8 @@ function alone(rbm, v, known, temperature = 1) {
       const place = part.at + first;
       if (known[place] || part.precision) continue;
       if (width > 1) {
-        const scores = Array.from({ length: width }, (_, s) => score([[place + s, 1]], part.bias[first + s] / temperature));
-        x.set(softmax(scores), place);
+        const state = (_, s) => score([[place + s, 1]], part.bias[first + s] / temperature);
+        x.set(softmax(Array.from({ length: width }, state)), place);
       } else {
         const states = statesOf(part);
         const scores = states.map((s) => score([[place, s]], (s * part.bias[first]) / temperature + logWays(part, s)));

@@ -63,7 +63,8 @@ def network_data(classifier: Classifier, dtype: torch.dtype) -> dict[str, Any]:
             weight = weight * scale[:, None]
             bias = (bias - norm.running_mean) * scale + norm.bias
         layers.append({"weight": _text(weight, dtype), "bias": _text(bias), **_activation(rest[:1])})
-    found = {"layers": layers, "answers": ANSWERS[task.name], "names": list(task.names)}
+    inputs = modules[0].in_features
+    found = {"inputs": inputs, "layers": layers, "answers": ANSWERS[task.name], "names": list(task.names)}
     if isinstance(task, Autoencode):
         layers[-1]["activation"] = task.output
         return found | {"shift": None, "spread": None}

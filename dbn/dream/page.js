@@ -6,16 +6,18 @@ const make = (tag, properties = {}, ...children) => {
   element.append(...children);
   return element;
 };
-const number = (x) => (x === 0 || (Math.abs(x) >= 0.001 && Math.abs(x) < 1e6) ? String(+x.toPrecision(4)) : x.toExponential(2));
+const isPlain = (x) => x === 0 || (Math.abs(x) >= 0.001 && Math.abs(x) < 1e6);
+const number = (x) => (isPlain(x) ? String(+x.toPrecision(4)) : x.toExponential(2));
 
 const model = prepare(JSON.parse(find("model").textContent));
 const { image, network, columns } = model, hasStack = model.rbms.length > 0;
 const isTable = !image, dreams = Boolean(find("step"));
+const reconstructs = document.body.dataset.reconstructs === "true";
 const first = hasStack ? model.rbms[0].visible : null;
 let random = randomFrom(0), chain = null, steps = 0, isRunning = false, isAsked = false;
 
 const setting = (id) => Number(find(id).value);
-const options = () => ({ temperature: setting("temperature"), label: find("label") ? setting("label") : -1 });
+const options = () => ({ temperature: setting("temperature"), label: find("label") ? setting("label") - 1 : -1 });
 
 /** Compute again before the screen is drawn next, once for all changes until then. */
 function changed() {
@@ -32,15 +34,13 @@ function changed() {
 
 const layers = find("layers");
 
-function layerScale(units, values) {
-  const most = values.reduce((x, y) => Math.max(x, Math.abs(y)), 0) || 1;
-  const part = units[0];
-  if (part.kind === "binomial") return part.trials;
-  return part.precision ? most : 1;
-}
+const greatest = (values) => values.reduce((x, y) => Math.max(x, Math.abs(y)), 0) || 1;
+
+const layerScale = ([part], values) =>
+  part.kind === "binomial" ? part.trials : part.precision ? greatest(values) : 1;
 
 const activationScale = (layer, values) =>
-  ["sigmoid", "tanh", "softmax"].includes(layer.activation) ? 1 : values.reduce((x, y) => Math.max(x, Math.abs(y)), 0) || 1;
+  ["sigmoid", "tanh", "softmax"].includes(layer.activation) ? 1 : greatest(values);
 
 /** Each layer as a picture with its mean, named by `names`. */
 function showLayers(all) {
@@ -63,8 +63,8 @@ const stackLayers = (found) => found.map((values, k) => {
 
 const networkLayers = (found) => found.slice(0, -1).map((values, k) => {
   const layer = network.layers[k];
-  return { name: `${hasStack ? "Network, layer" : "Layer"} ${k + 1}, ${values.length} ${layer.activation} units`, values,
-    scale: activationScale(layer, values) };
+  const name = `${hasStack ? "Network, layer" : "Layer"} ${k + 1}, ${values.length} ${layer.activation} units`;
+  return { name, values, scale: activationScale(layer, values) };
 });
 
 /** What a network says of values of the visible units, and its layers. */
@@ -114,7 +114,8 @@ function lookAtDrawing() {
   const v = scaled(model, Array.from(drawing.values));
   const asked = ask(v), found = hasStack ? activities(model, v) : [];
   if (find("reconstruction")) {
-    paintImage(find("reconstruction"), image, hasStack ? imageOf(reconstruction(model, v, found)) : unscaled(model, asked.outputs));
+    const again = hasStack ? reconstruction(model, v, found) : asked.outputs;
+    paintImage(find("reconstruction"), image, imageOf(again));
   }
   showLayers([...stackLayers(found), ...asked.layers]);
   showAnswers(names, judged(asked, model.classes.length ? classProbabilities(model, v) : null), "Of the drawing.");
@@ -153,8 +154,12 @@ const row = [];
 
 /** A line of the table for each column: whether it is known, its value, and cells for what the model says. */
 function makeColumns() {
-  for (const [k, column] of columns.entries()) {
-    const cells = {}, line = make("tr");
+  const said = { ...(dreams && { filled: "filled in" }), ...(reconstructs && { again: "reconstruction" }),
+    ...(dreams && { drawn: "drawn" }) };
+  const heads = [...(dreams ? ["known"] : []), "column", "value", ...Object.values(said)];
+  find("heads").append(...heads.map((name) => make("th", { textContent: name })));
+  columns.forEach((column, k) => {
+    const cells = {}, line = find("columns").appendChild(make("tr"));
     const state = { value: column.values ? column.values[0] : column.start, isKnown: !dreams, cells };
     const set = (value) => {
       state.value = value;
@@ -165,21 +170,27 @@ function makeColumns() {
     if (dreams) {
       cells.known = make("input", { type: "checkbox" });
       cells.known.setAttribute("aria-label", `${column.name} is known`);
-      cells.known.addEventListener("change", () => { state.isKnown = cells.known.checked; changed(); });
+      cells.known.addEventListener("change", () => {
+        state.isKnown = cells.known.checked;
+        changed();
+      });
       line.append(make("td", {}, cells.known));
     }
-    line.append(make("td", { textContent: column.name }), make("td", {}, make("div", { className: "setting" }, ...inputs(column, state, set))));
-    for (const name of [...(dreams ? ["filled"] : []), ...(hasStack ? ["again"] : []), ...(dreams ? ["drawn"] : [])]) {
-      line.append(cells[name] = make("td"));
+    const setting = make("td", { className: "setting" }, make("div", {}, ...inputs(column, state, set)));
+    line.append(make("td", { textContent: column.name }), setting);
+    for (const [name, head] of Object.entries(said)) {
+      cells[name] = line.appendChild(make("td"));
+      cells[name].dataset.name = head;
     }
-    find("columns").append(line);
     row[k] = state;
-  }
+  });
 }
+
+const optionsOf = (names) => names.map((name, k) => make("option", { value: String(k), textContent: name }));
 
 function inputs(column, state, set) {
   if (column.values) {
-    const select = make("select", {}, ...column.choices.map((name, k) => make("option", { value: String(k), textContent: name })));
+    const select = make("select", {}, ...optionsOf(column.choices));
     select.setAttribute("aria-label", column.name);
     select.addEventListener("change", () => set(column.values[Number(select.value)]));
     return [select];
@@ -189,8 +200,15 @@ function inputs(column, state, set) {
   const slider = make("input", { type: "range", ...ends, step, value: shown(state.value) });
   const field = make("input", { type: "number", step, value: shown(state.value) });
   for (const each of [slider, field]) each.setAttribute("aria-label", column.name);
-  slider.addEventListener("input", () => { field.value = shown(Number(slider.value) / column.factor); set(Number(slider.value) / column.factor); });
-  field.addEventListener("input", () => { if (field.value !== "") { slider.value = field.value; set(Number(field.value) / column.factor); } });
+  slider.addEventListener("input", () => {
+    field.value = shown(Number(slider.value) / column.factor);
+    set(Number(slider.value) / column.factor);
+  });
+  field.addEventListener("input", () => {
+    if (field.value === "") return;
+    slider.value = field.value;
+    set(Number(field.value) / column.factor);
+  });
   return [slider, field];
 }
 
@@ -203,13 +221,13 @@ function inWords(v) {
     if (!column.values) return number(own[0] * column.factor);
     if (states === 1 && column.values[0] === -1) return `${number(own[0])}`;
     const p = states === 1 ? [1 - own[0], own[0]] : Array.from(own), best = p.indexOf(Math.max(...p));
-    return `${column.choices[best]} (${(100 * p[best]).toFixed(0)} %)`;
+    return `${column.choices[best]} (${(100 * p[best]).toFixed(0)}\u00a0%)`;
   });
 }
 
 const heldUnits = () => {
   const v = scaled(model, row.map((each) => each.value)), known = unitsOf(model, row.map((each) => each.isKnown));
-  const count = hasStack && model.rbms.length === 1 ? model.classes.length : 0, { label } = dreams ? options() : { label: -1 };
+  const count = model.rbms.length === 1 ? model.classes.length : 0, label = dreams ? options().label : -1;
   const all = new Float64Array(v.length + count);
   all.set(v.map((x, i) => (known[i] ? x : 0)));
   for (let y = 0; y < count; y++) known.push(label >= 0);
@@ -222,7 +240,8 @@ function lookAtRow() {
   let seen = v.subarray(0, n), classes = null;
   if (dreams) {
     const discard = Math.ceil(setting("steps") / 5);
-    const found = conditional(model, v, known, randomFrom(setting("seed")), { steps: setting("steps"), discard, ...options() });
+    const asked = { steps: setting("steps"), discard, ...options() };
+    const found = conditional(model, v, known, randomFrom(setting("seed")), asked);
     seen = found.mean.subarray(0, n);
     classes = model.rbms.length === 1 ? found.mean.subarray(n) : found.classes;
     find("how").textContent = found.isExact ? "Filled in exactly, without Gibbs steps."
@@ -230,7 +249,10 @@ function lookAtRow() {
     inWords(seen).forEach((text, k) => { row[k].cells.filled.textContent = row[k].isKnown ? "" : text; });
   }
   const asked = ask(seen), found = hasStack ? activities(model, seen) : [];
-  if (hasStack) inWords(reconstruction(model, seen, found)).forEach((text, k) => { row[k].cells.again.textContent = text; });
+  if (reconstructs) {
+    const again = hasStack ? reconstruction(model, seen, found) : asked.outputs;
+    inWords(again).forEach((text, k) => { row[k].cells.again.textContent = text; });
+  }
   if (hasStack && !classes && model.classes.length) classes = classProbabilities(model, seen);
   showLayers([...stackLayers(found), ...asked.layers]);
   showAnswers(names, judged(asked, classes), dreams ? "Of the row, filled in." : "Of the row.");
@@ -246,9 +268,10 @@ function drawOn(count) {
     chain = { v: heldAt(v, known, sample(found.visible, found.field, random, temperature)), labels: found.labels };
   }
   steps += count;
-  find("dreamed").textContent = `drawn, step ${steps}`;
-  const state = chain.v.subarray(0, n), asked = ask(state), labels = model.rbms.length > 1 ? chain.labels : chain.v.subarray(n);
-  inWords(state).forEach((text, k) => { row[k].cells.drawn.textContent = text.replace(/ \(100 %\)$/, ""); });
+  find("dreamed").textContent = `Drawn: step ${steps} of the Gibbs chain, in which the known values are held.`;
+  const state = chain.v.subarray(0, n), asked = ask(state);
+  const labels = model.rbms.length > 1 ? chain.labels : chain.v.subarray(n);
+  inWords(state).forEach((text, k) => { row[k].cells.drawn.textContent = text.replace(/ \(100\u00a0%\)$/, ""); });
   showLayers([...stackLayers(found.layers), ...asked.layers]);
   showAnswers(names, judged(asked, labels), "Of the Gibbs chain.");
   find("shown").textContent = "States of the Gibbs chain. Bright is high, blue below 0; each dot is a unit.";
@@ -256,10 +279,12 @@ function drawOn(count) {
 
 // Buttons
 
+const PAUSE = 80; // milliseconds between two frames, so that they can be looked at
+
 function frame() {
   if (!isRunning) return;
   stepOn();
-  requestAnimationFrame(frame);
+  setTimeout(frame, PAUSE);
 }
 
 function stepOn() {
@@ -271,7 +296,7 @@ function run(is) {
   isRunning = is;
   find("run").setAttribute("aria-pressed", String(is));
   find("run").textContent = is ? "Stop" : "Run";
-  if (is) requestAnimationFrame(frame);
+  if (is) frame();
 }
 
 function restart(state) {
@@ -288,7 +313,7 @@ if (dreams) {
     show();
   }
   if (find("label")) {
-    find("label").append(...["any", ...model.classes].map((name, k) => make("option", { value: String(k - 1), textContent: name })));
+    find("label").append(...optionsOf(["any", ...model.classes]));
     find("label").addEventListener("change", () => { if (isTable) changed(); });
   }
   find("seed").addEventListener("change", () => { restart(() => null); if (isTable) changed(); });

@@ -82,7 +82,7 @@ function drawingOn(canvas, image, pen, changed) {
     lineTo(...at(event));
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (canvas.hasPointerCapture(event.pointerId)) for (const each of event.getCoalescedEvents?.() || [event]) lineTo(...at(each));
+    if (canvas.hasPointerCapture(event.pointerId)) lineTo(...at(event));
   });
   const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   canvas.addEventListener("keydown", (event) => {

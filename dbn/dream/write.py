@@ -2,7 +2,8 @@
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -76,7 +77,7 @@ def write_page(config: DreamConfig) -> Path:
     """`write_dream`, where errors speak of options."""
     folder = RunFolder.open(config.run)
     model, judge = _models(folder, config.classifier, config.init)
-    title = str(folder.read_config().get("dataset") or folder.path.resolve().name)
+    title = Path(folder.read_config().get("dataset") or folder.path.resolve()).name
     data = page_data(title, model, judge, _shape(folder, model, config.image_shape), config.weights)
     path = config.output or folder.path / PAGE
     atomic_write(path, _render(data).encode())
@@ -136,6 +137,9 @@ def _shape(folder: RunFolder, model: Model, given: str | None) -> Shape | None:
         return model.image_shape
     if model.scaling.table:
         return None
+    for stack in _stacks(folder):
+        if stack.width == model.width:
+            return stack.image_shape
     try:
         shape = splits_of(folder.path).image_shape
     except InputError:  # the data are not at hand
@@ -143,14 +147,25 @@ def _shape(folder: RunFolder, model: Model, given: str | None) -> Shape | None:
     return shape if shape and prod(shape) == model.width else None
 
 
+def _stacks(folder: RunFolder) -> Iterator[DBN]:
+    """Those that a run of finetune began with, where they are at hand."""
+    for path in folder.read_config().get("pretrained") or ():
+        with suppress(InputError):
+            yield load(Path(path))
+
+
 def _render(data: dict[str, Any]) -> str:
     """The page, with the hashes of its script and style in its content policy."""
     texts = {"script": "\n".join(map(_file, SCRIPTS)), "style": _file("page.css")}
     hashes = {name: "sha256-" + b64encode(sha256(text.encode()).digest()).decode() for name, text in texts.items()}
     model = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    size = (len(model) + sum(map(len, texts.values()))) / 1e6
-    said = _said(data, f"{size:.1f} MB")
+    said = _said(data, in_words(len(model) + sum(map(len, texts.values()))))
     return _template().render(data=data, hashes=hashes, **texts, model=model, **said)
+
+
+def in_words(size: int) -> str:
+    """A number of bytes: "1.2 MB"."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def _said(data: Mapping[str, Any], size: str) -> dict[str, Any]:
@@ -181,16 +196,20 @@ def _said(data: Mapping[str, Any], size: str) -> dict[str, Any]:
         "reconstructs": reconstructs,
         "dreams": dreams,
         "answers": answers,
-        "footer": [f"{numbers}: {size} in all. No data of the training are in it."],
+        "footer": [
+            f"{numbers}: {size} in all. Names and scales of columns and classes are in it, rows of data are not."
+        ],
     }
 
 
 def _sizes(data: Mapping[str, Any]) -> list[int]:
     """Of the layers, the data's first."""
     if not data["rbms"]:
-        return [len(b64decode(layer["bias"])) // 4 for layer in data["network"]["layers"]]
+        layers = data["network"]["layers"]
+        return [data["network"]["inputs"], *(len(b64decode(layer["bias"])) // 4 for layer in layers)]
     units = [data["rbms"][0]["visible"], *(rbm["hidden"] for rbm in data["rbms"])]
-    return [sum(part["size"] for part in parts) for parts in units]
+    sizes = [sum(part["size"] for part in parts) for parts in units]
+    return [sizes[0] - len(data["classes"]), *sizes[1:]] if len(sizes) == 2 else sizes
 
 
 def _file(name: str) -> str:

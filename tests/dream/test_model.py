@@ -120,7 +120,7 @@ def test_rows_of_a_table_are_scaled_and_come_back() -> None:
     """
     scaled, back, known = run(code, model=data, rows=x.tolist())
     assert_close(torch.tensor(scaled), scaling(x), check_dtype=False)
-    assert_close(torch.tensor(back)[:, 0], x[:, 0])
+    assert_close(torch.tensor(back)[:, 0], x[:, 0], check_dtype=False)
     assert known == scaling.observed(torch.tensor([True, False, False])).tolist()
 
 

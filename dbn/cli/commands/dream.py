@@ -6,13 +6,13 @@ from dbn.config.dream import DreamConfig
 
 def main(config: DreamConfig) -> None:
     """Write the page, and say where it is and how large."""
-    from dbn.dream.write import write_page
+    from dbn.dream.write import in_words, write_page
     from dbn.storage.files import check_writable
 
     if config.output is not None:
         check_writable(config.output)
     path = write_page(config)
-    print(f"The page is in {path} ({path.stat().st_size / 1e6:.1f} MB).")
+    print(f"The page is in {path} ({in_words(path.stat().st_size)}).")
 
 
 COMMAND = Command(main, DreamConfig, __doc__)
