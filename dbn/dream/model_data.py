@@ -35,14 +35,13 @@ def model_data(model: DBN | LabelModel, dtype: torch.dtype) -> dict[str, Any]:
     InputError for a type of unit that the page does not know.
     """
     with_labels = isinstance(model, LabelModel)
-    below = getattr(model, "downwards", model.layers[:-1])  # where up-down fine-tuning has untied the weights
-    top, untied = model.layers[-1], any(a is not b for a, b in zip(below, model.layers[:-1], strict=True))
+    untied = model.downwards if isinstance(model, LabelModel) and len(model.generative_rbms) else None
     return {
         "rbms": [_rbm(rbm, dtype) for rbm in model.layers],
-        "down": [_rbm(rbm, dtype) for rbm in below] if untied else None,
+        "down": untied and [_rbm(rbm, dtype) for rbm in untied],
         "classes": list(model.classes) if isinstance(model, LabelModel) else [],
         "generative": not with_labels or model.generative,
-        "finite": top.has_partition(),
+        "finite": model.layers[-1].has_partition(),
     }
 
 

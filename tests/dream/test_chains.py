@@ -1,5 +1,6 @@
 """Random numbers, Gibbs chains and imputed values of a page, against distributions that are known."""
 
+import copy
 from itertools import product
 from typing import Any
 
@@ -122,13 +123,15 @@ def test_chains_have_the_distribution_of_the_rbm_at_every_temperature() -> None:
         assert ((blocks.mean(0) - p).abs() < Z * blocks.std(0) / 10).all()
 
 
-def test_a_step_in_a_stack_goes_down_through_all_layers_and_holds_the_class() -> None:
+@pytest.mark.parametrize("untied", [False, True])
+def test_a_step_in_a_stack_goes_down_through_all_layers_and_holds_the_class(untied: bool) -> None:
     below = [
         RBM(make_units("gaussian", 5), make_units("bernoulli", 4)),
         RBM(make_units("bernoulli", 4), make_units("bernoulli", 3)),
     ]
-    model = LabelModel(label_rbm("bernoulli", 3, make_units("relu", 2), 2), ["a", "b"], below)
-    for place, rbm in enumerate(model.layers):
+    top = label_rbm("bernoulli", 3, make_units("relu", 2), 2)
+    model = LabelModel(top, ["a", "b"], below, generative_rbms=copy.deepcopy(below) if untied else ())
+    for place, rbm in enumerate([*model.layers, *model.downwards]):
         randomize(rbm, place)
     code = """
     const m = prepare(model), random = randomFrom(0), found = [];
@@ -140,7 +143,7 @@ def test_a_step_in_a_stack_goes_down_through_all_layers_and_holds_the_class() ->
         assert found["next"][3:] == found["classes"] == [0, 1]
         assert found["next"][:3] == found["layers"][1]
         h = torch.tensor([found["layers"][0]], dtype=torch.float32)
-        assert_close(torch.tensor([found["visible"]]), below[0].down(h).detach(), rtol=1e-5, atol=1e-5)
+        assert_close(torch.tensor([found["visible"]]), model.downwards[0].down(h).detach(), rtol=1e-5, atol=1e-5)
 
 
 HELD = """
