@@ -14,7 +14,7 @@ from dbn.arrays import AnyRows, columns_of
 from dbn.data.checks import Array, rows_of
 from dbn.data.objects import as_numbers
 from dbn.data.rows import Rows
-from dbn.errors import InputError, listed, naming_arguments, parsing
+from dbn.errors import InputError, listed, naming_arguments
 from dbn.models.autoencoder import Autoencoder
 from dbn.models.matching import Match, column_order, match
 from dbn.models.matmul import is_transforming
@@ -22,9 +22,10 @@ from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.registry import suggestion
 from dbn.runs.folder import RESULT, RunFolder
-from dbn.runs.weights import check_ended, check_finite, check_number
+from dbn.runs.formats import NETWORK_FILE
+from dbn.runs.weights import check_ended
 from dbn.storage.files import as_path, corrupt_file
-from dbn.storage.tensors import read_tensors, write_tensors
+from dbn.storage.tensors import write_tensors
 from dbn.tasks import task_of
 from dbn.tasks.autoencode import Autoencode
 
@@ -164,24 +165,7 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
 
     InputError when the file is missing or damaged, or describes other weights than it holds.
     """
-    tensors, description = read_tensors(path)
-    with parsing(corrupt_file(path, "its weights are not those of the network that it describes")):
-        sizes = description["sizes"]
-        check_number(sizes, tensors)
-        network = meta_mlp(description)
-        network.load_state_dict(tensors, assign=True)
-        names = task_of(description).names
-        is_fit = len(names) == sizes[-1] and all(type(name) is str for name in names)
-        scaling = Scaling.from_description(description)
-        width = scaling.stored_width(sizes[0])
-        scaled = scaling(torch.zeros(1, width, dtype=torch.float32, device="cpu"))
-        is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)
-        is_scaling = is_scaling and len(scaling.columns) in (0, width)
-        is_fit = is_fit and is_scaling and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
-    if not is_fit:
-        raise corrupt_file(path, "its description is not that of a classifier")
-    check_finite(path, tensors)
-    return network.eval(), description
+    return NETWORK_FILE.read(path)
 
 
 def classifier_of(weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> Classifier:
