@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.registry import suggestion
 from dbn.runs.folder import RESULT, RunFolder
-from dbn.runs.formats import NETWORK_FILE
+from dbn.runs.model_files import NETWORK_FILE
 from dbn.runs.weights import check_ended
-from dbn.storage.files import as_path, corrupt_file
+from dbn.storage.files import as_path
 from dbn.storage.tensors import write_tensors
 from dbn.tasks import task_of
 from dbn.tasks.autoencode import Autoencode
@@ -183,15 +182,11 @@ def best_classifier(run: RunFolder, init: str | None = None) -> tuple[str, Path]
     found = run.read_json(RESULT)
     if "arms" not in found:
         raise InputError(f"{run.path} is not a run of finetune, which compares arms: name one")
-    try:
-        errors = {name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
-        best = min(errors, key=lambda name: errors[name]) if init is None else "".join(init.split())
-        file = _classifier_file(run, best) if best in errors else None
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise corrupt_file(run.path / RESULT, "it is not that of a comparison") from error
+    errors = {name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
+    best = min(errors, key=lambda name: errors[name]) if init is None else "".join(init.split())
     if best not in errors:
         raise InputError(f"{run.path} has no arm {init!r}{suggestion(best, errors)}")
-    if file is None:
+    if (file := _classifier_file(run, best)) is None:
         raise InputError(f"{run.path} holds no classifier of the arm {best}: have it written again with --resume")
     return best, file
 
@@ -201,14 +196,12 @@ def has_classifier(run: RunFolder, arm: str) -> bool:
     try:
         file = _classifier_file(run, arm)
         return file is not None and bool(read_classifier(file))
-    except ValueError:  # it is written again
+    except InputError:  # it is written again
         return False
 
 
 def _classifier_file(run: RunFolder, arm: str) -> Path | None:
-    """None where there is none; ValueError for a name that would lead out of the run."""
-    if not re.fullmatch(r"[\w-]+(\([\w=,.+-]*\))?(:\w+)?", arm):
-        raise ValueError(f"{arm!r} does not name an arm")
+    """None where there is none."""
     return min((run.path / folder_name(arm)).glob(f"seed-*/{CLASSIFIER}"), default=None)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,15 +15,21 @@ import yaml
 from dbn.config.common import ALIASES
 from dbn.errors import InputError
 from dbn.runs.checkpoint import Checkpoint
+from dbn.runs.formats import FIT_RECORD, LAYER_RECORD, SIGNALS, VERSIONS_OF, check_result
 from dbn.runs.lock import LOCK, acquire, release
 from dbn.runs.versions import versions
 from dbn.storage.files import WRITING, atomic_write, corrupt_file, io_error, make_folder, read_file
+from dbn.storage.schema import Mismatch, check
 from dbn.storage.yaml_limits import check_plain
 
 CONFIG = "config.yaml"
 VERSIONS = "versions.json"
 RESULT = "result.json"
 """Written last: a run that has it is complete."""
+
+SIGNALS_FILE = "signals.json"
+SCHEMAS = {VERSIONS: VERSIONS_OF, SIGNALS_FILE: SIGNALS}
+"""Of the JSON files that have one schema."""
 
 RUN_FORMAT = 2
 """Raised when older runs can no longer be resumed. Format 1 had no number."""
@@ -108,7 +114,10 @@ class RunFolder:
             raise corrupt_file(path, "it is not YAML of options") from error
         if aliases or not isinstance(config, dict):
             raise corrupt_file(path, "it holds no options")
-        return {ALIASES.get(str(name), str(name)): value for name, value in config.items()}
+        options = {ALIASES.get(str(name), str(name)): value for name, value in config.items()}
+        with blaming(path):
+            check(options, {})
+        return options
 
     @property
     def data(self) -> str | None:
@@ -135,21 +144,19 @@ class RunFolder:
         records = []
         for number, line in enumerate(lines, start=1):
             try:
-                records.append(dict(json.loads(line)))
-            except (ValueError, TypeError, RecursionError) as error:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
                 if number < len(lines):
                     raise corrupt_file(self._metrics, f"line {number} is no record") from error
+                break
+            with blaming(self._metrics, f"line {number}: "):
+                check(record, LAYER_RECORD if "layer" in record else FIT_RECORD)
+            records.append(record)
         return records
 
     def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
-        """Drop the other records, before the epochs after a checkpoint are repeated.
-
-        InputError when `keep` misses something in a record, or cannot compare it.
-        """
-        try:
-            lines = [_json_line(record) for record in self.metrics() if keep(record)]
-        except (LookupError, TypeError) as error:
-            raise corrupt_file(self._metrics, "a line is no record of this run") from error
+        """Drop the other records, before the epochs after a checkpoint are repeated."""
+        lines = [_json_line(record) for record in self.metrics() if keep(record)]
         atomic_write(self._metrics, "".join(lines).encode())
 
     def write_json(self, name: str, data: Any) -> None:
@@ -164,9 +171,11 @@ class RunFolder:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise corrupt_file(path, "it is not JSON") from error
-        if not isinstance(data, dict):
-            raise corrupt_file(path, "it holds no object")
-        return data
+        with blaming(path):
+            check(data, SCHEMAS.get(name, {}))
+            if name == RESULT:
+                check_result(data)
+        return dict(data)
 
     def save_checkpoint(self, state: Mapping[str, Any], *logs: Path) -> None:
         """Replace the checkpoint by `state`, once metrics.jsonl and `logs` are on the disk: see `Checkpoint`."""
@@ -180,6 +189,15 @@ class RunFolder:
     def subfolder(self, name: str) -> Path:
         """A folder inside this one, made if need be."""
         return make_folder(self.path / name)
+
+
+@contextlib.contextmanager
+def blaming(path: Path, place: str = "") -> Iterator[None]:
+    """Within, a `Mismatch` becomes the sentence for the file at `path`."""
+    try:
+        yield
+    except Mismatch as error:
+        raise corrupt_file(path, f"{place}{error}") from error
 
 
 def remove_partial_writes(path: Path) -> None:

@@ -1,26 +1,17 @@
-"""The formats of dbn's files: a schema of the fields of each, and the tensors and relations that go with them.
+"""The formats of dbn's files: what the fields of each are, checked once, where a file is read.
 
-Every file is checked here once, where it is read, and what passes can be used by every command. Fields that earlier
-versions did not write may be left out.
+What passes can be used by every command. Fields that earlier versions did not write may be left out.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from dbn.errors import InputError, parsing
-from dbn.models.dbn import DBN
-from dbn.models.label_model import LabelModel
-from dbn.models.mlp import meta_mlp
 from dbn.models.rbm import LARGEST
-from dbn.models.scaling import Scaling
-from dbn.storage.files import corrupt_file
 from dbn.storage.schema import (
+    COUNT,
     FLAG,
+    NATURAL,
     NUMBER,
     PLAIN,
     POSITIVE,
@@ -37,10 +28,14 @@ from dbn.storage.schema import (
     numbers,
     whole,
 )
-from dbn.storage.tensors import read_tensors
-from dbn.tasks import TASKS, task_of
+from dbn.tasks import TASKS
 
-UNITS = {"kind": TEXT, "size": SIZE, "*": PLAIN}
+Relation = tuple[str, str, bool]
+"""A field, what it must be, and whether it is."""
+ARM_NAME = re.compile(r"[\w-]+(\([\w=,.+-]*\))?(:\w+)?")
+
+SETTING = numbers("a number that single precision has", lambda number: abs(number) <= 2**24)
+UNITS = {"kind": TEXT, "size": SIZE, "*": Either((TEXT, SETTING))}
 CODES = Either((among(0), whole(2)))
 LIMITS = (maybe(NUMBER), maybe(NUMBER))
 SCALING = {
@@ -68,6 +63,96 @@ NETWORK = {
     "task?": TEXT,
 } | STANDARDIZED
 
+ENDS = (maybe(NUMBER), maybe(NUMBER))
+"""Of an interval; infinite ones are written as null."""
+VERSIONS_OF: Schema = {"format?": COUNT, "*": maybe(TEXT)}
+"""versions.json."""
+LAYER_RECORD: Schema = {"layer": SIZE, "epoch": SIZE, "*": maybe(NUMBER)}
+"""A line of metrics.jsonl of pre-training."""
+FIT_RECORD: Schema = {
+    "arm": TEXT,
+    "learning_rate": NUMBER,
+    "seed": COUNT,
+    "stage": among("tune", "refit"),
+    "epoch": SIZE,
+    "*": maybe(NUMBER),
+}
+"""A line of metrics.jsonl of fine-tuning."""
+ARM: Schema = {
+    "test_error": [maybe(NUMBER)],
+    "mean": maybe(NUMBER),
+    "ci95": maybe(NUMBER),
+    "valid_error": [maybe(NUMBER)],
+    "learning_rate": NUMBER,
+    "activation": TEXT,
+    "normalise": FLAG,
+    "best_epoch": [SIZE],
+    "diverged": COUNT,
+    "one_class?": COUNT,
+    "seconds": [NATURAL],
+    "test_balanced_error?": [maybe(NUMBER)],
+    "test_log_loss?": [maybe(NUMBER)],
+    "recall?": [maybe(NUMBER)],
+    "precision?": [maybe(NUMBER)],
+    "confusion?": [[COUNT]],
+}
+APART: Schema = {"difference": maybe(NUMBER), "p": maybe(NUMBER)}
+COMPARISON: Schema = {
+    "dataset": TEXT,
+    "labels": COUNT,
+    "valid_labels": COUNT,
+    "refit": FLAG,
+    "seeds": [COUNT],
+    "stacks": COUNT,
+    "idle_layers?": [SIZE],
+    "test_examples?": SIZE,
+    "task?": TEXT,
+    "classes?": [TEXT],
+    "targets?": [TEXT],
+    "support?": [COUNT],
+    "arms": {"*": ARM},
+    "comparison": maybe({"best": TEXT, "next": TEXT} | APART),
+    "dbn_against?": {"*": {"dbn": TEXT, "other": TEXT} | APART},
+    "records?": [{"seed": COUNT, "test_error": maybe(NUMBER), "learning_rate": NUMBER, "diverged": FLAG, "*": PLAIN}],
+}
+"""result.json of fine-tuning; of an arm of a study with its records."""
+MEASURED: Schema = {"mean": NUMBER, "standard_error": maybe(NUMBER), "interval?": ENDS}
+RUN: Schema = {
+    "mean": NUMBER,
+    "log_ratio": NUMBER,
+    "log_ratio_interval": ENDS,
+    "effective_sample_size": NUMBER,
+    "start_autocorrelation": maybe(NUMBER),
+}
+ESTIMATE: Schema = {"log_z": NUMBER, "log_z_interval": ENDS, "effective_sample_size": maybe(NUMBER)}
+PART: Schema = {"rows": COUNT, "layers": [MEASURED]}
+EVALUATION: Schema = {
+    "log_z": NUMBER,
+    "units": [UNITS],
+    "origin": [TEXT],
+    "seed": COUNT,
+    "exact_possible": FLAG,
+    "method": among("exact", "ais"),
+    "chains?": SIZE,
+    "schedule?": PLAIN,
+    "temperatures?": SIZE,
+    "layers": [ESTIMATE | {"reverse": {"*": ESTIMATE | {"difference": NUMBER}}}],
+    "parts": {"test": PART, "*": PART},
+    "gains": [MEASURED | {"annealed": maybe(MEASURED | {"interval": ENDS, "forward": RUN, "reverse": RUN})}],
+    "pseudo_likelihood": maybe(MEASURED | {"rows": COUNT}),
+    "warnings": [TEXT],
+}
+"""result.json of an evaluation."""
+RESULTS: dict[str, Schema] = {"arms": COMPARISON, "log_z": EVALUATION, "sizes": {"sizes": [SIZE]}}
+"""Of result.json, by a field that no other has."""
+SIGNALS: Schema = {"start": [[{"*": maybe(NUMBER)}]], "*": [[{"*": maybe(NUMBER)}]]}
+"""signals.json."""
+FLOAT = Rule("a number", lambda value: type(value) is float or NUMBER.allows(value))
+EPOCH: Schema = {"epoch": SIZE, "train_loss": FLOAT, "seconds": NATURAL, "*": FLOAT}
+"""Of the history of a fit."""
+TUNED: Schema = EPOCH | {"valid_error": FLOAT, "valid_loss": FLOAT}
+"""The same of one with validation examples."""
+
 PARAMETER = numbers(f"a number between −{LARGEST:g} and {LARGEST:g}", lambda number: abs(number) < LARGEST)
 TENSORS = {
     "log_precision": numbers("a number from −80 to 20", lambda number: -80 <= number <= 20.8),
@@ -77,130 +162,46 @@ TENSORS = {
 }
 """Rules of the numbers of tensors, by the end of their names; others are finite."""
 
-Relation = tuple[str, str, bool]
-"""A field, what it must be, and whether it is."""
+
+def check_relations(found: Mapping[str, Any], relations: Iterable[Relation]) -> None:
+    """`Mismatch` for the first field that is not what it must be beside others."""
+    for field, wanted, holds in relations:
+        if not holds:
+            raise Mismatch(f"{field} is {in_words(found.get(field))}, not {wanted}")
 
 
-class ModelFormat(NamedTuple):
-    """A file of the weights of a model: the schema of its description, what that describes, and how both go together.
-
-    build: the model described, its parameters on the device "meta"; any error where there is none. relations: what else
-    holds of the description of a file of that model. weights: the rule of numbers that have none of their own.
-    """
-
-    what: str
-    fields: Schema
-    layers: str
-    """The field with an entry for each layer, of which there are not many more than tensors."""
-    build: Callable[[dict[str, Any]], nn.Module]
-    describe: Callable[[Any], dict[str, Any]] | None
-    """The inverse of `build`, where there is one."""
-    relations: Callable[[Any, dict[str, Any]], Iterator[Relation]]
-    weights: Rule
-
-    def read(self, file: Path) -> tuple[Any, dict[str, Any]]:
-        """The model, on the CPU and in eval mode, and its description.
-
-        InputError when the file cannot be read, is damaged, or describes what it does not hold.
-        """
-        tensors, description = read_tensors(file)
-        try:
-            check(description, self.fields)
-            if (layers := len(description[self.layers])) > len(tensors) + 1:
-                raise Mismatch(f"{self.layers} is a list of {layers}, but there are {len(tensors)} tensors")
-            model = self._built(file, description)
-            check_tensors(tensors, model.state_dict(), self.weights)
-            model.load_state_dict(tensors, assign=True)
-            described = self.describe(model) if self.describe else description
-            for field in {**described, **description}:
-                if described.get(field) != description.get(field):
-                    found, held = (in_words(each.get(field)) for each in (description, described))
-                    raise Mismatch(f"{field} is {found}, not {held} as the tensors have it")
-        except Mismatch as error:
-            raise corrupt_file(file, str(error)) from error
-        return model.eval(), description
-
-    def _built(self, file: Path, description: dict[str, Any]) -> nn.Module:
-        with parsing(corrupt_file(file, f"its description is not that of a {self.what}")):
-            try:
-                with torch.device("meta"):  # sizes that lie cost no memory
-                    model = self.build(description)
-                wrong = [relation[:2] for relation in self.relations(model, description) if not relation[2]]
-            except InputError as error:
-                raise corrupt_file(file, str(error).partition(": ")[0]) from error
-        for field, wanted in wrong:
-            raise Mismatch(f"{field} is {in_words(description.get(field))}, not {wanted}")
-        return model
+def check_result(found: dict[str, Any]) -> None:
+    """`Mismatch` unless this is the content of a result.json."""
+    kind = next((name for name in RESULTS if name in found), None)
+    check(found, RESULTS[kind] if kind else {})
+    if kind == "arms":
+        check_relations(found, _of_comparison(found))
 
 
-def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], rule: Rule) -> None:
-    """Mismatch unless these have the names, types and shapes of the others, and numbers by `TENSORS` or the rule."""
-    for name in {**wanted, **found}:
-        if name not in found or name not in wanted:
-            raise Mismatch(f"{name} is {'missing' if name in wanted else 'no tensor of it'}")
-        tensor, like = found[name], wanted[name]
-        if (tensor.dtype, tensor.shape) != (like.dtype, like.shape):
-            held, needed = (f"{str(each.dtype)[6:]} {tuple(each.shape)}" for each in (tensor, like))
-            raise Mismatch(f"{name} is {held}, not {needed}")
-        if tensor.is_floating_point():
-            own = TENSORS.get(name.rpartition(".")[2], rule)
-            ends = [end.item() for end in tensor.aminmax()]  # a rule holds between two numbers of which it holds
-            if not all(map(own.allows, ends)):
-                wrong = next(value for value in tensor.flatten().tolist() if not own.allows(value))
-                raise Mismatch(f"{name} holds {wrong:g}, not {own.wanted}")
-
-
-def _of_scaling(about: Mapping[str, Any], scaling: Scaling, values: int) -> Iterator[Relation]:
-    """Of what is said of the data, for a model of so many values."""
-    width, table = scaling.stored_width(values), scaling.table
-    yield "codes", f"codes that become {values} values", scaling.width(width) == values
-    yield "columns", f"{width} names", len(scaling.columns) in (0, width)
-    yield "columns", "names that differ", len(set(scaling.columns)) == len(scaling.columns)
-    yield "codes", "those of the table", not table or [each.states for each in table] == about.get("codes")
-    for each in table:
-        n, least = len(set(each.categories)), 2 if each.kind == "categorical" else 0
-        yield "table", "of columns with categories that differ", n == len(each.categories) >= least
-        yield "table", "of columns of two values at most", each.kind == "categorical" or n in (0, 2)
-    limits = about.get("limits") or [0, 0]
-    is_of_each = isinstance(limits[0], list)
-    yield "limits", f"the ends of {width} columns", not is_of_each or len(limits) == width
-    pairs = [about.get("values", (0, 0)), *(limits if is_of_each else [limits])]
-    yield "limits", "the least and the greatest", all(None in pair or pair[0] <= pair[1] for pair in pairs)
-    for name in ("shift", "spread"):
-        yield name, f"{values} numbers", about.get(name) is None or len(about[name]) == values
-    yield "spread", "there with a shift", (about.get("shift") is None) == (about.get("spread") is None)
-    shape = about.get("image_shape")
-    yield "image_shape", f"the sides of pictures of {width} values", shape is None or math.prod(shape) == width
-
-
-def _of_stack(stack: DBN, about: dict[str, Any]) -> Iterator[Relation]:
-    yield "units", "two layers or more", len(about["units"]) > 1
-    yield from _of_scaling(about, stack.scaling, stack.sizes[0])
-
-
-def _of_labels(model: LabelModel, about: dict[str, Any]) -> Iterator[Relation]:
-    yield "classes", "names that differ", len(set(model.classes)) == len(model.classes)
-    values = model.layers[0].visible.size if len(model.layers) > 1 else model.n_features
-    yield from _of_scaling(about, model.scaling, values)
-
-
-def _of_network(network: nn.Sequential, about: dict[str, Any]) -> Iterator[Relation]:
-    task, sizes = task_of(about), about["sizes"]
-    names = "classes" if "classes" in about else "targets"
-    yield names, f"{sizes[-1]} names", len(task.names) == sizes[-1]
-    yield "classes", "names that differ", names == "targets" or len(set(task.names)) == len(task.names)
-    for name in ("target_shift", "target_spread"):
-        yield name, f"{sizes[-1]} numbers", len(about.get(name, task.names)) == len(task.names)
-    yield from _of_scaling(about, Scaling.from_description(about), sizes[0])
-
-
-def _network(about: dict[str, Any]) -> nn.Sequential:
-    check(about, TASKS[about.get("task", "classify")].fields)
-    return meta_mlp(about)
-
-
-STACK_FILE = ModelFormat("stack", STACK, "units", DBN.from_description, DBN.description, _of_stack, PARAMETER)
-LABEL_FILE = ModelFormat(
-    "label model", LABELS, "layers", LabelModel.from_description, LabelModel.description, _of_labels, PARAMETER
-)
-NETWORK_FILE = ModelFormat("network", NETWORK, "sizes", _network, None, _of_network, NUMBER)
+def _of_comparison(found: dict[str, Any]) -> Iterator[Relation]:
+    arms, n, named = found["arms"], len(found["seeds"]), found["comparison"] or {}
+    yield "arms", "those that were compared", bool(arms) and all(map(ARM_NAME.fullmatch, arms))
+    by_seed = ("test_error", "valid_error", "best_epoch", "seconds", "test_balanced_error", "test_log_loss")
+    yield (
+        "seeds",
+        "one for each error of an arm",
+        n == 0 or all(len(arm[name]) == n for arm in arms.values() for name in by_seed if name in arm),
+    )
+    yield "seeds", "one at least", n > 0
+    yield "comparison", "of two of the arms", all(named.get(name) in (None, *arms) for name in ("best", "next"))
+    yield "task", f"one of {', '.join(TASKS)}", found.get("task", "classify") in TASKS
+    classes = found.get("classes", [])
+    yield "classes", "of a classifier", "task" in found or "classes" in found
+    yield "support", "a count of each class", len(found.get("support", classes)) == len(classes)
+    shape = [len(classes)] * len(classes)
+    for name, arm in arms.items():
+        yield (
+            "arms",
+            f"with figures of {len(classes)} classes, as not that of {name}",
+            not shape
+            or all(
+                len(figures) == len(classes) and (which != "confusion" or [*map(len, figures)] == shape)
+                for which in ("recall", "precision", "confusion")
+                if (figures := arm.get(which)) is not None
+            ),
+        )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dbn.errors import InputError, naming_arguments
 from dbn.models.label_model import LabelModel
-from dbn.runs.formats import LABEL_FILE
+from dbn.runs.model_files import LABEL_FILE
 from dbn.runs.weights import LABEL_MODEL, check_ended
 from dbn.storage.files import as_path
 from dbn.storage.tensors import write_tensors

@@ -5,7 +5,7 @@ from pathlib import Path
 from dbn.errors import InputError
 from dbn.models.dbn import DBN
 from dbn.runs.folder import CONFIG, RunFolder
-from dbn.runs.formats import STACK_FILE
+from dbn.runs.model_files import STACK_FILE
 from dbn.storage.files import as_path
 from dbn.storage.tensors import write_tensors
 

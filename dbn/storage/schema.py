@@ -3,7 +3,7 @@ where the file is read.
 
 A schema is a rule; a record `{name: schema}`, where "name?" may be left out and "*" stands for all other fields; a list
 `[schema]` of any length; a list `(schema, …)` of that length; or an `Either` of them. Fields that a record does not
-name are let pass: newer files have more of them.
+name are any `TREE`: newer files have more of them.
 """
 
 import sys
@@ -65,19 +65,29 @@ def _is_text(value: Any) -> bool:
         return False
 
 
+def _is_tree(value: Any, depth: int = 20) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and all(_is_text(name) and _is_tree(each, depth - 1) for name, each in value.items())
+    if isinstance(value, list):
+        return depth > 0 and all(_is_tree(each, depth - 1) for each in value)
+    return value is None or type(value) is bool or NUMBER.allows(value) or _is_text(value)
+
+
 NOTHING = Rule("null", lambda value: value is None)
 TEXT = Rule("text", _is_text)
 FLAG = Rule("true or false", lambda value: type(value) is bool)
 NUMBER = numbers("a finite number")
-POSITIVE = numbers("a number above 0", lambda number: number > 0)
+POSITIVE = numbers("a number from 1e-38 to 3e38", lambda number: 1e-38 <= number <= 3e38)
+"""Of single precision, which it neither exceeds nor vanishes in."""
 NATURAL = numbers("a number of at least 0", lambda number: number >= 0)
 COUNT, SIZE = whole(0), whole(1)
+TREE = Rule("text, finite numbers, or lists and records of such", _is_tree)
 PLAIN: Schema = Either((NOTHING, FLAG, NUMBER, TEXT))
 """Anything that is no list or record."""
 
 
 def check(value: Any, schema: Schema, where: str = "") -> None:
-    """Mismatch for the first field that is not as the schema says; `where` is its path."""
+    """`Mismatch` for the first field that is not as the schema says; `where` is its path."""
     for found, wanted, place in _mismatches(value, schema, where):
         raise Mismatch(
             f"{place or 'the whole'} is {in_words(found)}, not {wanted}" if wanted else f"{place} is missing"
@@ -119,10 +129,11 @@ def _of_record(value: Any, schema: Mapping[str, Schema], where: str) -> Iterator
             yield from _mismatches(value[name], schema[key], f"{where}.{name}".lstrip("."))
         elif name == key != "*":
             yield None, "", f"{where}.{name}".lstrip(".")
-    if "*" in schema:
-        for name in value:
-            if name not in schema and f"{name}?" not in schema:
-                yield from _mismatches(value[name], schema["*"], f"{where}.{name}".lstrip("."))
+    for name in value:
+        if not _is_text(name):
+            yield name, "the name of a field", where
+        elif name not in schema and f"{name}?" not in schema:
+            yield from _mismatches(value[name], schema.get("*", TREE), f"{where}.{name[:60]}".lstrip("."))
 
 
 def in_words(value: Any) -> str:
