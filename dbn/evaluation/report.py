@@ -1,5 +1,6 @@
 """Tables and warnings of an evaluation."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -125,6 +126,7 @@ def _with_error(figure: dict[str, Any]) -> str:
     return f"{figure['mean']:z.2f}{error}"
 
 
-def _interval(ends: Sequence[float]) -> str:
-    lower, upper = ends
+def _interval(ends: Sequence[float | None]) -> str:
+    """Of a file, which has None for what is infinite, too."""
+    lower, upper = (end if found is None else found for end, found in zip((-math.inf, math.inf), ends, strict=True))
     return "" if lower == upper else f"{lower:z.2f} … {upper:z.2f}"

@@ -19,7 +19,7 @@ from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays
 from dbn.data.rows import in_memory
 from dbn.data.splits import Divisor, Examples, Splits, labels_of
-from dbn.errors import InputError, naming_arguments, parsing
+from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.label_model import LabelModel, label_rbm
 from dbn.models.rbm import RBM
@@ -34,11 +34,13 @@ from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.stack import begin_pretraining, check_state
 from dbn.rng import stream_seed
 from dbn.runs.folder import RunFolder
+from dbn.runs.formats import LAYER_RECORD
 from dbn.runs.label_model import save_label_model
 from dbn.runs.resume import started_with
 from dbn.runs.training_data import fingerprint
 from dbn.runs.weights import load
 from dbn.storage.files import as_path, corrupt_file
+from dbn.storage.schema import reason
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback
 from dbn.training.device import matmul_dtype, pick_device
@@ -193,11 +195,13 @@ class LabeledRows:
         seed = stream_seed(self.config.seed, "label model") % 2**31
         trainer = LabelTrainer(rbm, self.data, replace(self.config, seed=seed), self.n_classes)
         if run and state is not None:
-            with parsing(corrupt_file(run.checkpoint.path, "it is not of this run")):
+            try:
                 trainer.load_state(state)
+            except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+                raise corrupt_file(run.checkpoint.path, f"it is not of this run{reason(error)}") from error
         trainer.train(run, progress=progress, callback=report)
         model = LabelModel(rbm, **self.about, generative=self.config.weights[1] > 0).requires_grad_(False).eval()
-        model.history = run.metrics() if run else history
+        model.history = run.metrics(LAYER_RECORD) if run else history
         if run:
             save_label_model(run.path, model)
         return model

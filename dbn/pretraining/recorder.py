@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dbn.runs.folder import RunFolder
+from dbn.runs.formats import LAYER_RECORD
 from dbn.runs.tensorboard import EventLog
 
 
@@ -13,7 +14,7 @@ def rewind_logs(run: RunFolder, layer: int, epoch: int) -> None:
     def is_done(of_layer: int, of_epoch: int) -> bool:
         return (of_layer, of_epoch) <= (layer, epoch)
 
-    run.keep_metrics(lambda record: is_done(record["layer"], record["epoch"]))
+    run.keep_metrics(lambda record: is_done(record["layer"], record["epoch"]), LAYER_RECORD)
     EventLog.keep(run.path, lambda tag, step: is_done(_layer_of(tag), step))
 
 

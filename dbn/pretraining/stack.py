@@ -17,9 +17,11 @@ from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.folder import RunFolder
+from dbn.runs.formats import LAYER_RECORD
 from dbn.runs.resume import begin
 from dbn.runs.weights import ENCODER, load, save_stack
 from dbn.storage.files import corrupt_file
+from dbn.storage.schema import Mismatch, reason
 from dbn.storage.tensors import read_tensors
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback
@@ -80,10 +82,10 @@ def pretrain_stack(
             if state is not None and layer == state["layer"]:
                 trainer.load_state(state)
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            if state is None or isinstance(error, InputError):
+            if state is None or (isinstance(error, InputError) and not isinstance(error, Mismatch)):
                 raise
             file = run.checkpoint.path if run else Path("the checkpoint of rank 0")
-            raise corrupt_file(file, "it is not of this run") from error
+            raise corrupt_file(file, f"it is not of this run{reason(error)}") from error
         if state is None or layer >= state["layer"]:
             try:
                 trainer.train(run, progress=progress, callback=report)
@@ -94,7 +96,7 @@ def pretrain_stack(
             del trainer  # and its features, before the next layer's are computed
         stack.append(rbm.requires_grad_(False))
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
-    dbn.history = run.metrics() if run else history
+    dbn.history = run.metrics(LAYER_RECORD) if run else history
     if run:
         save_stack(run.path, dbn)
     return dbn
@@ -104,7 +106,7 @@ def is_complete(run: RunFolder, config: Pretraining) -> bool:
     """Whether all epochs are done and the stack is written."""
     last = len(config.hidden), config.for_layer(len(config.hidden) - 1).epochs
     try:
-        if max(((each["layer"], each["epoch"]) for each in run.metrics()), default=None) != last:
+        if max(((each["layer"], each["epoch"]) for each in run.metrics(LAYER_RECORD)), default=None) != last:
             return False
         stack = load(run.path)
         written, encoder = stack.state_dict(), read_tensors(run.path / ENCODER)[0]
@@ -130,17 +132,14 @@ def _ended(data: Unlabeled, run: RunFolder | None, config: Pretraining) -> DBN:
     with data.train.device:
         stack = DBN(new_rbms(data.width, config), data.scaling, data.image_shape)
     stack.load_state_dict(weights)
-    stack.history = run.metrics() if run else []
+    stack.history = run.metrics(LAYER_RECORD) if run else []
     return stack.requires_grad_(False).eval()
 
 
 def check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraining) -> None:
     """InputError for a checkpoint of another run or missing; a warning for epochs missing from metrics.jsonl."""
-    try:
-        logged = {(record["layer"], record["epoch"]) for record in run.metrics()}
-        latest = max(logged, default=(0, 0))
-    except (LookupError, TypeError) as error:
-        raise corrupt_file(run.path / "metrics.jsonl", "a line is no record of an epoch") from error
+    logged = {(record["layer"], record["epoch"]) for record in run.metrics(LAYER_RECORD)}
+    latest = max(logged, default=(0, 0))
     if state is None:
         if latest > (1, 2):  # a checkpoint is written while the next epoch trains
             raise InputError(

@@ -15,11 +15,11 @@ import yaml
 from dbn.config.common import ALIASES
 from dbn.errors import InputError
 from dbn.runs.checkpoint import Checkpoint
-from dbn.runs.formats import FIT_RECORD, LAYER_RECORD, SIGNALS, VERSIONS_OF, check_result
+from dbn.runs.formats import SIGNALS, VERSIONS_OF, check_result
 from dbn.runs.lock import LOCK, acquire, release
 from dbn.runs.versions import versions
 from dbn.storage.files import WRITING, atomic_write, corrupt_file, io_error, make_folder, read_file
-from dbn.storage.schema import Mismatch, check
+from dbn.storage.schema import ANY, Mismatch, Schema, check
 from dbn.storage.yaml_limits import check_plain
 
 CONFIG = "config.yaml"
@@ -116,7 +116,7 @@ class RunFolder:
             raise corrupt_file(path, "it holds no options")
         options = {ALIASES.get(str(name), str(name)): value for name, value in config.items()}
         with blaming(path):
-            check(options, {})
+            check(options, ANY)
         return options
 
     @property
@@ -136,8 +136,8 @@ class RunFolder:
         except OSError as error:
             raise io_error(self._metrics, "written", error) from error
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl so far, without a last line that was cut off."""
+    def metrics(self, schema: Schema = ANY) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl so far, of such fields, without a last line that was cut off."""
         if not self._metrics.exists():
             return []
         lines = read_file(self._metrics).splitlines()
@@ -150,13 +150,13 @@ class RunFolder:
                     raise corrupt_file(self._metrics, f"line {number} is no record") from error
                 break
             with blaming(self._metrics, f"line {number}: "):
-                check(record, LAYER_RECORD if "layer" in record else FIT_RECORD)
+                check(record, schema)
             records.append(record)
         return records
 
-    def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
+    def keep_metrics(self, keep: Callable[[dict[str, Any]], bool], schema: Schema = ANY) -> None:
         """Drop the other records, before the epochs after a checkpoint are repeated."""
-        lines = [_json_line(record) for record in self.metrics() if keep(record)]
+        lines = [_json_line(record) for record in self.metrics(schema) if keep(record)]
         atomic_write(self._metrics, "".join(lines).encode())
 
     def write_json(self, name: str, data: Any) -> None:
@@ -172,7 +172,7 @@ class RunFolder:
         except (ValueError, RecursionError) as error:
             raise corrupt_file(path, "it is not JSON") from error
         with blaming(path):
-            check(data, SCHEMAS.get(name, {}))
+            check(data, SCHEMAS.get(name, ANY))
             if name == RESULT:
                 check_result(data)
         return dict(data)

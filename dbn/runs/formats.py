@@ -9,8 +9,10 @@ from typing import Any
 
 from dbn.models.rbm import LARGEST
 from dbn.storage.schema import (
+    ANY,
     COUNT,
     FLAG,
+    NAME,
     NATURAL,
     NUMBER,
     PLAIN,
@@ -98,7 +100,7 @@ ARM: Schema = {
 }
 APART: Schema = {"difference": maybe(NUMBER), "p": maybe(NUMBER)}
 COMPARISON: Schema = {
-    "dataset": TEXT,
+    "dataset": NAME,
     "labels": COUNT,
     "valid_labels": COUNT,
     "refit": FLAG,
@@ -129,7 +131,7 @@ PART: Schema = {"rows": COUNT, "layers": [MEASURED]}
 EVALUATION: Schema = {
     "log_z": NUMBER,
     "units": [UNITS],
-    "origin": [TEXT],
+    "origin": [NAME],
     "seed": COUNT,
     "exact_possible": FLAG,
     "method": among("exact", "ais"),
@@ -173,7 +175,7 @@ def check_relations(found: Mapping[str, Any], relations: Iterable[Relation]) -> 
 def check_result(found: dict[str, Any]) -> None:
     """`Mismatch` unless this is the content of a result.json."""
     kind = next((name for name in RESULTS if name in found), None)
-    check(found, RESULTS[kind] if kind else {})
+    check(found, RESULTS[kind] if kind else ANY)
     if kind == "arms":
         check_relations(found, _of_comparison(found))
 
@@ -191,7 +193,7 @@ def _of_comparison(found: dict[str, Any]) -> Iterator[Relation]:
     yield "comparison", "of two of the arms", all(named.get(name) in (None, *arms) for name in ("best", "next"))
     yield "task", f"one of {', '.join(TASKS)}", found.get("task", "classify") in TASKS
     classes = found.get("classes", [])
-    yield "classes", "of a classifier", "task" in found or "classes" in found
+    yield "classes", "of a classifier", "support" not in found or "classes" in found
     yield "support", "a count of each class", len(found.get("support", classes)) == len(classes)
     shape = [len(classes)] * len(classes)
     for name, arm in arms.items():

@@ -58,11 +58,15 @@ def maybe(schema: Schema) -> Either:
     return Either((NOTHING, schema))
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Any, errors: str = "strict") -> bool:
     try:
-        return type(value) is str and bool(value.encode() or True)
+        return type(value) is str and bool(value.encode(errors=errors) or True)
     except UnicodeEncodeError:  # half of a surrogate pair, which nothing can write
         return False
+
+
+def _is_name(value: Any) -> bool:
+    return _is_text(value, "surrogateescape")
 
 
 def _is_tree(value: Any, depth: int = 20) -> bool:
@@ -70,11 +74,13 @@ def _is_tree(value: Any, depth: int = 20) -> bool:
         return depth > 0 and all(_is_text(name) and _is_tree(each, depth - 1) for name, each in value.items())
     if isinstance(value, list):
         return depth > 0 and all(_is_tree(each, depth - 1) for each in value)
-    return value is None or type(value) is bool or NUMBER.allows(value) or _is_text(value)
+    return value is None or type(value) is bool or NUMBER.allows(value) or _is_name(value)
 
 
 NOTHING = Rule("null", lambda value: value is None)
 TEXT = Rule("text", _is_text)
+NAME = Rule("text", _is_name)
+"""The same with bytes of file names that are no text."""
 FLAG = Rule("true or false", lambda value: type(value) is bool)
 NUMBER = numbers("a finite number")
 POSITIVE = numbers("a number from 1e-38 to 3e38", lambda number: 1e-38 <= number <= 3e38)
@@ -82,6 +88,7 @@ POSITIVE = numbers("a number from 1e-38 to 3e38", lambda number: 1e-38 <= number
 NATURAL = numbers("a number of at least 0", lambda number: number >= 0)
 COUNT, SIZE = whole(0), whole(1)
 TREE = Rule("text, finite numbers, or lists and records of such", _is_tree)
+ANY: Schema = {"*": TREE}
 PLAIN: Schema = Either((NOTHING, FLAG, NUMBER, TEXT))
 """Anything that is no list or record."""
 
@@ -143,3 +150,8 @@ def in_words(value: Any) -> str:
     if type(value) is int and abs(value) > LARGEST:
         return "a number beyond all floats"
     return "null" if value is None else shortened(value) if isinstance(value, str) else repr(value)[:60]
+
+
+def reason(error: Exception) -> str:
+    """What follows a sentence on a whole file: the field that an error is about, if it is a `Mismatch`."""
+    return f", as {error}" if isinstance(error, Mismatch) else ""

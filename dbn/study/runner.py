@@ -11,6 +11,7 @@ from dbn.config import PretrainConfig, StudyConfig
 from dbn.errors import InputError
 from dbn.plotting.figures import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
 from dbn.runs.folder import RunFolder
+from dbn.runs.formats import FIT_RECORD
 from dbn.storage.files import atomic_write
 from dbn.study.grid import CellArm, dashed
 from dbn.study.process_pool import run_tasks
@@ -155,7 +156,7 @@ def _errors(cell_arms: list[CellArm], found: Results, axis: str) -> dict[str, di
 def _curve(study: Study, cell_arm: CellArm, rate: float) -> dict[float, list[float]]:
     """Validation error (%) of every seed at the selected rate, by epoch."""
     curve: dict[float, list[float]] = {}
-    for record in RunFolder(study.folder(cell_arm)).metrics():
+    for record in RunFolder(study.folder(cell_arm)).metrics(FIT_RECORD):
         if record["learning_rate"] == rate and record["stage"] == "tune":
             curve.setdefault(record["epoch"], []).append(record["valid_error"])
     return curve
