@@ -145,6 +145,8 @@ class RunFolder:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("a part of a line")
             except (ValueError, RecursionError) as error:
                 if number < len(lines):
                     raise corrupt_file(self._metrics, f"line {number} is no record") from error

@@ -14,7 +14,7 @@ import pytest
 import torch
 from mutations import mutate
 from safetensors.torch import save_file
-from tiny import pictures, stack
+from tiny import comparison, pictures, stack
 
 from dbn.cli.config_files import read_config_file
 from dbn.cli.options import options_of
@@ -114,7 +114,7 @@ def run_file(name: str, text: str) -> Callable[[Path], Path]:
 
 CONFIG = "hidden: [500, 500]\nepochs: 10\nlearning_rate: ['0.1:0', 0.05]\ndataset: images.npz\nrun: runs/a\nseed: 0\n"
 METRICS = "".join(f'{{"layer": 1, "epoch": {epoch}, "kl": {epoch / 7}, "gap": null}}\n' for epoch in range(1, 40))
-RESULT = json.dumps({"arms": {name: {"valid_error": [1.0, 2.5], "mean": 1.75} for name in ("dbn", "he_normal:relu")}})
+RESULT = json.dumps(comparison({"dbn": [1.0, 2.5], "he_normal:relu": [1.0, 2.5]}))
 
 
 def events_file(folder: Path) -> Path:

@@ -9,23 +9,43 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from schemas import tensor_file, wrong_data, wrong_tensors
+from tiny import comparison, pictures, splits
 from torch import Tensor, nn
 
 import dbn
 from dbn.columns import Column
+from dbn.config.common import DataConfig, to_dict
+from dbn.config.finetuning import Finetuning
+from dbn.config.pretraining import PretrainConfig, Pretraining
+from dbn.data.readers import read_table
 from dbn.errors import InputError
+from dbn.finetuning.comparison import Comparison, FitKey
+from dbn.finetuning.loading import make_problem
+from dbn.finetuning.report import comparison_text
 from dbn.models import DBN, RBM, Scaling
 from dbn.models.label_model import LabelModel, label_rbm
 from dbn.models.mlp import mlp
 from dbn.models.units.naming import make_units
 from dbn.plotting.images import as_images, filters, tile
-from dbn.runs.classifier import Classifier, read_classifier
+from dbn.pretraining.recorder import rewind_logs
+from dbn.report.comparison import _by_class, _by_rate, _diverged
+from dbn.report.evaluation import evaluation_section
+from dbn.report.options import kind_of
+from dbn.report.page import Page, render
+from dbn.report.pretraining import _curves, _learned
+from dbn.report.source import Source
+from dbn.report.write import _all_numbers, _asked
+from dbn.runs.classifier import Classifier, best_classifier, read_classifier
+from dbn.runs.folder import RunFolder, _finite
 from dbn.runs.label_model import load_label_model
+from dbn.runs.resume import begin, started_with
+from dbn.runs.training_data import splits_of
 from dbn.runs.weights import load
-from dbn.storage.tensors import tensor_bytes
+from dbn.storage.tensors import read_tensors, tensor_bytes
 from dbn.tasks import TASKS
 
 WIDTH, ROWS = 6, 4
@@ -154,6 +174,187 @@ def cases(form: Format) -> Iterator[tuple[str, Callable[[], bytes]]]:
         yield name, partial(tensor_file, form.tensors, changed)
     for name, tensors in wrong_tensors(form.tensors):
         yield name, partial(tensor_file, tensors, description)
+
+
+class RunFile(NamedTuple):
+    """A file of plain data in a run folder: its name, what one holds, and what is done with the folder."""
+
+    name: str
+    data: Any
+    use: Callable[[RunFolder], object]
+
+
+ARMS = comparison({"dbn": [1.0, 2.5], "he_normal:relu": [1.5, 2.0]}) | {
+    "test_examples": 40, "idle_layers": [1], "classes": ["<b>", "c"], "support": [20, 20],
+    "comparison": {"best": "dbn", "next": "he_normal:relu", "difference": 0.0, "p": 0.9},
+    "dbn_against": {"best other arm": {"dbn": "dbn", "other": "he_normal:relu", "difference": 0.0, "p": None}},
+}  # fmt: skip
+for each in ARMS["arms"].values():
+    each |= {"test_balanced_error": [1.0, 1.0], "test_log_loss": [0.1, None], "one_class": 0}
+    each |= {"recall": [50.0, None], "precision": [None, 1.0], "confusion": [[20, 0], [1, 19]]}
+FIT_LINE = {"arm": "dbn", "learning_rate": 0.1, "seed": 0, "stage": "tune", "epoch": 1, "train_loss": 0.5,
+            "valid_error": 2.0, "valid_loss": None, "seconds": 0.1}  # fmt: skip
+LAYER_LINE = {"layer": 1, "epoch": 1, "kl": 0.5, "valid_kl": None, "seconds": 0.1}
+
+
+def use_comparison(run: RunFolder) -> None:
+    """What report and predict do with it."""
+    found = run.read_json("result.json")
+    with contextlib.suppress(InputError):  # there is no classifier
+        best_classifier(run)
+    if "arms" in found:
+        comparison_text(found), _by_class(found), _diverged(found)
+    render(Page("a", [], [*evaluation_section(found), *_all_numbers(Source(run, {}))]))
+
+
+def use_fits(run: RunFolder) -> None:
+    source = Source(run, {"init": ["dbn"]})
+    _by_rate(source, TASKS["classify"])
+    assert all(record["epoch"] > 0 for record in source.metrics)
+
+
+def use_layers(run: RunFolder) -> None:
+    source = Source(run, {})
+    render(Page("a", [*_learned(source.metrics)], [next(_curves(source.metrics))]))
+    rewind_logs(run, 1, 1)
+
+
+def use_options(run: RunFolder) -> None:
+    source = Source(run, run.read_config())
+    kind_of(run, source.options)
+    render(Page(source.name, [], _asked("pretrain", source)))
+    with contextlib.suppress(InputError):
+        splits_of(run.path)
+    with contextlib.suppress(InputError):
+        started_with(run.path, Pretraining())
+
+
+def evaluation() -> dict[str, Any]:
+    made = filled(DBN([RBM(make_units("bernoulli", n), make_units("bernoulli", 3)) for n in (WIDTH, 3)]))
+    found: dict[str, Any] = _finite(dbn.evaluate(made, torch.zeros(ROWS, WIDTH), ais=3, chains=2).to_dict())
+    return found
+
+
+RUN_FILES: dict[str, Callable[[], RunFile]] = {
+    "comparison": lambda: RunFile("result.json", ARMS, use_comparison),
+    "evaluation": lambda: RunFile("result.json", evaluation(), use_comparison),
+    "metrics of fits": lambda: RunFile("metrics.jsonl", FIT_LINE, use_fits),
+    "metrics of layers": lambda: RunFile("metrics.jsonl", LAYER_LINE, use_layers),
+    "versions": lambda: RunFile(
+        "versions.json", {"format": 2, "data": None, "dbn": "1", "git_commit": None}, use_options
+    ),
+    "options": lambda: RunFile(
+        "config.yaml", to_dict(PretrainConfig(run=Path("a"), data=DataConfig(dataset="x.npz"))), use_options
+    ),
+}
+
+
+@pytest.mark.parametrize("most", [60, pytest.param(10**6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_plain_data_of_the_wrong_kind_are_refused_or_can_be_used(name: str, most: int, tmp_path: Path) -> None:
+    form, run = RUN_FILES[name](), RunFolder(tmp_path)
+    (tmp_path / "config.yaml").write_text("estimator: cd\nrun: a\n")
+    path = tmp_path / form.name
+    path.write_text(written(form))
+    form.use(run)
+    refused, failures = 0, []
+    for case, changed in some(wrong_data(json.loads(json.dumps(form.data))), most):
+        path.write_text(written(form._replace(data=changed)), errors="surrogatepass")
+        try:
+            form.use(run)
+        except InputError as error:
+            refused += 1
+            if "\n" in str(error) or form.name not in str(error):
+                failures.append(f"{case}: {str(error)[:300]}")
+        except Exception as error:
+            failures.append(f"{case}: {type(error).__name__} {error}")
+    assert not failures, "\n".join(failures)
+    assert refused
+
+
+def written(form: RunFile) -> str:
+    """JSON is YAML."""
+    return json.dumps(form.data, indent=None if form.name.endswith("l") else 1) + "\n"
+
+
+def changed_states(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """A state with each of its fields and tensors changed."""
+    tensors, description = read_tensors(path)
+    for name, state in wrong_data(description["state"]):
+        yield name, partial(tensor_file, tensors, {"state": state})
+    for name, others in wrong_tensors(tensors):
+        yield name, partial(tensor_file, others, description)
+
+
+def refuses_or_goes_on(path: Path, most: int, go_on: Callable[[], object]) -> None:
+    refused, failures = 0, []
+    for case, content in some(changed_states(path), most):
+        path.write_bytes(content())
+        try:
+            go_on()
+        except InputError as error:
+            refused += 1
+            if "\n" in str(error):
+                failures.append(f"{case}: {str(error)[:300]}")
+        except Exception as error:
+            failures.append(f"{case}: {type(error).__name__} {error}")
+    assert not failures, "\n".join(failures)
+    assert refused
+
+
+@pytest.mark.parametrize("most", [40, pytest.param(10**6, marks=pytest.mark.slow)])
+def test_a_finished_fit_of_the_wrong_kind_is_refused_or_used(most: int, tmp_path: Path) -> None:
+    config = Finetuning(init=("he_normal",), labels=12, valid_labels=9, seeds=1, epochs=2, learning_rate=(0.1,))
+    problem = make_problem(splits(), [], (3,), config, torch.device("cpu"))
+    with begin(tmp_path / "run", to_dict(config), resume=False, overwrite=False) as run:
+        comparison = Comparison(problem, run)
+        comparison.train()
+        (path,) = (run.path / "checkpoint").glob("*-tune.safetensors")
+        (arm,) = comparison.arms
+        key = FitKey(arm.name, 0.1, problem.seeds[0], "tune")
+
+        def use() -> None:
+            found = comparison._finished(key, arm)
+            assert found is not None
+            assert math.isfinite(found.seconds)
+            assert isinstance(found.valid_error, int | float)
+            problem.network_with(arm, found.weights)
+
+        refuses_or_goes_on(path, most, use)
+
+
+@pytest.mark.parametrize("most", [25, pytest.param(10**6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("visible", ["bernoulli", "binomial(trials=255)"])
+def test_a_checkpoint_of_the_wrong_kind_is_refused_or_gone_on_from(visible: str, most: int, tmp_path: Path) -> None:
+    divisor = {"divisor": 1} if "binomial" in visible else {}
+    options: dict[str, Any] = {"hidden": [3], "estimator": "pcd", "visible": visible, "average": 0.9, "batch_size": 20}
+    with contextlib.suppress(KeyboardInterrupt):
+        dbn.pretrain(pictures(40)[0], epochs=3, run=tmp_path / "run", callback=stop, **options, **divisor)
+    kept = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+
+    def go_on() -> None:
+        (tmp_path / "run" / "metrics.jsonl").write_bytes(kept)
+        (tmp_path / "run" / "dbn.safetensors").unlink(missing_ok=True)
+        dbn.pretrain(pictures(40)[0], epochs=3, run=tmp_path / "run", resume=True, **options, **divisor)
+
+    refuses_or_goes_on(tmp_path / "run" / "checkpoint" / "state.safetensors", most, go_on)
+
+
+def stop(record: Mapping[str, Any]) -> None:
+    if record["epoch"] == 2:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800])
+@pytest.mark.parametrize("order", "<>")
+def test_strings_of_no_characters_are_refused(code: int, order: str, tmp_path: Path) -> None:
+    y = np.array(["a", "b"] * 10, f"{order}U1").reshape(2, 10).T  # in Fortran's order
+    np.asarray(y.T).view(f"{order}u4")[1, 3] = code
+    np.savez(tmp_path / "a.npz", x=np.eye(20, dtype=np.uint8), y=y[:, 0], unused=y)
+    np.savez(tmp_path / "b.npz", x=np.eye(20, dtype=np.uint8), y=np.ascontiguousarray(y.T)[1])
+    read_table(tmp_path / "a.npz")
+    with pytest.raises(InputError, match="strings holds numbers that are no characters"):
+        read_table(tmp_path / "b.npz")
 
 
 @pytest.mark.parametrize("most", [50, pytest.param(10**6, marks=pytest.mark.slow)])

@@ -250,7 +250,7 @@ def test_without_matplotlib_the_command_says_so(
         ("pre", {"config.yaml": "a: 1"}, "is no run of pretrain, label-model, finetune or study by its config.yaml"),
         ("pre", {"dbn.safetensors": None}, "holds no whole stack yet: go on with its training, pretrain --resume"),
         ("pre", {"dbn.safetensors": "x"}, "dbn.safetensors is damaged"),
-        ("pre", {"metrics.jsonl": "{}\n{}\n"}, "is damaged or of another kind, its files are not those of a run"),
+        ("pre", {"metrics.jsonl": "{}\n{}\n"}, "metrics.jsonl is damaged or of another kind, line 1: layer is missing"),
         ("pre", {"result.json": "{"}, "result.json is damaged or of another kind, it is not JSON"),
         ("fine", {"result.json": None}, "is no finished run of finetune: end it with finetune --resume --run"),
         ("fine", {"result.json": "{}"}, "is damaged or of another kind, its files are not those of a run of finetune"),
