@@ -132,7 +132,7 @@ class RunFolder:
         """Append one line to metrics.jsonl; numbers that are not finite become null, since JSON has none."""
         try:
             with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(_json_line(record))
+                file.write(json_line(record))
         except OSError as error:
             raise io_error(self._metrics, "written", error) from error
 
@@ -158,7 +158,7 @@ class RunFolder:
 
     def keep_metrics(self, keep: Callable[[dict[str, Any]], bool], schema: Schema = ANY) -> None:
         """Drop the other records, before the epochs after a checkpoint are repeated."""
-        lines = [_json_line(record) for record in self.metrics(schema) if keep(record)]
+        lines = [json_line(record) for record in self.metrics(schema) if keep(record)]
         atomic_write(self._metrics, "".join(lines).encode())
 
     def write_json(self, name: str, data: Any) -> None:
@@ -174,9 +174,10 @@ class RunFolder:
         except (ValueError, RecursionError) as error:
             raise corrupt_file(path, "it is not JSON") from error
         with blaming(path):
-            check(data, SCHEMAS.get(name, ANY))
             if name == RESULT:
                 check_result(data)
+            else:
+                check(data, SCHEMAS.get(name, ANY))
         return dict(data)
 
     def save_checkpoint(self, state: Mapping[str, Any], *logs: Path) -> None:
@@ -236,7 +237,8 @@ def _clear(path: Path) -> None:
             each.unlink()
 
 
-def _json_line(record: Mapping[str, Any]) -> str:
+def json_line(record: Mapping[str, Any]) -> str:
+    """A record in a line of JSON; numbers that are not finite become null."""
     return json.dumps(_finite(record), allow_nan=False) + "\n"
 
 

@@ -3,6 +3,7 @@
 What passes can be used by every command. Fields that earlier versions did not write may be left out.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -57,7 +58,13 @@ STANDARDIZED = SCALING | {"shift": maybe([NUMBER]), "spread": maybe([SPREAD])}
 """`Scaling.description`."""
 IMAGE_SHAPE = maybe((Either((among(1), among(3))), SIZE, SIZE))
 STACK = {"units": [UNITS], "standardised": FLAG, "image_shape": IMAGE_SHAPE} | SCALING
-LABELS = {"layers": [(UNITS, UNITS)], "classes": [TEXT], "image_shape": IMAGE_SHAPE, "generative?": FLAG} | STANDARDIZED
+LABELS = {
+    "layers": [(UNITS, UNITS)],
+    "classes": [TEXT],
+    "image_shape": IMAGE_SHAPE,
+    "generative?": FLAG,
+    "up_down?": FLAG,
+} | STANDARDIZED
 NETWORK = {
     "sizes": [SIZE],
     "activation": Either(([TEXT], TEXT)),
@@ -102,7 +109,7 @@ APART: Schema = {"difference": maybe(NUMBER), "p": maybe(NUMBER)}
 COMPARISON: Schema = {
     "dataset": NAME,
     "labels": COUNT,
-    "valid_labels": COUNT,
+    "valid_labels": SIZE,
     "refit": FLAG,
     "seeds": [COUNT],
     "stacks": COUNT,
@@ -124,9 +131,9 @@ RUN: Schema = {
     "log_ratio": NUMBER,
     "log_ratio_interval": ENDS,
     "effective_sample_size": NUMBER,
-    "start_autocorrelation": maybe(NUMBER),
+    "start_autocorrelation": NUMBER,
 }
-ESTIMATE: Schema = {"log_z": NUMBER, "log_z_interval": ENDS, "effective_sample_size": maybe(NUMBER)}
+ESTIMATE: Schema = {"log_z": NUMBER, "log_z_interval": ENDS, "effective_sample_size": NUMBER}
 PART: Schema = {"rows": COUNT, "layers": [MEASURED]}
 EVALUATION: Schema = {
     "log_z": NUMBER,
@@ -135,20 +142,22 @@ EVALUATION: Schema = {
     "seed": COUNT,
     "exact_possible": FLAG,
     "method": among("exact", "ais"),
-    "chains?": SIZE,
-    "schedule?": PLAIN,
-    "temperatures?": SIZE,
-    "layers": [ESTIMATE | {"reverse": {"*": ESTIMATE | {"difference": NUMBER}}}],
+    "layers": [
+        ESTIMATE | {"effective_sample_size": maybe(NUMBER), "reverse": {"*": ESTIMATE | {"difference": NUMBER}}}
+    ],
     "parts": {"test": PART, "*": PART},
     "gains": [MEASURED | {"annealed": maybe(MEASURED | {"interval": ENDS, "forward": RUN, "reverse": RUN})}],
     "pseudo_likelihood": maybe(MEASURED | {"rows": COUNT}),
     "warnings": [TEXT],
 }
 """result.json of an evaluation."""
+BY_AIS: Schema = {"chains": SIZE, "schedule": Either((TEXT, SIZE)), "temperatures": SIZE}
 RESULTS: dict[str, Schema] = {"arms": COMPARISON, "log_z": EVALUATION, "sizes": {"sizes": [SIZE]}}
 """Of result.json, by a field that no other has."""
 SIGNALS: Schema = {"start": [[{"*": maybe(NUMBER)}]], "*": [[{"*": maybe(NUMBER)}]]}
 """signals.json."""
+NAN = "mean", "test_error", "valid_error", "difference"
+"""Fields of a comparison that are null where they were not finite."""
 FLOAT = Rule("a number", lambda value: type(value) is float or NUMBER.allows(value))
 EPOCH: Schema = {"epoch": SIZE, "train_loss": FLOAT, "seconds": NATURAL, "*": FLOAT}
 """Of the history of a fit."""
@@ -172,12 +181,25 @@ def check_relations(found: Mapping[str, Any], relations: Iterable[Relation]) -> 
             raise Mismatch(f"{field} is {in_words(found.get(field))}, not {wanted}")
 
 
-def check_result(found: dict[str, Any]) -> None:
-    """`Mismatch` unless this is the content of a result.json."""
+def check_result(found: Any) -> None:
+    """`Mismatch` unless this is the content of a result.json; errors that were not finite become NaN again."""
+    check(found, ANY)
     kind = next((name for name in RESULTS if name in found), None)
-    check(found, RESULTS[kind] if kind else ANY)
+    if kind is None:
+        return
+    check(found, RESULTS[kind])
+    if kind == "log_z" and found["method"] == "ais":
+        check(found, BY_AIS)
     if kind == "arms":
         check_relations(found, _of_comparison(found))
+        for each in (*found["arms"].values(), *found.get("records", ()), found["comparison"] or {}):
+            each |= {name: _or_nan(each[name]) for name in NAN if name in each}
+
+
+def _or_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_or_nan(each) for each in value]
+    return math.nan if value is None else value
 
 
 def _of_comparison(found: dict[str, Any]) -> Iterator[Relation]:
@@ -192,7 +214,12 @@ def _of_comparison(found: dict[str, Any]) -> Iterator[Relation]:
     yield "seeds", "one at least", n > 0
     yield "comparison", "of two of the arms", all(named.get(name) in (None, *arms) for name in ("best", "next"))
     yield "task", f"one of {', '.join(TASKS)}", found.get("task", "classify") in TASKS
-    classes = found.get("classes", [])
+    classes, figures = found.get("classes", []), {"recall", "precision"}
+    yield (
+        "arms",
+        "with recall and precision beside confusion",
+        all(figures <= arm.keys() for arm in arms.values() if "confusion" in arm),
+    )
     yield "classes", "of a classifier", "support" not in found or "classes" in found
     yield "support", "a count of each class", len(found.get("support", classes)) == len(classes)
     shape = [len(classes)] * len(classes)
@@ -202,8 +229,8 @@ def _of_comparison(found: dict[str, Any]) -> Iterator[Relation]:
             f"with figures of {len(classes)} classes, as not that of {name}",
             not shape
             or all(
-                len(figures) == len(classes) and (which != "confusion" or [*map(len, figures)] == shape)
+                len(given) == len(classes) and (which != "confusion" or [*map(len, given)] == shape)
                 for which in ("recall", "precision", "confusion")
-                if (figures := arm.get(which)) is not None
+                if (given := arm.get(which)) is not None
             ),
         )

@@ -1,6 +1,5 @@
 """Run a study: stacks, then every arm in every cell, in several processes; results, tables and figures."""
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import groupby
@@ -10,7 +9,7 @@ from typing import Any
 from dbn.config import PretrainConfig, StudyConfig
 from dbn.errors import InputError
 from dbn.plotting.figures import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
-from dbn.runs.folder import RunFolder
+from dbn.runs.folder import RunFolder, json_line
 from dbn.runs.formats import FIT_RECORD
 from dbn.storage.files import atomic_write
 from dbn.study.grid import CellArm, dashed
@@ -80,7 +79,7 @@ def _worker(
 def write(study: Study, *, figures: bool = False) -> str:
     """Write results.jsonl, study.md and, if asked for, figures of what is finished; return the text of study.md."""
     found = results(study)
-    lines = [json.dumps(record, allow_nan=False) + "\n" for records in found.values() for record in records]
+    lines = [json_line(record) for records in found.values() for record in records]
     atomic_write(study.config.run / "results.jsonl", "".join(lines).encode())
     text = study_markdown(study, found, list(_drawn(study, found)) if figures else ())
     atomic_write(study.config.run / "study.md", text.encode())

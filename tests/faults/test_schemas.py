@@ -117,11 +117,15 @@ def use_stack(stack: DBN) -> None:
     dbn.evaluate(stack, x, ais=3, chains=2, divisor=None if stack.scaling.codes else stack.scaling.divisor)
 
 
-def label_file(*, below: bool) -> Format:
+def label_file(*, below: bool, untied: bool = False) -> Format:
     rbm = label_rbm("bernoulli", 3 if below else WIDTH, make_units("bernoulli", 2), 3)
-    lower = [RBM(make_units("gaussian", WIDTH), make_units("bernoulli", 3))] if below else []
+    lower, down = (
+        [RBM(make_units("gaussian", WIDTH), make_units("bernoulli", 3))] if there else [] for there in (below, untied)
+    )
     scaling = STANDARD if below else Scaling(255.0, stored="bytes")
-    model = filled(LabelModel(rbm, ["a", "b", "<c>"], lower, scaling, None if below else (1, 2, 3)))
+    model = filled(
+        LabelModel(rbm, ["a", "b", "<c>"], lower, scaling, None if below else (1, 2, 3), generative_rbms=down)
+    )
     return Format(model.state_dict(), model.description(), load_label_model, use_label_model)
 
 
@@ -158,6 +162,7 @@ FILES = {
     **{f"stack, {name}": stack_file(*parts) for name, parts in STACKS.items()},
     "label model": label_file(below=False),
     "label model of features": label_file(below=True),
+    "label model, untied": label_file(below=True, untied=True),
     **{f"network, {task}": network_file(task, normalize=task == "multilabel") for task in TASKS},
 }
 
