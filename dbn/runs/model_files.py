@@ -65,7 +65,7 @@ class ModelFormat(NamedTuple):
                 model = self.build(description)
                 relations = list(self.relations(model, description))
         except InputError as error:
-            raise Mismatch(str(error).partition(": ")[0]) from error
+            raise Mismatch(str(error).partition(": ")[0][:200]) from error
         except Exception as error:
             if is_out_of_memory(error):
                 raise
