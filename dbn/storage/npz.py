@@ -114,13 +114,13 @@ def _read_array(file: IO[bytes], size: int, *, mapped: bool = False) -> NDArray:
     if min(shape, default=0) < 0 or dtype.itemsize == 0 or needed > size - file.tell():
         raise ValueError(f"{shape} of {dtype} is more than the file holds")
     if mapped and not is_fortran and needed > MAPPED:
-        return _of_characters(np.memmap(file, dtype, "r", file.tell(), shape))
+        return of_characters(np.memmap(file, dtype, "r", file.tell(), shape))
     file.seek(start)
     array: NDArray = npy.read_array(file, allow_pickle=False)
-    return _of_characters(array)
+    return of_characters(array)
 
 
-def _of_characters(array: NDArray) -> NDArray:
+def of_characters(array: NDArray) -> NDArray:
     """The array; InputError for strings with numbers that are no characters, on which Python fails."""
     if array.dtype.kind == "U":
         ordered = array if array.flags.c_contiguous else array.T
@@ -128,5 +128,5 @@ def _of_characters(array: NDArray) -> NDArray:
         for start in range(0, len(codes), PIECE):
             part = codes[start : start + PIECE]
             if ((part > sys.maxunicode) | ((part >= 0xD800) & (part < 0xE000))).any():  # or half of a pair
-                raise InputError("an array of strings holds numbers that are no characters: save it again")
+                raise InputError("text holds numbers that are no characters: save it again")
     return array

@@ -363,8 +363,12 @@ def test_strings_of_no_characters_are_refused(code: int, order: str, tmp_path: P
     np.savez(tmp_path / "a.npz", x=np.eye(20, dtype=np.uint8), y=y[:, 0], unused=y)
     np.savez(tmp_path / "b.npz", x=np.eye(20, dtype=np.uint8), y=np.ascontiguousarray(y.T)[1])
     read_table(tmp_path / "a.npz")
-    with pytest.raises(InputError, match="strings holds numbers that are no characters"):
+    with pytest.raises(InputError, match="text holds numbers that are no characters"):
         read_table(tmp_path / "b.npz")
+    with pytest.raises(InputError, match="text holds numbers that are no characters"):
+        dbn.compare(np.eye(10), y[:, 1], init="he_normal", hidden=[2])
+    with pytest.raises(InputError, match="text holds numbers that are no characters"):
+        dbn.pretrain(y, visible="auto", hidden=[2])
 
 
 @pytest.mark.parametrize("most", [20, pytest.param(10**6, marks=pytest.mark.slow)])
