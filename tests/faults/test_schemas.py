@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from dbn.report.options import kind_of
 from schemas import tensor_file, wrong_data, wrong_tensors
 from tiny import comparison, pictures, splits
 from torch import Tensor, nn
@@ -31,16 +32,15 @@ from dbn.models.label_model import LabelModel, label_rbm
 from dbn.models.mlp import mlp
 from dbn.models.units.naming import make_units
 from dbn.plotting.images import as_images, filters, tile
-from dbn.pretraining.recorder import rewind_logs
 from dbn.report.comparison import _by_class, _by_rate, _diverged
 from dbn.report.evaluation import evaluation_section
-from dbn.report.options import kind_of
 from dbn.report.page import Page, render
 from dbn.report.pretraining import _curves, _learned
 from dbn.report.source import Source
 from dbn.report.write import _all_numbers, _asked
 from dbn.runs.classifier import Classifier, best_classifier, read_classifier
 from dbn.runs.folder import RunFolder, _finite
+from dbn.runs.formats import LAYER_RECORD
 from dbn.runs.label_model import load_label_model
 from dbn.runs.resume import begin, started_with
 from dbn.runs.training_data import splits_of
@@ -226,7 +226,7 @@ def use_fits(run: RunFolder) -> None:
 def use_layers(run: RunFolder) -> None:
     source = Source(run, {})
     render(Page("a", [*_learned(source.metrics)], [next(_curves(source.metrics))]))
-    rewind_logs(run, 1, 1)
+    run.keep_metrics(lambda record: (record["layer"], record["epoch"]) <= (1, 1), LAYER_RECORD)
 
 
 def use_options(run: RunFolder) -> None:
