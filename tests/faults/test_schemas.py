@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from dbn.report.options import kind_of
 from schemas import tensor_file, wrong_data, wrong_tensors
 from tiny import comparison, pictures, splits
 from torch import Tensor, nn
@@ -38,6 +37,7 @@ from dbn.report.page import Page, render
 from dbn.report.pretraining import _curves, _learned
 from dbn.report.source import Source
 from dbn.report.write import _all_numbers, _asked
+from dbn.runs.asked import kind_of
 from dbn.runs.classifier import Classifier, best_classifier, read_classifier
 from dbn.runs.folder import RunFolder, _finite
 from dbn.runs.formats import LAYER_RECORD
