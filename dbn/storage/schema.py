@@ -117,13 +117,21 @@ def _mismatches(value: Any, schema: Schema, where: str) -> Iterator[tuple[Any, s
                 yield value, "a list", where
                 return
             for place, item in enumerate(value):
-                yield from _mismatches(item, each, f"{where}[{place}]")
+                if not _passes(item, each):
+                    yield from _mismatches(item, each, f"{where}[{place}]")
         case tuple():
             if type(value) not in (list, tuple) or len(value) != len(schema):
                 yield value, f"a list of {len(schema)}", where
                 return
             for place, (item, each) in enumerate(zip(value, schema, strict=True)):
                 yield from _mismatches(item, each, f"{where}[{place}]")
+
+
+def _passes(value: Any, schema: Schema) -> bool:
+    """Whether a rule allows the value: most do, and need no path."""
+    if isinstance(schema, Either):
+        return any(_passes(value, each) for each in schema.schemas)
+    return isinstance(schema, Rule) and schema.allows(value)
 
 
 def _of_record(value: Any, schema: Mapping[str, Schema], where: str) -> Iterator[tuple[Any, str, str]]:
@@ -136,11 +144,12 @@ def _of_record(value: Any, schema: Mapping[str, Schema], where: str) -> Iterator
             yield from _mismatches(value[name], schema[key], f"{where}.{name}".lstrip("."))
         elif name == key != "*":
             yield None, "", f"{where}.{name}".lstrip(".")
+    others = schema.get("*", TREE)
     for name in value:
         if not _is_text(name):
             yield name, "the name of a field", where
-        elif name not in schema and f"{name}?" not in schema:
-            yield from _mismatches(value[name], schema.get("*", TREE), f"{where}.{name[:60]}".lstrip("."))
+        elif name not in schema and f"{name}?" not in schema and not _passes(value[name], others):
+            yield from _mismatches(value[name], others, f"{where}.{name[:60]}".lstrip("."))
 
 
 def in_words(value: Any) -> str:
