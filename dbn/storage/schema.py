@@ -53,8 +53,10 @@ def among(*values: Any) -> Rule:
     return Rule(f"one of {wanted}", lambda value: any(type(value) is type(each) and value == each for each in values))
 
 
-def maybe(schema: Schema) -> Either:
+def maybe(schema: Schema) -> Schema:
     """None, or what the schema says."""
+    if isinstance(schema, Rule):
+        return Rule(schema.wanted, lambda value: value is None or schema.allows(value))
     return Either((NOTHING, schema))
 
 
@@ -144,11 +146,11 @@ def _of_record(value: Any, schema: Mapping[str, Schema], where: str) -> Iterator
             yield from _mismatches(value[name], schema[key], f"{where}.{name}".lstrip("."))
         elif name == key != "*":
             yield None, "", f"{where}.{name}".lstrip(".")
-    others = schema.get("*", TREE)
+    others, known = schema.get("*", TREE), {key.removesuffix("?") for key in schema}
     for name in value:
         if not _is_text(name):
             yield name, "the name of a field", where
-        elif name not in schema and f"{name}?" not in schema and not _passes(value[name], others):
+        elif name not in known and not _passes(value[name], others):
             yield from _mismatches(value[name], others, f"{where}.{name[:60]}".lstrip("."))
 
 
