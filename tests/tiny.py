@@ -109,6 +109,22 @@ def result(path: Path) -> dict[str, Any]:
     return found
 
 
+def comparison(errors: dict[str, list[float]]) -> dict[str, Any]:
+    """What result.json holds of arms with these validation errors by seed."""
+    n = len(next(iter(errors.values())))
+    arms = {
+        name: {
+            "test_error": each, "mean": sum(each) / n, "ci95": None, "valid_error": each, "learning_rate": 0.1,
+            "activation": "tanh", "normalise": False, "best_epoch": [1] * n, "diverged": 0, "seconds": [1.0] * n,
+        }
+        for name, each in errors.items()
+    }  # fmt: skip
+    return {
+        "dataset": "tiny", "labels": 9, "valid_labels": 9, "refit": False, "seeds": list(range(n)), "stacks": 0,
+        "arms": arms, "comparison": None,
+    }  # fmt: skip
+
+
 class Items(Dataset[Any]):
     """A data set of these items."""
 

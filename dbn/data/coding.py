@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dbn.columns import Column, Kinds, inferred, is_missing
 from dbn.data.table import Table
 from dbn.errors import InputError, listed
+from dbn.storage.npz import of_characters
 
 
 def coded_table(table: Table, kinds: Kinds, *, missing: bool = False) -> tuple[Table, tuple[Column, ...]]:
@@ -34,7 +35,7 @@ def coded_table(table: Table, kinds: Kinds, *, missing: bool = False) -> tuple[T
         kind = kinds.get(name)
         column = kind if isinstance(kind, Column) else None
         for part, x in cells.items():
-            values, at = x[:, place].tolist(), partial(where, part, place)
+            values, at = of_characters(x[:, place]).tolist(), partial(where, part, place)
             if column is None:  # the training rows come first
                 there = [cell for cell in values if not is_missing(cell)] if missing else values
                 if not there:

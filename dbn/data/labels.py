@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from dbn.columns import is_missing as is_missing
 from dbn.errors import InputError
+from dbn.storage.npz import of_characters
 
 
 def coded(labels: Mapping[str, NDArray], n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, NDArray]]:
@@ -62,7 +63,7 @@ def _values(key: str, y: NDArray, n_rows: int) -> tuple[NDArray, NDArray]:
             y = np.full(len(y), np.nan) if whole.dtype.kind == "f" else np.zeros(len(y), whole.dtype)
             y[there] = whole
     elif y.dtype.kind == "U":
-        there = np.char.strip(y) != ""
+        there = np.char.strip(of_characters(y)) != ""
     else:
         there = ~np.isnan(y) if y.dtype.kind == "f" else np.ones(len(y), bool)
     if y.dtype.kind == "f":

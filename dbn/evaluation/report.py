@@ -1,5 +1,6 @@
 """Tables and warnings of an evaluation."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -101,7 +102,7 @@ def _gain_rows(layer: str, gain: dict[str, Any]) -> list[Row]:
     for way in ("forward", "reverse"):
         run = gain[way]
         difference = run["mean"] + run["log_ratio"]  # E[F^h − F], whatever log Z is
-        lower, upper = run["log_ratio_interval"]
+        lower, upper = _ends(run["log_ratio_interval"])
         ends = _interval((difference - upper, difference - lower))
         size, left = f"{run['effective_sample_size']:.1f}", f"{run['start_autocorrelation']:z.2f}"
         rows.append((f"{layer}, {way} (diagnostic)", f"{run['mean']:z.2f}", ends, size, left))
@@ -133,6 +134,12 @@ def _with_error(figure: dict[str, Any]) -> str:
     return f"{figure['mean']:z.2f}{error}"
 
 
-def _interval(ends: Sequence[float]) -> str:
-    lower, upper = ends
+def _ends(interval: Sequence[float | None]) -> tuple[float, float]:
+    """Of a file, too, which has None for what is infinite."""
+    lower, upper = interval
+    return -math.inf if lower is None else lower, math.inf if upper is None else upper
+
+
+def _interval(interval: Sequence[float | None]) -> str:
+    lower, upper = _ends(interval)
     return "" if lower == upper else f"{lower:z.2f} … {upper:z.2f}"

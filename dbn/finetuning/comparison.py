@@ -17,8 +17,10 @@ from dbn.models.mlp import meta_mlp
 from dbn.plotting.images import save_png
 from dbn.runs.classifier import folder_name, save_classifier
 from dbn.runs.folder import RunFolder
+from dbn.runs.formats import FIT_RECORD
 from dbn.runs.tensorboard import EventLog
 from dbn.storage.files import corrupt_file
+from dbn.storage.schema import FLAG, SIZE, check, reason
 from dbn.storage.tensors import load_state, save_state
 from dbn.tasks.metrics import predict
 from dbn.training import distributed
@@ -58,7 +60,7 @@ class Comparison:
         state = distributed.broadcast_state(self.run.load_checkpoint(problem.device) if self.run else None)
         self.current: dict[str, Any] | None = state
         if self.run:
-            self.run.keep_metrics(self._is_kept)
+            self.run.keep_metrics(self._is_kept, FIT_RECORD)
 
     def _is_kept(self, record: dict[str, Any]) -> bool:
         key = FitKey(record["arm"], record["learning_rate"], record["seed"], record["stage"])
@@ -68,12 +70,12 @@ class Comparison:
             current = self.current or {"key": None}
             done = int(current["fit"]["epoch"]) if current["key"] == list(key) else 0
         except (LookupError, TypeError, ValueError) as error:
-            raise self._foreign() from error
+            raise self._foreign(None, error) from error
         return bool(record["epoch"] <= done)
 
-    def _foreign(self, file: Path | None = None) -> InputError:
+    def _foreign(self, file: Path | None, error: Exception) -> InputError:
         file = file or (self.run.checkpoint.path if self.run else Path("the checkpoint of rank 0"))
-        return corrupt_file(file, "it is not of this comparison")
+        return corrupt_file(file, f"it is not of this comparison{reason(error)}")
 
     def train(self, *, progress: bool | None = False) -> list[TunedArm]:
         """Every arm with its best learning rate: the least mean validation error, the smaller rate of equals."""
@@ -110,7 +112,7 @@ class Comparison:
             try:
                 fit.load_state(self.current["fit"])
             except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-                raise self._foreign() from error
+                raise self._foreign(None, error) from error
             bar.update(fit.epoch)
         files: list[Path] = []
 
@@ -159,11 +161,11 @@ class Comparison:
             result = FitResult(**state)
             network = meta_mlp(self.problem.description(arm))
             kept = result.weights, result.best_epoch, result.history, result.signals
-            check_fit_result(network, *kept, len(result.history))
+            check_fit_result(network, *kept, len(result.history), tuned=key.stage == "tune")
+            check(result.diverged, FLAG, "diverged")
+            check(result.best_epoch, SIZE, "best_epoch")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise self._foreign(file) from error
-        if not result.history or not result.best_epoch or type(result.diverged) is not bool:
-            raise self._foreign(file)
+            raise self._foreign(file, error) from error
         return result
 
     def _file(self, key: FitKey) -> Path:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dbn.errors import InputError, listed
+from dbn.errors import listed
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import TunedArm
 from dbn.initializers import ALIASES
@@ -98,17 +98,12 @@ def finished(run: RunFolder) -> str | None:
 
     InputError when result.json is damaged.
     """
-    file = run.path / RESULT
-    if not file.is_file():
+    if not (run.path / RESULT).is_file():
         return None
-    try:
-        found = run.read_json(RESULT)
-        text = comparison_text(found)
-        return text if all(has_classifier(run, arm) for arm in found["arms"]) else None
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise corrupt_file(file, "it is not that of a comparison") from error
+    found = run.read_json(RESULT)
+    if "arms" not in found:
+        raise corrupt_file(run.path / RESULT, "arms is missing")
+    return comparison_text(found) if all(has_classifier(run, arm) for arm in found["arms"]) else None
 
 
 def comparison_text(found: Mapping[str, Any]) -> str:

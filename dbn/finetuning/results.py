@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from dbn.finetuning.signal_propagation import LayerSignal
 from dbn.initializers.arms import Arm
+from dbn.runs.formats import EPOCH, TUNED
+from dbn.storage.schema import check, whole
 from dbn.storage.tensors import check_structure
 
 Signals = dict[int, list[list[float]]]
@@ -56,16 +58,17 @@ def check_fit_result(
     history: list[dict[str, float]],
     signals: Signals,
     epochs: int,
+    *,
+    tuned: bool,
 ) -> None:
-    """ValueError unless these can be the results of `network` after so many epochs."""
+    """ValueError unless these can be the results of `network` after so many epochs; `tuned`: with validation."""
     if weights or best_epoch:
         check_structure(weights, network.state_dict(), "the weights")
     layers = sum(isinstance(module, nn.Linear) for module in network.modules())
     check_structure(signals, dict.fromkeys(signals, [[0.0] * len(LayerSignal._fields)] * layers), "the signals")
     if not all(type(epoch) is int and 1 <= epoch <= epochs for epoch in signals):
         raise ValueError(f"the signals are not of these {epochs} epochs")
-    if type(history) is not list or len(history) != epochs or not 0 <= best_epoch <= epochs:
+    check(history, [TUNED if tuned else EPOCH], "history")
+    check(best_epoch, whole(0, len(history)), "best_epoch")
+    if len(history) != epochs or any(record.keys() != history[0].keys() for record in history):
         raise ValueError(f"{epochs} epochs do not have this history")
-    for record in history:
-        if not all(type(value) in (int, float) for value in record.values()) or record.keys() != history[0].keys():
-            raise ValueError("the history holds an invalid record")

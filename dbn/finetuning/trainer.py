@@ -238,7 +238,7 @@ class Trainer:
         if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this fit")
         kept = (state[name] for name in ("best_weights", "best_epoch", "history", "signals", "epoch"))
-        check_fit_result(self.network, *kept)
+        check_fit_result(self.network, *kept, tuned=self.valid is not None)
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.position = state["position"]
         self.loss = state["loss"] if distributed.is_main() else torch.zeros_like(state["loss"])

@@ -19,6 +19,9 @@ from dbn.errors import InputError, check_types
 from dbn.models.matmul import product
 from dbn.models.units.base import Units
 
+LARGEST = 1e9
+"""Of any parameter or mean: beyond it squares are near the end of float32."""
+
 
 class Harmonium(ABC):
     """Two layers of units and the fields between them. Visible states are (B, V), hidden states (B, H).

@@ -17,6 +17,10 @@ Limits = tuple[float, float] | tuple[tuple[float, float], ...]
 """The least and the greatest value, of all columns or of each."""
 
 
+KNOWN = "stored", "values", "columns", "codes", "weight_column", "missing"
+"""What is known of the training data and stored as it is."""
+
+
 class Scaling(nn.Module):
     """x ↦ (as_float(x) − shift)/spread, stored with a model. Without `shift` and `spread` (V,) values are only divided.
 
@@ -244,7 +248,7 @@ class Scaling(nn.Module):
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Scaling":
-        """The inverse of `description`; other keys are ignored. ValueError and the like for what is none."""
+        """The inverse of `description`; other keys are ignored."""
         shift, spread = (
             None if values is None else torch.tensor(values, dtype=torch.float32, device="cpu")
             for values in (description["shift"], description["spread"])
@@ -278,30 +282,12 @@ class Scaling(nn.Module):
 
 
 def read_provenance(description: Mapping[str, Any]) -> dict[str, Any]:
-    """`Scaling.provenance` as arguments of `Scaling`; ValueError for what is none."""
-    stored, values, columns, codes = (description.get(name) for name in ("stored", "values", "columns", "codes"))
-    is_range = values is None or (len(values) == 2 and all(math.isfinite(value) for value in values))
-    weighted_by, missing = description.get("weight_column", ""), description.get("missing", "")
-    if (
-        type(weighted_by) is not str
-        or missing not in ("", "gibbs", "absent")
-        or stored not in (None, "bytes", "floats")
-        or not is_range
-        or not all(type(each) is str for each in columns or ())
-    ):
-        raise ValueError(f"{stored!r}, {values!r}, {columns!r} do not describe data")
-    one, table = codes if isinstance(codes, list) else [codes], description.get("table")
-    if codes is not None and not all(
-        type(each) is int and (each >= 2 or (each == 0 and isinstance(codes, list))) for each in one
-    ):
-        raise ValueError(f"{codes!r} is no number of codes")
-    read = tuple(map(Column.from_description, table or ()))
-    if read and [each.states for each in read] != codes:
-        raise ValueError(f"{codes!r} are not the codes of the table")
-    ends = values and (float(values[0]), float(values[1]))
-    limits = _limits_from_json(description.get("limits"))
-    known = {"stored": stored, "values": ends, "limits": limits, "columns": columns or ()}
-    return known | {"codes": codes, "table": read, "weight_column": weighted_by, "missing": missing}
+    """`Scaling.provenance` as arguments of `Scaling`."""
+    found: dict[str, Any] = {name: description[name] for name in KNOWN if name in description}
+    if "values" in found:
+        found["values"] = tuple(map(float, found["values"]))
+    table = tuple(map(Column.from_description, description.get("table", ())))
+    return found | {"table": table, "limits": _limits_from_json(description.get("limits"))}
 
 
 def _limits_to_json(limits: Any) -> list[Any]:

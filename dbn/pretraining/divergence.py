@@ -4,10 +4,7 @@ import torch
 from torch import Tensor
 
 from dbn.errors import InputError
-from dbn.models.rbm import RBM
-
-LARGEST = 1e9
-"""Of any parameter or mean: beyond it squares are near the end of float32."""
+from dbn.models.rbm import LARGEST, RBM
 
 
 class Diverged(InputError):

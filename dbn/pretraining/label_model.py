@@ -19,7 +19,7 @@ from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays
 from dbn.data.rows import in_memory
 from dbn.data.splits import Divisor, Examples, Splits, labels_of
-from dbn.errors import InputError, naming_arguments, parsing
+from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.label_model import LabelModel, label_rbm
 from dbn.models.rbm import RBM
@@ -36,11 +36,13 @@ from dbn.pretraining.up_down import STAGE, Untied, UpDownTrainer
 from dbn.rng import stream_seed
 from dbn.runs.card import write_model_card
 from dbn.runs.folder import RunFolder
+from dbn.runs.formats import LAYER_RECORD
 from dbn.runs.label_model import save_label_model
 from dbn.runs.resume import begin, started_with
 from dbn.runs.training_data import fingerprint
 from dbn.runs.weights import load
 from dbn.storage.files import as_path, corrupt_file
+from dbn.storage.schema import reason
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback
 from dbn.training.device import matmul_dtype, pick_device
@@ -231,8 +233,10 @@ class LabeledRows:
 
         def train(trainer: LabelTrainer) -> None:
             if run and state is not None and layer == trainer.layer:
-                with parsing(corrupt_file(run.checkpoint.path, "it is not of this run")):
+                try:
                     trainer.load_state(state)
+                except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+                    raise corrupt_file(run.checkpoint.path, f"it is not of this run{reason(error)}") from error
             trainer.train(run, progress=progress, callback=report)
 
         if layer == 1:
@@ -243,7 +247,7 @@ class LabeledRows:
             about |= {"below": untied.recognition, "generative_rbms": untied.generative}
         model = LabelModel(rbm, **about, generative=self.config.weights[1] > 0).requires_grad_(False).eval()
         model.zero_grad()
-        model.history = run.metrics() if run else history
+        model.history = run.metrics(LAYER_RECORD) if run else history
         if run:
             end_logs(run, self.config, self.data)
             write_model_card(run, model, self.data.train, self.data.valid)

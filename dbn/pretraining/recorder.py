@@ -14,6 +14,7 @@ from dbn.plotting.images import as_images
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.runs.curves import PRETRAINING, TIMING, card
 from dbn.runs.folder import RunFolder
+from dbn.runs.formats import LAYER_RECORD
 from dbn.runs.projector import points_of, write_projector
 from dbn.runs.tensorboard import EventLog
 
@@ -43,7 +44,7 @@ def begin_logs(run: RunFolder, config: Pretraining, layer: int, epoch: int) -> N
     def is_done(of_layer: int, of_epoch: int) -> bool:
         return (of_layer, of_epoch) <= (layer, epoch)
 
-    run.keep_metrics(lambda record: is_done(record["layer"], record["epoch"]))
+    run.keep_metrics(lambda record: is_done(record["layer"], record["epoch"]), LAYER_RECORD)
     for folder in (run.path, run.path / VALIDATION):
         EventLog.keep(folder, lambda tag, step: (at := _layer_of(tag)) > 0 and is_done(at, step))
     names = shown(config)

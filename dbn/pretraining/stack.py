@@ -18,9 +18,11 @@ from dbn.pretraining.recorder import begin_logs, end_logs
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.card import write_model_card
 from dbn.runs.folder import RESULT, RunFolder
+from dbn.runs.formats import LAYER_RECORD
 from dbn.runs.resume import begin
 from dbn.runs.weights import ENCODER, load, save_stack
 from dbn.storage.files import corrupt_file
+from dbn.storage.schema import Mismatch, reason
 from dbn.storage.tensors import read_tensors
 from dbn.training import distributed
 from dbn.training.checkpoint_control import Callback
@@ -81,10 +83,10 @@ def pretrain_stack(
             if state is not None and layer == state["layer"]:
                 trainer.load_state(state)
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            if state is None or isinstance(error, InputError):
+            if state is None or (isinstance(error, InputError) and not isinstance(error, Mismatch)):
                 raise
             file = run.checkpoint.path if run else Path("the checkpoint of rank 0")
-            raise corrupt_file(file, "it is not of this run") from error
+            raise corrupt_file(file, f"it is not of this run{reason(error)}") from error
         if state is None or layer >= state["layer"]:
             try:
                 trainer.train(run, progress=progress, callback=report)
@@ -95,7 +97,7 @@ def pretrain_stack(
             del trainer  # and its features, before the next layer's are computed
         stack.append(rbm.requires_grad_(False))
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
-    dbn.history = run.metrics() if run else history
+    dbn.history = run.metrics(LAYER_RECORD) if run else history
     if run:
         (run.path / RESULT).unlink(missing_ok=True)  # an evaluation of the stack before it was trained for longer
         end_logs(run, config, data, dbn)
@@ -108,7 +110,7 @@ def is_complete(run: RunFolder, config: Pretraining) -> bool:
     """Whether all epochs are done and the stack is written."""
     last = len(config.hidden), config.for_layer(len(config.hidden) - 1).epochs
     try:
-        if max(((each["layer"], each["epoch"]) for each in run.metrics()), default=None) != last:
+        if max(((each["layer"], each["epoch"]) for each in run.metrics(LAYER_RECORD)), default=None) != last:
             return False
         stack = load(run.path)
         written, encoder = stack.state_dict(), read_tensors(run.path / ENCODER)[0]
@@ -134,7 +136,7 @@ def _ended(data: Unlabeled, run: RunFolder | None, config: Pretraining) -> DBN:
     with data.train.device:
         stack = DBN(new_rbms(data.width, config), data.scaling, data.image_shape)
     stack.load_state_dict(weights)
-    stack.history = run.metrics() if run else []
+    stack.history = run.metrics(LAYER_RECORD) if run else []
     return stack.requires_grad_(False).eval()
 
 
@@ -143,11 +145,8 @@ def check_state(run: RunFolder, state: dict[str, Any] | None, layers: int) -> No
 
     A warning for epochs missing from metrics.jsonl.
     """
-    try:
-        logged = {(record["layer"], record["epoch"]) for record in run.metrics()}
-        latest = max(logged, default=(0, 0))
-    except (LookupError, TypeError) as error:
-        raise corrupt_file(run.path / "metrics.jsonl", "a line is no record of an epoch") from error
+    logged = {(record["layer"], record["epoch"]) for record in run.metrics(LAYER_RECORD)}
+    latest = max(logged, default=(0, 0))
     if state is None:
         if latest > (1, 2):  # a checkpoint is written while the next epoch trains
             raise InputError(

@@ -22,8 +22,10 @@ from dbn.pretraining.penalties import penalties
 from dbn.pretraining.recorder import LayerRecorder, shown_in_bar
 from dbn.rng import stream, stream_seed
 from dbn.runs.folder import RunFolder
+from dbn.runs.formats import LAYER_RECORD
 from dbn.sampling.chains import fix_gauge
-from dbn.storage.tensors import check_structure
+from dbn.storage.schema import NATURAL, check
+from dbn.storage.tensors import check_bounded, check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
 from dbn.training.checkpoint_control import Callback, checkpoint_control
@@ -132,7 +134,7 @@ class LayerTrainer:
     def train(self, run: RunFolder | None, *, progress: bool | None, callback: Callback | None = None) -> None:
         """All remaining epochs; rank 0 calls back after each with its line of metrics.jsonl."""
         epochs = self.setting.epochs
-        for record in run.metrics() if run else []:
+        for record in run.metrics(LAYER_RECORD) if run else []:
             if record["layer"] == self.layer:
                 self.watch.warnings(record)
         carried = self.seconds
@@ -306,6 +308,9 @@ class LayerTrainer:
         # The chains of PCD once had their W v beside them.
         chains = {name: v for name, v in state["chains"].items() if name != "field" or name in wanted["chains"]}
         check_structure(state | {"chains": chains}, wanted)
+        for part in ("rbms", "chains", "offsets", "averaged", "penalties"):
+            check_bounded(state[part], part)
+        check(state["seconds"], NATURAL, "seconds")
         if not (0 <= state["epoch"] <= self.setting.epochs and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this layer")
         self.epoch, self.position, self.seconds = state["epoch"], state["position"], state["seconds"]

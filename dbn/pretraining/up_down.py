@@ -17,9 +17,9 @@ from dbn.config.pretraining import LabelTraining
 from dbn.likelihood.conditional_gradient import set_hidden_gradient, set_visible_gradient
 from dbn.likelihood.gradient import Means
 from dbn.models.passes import states_down, states_up
-from dbn.models.rbm import RBM
+from dbn.models.rbm import LARGEST, RBM
 from dbn.models.values import mean_of
-from dbn.pretraining.divergence import LARGEST, Diverged
+from dbn.pretraining.divergence import Diverged
 from dbn.pretraining.label_trainer import LabelMonitor, LabelTrainer
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.sampling.contrastive_divergence import DataChains

@@ -13,6 +13,7 @@ from dbn.errors import InputError
 from dbn.finetuning.loading import matched
 from dbn.models.dbn import DBN
 from dbn.runs.folder import RESULT, RunFolder
+from dbn.runs.formats import FIT_RECORD, LAYER_RECORD
 from dbn.runs.tensorboard import read_events
 from dbn.runs.training_data import splits_of
 
@@ -45,7 +46,7 @@ class Source:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The records of all epochs."""
-        return self.run.metrics()
+        return self.run.metrics(FIT_RECORD if "init" in self.options else LAYER_RECORD)
 
     @cached_property
     def result(self) -> dict[str, Any] | None:

@@ -58,7 +58,7 @@ def write_report(run: Path | str, output: Path | str | None = None, *, splits: S
         raise corrupt_file(folder.path, f"its files are not those of a run of {verb}") from error
     text = render(page._replace(sections=list(_of_size(sections, MOST_BYTES))))
     path = folder.path / REPORT if output is None else as_path(output, "output")
-    atomic_write(path, text.encode())
+    atomic_write(path, text.encode(errors="replace"))
     return path
 
 

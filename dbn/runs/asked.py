@@ -72,7 +72,7 @@ def command(verb: str, options: Mapping[str, Any]) -> str:
         rows = "x" if verb == "pretrain" else "x, y"
         return f"dbn.{function}({', '.join([rows, *(f'{name}={value!r}' for name, value in given.items())])})"
     words = []
-    for name, value in {**given, "run": f"{options['run']}-again"}.items():
+    for name, value in {**given, "run": f"{options.get('run')}-again"}.items():
         if isinstance(value, bool):
             words.append(option_name(name if value else f"no_{name}"))
         elif value is not None:

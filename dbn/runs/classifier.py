@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from dbn.arrays import AnyRows, columns_of
 from dbn.data.checks import Array, rows_of
 from dbn.data.objects import as_numbers
 from dbn.data.rows import Rows
-from dbn.errors import InputError, listed, naming_arguments, parsing
+from dbn.errors import InputError, listed, naming_arguments
 from dbn.models.autoencoder import Autoencoder
 from dbn.models.matching import Match, column_order, match
 from dbn.models.matmul import is_transforming
@@ -22,9 +21,10 @@ from dbn.models.mlp import meta_mlp
 from dbn.models.scaling import Scaling
 from dbn.registry import suggestion
 from dbn.runs.folder import RESULT, RunFolder
-from dbn.runs.weights import check_ended, check_finite, check_number
-from dbn.storage.files import as_path, corrupt_file
-from dbn.storage.tensors import read_tensors, write_tensors
+from dbn.runs.model_files import NETWORK_FILE
+from dbn.runs.weights import check_ended
+from dbn.storage.files import as_path
+from dbn.storage.tensors import write_tensors
 from dbn.tasks import task_of
 from dbn.tasks.autoencode import Autoencode
 
@@ -164,24 +164,7 @@ def read_classifier(path: Path) -> tuple[nn.Sequential, dict[str, Any]]:
 
     InputError when the file is missing or damaged, or describes other weights than it holds.
     """
-    tensors, description = read_tensors(path)
-    with parsing(corrupt_file(path, "its weights are not those of the network that it describes")):
-        sizes = description["sizes"]
-        check_number(sizes, tensors)
-        network = meta_mlp(description)
-        network.load_state_dict(tensors, assign=True)
-        names = task_of(description).names
-        is_fit = len(names) == sizes[-1] and all(type(name) is str for name in names)
-        scaling = Scaling.from_description(description)
-        width = scaling.stored_width(sizes[0])
-        scaled = scaling(torch.zeros(1, width, dtype=torch.float32, device="cpu"))
-        is_scaling = 0 < scaling.divisor < math.inf and (scaling.shift is None) == (scaling.spread is None)
-        is_scaling = is_scaling and len(scaling.columns) in (0, width)
-        is_fit = is_fit and is_scaling and scaled.shape == (1, sizes[0]) and bool(scaled.isfinite().all())
-    if not is_fit:
-        raise corrupt_file(path, "its description is not that of a classifier")
-    check_finite(path, tensors)
-    return network.eval(), description
+    return NETWORK_FILE.read(path)
 
 
 def classifier_of(weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> Classifier:
@@ -199,15 +182,11 @@ def best_classifier(run: RunFolder, init: str | None = None) -> tuple[str, Path]
     found = run.read_json(RESULT)
     if "arms" not in found:
         raise InputError(f"{run.path} is not a run of finetune, which compares arms: name one")
-    try:
-        errors = {name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
-        best = min(errors, key=lambda name: errors[name]) if init is None else "".join(init.split())
-        file = _classifier_file(run, best) if best in errors else None
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise corrupt_file(run.path / RESULT, "it is not that of a comparison") from error
+    errors = {name: math.fsum(arm["valid_error"]) for name, arm in found["arms"].items()}
+    best = min(errors, key=lambda name: errors[name]) if init is None else "".join(init.split())
     if best not in errors:
         raise InputError(f"{run.path} has no arm {init!r}{suggestion(best, errors)}")
-    if file is None:
+    if (file := _classifier_file(run, best)) is None:
         raise InputError(f"{run.path} holds no classifier of the arm {best}: have it written again with --resume")
     return best, file
 
@@ -217,14 +196,12 @@ def has_classifier(run: RunFolder, arm: str) -> bool:
     try:
         file = _classifier_file(run, arm)
         return file is not None and bool(read_classifier(file))
-    except ValueError:  # it is written again
+    except InputError:  # it is written again
         return False
 
 
 def _classifier_file(run: RunFolder, arm: str) -> Path | None:
-    """None where there is none; ValueError for a name that would lead out of the run."""
-    if not re.fullmatch(r"[\w-]+(\([\w=,.+-]*\))?(:\w+)?", arm):
-        raise ValueError(f"{arm!r} does not name an arm")
+    """None where there is none."""
     return min((run.path / folder_name(arm)).glob(f"seed-*/{CLASSIFIER}"), default=None)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,16 +15,22 @@ import yaml
 from dbn.config.common import ALIASES
 from dbn.errors import InputError
 from dbn.runs.checkpoint import Checkpoint
+from dbn.runs.formats import SIGNALS, VERSIONS_OF, check_result
 from dbn.runs.lock import LOCK, acquire, release
 from dbn.runs.versions import versions
 from dbn.storage.files import WRITING, atomic_write, corrupt_file, io_error, make_folder, read_file
 from dbn.storage.owned import check_owned
+from dbn.storage.schema import ANY, Mismatch, Schema, check
 from dbn.storage.yaml_limits import check_plain
 
 CONFIG = "config.yaml"
 VERSIONS = "versions.json"
 RESULT = "result.json"
 """Written last: a run that has it is complete."""
+
+SIGNALS_FILE = "signals.json"
+SCHEMAS = {VERSIONS: VERSIONS_OF, SIGNALS_FILE: SIGNALS}
+"""Of the JSON files that have one schema."""
 
 RUN_FORMAT = 2
 """Raised when older runs can no longer be resumed. Format 1 had no number."""
@@ -110,7 +116,10 @@ class RunFolder:
             raise corrupt_file(path, "it is not YAML of options") from error
         if aliases or not isinstance(config, dict):
             raise corrupt_file(path, "it holds no options")
-        return {ALIASES.get(str(name), str(name)): value for name, value in config.items()}
+        options = {ALIASES.get(str(name), str(name)): value for name, value in config.items()}
+        with blaming(path):
+            check(options, ANY)
+        return options
 
     @property
     def data(self) -> str | None:
@@ -126,33 +135,33 @@ class RunFolder:
         check_owned(self._metrics)
         try:
             with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(_json_line(record))
+                file.write(json_line(record))
         except OSError as error:
             raise io_error(self._metrics, "written", error) from error
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl so far, without a last line that was cut off."""
+    def metrics(self, schema: Schema = ANY) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl so far, of such fields, without a last line that was cut off."""
         if not self._metrics.exists():
             return []
         lines = read_file(self._metrics).splitlines()
         records = []
         for number, line in enumerate(lines, start=1):
             try:
-                records.append(dict(json.loads(line)))
-            except (ValueError, TypeError, RecursionError) as error:
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("a part of a line")
+            except (ValueError, RecursionError) as error:
                 if number < len(lines):
                     raise corrupt_file(self._metrics, f"line {number} is no record") from error
+                break
+            with blaming(self._metrics, f"line {number}: "):
+                check(record, schema)
+            records.append(record)
         return records
 
-    def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
-        """Drop the other records, before the epochs after a checkpoint are repeated.
-
-        InputError when `keep` misses something in a record, or cannot compare it.
-        """
-        try:
-            lines = [_json_line(record) for record in self.metrics() if keep(record)]
-        except (LookupError, TypeError) as error:
-            raise corrupt_file(self._metrics, "a line is no record of this run") from error
+    def keep_metrics(self, keep: Callable[[dict[str, Any]], bool], schema: Schema = ANY) -> None:
+        """Drop the other records, before the epochs after a checkpoint are repeated."""
+        lines = [json_line(record) for record in self.metrics(schema) if keep(record)]
         atomic_write(self._metrics, "".join(lines).encode())
 
     def write_json(self, name: str, data: Any, unfinished: Path | None = None) -> None:
@@ -168,9 +177,12 @@ class RunFolder:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise corrupt_file(path, "it is not JSON") from error
-        if not isinstance(data, dict):
-            raise corrupt_file(path, "it holds no object")
-        return data
+        with blaming(path):
+            if name == RESULT:
+                check_result(data)
+            else:
+                check(data, SCHEMAS.get(name, ANY))
+        return dict(data)
 
     def save_checkpoint(self, state: Mapping[str, Any], *logs: Path) -> None:
         """Replace the checkpoint by `state`, once metrics.jsonl and `logs` are on the disk: see `Checkpoint`."""
@@ -184,6 +196,15 @@ class RunFolder:
     def subfolder(self, name: str) -> Path:
         """A folder inside this one, made if need be."""
         return make_folder(self.path / name)
+
+
+@contextlib.contextmanager
+def blaming(path: Path, place: str = "") -> Iterator[None]:
+    """Within, a `Mismatch` becomes the sentence for the file at `path`."""
+    try:
+        yield
+    except Mismatch as error:
+        raise corrupt_file(path, f"{place}{error}") from error
 
 
 def remove_partial_writes(path: Path) -> None:
@@ -220,7 +241,8 @@ def _clear(path: Path) -> None:
             each.unlink()
 
 
-def _json_line(record: Mapping[str, Any]) -> str:
+def json_line(record: Mapping[str, Any]) -> str:
+    """A record in a line of JSON; numbers that are not finite become null."""
     return json.dumps(_finite(record), allow_nan=False) + "\n"
 
 

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import torch
-
-from dbn.errors import InputError, naming_arguments, parsing
+from dbn.errors import InputError, naming_arguments
 from dbn.models.label_model import LabelModel
-from dbn.runs.weights import LABEL_MODEL, check_ended, check_finite, check_number
-from dbn.storage.files import as_path, corrupt_file
-from dbn.storage.tensors import read_tensors, write_tensors
+from dbn.runs.model_files import LABEL_FILE
+from dbn.runs.weights import LABEL_MODEL, check_ended
+from dbn.storage.files import as_path
+from dbn.storage.tensors import write_tensors
 
 
 def save_label_model(folder: Path, model: LabelModel) -> None:
@@ -22,7 +21,7 @@ def load_label_model(path: Path | str) -> LabelModel:
 
     InputError when there is none, or its file is damaged or describes other weights than it holds.
 
-    >>> import dbn, tempfile
+    >>> import dbn, tempfile, torch
     >>> x = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     model = dbn.train_label_model(x, x[:, 0] > 0.5, hidden=4, epochs=1, run=folder + "/run")
@@ -37,15 +36,5 @@ def load_label_model(path: Path | str) -> LabelModel:
         raise InputError(
             f"{path} holds no label model: name a run of label-model, whose folder has {LABEL_MODEL} in it"
         )
-    tensors, description = read_tensors(file)
-    with parsing(corrupt_file(file, "its weights are not those of the label model that it describes")):
-        check_number(description["layers"], tensors)
-        with torch.device("meta"):  # sizes that lie cost no memory
-            model = LabelModel.from_description(description)
-        model.scaling.to_empty(device="cpu")
-        model.load_state_dict(tensors, assign=True)
-        is_model = model.description() == description
-    if not is_model:
-        raise corrupt_file(file, "its description is not that of a label model")
-    check_finite(file, tensors)
-    return model.requires_grad_(False).eval()
+    model: LabelModel = LABEL_FILE.read(file)[0]
+    return model.requires_grad_(False)

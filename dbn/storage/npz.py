@@ -5,6 +5,7 @@ Nothing here can unpickle.
 
 import io
 import math
+import sys
 import zipfile
 from collections.abc import Collection
 from typing import IO, Any
@@ -113,7 +114,19 @@ def _read_array(file: IO[bytes], size: int, *, mapped: bool = False) -> NDArray:
     if min(shape, default=0) < 0 or dtype.itemsize == 0 or needed > size - file.tell():
         raise ValueError(f"{shape} of {dtype} is more than the file holds")
     if mapped and not is_fortran and needed > MAPPED:
-        return np.memmap(file, dtype, "r", file.tell(), shape)
+        return of_characters(np.memmap(file, dtype, "r", file.tell(), shape))
     file.seek(start)
     array: NDArray = npy.read_array(file, allow_pickle=False)
+    return of_characters(array)
+
+
+def of_characters(array: NDArray) -> NDArray:
+    """The array; InputError for strings with numbers that are no characters, on which Python fails."""
+    if array.dtype.kind == "U":
+        ordered = array if array.flags.c_contiguous else array.T
+        codes = ordered.reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        for start in range(0, len(codes), PIECE):
+            part = codes[start : start + PIECE]
+            if ((part > sys.maxunicode) | ((part >= 0xD800) & (part < 0xE000))).any():  # or half of a pair
+                raise InputError("text holds numbers that are no characters: save it again")
     return array

@@ -17,7 +17,10 @@ from torch import Tensor
 
 from dbn.errors import InputError, parsing
 from dbn.storage.files import atomic_write, corrupt_file, read_file
+from dbn.storage.schema import Mismatch, in_words
 
+BOUND = 1e30
+"""Of the numbers of a state that training takes products of."""
 FORMAT = 2
 """Raised when an older dbn could no longer read what a newer one writes. Format 1 had no checksum."""
 
@@ -132,20 +135,34 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
         raise corrupt_file(path, "it holds no state that can be restored") from error
 
 
-def check_structure(found: Any, wanted: Any, where: str = "the state") -> None:
-    """ValueError unless `found` has the keys, lengths, types and shapes of `wanted`, whatever the values are."""
+def check_structure(found: Any, wanted: Any, where: str = "") -> None:
+    """`Mismatch` unless `found` has the keys, lengths, types and shapes of `wanted`, whatever the values are."""
+    place = where or "the state"
     if isinstance(wanted, Tensor):
         if not isinstance(found, Tensor) or (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
-            raise ValueError(f"{where} is not {wanted.dtype} {tuple(wanted.shape)}")
+            raise Mismatch(f"{place} is {_described(found)}, not {_described(wanted)}")
     elif not (isinstance(found, dict) if isinstance(wanted, dict) else type(found) is type(wanted)):
-        raise ValueError(f"{where} is {type(found).__name__}, not {type(wanted).__name__}")
+        raise Mismatch(f"{place} is {_described(found)}, not {_described(wanted)}")
     elif isinstance(wanted, dict):
-        if found.keys() != wanted.keys():
-            raise ValueError(f"{where} has other keys than {list(wanted)}")
-        for key, value in wanted.items():
-            check_structure(found[key], value, f"{where}/{key}")
+        for key in (*wanted, *found):
+            if key not in found or key not in wanted:
+                raise Mismatch(f"{where}.{key}".lstrip(".") + (" is missing" if key in wanted else " is no part of it"))
+            check_structure(found[key], wanted[key], f"{where}.{key}".lstrip("."))
     elif isinstance(wanted, list | tuple):
         if len(found) != len(wanted):
-            raise ValueError(f"{where} has {len(found)} entries, not {len(wanted)}")
+            raise Mismatch(f"{place} is a list of {len(found)}, not of {len(wanted)}")
         for number, value in enumerate(wanted):
-            check_structure(found[number], value, f"{where}/{number}")
+            check_structure(found[number], value, f"{where}[{number}]")
+
+
+def check_bounded(found: Any, where: str) -> None:
+    """`Mismatch` for a tensor of a state with numbers that are not finite, or so large that products are not."""
+    if isinstance(found, Tensor) and found.is_floating_point() and not (found.abs() <= BOUND).all():
+        raise Mismatch(f"{where} holds numbers that are not finite, or beyond {BOUND:g}")
+    if isinstance(found, dict | list | tuple):
+        for key, value in found.items() if isinstance(found, dict) else enumerate(found):
+            check_bounded(value, f"{where}.{key}")
+
+
+def _described(value: Any) -> str:
+    return f"{str(value.dtype)[6:]} {tuple(value.shape)}" if isinstance(value, Tensor) else in_words(value)

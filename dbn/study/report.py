@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from dbn.finetuning.signal_propagation import LayerSignal
 from dbn.finetuning.signal_tables import comparison_table
-from dbn.runs.folder import RESULT, RunFolder
+from dbn.runs.folder import RESULT, SIGNALS_FILE, RunFolder
 from dbn.statistics import holm, mean_interval, paired_t_test
 from dbn.study.grid import CellArm
-from dbn.study.study import SIGNALS_FILE, STACKS, Study
+from dbn.study.study import STACKS, Study
 from dbn.tasks import TASKS, Task
 from dbn.text_tables import markdown_table
 

@@ -1,6 +1,5 @@
 """Run a study: stacks, then every arm in every cell, in several processes; results, tables and figures."""
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import groupby
@@ -11,7 +10,8 @@ from dbn.config import PretrainConfig, StudyConfig
 from dbn.errors import InputError
 from dbn.plotting.figures import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
 from dbn.runs.card import escaped, write_card
-from dbn.runs.folder import RunFolder
+from dbn.runs.folder import RunFolder, json_line
+from dbn.runs.formats import FIT_RECORD
 from dbn.storage.files import atomic_write
 from dbn.storage.owned import Owned, identity_of, own
 from dbn.study.grid import CellArm, dashed
@@ -102,7 +102,7 @@ def _worker(
 def write(study: Study, *, figures: bool = False) -> str:
     """Write results.jsonl, study.md and, if asked for, figures of what is finished; return the text of study.md."""
     found = results(study)
-    lines = [json.dumps(record, allow_nan=False) + "\n" for records in found.values() for record in records]
+    lines = [json_line(record) for records in found.values() for record in records]
     atomic_write(study.config.run / "results.jsonl", "".join(lines).encode())
     text = study_markdown(study, found, list(_drawn(study, found)) if figures else ())
     atomic_write(study.config.run / "study.md", text.encode())
@@ -178,7 +178,7 @@ def _errors(cell_arms: list[CellArm], found: Results, axis: str) -> dict[str, di
 def _curve(study: Study, cell_arm: CellArm, rate: float) -> dict[float, list[float]]:
     """Validation error (%) of every seed at the selected rate, by epoch."""
     curve: dict[float, list[float]] = {}
-    for record in RunFolder(study.folder(cell_arm)).metrics():
+    for record in RunFolder(study.folder(cell_arm)).metrics(FIT_RECORD):
         if record["learning_rate"] == rate and record["stage"] == "tune":
             curve.setdefault(record["epoch"], []).append(record["valid_error"])
     return curve

@@ -31,7 +31,7 @@ from dbn.models.scaling import Scaling
 from dbn.pretraining.pretrain import unlabeled
 from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.runs.classifier import folder_name
-from dbn.runs.folder import CONFIG, RESULT, RunFolder
+from dbn.runs.folder import CONFIG, RESULT, SIGNALS_FILE, RunFolder
 from dbn.runs.resume import begin, started_with
 from dbn.runs.training_data import fingerprint, splits_for
 from dbn.runs.weights import load
@@ -40,7 +40,6 @@ from dbn.study.grid import CellArm, grid, network_shapes
 from dbn.tasks import TASKS
 from dbn.training.device import pick_device
 
-SIGNALS_FILE = "signals.json"
 STACKS = 5
 
 

@@ -72,9 +72,7 @@ class Autoencode(Task):
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
         """As `Task.from_description`."""
-        names = description["targets"]
-        "".join(names).encode()
-        return cls(list(names), description["shift"], description["spread"])
+        return cls(description["targets"], description["shift"], description["spread"])
 
     def description(self) -> dict[str, Any]:
         """As `Task.description`; the scale is that of the network's inputs."""

@@ -11,6 +11,7 @@ from dbn.data.labels import coded
 from dbn.data.splits import Examples, Splits
 from dbn.errors import InputError
 from dbn.models.scaling import Scaling
+from dbn.storage.schema import TEXT, Schema
 from dbn.tasks import TASKS
 
 
@@ -34,6 +35,8 @@ class Task(ABC):
     """In print, of examples."""
     digits: ClassVar[str] = ".9g"
     """Format of numbers in predict's file."""
+    fields: ClassVar[Schema] = {"targets": [TEXT]}
+    """Of `description`, in the file of a network."""
     columns: ClassVar[tuple[tuple[str, str, int], ...]] = ()
     """Of the printed table beside the error: key of `figures`, heading, digits."""
 
@@ -59,9 +62,9 @@ class Task(ABC):
         return cls(splits.classes or splits.targets)
 
     @classmethod
-    @abstractmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """What `description` gave; any error where it cannot have done so."""
+        """What `description` gave."""
+        return cls(description["targets"])
 
     @abstractmethod
     def description(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Classification: one of several classes, by softmax and cross-entropy."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from dbn.data.splits import Examples, Splits, labels_of
 from dbn.errors import listed
 from dbn.plotting.confusion import confusion_image
+from dbn.storage.schema import TEXT, Schema
 from dbn.tasks.base import Task
 from dbn.tasks.metrics import Scores, class_figures, scores, share_wrong, summed
 
@@ -22,16 +23,13 @@ class Classify(Task):
     picture = "confusion.png, confusion matrices"
     done = "classified"
     unit = " points"
+    fields: ClassVar[Schema] = {"classes": [TEXT]}
     columns = (("balanced_error", "balanced %", 2), ("log_loss", "log-loss", 3))
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
         """As `Task.from_description`."""
-        names = description["classes"]
-        "".join(names).encode()
-        if not isinstance(names, list):
-            raise ValueError("the classes are no list")
-        return cls(names)
+        return cls(description["classes"])
 
     def description(self) -> dict[str, Any]:
         """As `Task.description`."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, final
 
 from numpy.typing import NDArray
 from torch import Tensor
@@ -50,13 +50,6 @@ class Multilabel(Task):
     def read(labels: Mapping[str, NDArray], n_rows: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, NDArray]]:
         """As `Task.read`."""
         return truths(labels, n_rows)
-
-    @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """As `Task.from_description`."""
-        names = description["targets"]
-        "".join(names).encode()
-        return cls(list(names))
 
     def description(self) -> dict[str, Any]:
         """As `Task.description`."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from dbn.data.splits import Splits
 from dbn.data.targets import numbers
 from dbn.errors import InputError
 from dbn.plotting.predictions import predictions_image
+from dbn.storage.schema import NUMBER, POSITIVE, TEXT, Schema
 from dbn.tasks.base import Task, check_columns
 from dbn.tasks.numeric import known_rows
 
@@ -48,6 +49,7 @@ class Regress(Task):
     name = "regress"
     picture = "predictions.png, predicted against true numbers"
     sgd_rates = (0.001, 0.003, 0.01, 0.03)
+    fields: ClassVar[Schema] = {"targets": [TEXT], "target_shift": [NUMBER], "target_spread": [POSITIVE]}
     columns = (("r2", "R²", 3),)
 
     def __init__(
@@ -65,13 +67,7 @@ class Regress(Task):
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
         """As `Task.from_description`."""
-        names, shift, spread = (description[name] for name in ("targets", "target_shift", "target_spread"))
-        "".join(names).encode()
-        found = cls(list(names), list(shift), list(spread))
-        values = torch.stack([found.shift, found.spread])
-        if values.shape != (2, len(names)) or not values.isfinite().all() or not (found.spread > 0).all():
-            raise ValueError("the scale of the targets is none")
-        return found
+        return cls(*(description[name] for name in ("targets", "target_shift", "target_spread")))
 
     def description(self) -> dict[str, Any]:
         """As `Task.description`, with the scale."""

@@ -187,5 +187,5 @@ def test_a_stack_that_broke_in_training_is_refused(tmp_path: Path) -> None:
     broken = stack()
     broken.layers[1].weight[0, 0] = float("nan")
     save_stack(tmp_path, broken)
-    with pytest.raises(InputError, match=r"rbms\.1\.weight holds values that are not finite"):
+    with pytest.raises(InputError, match=r"rbms\.1\.weight holds \w+, not a number"):
         read_model(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from mutations import mutate
 from safetensors.torch import save_file
-from tiny import pictures, stack
+from tiny import comparison, pictures, stack
 
 from dbn.cli.config_files import read_config_file
 from dbn.cli.options import options_of
@@ -22,9 +22,14 @@ from dbn.config.pretraining import PretrainConfig
 from dbn.data.readers import read_table
 from dbn.errors import InputError
 from dbn.evaluation.external_rbm import read_model
+from dbn.finetuning.report import comparison_text
+from dbn.models.label_model import LabelModel, label_rbm
 from dbn.models.mlp import mlp
+from dbn.models.units.bernoulli import Bernoulli
 from dbn.runs.classifier import best_classifier, read_classifier, save_classifier
 from dbn.runs.folder import RunFolder
+from dbn.runs.formats import LAYER_RECORD
+from dbn.runs.label_model import load_label_model, save_label_model
 from dbn.runs.tensorboard import EventLog
 from dbn.runs.weights import load, save_stack
 from dbn.storage.tensors import load_state, save_state
@@ -92,6 +97,12 @@ def saved_classifier(folder: Path) -> Path:
     return folder / "c"
 
 
+def saved_label_model(folder: Path) -> Path:
+    torch.manual_seed(0)
+    save_label_model(folder, LabelModel(label_rbm("bernoulli", 36, Bernoulli(5), 3), ["a", "b", "c"]))
+    return folder / "label_model.safetensors"
+
+
 def saved_state(folder: Path) -> Path:
     layer = torch.nn.Linear(30, 20)
     torch.nn.init.zeros_(layer.weight)
@@ -114,7 +125,11 @@ def run_file(name: str, text: str) -> Callable[[Path], Path]:
 
 CONFIG = "hidden: [500, 500]\nepochs: 10\nlearning_rate: ['0.1:0', 0.05]\ndataset: images.npz\nrun: runs/a\nseed: 0\n"
 METRICS = "".join(f'{{"layer": 1, "epoch": {epoch}, "kl": {epoch / 7}, "gap": null}}\n' for epoch in range(1, 40))
-RESULT = json.dumps({"arms": {name: {"valid_error": [1.0, 2.5], "mean": 1.75} for name in ("dbn", "he_normal:relu")}})
+RESULT = json.dumps(comparison({"dbn": [1.0, 2.5], "he_normal:relu": [1.0, 2.5]}))
+
+
+VERSIONS = json.dumps({"format": 2, "data": "0123456789abcdef", "dbn": "1.0", "git_commit": None})
+SIGNALS = json.dumps({"start": [[{"z_mean": 0.5, "z_std": None}] * 2] * 2, "end": [[{"z_mean": 0.5, "z_std": 1}] * 2]})
 
 
 def events_file(folder: Path) -> Path:
@@ -139,9 +154,17 @@ FORMATS = {
     "config.yaml": Format(run_file("config.yaml", CONFIG), lambda path: RunFolder.open(path.parent).read_config()),
     "metrics.jsonl": Format(
         run_file("metrics.jsonl", METRICS),
-        lambda path: RunFolder(path.parent).keep_metrics(lambda record: record["epoch"] < 9),
+        lambda path: RunFolder(path.parent).keep_metrics(lambda record: record["epoch"] < 9, LAYER_RECORD),
     ),
     "result.json": Format(run_file("result.json", RESULT), lambda path: best_classifier(RunFolder(path.parent))),
+    "label model": Format(saved_label_model, lambda path: weights(path, load_label_model), checked=True),
+    "versions.json": Format(run_file("versions.json", VERSIONS), lambda path: RunFolder(path.parent).data),
+    "signals.json": Format(
+        run_file("signals.json", SIGNALS), lambda path: RunFolder(path.parent).read_json("signals.json")
+    ),
+    "table": Format(
+        run_file("result.json", RESULT), lambda path: comparison_text(RunFolder(path.parent).read_json("result.json"))
+    ),
     "events": Format(events_file, lambda path: EventLog.keep(path.parent, lambda tag, step: step < 3)),
 }
 
@@ -161,7 +184,7 @@ def no_longer_than(seconds: int) -> Iterator[None]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="nothing else ends a hang")
-@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FORMATS)
 def test_damage_is_one_sentence_or_does_no_harm(name: str, count: int, tmp_path: Path) -> None:
     form = FORMATS[name]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from tiny import curves, events, metrics, splits, stack, steps
+from tiny import comparison, curves, events, metrics, splits, stack, steps
 from tiny import result as result_of
 
 from dbn.config.common import to_dict
@@ -430,9 +430,9 @@ def test_measuring_signals_changes_nothing_else(tmp_path: Path) -> None:
 )
 def test_signals_of_another_fit_are_refused(signals: Any, sound: bool) -> None:
     network = problem().network(parse_arm("he_normal"), 5)
-    history = [{"valid_error": 1.0}] * 2
+    history = [{"epoch": 1, "train_loss": 1.0, "valid_error": 1.0, "valid_loss": 1.0, "seconds": 1.0}] * 2
     with nullcontext() if sound else pytest.raises(ValueError, match="the signals"):
-        check_fit_result(network, network.state_dict(), 1, history, signals, 2)
+        check_fit_result(network, network.state_dict(), 1, history, signals, 2, tuned=True)
 
 
 def test_divergence_is_counted(tmp_path: Path) -> None:
@@ -719,7 +719,7 @@ def test_the_heading(errors: dict[str, list[float]], about: dict[str, Any], said
         ("{}", "is not a run of finetune, which compares arms: name one"),
         ('{"arms": {}}', "is damaged"),
         ('{"arms": {"dbn": {}}}', "is damaged"),
-        ('{"arms": {"dbn": {"valid_error": [1.0]}}}', "holds no classifier of the arm dbn: .* --resume"),
+        (json.dumps(comparison({"dbn": [1.0]})), "holds no classifier of the arm dbn: .* --resume"),
     ],
 )
 def test_a_run_without_a_classifier_is_named(text: str | None, sentence: str, tmp_path: Path) -> None:

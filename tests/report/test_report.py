@@ -216,6 +216,19 @@ def test_the_text_of_a_study_becomes_tables(tmp_path: Path) -> None:
     assert {"b", "i"} & page.tags == set()
 
 
+def test_names_of_any_length_and_direction_stay_text(tmp_path: Path) -> None:
+    frame = pytest.importorskip("pandas").DataFrame
+    names = [*HOSTILE, "x" * 3000, "\u202egnp.exe\u202c", "a\n\x07b", "_$\\frac{1}{$"]
+    rows = frame({name: [place, place + 0.5] * 14 for place, name in enumerate(names)})
+    run = tmp_path / "run"
+    dbn.train_label_model(rows, names * 4, hidden=2, epochs=1, visible="auto", run=run)
+    page = Reader(write_report(run))
+    assert {"script", "a", "link", "iframe"} & page.tags == set()
+    assert [value for key, value in page.attributes if key == "src" and not str(value).startswith("data:")] == []
+    assert [key for key, _ in page.attributes if key.startswith("on")] == []
+    assert all(name in page.text for name in names)
+
+
 def test_the_command_repeats_the_run(folder: Path) -> None:
     run = RunFolder.open(folder / "pre")
     options = run.read_config()
@@ -279,7 +292,7 @@ def test_a_command_that_took_long_writes_its_report(monkeypatch: pytest.MonkeyPa
         ("pre", {"config.yaml": "a: 1"}, "is no run of pretrain, label-model, finetune or study by its config.yaml"),
         ("pre", {"dbn.safetensors": None}, "holds no whole stack yet: go on with its training, pretrain --resume"),
         ("pre", {"dbn.safetensors": "x"}, "dbn.safetensors is damaged"),
-        ("pre", {"metrics.jsonl": "{}\n{}\n"}, "is damaged or of another kind, its files are not those of a run"),
+        ("pre", {"metrics.jsonl": "{}\n{}\n"}, "metrics.jsonl is damaged or of another kind, line 1: layer is missing"),
         ("pre", {"result.json": "{"}, "result.json is damaged or of another kind, it is not JSON"),
         ("fine", {"result.json": None}, "is no finished run of finetune: end it with finetune --resume --run"),
         ("fine", {"result.json": "{}"}, "is damaged or of another kind, its files are not those of a run of finetune"),
