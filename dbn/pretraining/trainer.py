@@ -26,10 +26,11 @@ from dbn.sampling.chains import fix_gauge
 from dbn.storage.tensors import check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
+from dbn.training.capture import CapturedSteps, graph_recorder
 from dbn.training.checkpoint_control import Callback, checkpoint_control
 from dbn.training.device import matmul_dtype, tf32_products
 from dbn.training.loop import batch_length, progress_bar, run_epochs, shuffled_batches
-from dbn.training.optimizers import make_optimizer, restore_optimizer, set_option
+from dbn.training.optimizers import is_capturable, make_optimizer, restore_optimizer, set_option
 
 LOGGER = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class LayerTrainer:
             learning_rate=self.setting.learning_rate.at(1, self.setting.epochs),
             momentum=self.setting.momentum.at(1, self.setting.epochs) if self.has_momentum else None,
             weight_decay=config.weight_decay,
+            capturable=self.device.type == "cuda",
         )
         self.chains = make_chains(config, self._gibbs_steps(1))
         self.paired = getattr(self.chains, "paired", False)  # the chains of others may lack it
@@ -92,6 +94,7 @@ class LayerTrainer:
         self.averaged = RunningAverage(rbm, config.average) if config.average else None
         self.monitor = LayerMonitor(self.kept, below, data, config)
         self.noise = torch.Generator(self.device)
+        self.captured = self._captured()
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
@@ -155,6 +158,7 @@ class LayerTrainer:
 
             left = range(self.epoch + 1, epochs + 1)
             run_epochs(left, self.batches, step, after_epoch, device=self.device, done=self.position)
+        self.captured.forget()
         self.rbm.load_state_dict(self.kept.state_dict())
         self.rbm.zero_grad()
         distributed.broadcast_tensors(self.rbm.parameters())
@@ -176,24 +180,54 @@ class LayerTrainer:
         risen = (epoch - 1 + (number + 1) / self.steps) / warmup if epoch <= warmup else 1.0
         return risen * self.setting.learning_rate.at(epoch + number / self.steps, self.setting.epochs)
 
+    def _captured(self) -> CapturedSteps:
+        """What does the steps."""
+        held = [self.chains, *self.penalties.values()]
+        others = [type(each).__name__ for each in held if not getattr(each, "capturable", False)]
+        name = f"a step of layer {self.layer}"
+        found = graph_recorder(self.noise)
+        if found is not None:
+            if self.flat is not None:
+                why = "several processes share it"
+            elif not is_capturable(self.optimizer):
+                why = f"{type(self.optimizer).__name__} computes on the host"
+            else:
+                why = f"{' and '.join(others)} may keep more than tensors" if others else ""
+            return CapturedSteps.unless(why, found, [*held, self.offsets] if self.offsets else held, name)
+        return CapturedSteps(None)
+
     @torch.no_grad()
     def step(self, indices: Tensor, epoch: int, number: int) -> None:
         """One update by batch `number` of the epoch."""
         set_option(self.optimizer, lr=self._learning_rate(epoch, number))
         self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, distributed.rank()))
-        x = self.data.batch(indices)
+        before = self.rbm.weight.clone() if number == self.steps - 1 else None
+        # What differs between two steps beside tensors.
+        key = len(indices), self.optimizer.param_groups[0].get("momentum"), self.chains.steps, self.data.place
+        if self.data.place is None:  # rows are read by the host
+            self.captured(key, lambda *batch: self._update(number, *batch), *self._batch(indices))
+        else:
+            self.captured(key, lambda indices: self._update(number, *self._batch(indices)), indices)
+        if self.averaged:
+            self.averaged.updates += 1
+        if before is not None:
+            self.update_ratio = (self.rbm.weight - before).abs().mean() / before.abs().mean()
+
+    def _batch(self, indices: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Visible states (B, V) of these examples, their weights, and which units are observed."""
+        return self.data.batch(indices), self.data.weights_of(indices), self.data.known_of(indices)
+
+    def _update(self, number: int, x: Tensor, weights: Tensor | None, known: Tensor | None) -> None:
+        """The part of a step on the device, without numbers of the host that differ between steps."""
         with self.rbm.products_in(self.precision), tf32_products(self.config.precision == "tf32"):
-            means = self.set_gradient(x, number, self.data.weights_of(indices), self.data.known_of(indices))
+            means = self.set_gradient(x, number, weights, known)
         for penalty in self.penalties.values():
             penalty.before_step(self.rbm, means)
-        before = self.rbm.weight.clone() if number == self.steps - 1 else None
         self.optimizer.step()
         for penalty in self.penalties.values():
             penalty.after_step(self.rbm)
-        if before is not None:
-            self.update_ratio = (self.rbm.weight - before).abs().mean() / before.abs().mean()
         if self.averaged:
-            self.averaged.update(self.rbm)
+            self.averaged.blend(self.rbm)
 
     def set_gradient(self, x: Tensor, number: int, weights: Tensor | None, known: Tensor | None = None) -> Means:
         """Write the gradient for batch `number`, x (B, V), into `.grad`; see `dbn.likelihood.gradient`.
@@ -289,6 +323,7 @@ class LayerTrainer:
         check_structure(state | {"chains": chains}, wanted)
         if not (0 <= state["epoch"] <= self.setting.epochs and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this layer")
+        self.captured.forget()
         self.epoch, self.position, self.seconds = state["epoch"], state["position"], state["seconds"]
         self.update_ratio = state["update_ratio"]
         self.rbm.load_state_dict(state["rbms"][-1])
