@@ -31,9 +31,9 @@ def keep(
 ) -> Tensor | Rows:
     """`parts`, which make up N rows (N, V) computed from `origin`, on its device.
 
-    They become one tensor there where they fit, `into` if that is given. Otherwise uint8, which are 0 or `value`, are kept as bits; and if
-    `origin` is on the disk, what exceeds `RESIDENT` goes into a temporary file, in `folder` if given. InputError where
-    the disk has no room.
+    They become one tensor there where they fit, `into` if that is given. Otherwise uint8, which are 0 or `value`, are
+    kept as bits; and if `origin` is on the disk, what exceeds `RESIDENT` goes into a temporary file, in `folder` if
+    given. InputError where the disk has no room.
     """
     device, packed = origin.device, dtype == torch.uint8
     streamed = isinstance(origin, Rows) and origin.streamed
