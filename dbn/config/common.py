@@ -28,6 +28,9 @@ ALIASES = {"centred": "centered"}
 """Earlier names of options, which command lines, files and Python may still use."""
 
 NEWER = (
+    "up_down",
+    "up_down_rate",
+    "up_down_steps",
     "hidden_units",
     "column_kinds",
     "penalty",

@@ -71,6 +71,9 @@ def default_rates(optimizer: str, batch: int, *, persistent: bool) -> tuple[floa
 LABELS_RATE = 0.03
 """Of label models with a Gaussian side that learn p(y | x), whose gradient is small where rows are classified well."""
 
+UP_DOWN_RATE = "0.05:0"
+"""Of up-down fine-tuning."""
+
 
 def stretch(examples: int, batch: int, updates: int) -> float:
     """The factor of default epochs, at least 1, with which one of them has so many updates.

@@ -17,7 +17,15 @@ from dbn.config.common import (
     VisibleKind,
     check_taken,
 )
-from dbn.config.defaults import HIDDEN, LABELS_RATE, batch_for, default_rates, hidden_layers, of_pretraining
+from dbn.config.defaults import (
+    HIDDEN,
+    LABELS_RATE,
+    UP_DOWN_RATE,
+    batch_for,
+    default_rates,
+    hidden_layers,
+    of_pretraining,
+)
 from dbn.config.schedules import Schedule
 from dbn.config.validation import AtLeast2, Between, Choice, Count, Natural, NonNegative, Positive, Rule, check_per_item
 from dbn.errors import InputError
@@ -260,6 +268,12 @@ class LabelTraining(Pretraining):
     rows without a label add -log p(x) to the generative part."""
     generative_weight: NonNegative | None = None
     """hybrid: weight of the generative part (default: 0.01)."""
+    up_down: Natural = 0
+    """Epochs of up-down fine-tuning of the whole stack, after those of the top RBM; 0 for none."""
+    up_down_rate: Rate | None = None
+    """Learning rate of up-down fine-tuning: value or schedule (default: UP_DOWN_RATE)."""
+    up_down_steps: Steps | None = None
+    """Gibbs steps of the top RBM between up-pass and down-pass: value or schedule (default: 3:10)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -272,6 +286,16 @@ class LabelTraining(Pretraining):
             raise InputError(f"--generative-weight does not go with --gradient {self.gradient}: leave it out")
         if not self.weights[1] and self.is_persistent:
             raise InputError(f"--estimator {self.estimator} gives nothing to a discriminative gradient: leave it out")
+        if not self.up_down and (self.up_down_rate or self.up_down_steps):
+            option = "rate" if self.up_down_rate else "steps"
+            raise InputError(f"--up-down-{option} needs --up-down and a number of epochs")
+        if self.up_down and not self.weights[1]:
+            raise InputError(
+                "--up-down needs a model of the features too: choose --gradient generative, or hybrid with a "
+                "--generative-weight above 0"
+            )
+        if self.up_down and self.average:
+            raise InputError("--average does not go with --up-down: leave it out")
         if self.missing != "refuse":
             raise InputError(f"--missing {self.missing} does not go with a label model: fill the rows in with impute")
         for name in ("tied", "likelihood_every"):
@@ -287,6 +311,19 @@ class LabelTraining(Pretraining):
             return 1.0, 0.01 if self.generative_weight is None else self.generative_weight
         return (0.0, 1.0) if self.gradient == "generative" else (1.0, 0.0)
 
+    def of_up_down(self) -> Self:
+        """The options of up-down fine-tuning as those of a layer, whose chains start at the data."""
+        done = self.resolved()
+        return replace(
+            self,
+            epochs=(self.up_down,),
+            learning_rate=(done["up_down_rate"],),
+            gibbs_steps=(done["up_down_steps"],),
+            estimator="cd",
+            chains=None,
+            temperatures=None,
+        )
+
     def for_data(self, rows: int, columns: int) -> Self:
         """As of `Pretraining`, for one layer."""
         one = replace(self, hidden=self.hidden or hidden_layers(rows)[:1])
@@ -298,6 +335,8 @@ class LabelTraining(Pretraining):
         is_other = self.optimizer != "sgd" or self.is_persistent
         if not (self.learning_rate or is_other) and self.weights[0] and "gaussian" in "".join(self.unit_kinds):
             found["learning_rate"] = (LABELS_RATE,)
+        if self.up_down:
+            found |= {"up_down_rate": self.up_down_rate or UP_DOWN_RATE, "up_down_steps": self.up_down_steps or "3:10"}
         return found
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from dbn.arrays import AnyRows, Array, as_tensor, columns_of
 from dbn.errors import InputError, check_types, listed, naming_arguments
 from dbn.models.matching import Match, column_order, match
+from dbn.models.passes import states_down
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
@@ -58,8 +59,9 @@ class LabelModel(nn.Module):
     """A joint model of rows and labels, trained by `dbn.train_label_model`: it classifies, and samples by class.
 
     rbm: its visible units are those of the features, then a softmax group of the `classes`. below: the RBMs of a stack
-    that make the features; none where the features are the scaled rows themselves. Rows are taken as they are stored,
-    bytes or floats.
+    that make the features; none where the features are the scaled rows themselves. generative_rbms: RBMs of the same
+    layers whose weights lead down, where up-down fine-tuning has untied them from those that recognize; by default
+    those of `below`. Rows are taken as they are stored, bytes or floats.
 
     >>> from dbn.models import Bernoulli
     >>> model = LabelModel(label_rbm("bernoulli", 20, Bernoulli(5), 2), ["cat", "dog"])
@@ -76,9 +78,11 @@ class LabelModel(nn.Module):
         image_shape: tuple[int, int, int] | None = None,
         *,
         generative: bool = True,
+        generative_rbms: Iterable[RBM] = (),
     ) -> None:
         super().__init__()
         self.rbms = nn.ModuleList([*below, rbm])
+        self.generative_rbms = nn.ModuleList(generative_rbms)
         self.classes = tuple(str(name) for name in classes)
         """Names, in the order of the label units."""
         self.scaling = Scaling(1.0) if scaling is None else scaling
@@ -100,11 +104,19 @@ class LabelModel(nn.Module):
                 raise InputError(
                     f"{lower.hidden.size} hidden units cannot feed {upper.visible.spec} ones: make them alike"
                 )
+        made, wanted = ([str(each) for each in rbms] for rbms in (self.downwards, self.layers[:-1]))
+        if made != wanted:
+            raise InputError(f"{listed(made)} cannot lead down where {listed(wanted)} lead up: make them alike")
 
     @property
     def layers(self) -> list[RBM]:
         """The RBMs from the data upwards; the last is that with the labels."""
         return [rbm for rbm in self.rbms if isinstance(rbm, RBM)]
+
+    @property
+    def downwards(self) -> list[RBM]:
+        """The RBMs below the top whose weights generate, from the data upwards."""
+        return [rbm for rbm in self.generative_rbms if isinstance(rbm, RBM)] or self.layers[:-1]
 
     @property
     def rbm(self) -> RBM:
@@ -235,11 +247,7 @@ class LabelModel(nn.Module):
         draws = len(self.layers) > 1 or self.scaling.codes is not None
         h = top.visible.sample(field, generator) if draws else top.visible.mean(field)
         h = h[:, : self.n_features]
-        for rbm in reversed(self.layers[1:-1]):
-            h = rbm.sample_visible(h, generator)
-        if len(self.layers) > 1:
-            below = self.layers[0]
-            h = below.down(h) if self.scaling.codes is None else below.sample_visible(h, generator)
+        h = states_down(self.downwards, h, generator, mean_last=self.scaling.codes is None)[0]
         return h if self.scaling.codes is None else self.scaling.inverse(h)
 
     def cells(self, x: Tensor) -> dict[str, list[Any]]:
@@ -259,14 +267,26 @@ class LabelModel(nn.Module):
             "classes": list(self.classes),
             "image_shape": list(self.image_shape) if self.image_shape else None,
             **({} if self.generative else {"generative": False}),
+            **({"up_down": True} if len(self.generative_rbms) else {}),
             **self.scaling.description(),
         }
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "LabelModel":
         """A model with zero weights, for `load_state_dict`; the inverse of `description`."""
-        *below, rbm = (RBM(units_of(visible), units_of(hidden)) for visible, hidden in description["layers"])
+        *below, rbm = _rbms(description["layers"])
         shape = description["image_shape"]
-        scaling = Scaling.from_description(description)
-        generative = bool(description.get("generative", True))
-        return cls(rbm, description["classes"], below, scaling, tuple(shape) if shape else None, generative=generative)
+        return cls(
+            rbm,
+            description["classes"],
+            below,
+            Scaling.from_description(description),
+            tuple(shape) if shape else None,
+            generative=bool(description.get("generative", True)),
+            generative_rbms=_rbms(description["layers"][:-1]) if description.get("up_down") else (),
+        )
+
+
+def _rbms(layers: Iterable[Sequence[Mapping[str, Any]]]) -> list[RBM]:
+    """With zero weights, from the descriptions of visible and hidden units."""
+    return [RBM(units_of(visible), units_of(hidden)) for visible, hidden in layers]

@@ -32,10 +32,11 @@ from dbn.pretraining.penalties import penalties
 from dbn.pretraining.pretrain import checked_arguments, for_table, unlabeled, weights_on
 from dbn.pretraining.recorder import rewind_logs
 from dbn.pretraining.stack import begin_pretraining, check_state
+from dbn.pretraining.up_down import STAGE, Untied, UpDownTrainer
 from dbn.rng import stream_seed
 from dbn.runs.folder import RunFolder
 from dbn.runs.label_model import save_label_model
-from dbn.runs.resume import started_with
+from dbn.runs.resume import begin, started_with
 from dbn.runs.training_data import fingerprint
 from dbn.runs.weights import load
 from dbn.storage.files import as_path, corrupt_file
@@ -54,6 +55,9 @@ def train_label_model(
     stack: DBN | Path | str | None = None,
     gradient: Literal["hybrid", "generative", "discriminative"] = "hybrid",
     generative_weight: float | None = None,
+    up_down: int = 0,
+    up_down_rate: float | str | None = None,
+    up_down_steps: int | str | None = None,
     no_label: str | float | None = None,
     sample_weight: Array | str | None = None,
     run: Path | str | None = None,
@@ -73,6 +77,9 @@ def train_label_model(
     stack: a stack, or its path, whose features take the place of the rows; it is not changed.
     gradient: of −log p(y | x), "discriminative"; of −log p(x, y), "generative", where rows without a label add −log
     p(x); "hybrid", of the first and `generative_weight` (0.01 by default) times the second.
+    up_down: epochs of up-down fine-tuning of the whole stack, after those of the top RBM. Its layers then have weights
+    of their own upwards and downwards. up_down_rate, "0.05:0" by default, and up_down_steps, the Gibbs steps of the top
+    RBM, "3:10" by default: numbers or schedules.
     run, resume, overwrite, device, progress, callback, divisor: as for `dbn.pretrain`.
     options: the fields of `dbn.config.Pretraining`.
 
@@ -89,7 +96,9 @@ def train_label_model(
     given = checked_arguments(train_label_model, options, OPTIONS, run, **begun)
     with naming_arguments():
         layers: Any = hidden if hidden is None else several(hidden)
-        config = LabelTraining(hidden=layers, gradient=gradient, generative_weight=generative_weight, **given)
+        of_up_down: Any = {"up_down": up_down, "up_down_rate": up_down_rate, "up_down_steps": up_down_steps}
+        of_loss: Any = {"gradient": gradient, "generative_weight": generative_weight}
+        config = LabelTraining(hidden=layers, **of_loss, **of_up_down, **given)
         below = stack if stack is None or isinstance(stack, DBN) else load(stack)
         of_columns = config.kinds if below is None else below.scaling.kinds
         splits = splits_from_arrays(
@@ -108,14 +117,29 @@ def begin_labels(
 ) -> RunFolder:
     """The run folder, new or resumed; see `dbn.runs.resume.begin`."""
     config, data = labeled.config, labeled.fingerprint
-    return begin_pretraining(path, config, options, data, resume=resume, overwrite=overwrite)
+    begun: dict[str, Any] = {"resume": resume, "overwrite": overwrite}
+    if config.up_down:
+
+        def added(before: Mapping[str, Any]) -> tuple[str, ...]:
+            return () if "up_down" in before else ("up_down", "up_down_rate", "up_down_steps")
+
+        return begin(path, options, data=data, harmless=added, **begun)
+    return begin_pretraining(path, config, options, data, **begun)
 
 
 class LabeledRows:
     """Rows of features and one-hot labels on the training device, and all that the trained model keeps of them."""
 
-    def __init__(self, data: Unlabeled, config: LabelTraining, fingerprint: str, about: Mapping[str, Any]) -> None:
-        self.data, self.config, self.fingerprint, self.about = data, config, fingerprint, about
+    def __init__(
+        self,
+        data: Unlabeled,
+        config: LabelTraining,
+        fingerprint: str,
+        about: Mapping[str, Any],
+        below: Unlabeled | None = None,
+    ) -> None:
+        """below: for up-down fine-tuning, the same with scaled rows in place of features."""
+        self.data, self.config, self.fingerprint, self.about, self.below = data, config, fingerprint, about, below
         self.n_classes = len(about["classes"])
 
     @classmethod
@@ -126,6 +150,8 @@ class LabeledRows:
             raise InputError(f"{splits.name}: {splits.label_error or 'there are no labels: add y, or --label-column'}")
         if distributed.size() > 1:
             raise InputError("a label model is trained by one process: start it without torchrun")
+        if config.up_down and stack is None:
+            raise InputError("--up-down needs the layers below the top RBM: name their run with --pretrained")
         if stack is None:
             found = for_table(config, splits)
             config = replace(config, visible=found.visible, column_kinds=found.column_kinds)
@@ -152,18 +178,23 @@ class LabeledRows:
                 stack.match(splits.valid.x, splits.name, **known | {"divisor": match.scaling.divisor}, where=where)
             splits, scaling = splits.with_columns(match.order), match.scaling.to(device)
             parts = {"train": splits.train.tensor.to(device), "valid": splits.valid.tensor.to(device)}
-        made = {
-            name: _with_labels(x, getattr(splits, name), scaling, below, splits.n_classes)
-            for name, x in parts.items()
-            if x is not None
-        }
-        has_label = made["valid"][:, -splits.n_classes :].any(1)
         weights, of_valid = weights_on(splits, device)
-        of_valid = None if of_valid is None else of_valid[has_label]
-        valid = made["valid"][has_label] if has_label.any() else None
-        data = Unlabeled(made["train"], valid, Scaling(1.0).to(device), weights=weights, valid_weights=of_valid)
+
+        def made(layers: list[RBM]) -> Unlabeled:
+            """Rows as these layers bring them up, and labels; of validation those that have one."""
+            found = {
+                name: _with_labels(x, getattr(splits, name), scaling, layers, splits.n_classes)
+                for name, x in parts.items()
+                if x is not None
+            }
+            has_label = found["valid"][:, -splits.n_classes :].any(1)
+            valid = found["valid"][has_label] if has_label.any() else None
+            own = None if of_valid is None else of_valid[has_label]
+            return Unlabeled(found["train"], valid, Scaling(1.0).to(device), weights=weights, valid_weights=own)
+
         about = {"classes": splits.classes, "below": below, "scaling": kept, "image_shape": shape}
-        return cls(data, config, fingerprint(splits, [] if stack is None else [stack]), about)
+        rows = made([]) if config.up_down else None
+        return cls(made(below), config, fingerprint(splits, [] if stack is None else [stack]), about, rows)
 
     def new_rbm(self) -> RBM:
         """The RBM with parameters 0."""
@@ -179,7 +210,7 @@ class LabeledRows:
         checkpoint that is missing or of another run."""
         state = run.load_checkpoint(self.data.train.device) if run else None
         if run:
-            check_state(run, state, self.config)
+            check_state(run, state, STAGE if self.below else 1)
             rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
         history: list[dict[str, Any]] = []
 
@@ -190,13 +221,24 @@ class LabeledRows:
 
         rbm = self.new_rbm()
         # Streams of its own: with the seed of the stack's first layer it would start from the same weights.
-        seed = stream_seed(self.config.seed, "label model") % 2**31
-        trainer = LabelTrainer(rbm, self.data, replace(self.config, seed=seed), self.n_classes)
-        if run and state is not None:
-            with parsing(corrupt_file(run.checkpoint.path, "it is not of this run")):
-                trainer.load_state(state)
-        trainer.train(run, progress=progress, callback=report)
-        model = LabelModel(rbm, **self.about, generative=self.config.weights[1] > 0).requires_grad_(False).eval()
+        config = replace(self.config, seed=stream_seed(self.config.seed, "label model") % 2**31)
+        layer = 1 if state is None else state["layer"]
+        about = dict(self.about)
+
+        def train(trainer: LabelTrainer) -> None:
+            if run and state is not None and layer == trainer.layer:
+                with parsing(corrupt_file(run.checkpoint.path, "it is not of this run")):
+                    trainer.load_state(state)
+            trainer.train(run, progress=progress, callback=report)
+
+        if layer == 1:
+            train(LabelTrainer(rbm, self.data, config, self.n_classes))
+        if self.below is not None:
+            untied = Untied(self.about["below"])
+            train(UpDownTrainer(rbm, untied, self.below, config, self.n_classes))
+            about |= {"below": untied.recognition, "generative_rbms": untied.generative}
+        model = LabelModel(rbm, **about, generative=self.config.weights[1] > 0).requires_grad_(False).eval()
+        model.zero_grad()
         model.history = run.metrics() if run else history
         if run:
             save_label_model(run.path, model)

@@ -45,30 +45,40 @@ def label_scores(rbm: RBM, rows: Tensor, n_classes: int) -> tuple[Tensor, Tensor
 class LabelTrainer(LayerTrainer):
     """`LayerTrainer` of one RBM on rows (N, F + C) of features and one-hot labels, 0 where there is no label."""
 
-    def __init__(self, rbm: RBM, data: Unlabeled, config: LabelTraining, n_classes: int) -> None:
-        super().__init__(rbm, [], data, config)
+    def __init__(
+        self, rbm: RBM, data: Unlabeled, config: LabelTraining, n_classes: int, layer: int | None = None
+    ) -> None:
+        super().__init__(rbm, [], data, config, layer)
         assert isinstance(data.train, Tensor)
         self.n_classes, self.weights = n_classes, Weights(*config.weights)
         has_label = data.train[:, -n_classes:].any(1)
         self.is_plain = not self.weights.discriminative and bool(has_label.all())
         """Whether the gradient is that of any RBM."""
         weights = None if data.weights is None else data.weights[has_label]
-        measured = data._replace(train=data.train[has_label], weights=weights)
+        self.monitor = self.make_monitor(data._replace(train=data.train[has_label], weights=weights))
+
+    def make_monitor(self, data: Unlabeled) -> LabelMonitor:
+        """Of rows with labels."""
         samples = self.weights.generative > 0
-        self.monitor = LabelMonitor(self.kept, [], measured, config, n_classes=n_classes, samples=samples)
+        return LabelMonitor(self.kept, [], data, self.config, n_classes=self.n_classes, samples=samples)
 
     def set_gradient(self, x: Tensor, number: int, weights: Tensor | None, known: Tensor | None = None) -> Means:
         """See `dbn.likelihood.label_gradient`; chains start at rows with a label drawn where there is none."""
         if self.is_plain:
             return super().set_gradient(x, number, weights)
+        return self.set_label_gradient(x, weights)[0]
+
+    def set_label_gradient(self, x: Tensor, weights: Tensor | None) -> tuple[Means, Tensor]:
+        """Write the gradient for rows (B, F + C) into `.grad`; the means of the data, and the negative samples."""
         negatives = x[:0]
         if self.weights.generative:
             complete = self._with_labels(x)
             field = self.rbm.hidden_field(complete)
             negatives = self.chains.negatives(self.rbm, complete, field, self.noise).states
-        return set_label_gradient(
+        means = set_label_gradient(
             self.rbm, x, self.n_classes, negatives, self.weights, self.offsets, weights, paired=self.paired
         )
+        return means, negatives
 
     def _with_labels(self, x: Tensor) -> Tensor:
         """The rows with a label y ~ p(y | x) where they have none: chains start at complete states."""

@@ -58,7 +58,7 @@ def pretrain_stack(
         return _ended(data, run, config)
     state = distributed.broadcast_state(run.load_checkpoint(data.train.device) if run else None)
     if run:
-        check_state(run, state, config)
+        check_state(run, state, len(config.hidden))
         rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
         data = data._replace(folder=run.path)
     stack: list[RBM] = []
@@ -134,8 +134,11 @@ def _ended(data: Unlabeled, run: RunFolder | None, config: Pretraining) -> DBN:
     return stack.requires_grad_(False).eval()
 
 
-def check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretraining) -> None:
-    """InputError for a checkpoint of another run or missing; a warning for epochs missing from metrics.jsonl."""
+def check_state(run: RunFolder, state: dict[str, Any] | None, layers: int) -> None:
+    """InputError for a checkpoint that is missing or of another run than one of so many layers.
+
+    A warning for epochs missing from metrics.jsonl.
+    """
     try:
         logged = {(record["layer"], record["epoch"]) for record in run.metrics()}
         latest = max(logged, default=(0, 0))
@@ -149,7 +152,7 @@ def check_state(run: RunFolder, state: dict[str, Any] | None, config: Pretrainin
             )
         return
     layer, epoch = state.get("layer"), state.get("epoch")
-    if type(layer) is not int or type(epoch) is not int or not 1 <= layer <= len(config.hidden):
+    if type(layer) is not int or type(epoch) is not int or not 1 <= layer <= layers:
         raise corrupt_file(run.checkpoint.path, "it is not of a layer of this run")
     if epoch and (layer, epoch) not in logged:
         LOGGER.warning("%s has no record of layer %d, epoch %d", run.path / "metrics.jsonl", layer, epoch)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dbn.config.pretraining import Pretraining
 from dbn.likelihood.gradient import GlobalBatch, Means, Offsets, set_gradient
@@ -45,10 +45,15 @@ class LayerTrainer:
     are those of the whole batch. Methods are then collective.
     """
 
-    def __init__(self, rbm: RBM, below: list[RBM], data: Unlabeled, config: Pretraining) -> None:
+    rate_option = "--learning-rate"
+
+    def __init__(
+        self, rbm: RBM, below: list[RBM], data: Unlabeled, config: Pretraining, layer: int | None = None
+    ) -> None:
+        """layer: its number in the log, which random streams follow; by default the place above those `below`."""
         config = config.for_data(*data.train.shape)
         self.rbm, self.config = rbm, config
-        self.layer = len(below) + 1
+        self.layer = len(below) + 1 if layer is None else layer
         self.below = below
         self.epoch = 0
         """Epochs done."""
@@ -56,10 +61,10 @@ class LayerTrainer:
         """Steps done of the next epoch."""
         self.seconds = 0.0
         """Duration of those steps, as of the last checkpoint."""
-        self.setting = config.for_layer(self.layer - 1)
+        self.setting = config.for_layer(len(below))
         self.device = data.train.device
         self.precision = matmul_dtype(config.precision, self.device)
-        seed, layer, device = config.seed, self.layer, self.device
+        seed, number, device = config.seed, self.layer, self.device
         self.data = LayerData(
             data.train,
             data.scaling,
@@ -67,20 +72,17 @@ class LayerTrainer:
             how="none" if config.binarize == "fixed" and not below else config.binarize,  # drawn by `unlabeled`
             features=config.features,
             # Without `self`: in a cycle the features would outlive the trainer.
-            noise=lambda epoch: stream(seed, "data", layer, epoch, device=device),
+            noise=lambda epoch: stream(seed, "data", number, epoch, device=device),
             folder=data.folder,
             weights=data.weights,
             missing=data.missing,
         )
         self.data.prepare(1)
-        mean, variance = self.data.moments()
-        rbm.initialize(mean, variance, len(self.data), self._stream("weights"))
-        if config.tied and below:
-            rbm.init_from_transpose(below[-1])
+        mean = self._initialize()
         self.offsets = Offsets.start(rbm, mean) if config.centered else None
         self.optimizer = make_optimizer(
             config.optimizer,
-            rbm.parameters(),
+            *self._learned(),
             learning_rate=self.setting.learning_rate.at(1, self.setting.epochs),
             momentum=self.setting.momentum.at(1, self.setting.epochs) if self.has_momentum else None,
             weight_decay=config.weight_decay,
@@ -100,6 +102,22 @@ class LayerTrainer:
         self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
         momentum, valid_rows = max(self.setting.momentum.values), 0 if data.valid is None else len(data.valid)
         self.watch = Diagnostics(self.steps, valid_rows, momentum)
+
+    def _initialize(self) -> Tensor:
+        """Set the first parameters; returns the mean of the visible units, (V,)."""
+        mean, variance = self.data.moments()
+        self.rbm.initialize(mean, variance, len(self.data), self._stream("weights"))
+        if self.config.tied and self.below:
+            self.rbm.init_from_transpose(self.below[-1])
+        return mean
+
+    def _learned(self) -> list[list[nn.Parameter]]:
+        """The parameters that the optimizer moves, by layer."""
+        return [list(self.rbm.parameters())]
+
+    def _visible(self, x: Tensor) -> Tensor:
+        """What the RBM is given of the rows x (B, …) of a batch, (B, V)."""
+        return x
 
     @property
     def kept(self) -> RBM:
@@ -284,10 +302,11 @@ class LayerTrainer:
     @torch.no_grad()
     def check_sound(self, epoch: int) -> None:
         """Raises `Diverged` when parameters or reconstructions are non-finite or too large, or Z is infinite."""
-        x = self.data.batch(torch.arange(min(len(self.data), self.config.batch_size), device=self.data.index_device))
+        few = torch.arange(min(len(self.data), self.config.batch_size), device=self.data.index_device)
+        x = self._visible(self.data.batch(few))
         why = divergence(self.rbm, self.kept, x)
         if distributed.any_rank(bool(why)):
-            remedy = f"lower --learning-rate, which is {self._learning_rate(epoch, self.steps - 1):g} there"
+            remedy = f"lower {self.rate_option}, which is {self._learning_rate(epoch, self.steps - 1):g} there"
             if self.rbm.visible.nonnegative and self.layer > 1:  # their precision is high where features hardly vary
                 remedy = f"train layer {self.layer - 1} with other --hidden-units than relu, or {remedy}"
             elif self.rbm.visible.nonnegative and (greatest := float(x.max())) > 1:
@@ -340,7 +359,7 @@ class LayerTrainer:
     def _state_structure(self) -> dict[str, Any]:
         """The structure of a state after some steps, but for the optimizer's; from other chains and penalties."""
         rbm = copy.deepcopy(self.rbm)
-        x = self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.data.index_device))
+        x = self._visible(self.data.batch(torch.zeros(1, dtype=torch.int64, device=self.data.index_device)))
         field = rbm.hidden_field(x)
         for parameter in rbm.parameters():
             parameter.grad = torch.zeros_like(parameter)

@@ -38,6 +38,13 @@ def main(config: LabelModelConfig) -> None:
         if chosen := told(given, labeled.config):
             print(f"Chosen for {len(splits.train):,} rows: {chosen}")
         model = labeled.train(run, progress=None)
+    first = [record for record in model.history if record["layer"] == 1 and "valid_error" in record]
+    if labeled.config.up_down and first:
+        was = first[-1]
+        print(
+            f"Before up-down fine-tuning the validation error was {was['valid_error']:.2f} %, the log-loss "
+            f"{was['valid_log_loss']:.4f} nats."
+        )
     last = model.history[-1] if model.history else {}
     if "valid_error" in last:
         print(f"Validation error {last['valid_error']:.2f} %, log-loss {last['valid_log_loss']:.4f} nats.")

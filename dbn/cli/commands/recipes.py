@@ -29,8 +29,8 @@ def main(config: RecipesConfig) -> None:
         return
     width = max(map(len, names))
     for name, text in texts.items():
-        (command,) = re.findall(r"^# torch-dbn (\w+) --config", text, re.MULTILINE)
-        print(f"{name:{width}}  {command:8}  {text.partition(chr(10))[0].removeprefix('# ')}")
+        (command,) = re.findall(r"^# torch-dbn ([\w-]+) --config", text, re.MULTILINE)
+        print(f"{name:{width}}  {command:11}  {text.partition(chr(10))[0].removeprefix('# ')}")
     print("\nRun one with torch-dbn COMMAND --config NAME; options on the command line win over the recipe's.")
 
 
