@@ -45,6 +45,8 @@ def make_optimizer(
             if device.type == "cuda":
                 _state_names(made)  # some say so at their first step
             return _without_warning(made)
+    if "capturable" in options and "foreach" in known:  # torch's loop over parameters reads the rate on the host
+        options["foreach"] = True
     return _without_warning(OPTIMIZERS[name](groups, **options))
 
 
@@ -70,7 +72,7 @@ def set_option(optimizer: torch.optim.Optimizer, **options: float) -> None:
     filled: list[Tensor] = []
     for group in optimizer.param_groups:
         for name, value in options.items():
-            place = group[name]
+            place = group.get(name)
             if not isinstance(place, Tensor):
                 group[name] = value
             elif not any(place is each for each in filled):

@@ -8,7 +8,6 @@ import pytest
 import torch
 from recording import CpuRecorder, Recording, tensors
 from tiny import pictures
-from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from dbn.config.pretraining import LabelTraining, Pretraining
@@ -58,8 +57,8 @@ def swap_in(patches: pytest.MonkeyPatch) -> None:
 
 
 def numbers_of(*values: Any) -> list[Any]:
-    """What is no tensor."""
-    return [each for each in tree_leaves(values) if not isinstance(each, Tensor | torch.Generator)]
+    """Of the host, in what an operation is given."""
+    return [each for each in tree_leaves(values) if isinstance(each, bool | int | float)]
 
 
 def indices_of(calls: list[Any]) -> list[Any]:
@@ -117,7 +116,8 @@ def test_replayed_steps_are_the_steps(name: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", ["rmsprop", "nadam"])
 def test_optimizers_that_count_on_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("torch.optim.rmsprop", "torch.optim.nadam"):
-        monkeypatch.setattr(importlib.import_module(module), "_get_capturable_supported_devices", lambda *_: ["cpu"])
+        where = importlib.import_module(module)
+        monkeypatch.setattr(where, "_get_capturable_supported_devices", lambda *_, **__: ["cpu"])
     eager, captured = (made(True, monkeypatch, optimizer=name) for _ in range(2))
     eager.captured.recorder = None
     assert_equal(train(captured), train(eager))
@@ -153,12 +153,10 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(monkeypatch: pytest.MonkeyPatch
     second.load_state(kept)
     for number, indices in list(enumerate(second.batches(3)))[3:]:
         second.step(indices, 3, number)
-    again = {"epoch": 0, "position": 0}
     for layer in (first, second):
-        for name in ("rbms", "optimizer", "chains", "averaged"):
-            if name != "chains" or layer is first:
-                assert_equal((layer.state() | again)[name], whole.state()[name])
-    assert_equal(second.state()["chains"]["v"], whole.state()["chains"]["v"])
+        for name in ("rbms", "optimizer", "averaged"):
+            assert_equal(layer.state()[name], whole.state()[name])
+        assert_equal(layer.state()["chains"]["v"], whole.state()["chains"]["v"])
 
 
 # What is in a capture
@@ -172,7 +170,7 @@ def test_nothing_that_differs_between_steps_is_a_number_of_the_host(monkeypatch:
         for number, indices in enumerate(layer.batches(epoch)):
             with Recording() as seen:
                 layer._update(number, *layer._batch(indices))
-            assert seen.asked == []
+            assert seen.asked == [] or (epoch, number) == (1, 0)  # which makes the chains
             numbers.append([(str(func), numbers_of(args, kwargs)) for func, args, kwargs, _ in seen.calls])
     same = [each for each in numbers if len(indices_of(each)) == len(indices_of(numbers[2]))]
     assert len(same) > 4
