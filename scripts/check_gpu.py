@@ -117,10 +117,12 @@ def train(made: "LayerTrainer") -> str:
     from dbn.training.loop import run_epochs
 
     metrics: list[dict[str, float]] = []
-    epochs = range(1, made.setting.epochs + 1)
-    run_epochs(
-        epochs, made.batches, made.step, lambda *_: bool(metrics.append(made.chains.metrics())), device=made.device
-    )
+
+    def after_epoch(epoch: int, seconds: float) -> bool:
+        metrics.append(made.chains.metrics())
+        return False
+
+    run_epochs(range(1, made.setting.epochs + 1), made.batches, made.step, after_epoch, device=made.device)
     return sha256(state_bytes(made.state() | {"metrics": metrics})).hexdigest()
 
 
@@ -217,14 +219,15 @@ def learns(device: "torch.device", seed: int) -> list[Line]:
     rows = torch.cat([bars, stripes]).repeat(10, 1)
     lines = []
     for estimator in ("cd", "pcd", "pt"):
-        config = Pretraining(hidden=(8,), epochs=(40,), batch_size=16, estimator=estimator, seed=seed)
+        options: dict[str, Any] = {"learning_rate": "0.2:0", "momentum": 0.5, "estimator": estimator, "seed": seed}
+        config = Pretraining(hidden=(8,), epochs=(120,), batch_size=16, **options)
         found = []
         for place in (torch.device("cpu"), device):
             data = Unlabeled(rows.to(place), None, Scaling(1.0).to(place))
             with place:
                 made = LayerTrainer(new_rbm(9, 1, config), [], data, config)
             train(made)
-            rbm = made.kept.cpu()
+            rbm = made.kept.cpu().requires_grad_(False)
             found.append(float(-rbm.free_energy(rows.float()).mean()) - float(log_partition(rbm)))
         near = abs(found[1] - found[0]) <= 0.5
         lines.append(
@@ -279,8 +282,18 @@ def microseconds(work: Callable[[], object], steps: int, repeats: int = 5) -> fl
         work()
         end.record()
         torch.cuda.synchronize()
-        found.append(1000 * start.elapsed_time(end) / steps)
+        found.append(1000 * float(start.elapsed_time(end)) / steps)
     return median(found[1:])
+
+
+def times_of(step: Callable[[], object], times: int) -> Callable[[], None]:
+    """So many steps, one after another."""
+
+    def work() -> None:
+        for _ in range(times):
+            step()
+
+    return work
 
 
 def products(sizes: tuple[int, int], batch: int, precision: str) -> tuple[float, float]:
@@ -302,24 +315,22 @@ def products(sizes: tuple[int, int], batch: int, precision: str) -> tuple[float,
         torch.addmm(gradient, up.T, down, alpha=-1.0, out=gradient)
 
     with tf32_products(precision == "tf32"):
-        eager = microseconds(lambda: [step() for _ in range(50)], 50)
+        eager = microseconds(times_of(step, 50), 50)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            for _ in range(10):
-                step()
-    return eager, microseconds(lambda: [graph.replay() for _ in range(5)], 50)
+            times_of(step, 10)()
+    return eager, microseconds(times_of(graph.replay, 5), 50)
 
 
 def kernels(made: "LayerTrainer") -> tuple[float, float]:
     """Kernels that an eager step launches, and their own time in microseconds."""
-    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     batches = list(made.batches(1))[:5]
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         for number, indices in enumerate(batches):
             made.step(indices, 1, number)
-    events = [event for event in profiled.events() if event.device_type == DeviceType.CUDA]
+    events = [event for event in profiled.events() if event.device_type.name == "CUDA"]
     return len(events) / len(batches), sum(event.device_time for event in events) / len(batches)
 
 
