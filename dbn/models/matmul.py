@@ -23,13 +23,17 @@ is_transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transfor
 """Whether a torch.func transform is active; assumed where torch does not say."""
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x·weightᵀ, (B, H), for x (B, V) and weight (H, V), either of which may be a transposed view."""
+def product(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+    """x·weightᵀ, (B, H), for x (B, V) and weight (H, V), either of which may be a transposed view.
+
+    out: (B, H), where the result is written if it is given."""
     eligible = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    if not eligible or len(x) * weight.numel() < LEAST or _is_followed(x, weight):
-        return x @ weight.T
-    onednn = _onednn_linear() if torch.backends.mkldnn.enabled else None
-    return x @ weight.T if onednn is None else onednn(x.contiguous(), weight)
+    large = eligible and len(x) * weight.numel() >= LEAST and not _is_followed(x, weight)
+    onednn = _onednn_linear() if large and torch.backends.mkldnn.enabled else None
+    if onednn is None:
+        return x @ weight.T if out is None else torch.mm(x, weight.T, out=out)
+    found = onednn(x.contiguous(), weight)
+    return found if out is None else out.copy_(found)
 
 
 def _is_followed(*tensors: Tensor) -> bool:

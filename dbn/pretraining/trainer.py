@@ -26,11 +26,11 @@ from dbn.sampling.chains import fix_gauge
 from dbn.storage.tensors import check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
-from dbn.training.capture import CapturedSteps, graph_recorder
+from dbn.training.capture import CapturedSteps, captured_steps
 from dbn.training.checkpoint_control import Callback, checkpoint_control
 from dbn.training.device import matmul_dtype, tf32_products
 from dbn.training.loop import batch_length, progress_bar, run_epochs, shuffled_batches
-from dbn.training.optimizers import is_capturable, make_optimizer, restore_optimizer, set_option
+from dbn.training.optimizers import make_optimizer, restore_optimizer, set_option
 
 LOGGER = logging.getLogger(__name__)
 
@@ -199,20 +199,9 @@ class LayerTrainer:
         return risen * self.setting.learning_rate.at(epoch + number / self.steps, self.setting.epochs)
 
     def _captured(self) -> CapturedSteps:
-        """What does the steps."""
-        held = [self.chains, *self.penalties.values()]
-        others = [type(each).__name__ for each in held if not getattr(each, "capturable", False)]
-        name = f"a step of layer {self.layer}"
-        found = graph_recorder(self.noise)
-        if found is not None:
-            if self.flat is not None:
-                why = "several processes share it"
-            elif not is_capturable(self.optimizer):
-                why = f"{type(self.optimizer).__name__} computes on the host"
-            else:
-                why = f"{' and '.join(others)} may keep more than tensors" if others else ""
-            return CapturedSteps.unless(why, found, [*held, self.offsets] if self.offsets else held, name)
-        return CapturedSteps(None)
+        """What does the steps; to be made again where one of these is replaced."""
+        held = [self.chains, self.offsets, *self.penalties.values()]
+        return captured_steps(self.noise, self.optimizer, held, f"a step of layer {self.layer}")
 
     @torch.no_grad()
     def step(self, indices: Tensor, epoch: int, number: int) -> None:
@@ -220,12 +209,15 @@ class LayerTrainer:
         set_option(self.optimizer, lr=self._learning_rate(epoch, number))
         self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, distributed.rank()))
         before = self.rbm.weight.clone() if number == self.steps - 1 else None
-        # What differs between two steps beside tensors.
-        key = len(indices), self.optimizer.param_groups[0].get("momentum"), self.chains.steps, self.data.place
-        if self.data.place is None:  # rows are read by the host
-            self.captured(key, lambda *batch: self._update(number, *batch), *self._batch(indices))
-        else:
-            self.captured(key, lambda indices: self._update(number, *self._batch(indices)), indices)
+        if self.captured.recorder is None:
+            self._update(number, *self._batch(indices))
+        else:  # what may differ between two steps beside tensors is the key
+            place = self.data.place
+            key = self.optimizer.param_groups[0].get("momentum"), self.chains.steps, len(indices), place
+            if place is None:  # the host reads the rows
+                self.captured(key, lambda *batch: self._update(number, *batch), *self._batch(indices))
+            else:
+                self.captured(key, lambda indices: self._update(number, *self._batch(indices)), indices)
         if self.averaged:
             self.averaged.updates += 1
         if before is not None:

@@ -16,10 +16,13 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, NamedTuple, Protocol, Self, final
+from typing import Any, NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
+
+from dbn.training import distributed
+from dbn.training.optimizers import is_capturable
 
 LOGGER = logging.getLogger(__name__)
 
@@ -115,14 +118,6 @@ class CapturedSteps:
         self._memory: dict[tuple[int, str, str], Tensor] = {}
         """Where graphs read and write what the held objects keep."""
 
-    @classmethod
-    def unless(cls, why: str, recorder: Recorder, held: Iterable[object], name: str) -> Self:
-        """With the recorder, or, where there is a reason, without; the log then has that."""
-        made = cls(recorder, held, name)
-        if why:
-            made._give_up(why)
-        return made
-
     def __call__(self, key: Hashable, step: Step, *inputs: Tensor | None) -> None:
         """`step(*inputs)`. All calls with one key do the same work, on inputs of the same shapes."""
         if self.recorder is None:
@@ -135,7 +130,7 @@ class CapturedSteps:
             self._calls[key] += 1
             why = self.recorder.rehearse(lambda: step(*inputs))
             if why and self._calls[key] == WARM_UP:
-                self._give_up(why)
+                self.give_up(why)
             return
         graph = graph or self._capture(key, step, inputs)
         if graph is None:
@@ -165,14 +160,15 @@ class CapturedSteps:
         try:
             self._graphs[key] = _Graph(own, self.recorder.capture(work))
         except RuntimeError as error:
-            self._give_up(str(error).strip().partition("\n")[0])
+            self.give_up(str(error).strip().partition("\n")[0])
         finally:
             for holder, content in before:  # nothing has been done yet
                 holder.clear()
                 holder.update(content)
         return self._graphs.get(key)
 
-    def _give_up(self, why: str) -> None:
+    def give_up(self, why: str) -> None:
+        """From now on do every step as it is; the log says why."""
         LOGGER.warning("%s is not captured as a CUDA graph, and takes longer: %s", self.name, why)
         self.recorder = None
         self.forget()
@@ -220,3 +216,20 @@ class CapturedSteps:
 
 def _form(tensor: Tensor) -> tuple[object, ...]:
     return tensor.shape, tensor.dtype, tensor.device
+
+
+def captured_steps(
+    generator: torch.Generator, optimizer: torch.optim.Optimizer, held: Iterable[object | None], name: str
+) -> CapturedSteps:
+    """For steps of the optimizer that draw from the generator. What is held says that it is `capturable`."""
+    objects = [each for each in held if each is not None]
+    steps = CapturedSteps(graph_recorder(generator), objects, name)
+    if steps.recorder is not None:
+        others = [type(each).__name__ for each in objects if not getattr(each, "capturable", False)]
+        if distributed.size() > 1:
+            steps.give_up("several processes share it")
+        elif not is_capturable(optimizer):
+            steps.give_up(f"{type(optimizer).__name__} computes on the host")
+        elif others:
+            steps.give_up(f"{' and '.join(others)} may keep more than tensors")
+    return steps

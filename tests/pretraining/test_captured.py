@@ -53,7 +53,7 @@ def swap_in(patches: pytest.MonkeyPatch) -> None:
     """The CPU is treated as CUDA is."""
     make = trainers.make_optimizer
     patches.setattr(trainers, "make_optimizer", lambda *a, **k: make(*a, **(k | {"capturable": True})))
-    patches.setattr(trainers, "graph_recorder", CpuRecorder)
+    patches.setattr("dbn.training.capture.graph_recorder", CpuRecorder)
 
 
 def numbers_of(*values: Any) -> list[Any]:
