@@ -1,7 +1,7 @@
 """Options of pre-training."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,15 +17,7 @@ from dbn.config.common import (
     VisibleKind,
     check_taken,
 )
-from dbn.config.defaults import (
-    HIDDEN,
-    LABELS_RATE,
-    UP_DOWN_RATE,
-    batch_for,
-    default_rates,
-    hidden_layers,
-    of_pretraining,
-)
+from dbn.config.defaults import HIDDEN, batch_for, default_rates, hidden_layers, label_rate, of_pretraining
 from dbn.config.schedules import Schedule
 from dbn.config.validation import AtLeast2, Between, Choice, Count, Natural, NonNegative, Positive, Rule, check_per_item
 from dbn.errors import InputError
@@ -259,6 +251,18 @@ class Pretraining(TrainingOptions):
         )
 
 
+def rate_of_up_down(optimizer: str, kinds: Iterable[str]) -> str:
+    """The default rate of up-down fine-tuning of units of these types, from the data upwards: that of pre-training with
+    small batches, falling to 0.
+
+    >>> rate_of_up_down("sgd", ["bernoulli"]), rate_of_up_down("sgd", ["gaussian", "bernoulli"])
+    ('0.1:0', '0.01:0')
+    """
+    of_binary, of_wide = default_rates(optimizer, 0, persistent=False)
+    is_wide = any(wide in kind for kind in kinds for wide in WIDE)
+    return f"{of_wide if is_wide else of_binary}:0"
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelTraining(Pretraining):
     """Training of an RBM of features and labels."""
@@ -271,7 +275,8 @@ class LabelTraining(Pretraining):
     up_down: Natural = 0
     """Epochs of up-down fine-tuning of the whole stack, after those of the top RBM; 0 for none."""
     up_down_rate: Rate | None = None
-    """Learning rate of up-down fine-tuning: value or schedule (default: UP_DOWN_RATE)."""
+    """Learning rate of up-down fine-tuning: value or schedule (default: 0.001:0; for sgd 0.1:0, and
+    0.01:0 with Gaussian units)."""
     up_down_steps: Steps | None = None
     """Gibbs steps of the top RBM between up-pass and down-pass: value or schedule (default: 3:10)."""
 
@@ -333,10 +338,16 @@ class LabelTraining(Pretraining):
         """As of `Pretraining`, with the weight of the generative part."""
         found = super().resolved() | {"generative_weight": self.weights[1]}
         is_other = self.optimizer != "sgd" or self.is_persistent
-        if not (self.learning_rate or is_other) and self.weights[0] and "gaussian" in "".join(self.unit_kinds):
-            found["learning_rate"] = (LABELS_RATE,)
+        if not (self.learning_rate or is_other) and self.weights[0]:
+            kinds = "".join(self.unit_kinds)
+            wide = any(each in kinds for each in WIDE)
+            if "gaussian" in kinds or not wide:  # relu and binomial units have not been measured
+                found["learning_rate"] = (label_rate(found["learning_rate"][0], self.weights[1], wide=wide),)
         if self.up_down:
-            found |= {"up_down_rate": self.up_down_rate or UP_DOWN_RATE, "up_down_steps": self.up_down_steps or "3:10"}
+            found |= {
+                "up_down_rate": self.up_down_rate or rate_of_up_down(self.optimizer, self.unit_kinds),
+                "up_down_steps": self.up_down_steps or "3:10",
+            }
         return found
 
 

@@ -21,6 +21,8 @@ LEAST = 2**22
 
 is_transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 """Whether a torch.func transform is active; assumed where torch does not say."""
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+"""Whether torch.export or torch.onnx.export traces, which know shapes and types but no values."""
 
 
 def product(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
@@ -28,8 +30,9 @@ def product(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
 
     out: (B, H), where the result is written if it is given."""
     eligible = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    large = eligible and len(x) * weight.numel() >= LEAST and not _is_followed(x, weight)
-    onednn = _onednn_linear() if large and torch.backends.mkldnn.enabled else None
+    # A compiler is asked for first: it would take the number of rows for fixed.
+    large = eligible and not torch.compiler.is_compiling() and len(x) * weight.numel() >= LEAST
+    onednn = _onednn_linear() if large and torch.backends.mkldnn.enabled and not _is_followed(x, weight) else None
     if onednn is None:
         return x @ weight.T if out is None else torch.mm(x, weight.T, out=out)
     found = onednn(x.contiguous(), weight)
@@ -37,10 +40,9 @@ def product(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _is_followed(*tensors: Tensor) -> bool:
-    """Whether autograd, torch.func, forward derivatives or a compiler follow the product: they do not know oneDNN's."""
+    """Whether autograd, torch.func or forward derivatives follow the product: they do not know oneDNN's."""
     return (
-        torch.compiler.is_compiling()
-        or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
+        (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
         or is_transforming()
         or any(unpack_dual(tensor).tangent is not None for tensor in tensors)
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dbn.config.common import to_dict
-from dbn.config.pretraining import LabelTraining
+from dbn.config.pretraining import LabelTraining, rate_of_up_down
 from dbn.config.validation import several
 from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays
@@ -30,10 +30,11 @@ from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainingOptions
 from dbn.pretraining.penalties import penalties
 from dbn.pretraining.pretrain import checked_arguments, for_table, unlabeled, weights_on
-from dbn.pretraining.recorder import rewind_logs
+from dbn.pretraining.recorder import begin_logs, end_logs
 from dbn.pretraining.stack import begin_pretraining, check_state
 from dbn.pretraining.up_down import STAGE, Untied, UpDownTrainer
 from dbn.rng import stream_seed
+from dbn.runs.card import write_model_card
 from dbn.runs.folder import RunFolder
 from dbn.runs.label_model import save_label_model
 from dbn.runs.resume import begin, started_with
@@ -78,8 +79,8 @@ def train_label_model(
     gradient: of −log p(y | x), "discriminative"; of −log p(x, y), "generative", where rows without a label add −log
     p(x); "hybrid", of the first and `generative_weight` (0.01 by default) times the second.
     up_down: epochs of up-down fine-tuning of the whole stack, after those of the top RBM. Its layers then have weights
-    of their own upwards and downwards. up_down_rate, "0.05:0" by default, and up_down_steps, the Gibbs steps of the top
-    RBM, "3:10" by default: numbers or schedules.
+    of their own upwards and downwards. up_down_rate, "0.1:0" by default and "0.01:0" with Gaussian units, and
+    up_down_steps, the Gibbs steps of the top RBM, "3:10" by default: numbers or schedules.
     run, resume, overwrite, device, progress, callback, divisor: as for `dbn.pretrain`.
     options: the fields of `dbn.config.Pretraining`.
 
@@ -155,6 +156,9 @@ class LabeledRows:
         if stack is None:
             found = for_table(config, splits)
             config = replace(config, visible=found.visible, column_kinds=found.column_kinds)
+        elif config.up_down and not config.up_down_rate:  # the slowest units of the whole stack set it
+            kinds = [rbm.visible.spec for rbm in stack.layers] + [stack.layers[-1].hidden.spec, config.unit_kinds[1]]
+            config = replace(config, up_down_rate=rate_of_up_down(config.optimizer, kinds))
         config = config.for_data(*splits.train.x.shape)
         if stack is None:
             data, below = unlabeled(splits, config, device), []
@@ -211,7 +215,7 @@ class LabeledRows:
         state = run.load_checkpoint(self.data.train.device) if run else None
         if run:
             check_state(run, state, STAGE if self.below else 1)
-            rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
+            begin_logs(run, self.config, *((0, 0) if state is None else (state["layer"], state["epoch"])))
         history: list[dict[str, Any]] = []
 
         def report(record: dict[str, Any]) -> None:
@@ -241,6 +245,8 @@ class LabeledRows:
         model.zero_grad()
         model.history = run.metrics() if run else history
         if run:
+            end_logs(run, self.config, self.data)
+            write_model_card(run, model, self.data.train, self.data.valid)
             save_label_model(run.path, model)
         return model
 

@@ -13,6 +13,7 @@ from torch import Tensor
 import dbn
 from dbn.cli.program import main
 from dbn.config.pretraining import LabelTraining
+from dbn.config.schedules import Schedule
 from dbn.errors import InputError
 from dbn.models.label_model import LabelModel
 from dbn.models.units.base import Units
@@ -161,6 +162,16 @@ def test_features_of_other_kinds(kind: str) -> None:
     assert model.sample(3, label=0, steps=2).shape == (3, 36)
 
 
+def test_the_default_rate_is_that_of_the_slowest_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may be those of the data, below features of states."""
+    x, y = tiny.pictures()
+    below = dbn.pretrain(x, hidden=[9, 7], visible="gaussian", epochs=1, batch_size=50)
+    rates = []
+    monkeypatch.setattr(up_down.UpDownTrainer, "train", lambda self, *_, **__: rates.append(self.setting.learning_rate))
+    dbn.train_label_model(x, y, stack=below, **QUICK | {"epochs": 1, "batch_size": 50}, up_down=1)
+    assert [str(each) for each in rates] == [str(Schedule.read("0.01:0"))]
+
+
 def test_rows_without_a_label_are_used_too(stack: dbn.DBN) -> None:
     x, y = tiny.pictures()
     some = [str(label) if number % 3 else None for number, label in enumerate(y)]
@@ -203,7 +214,8 @@ def test_what_does_not_go_with_it_is_refused(options: dict[str, Any], said: str,
 def test_defaults_of_the_options() -> None:
     assert "up_down_rate" not in LabelTraining().resolved()
     done = LabelTraining(up_down=3).for_data(1000, 20)
-    assert done.up_down_steps == "3:10"
+    assert (done.up_down_rate, done.up_down_steps) == ("0.1:0", "3:10")
+    assert LabelTraining(up_down=3, optimizer="adam").for_data(1000, 20).up_down_rate == "0.001:0"
     assert (done.of_up_down().epochs, done.of_up_down().gibbs_steps) == ((3,), ("3:10",))
 
 
