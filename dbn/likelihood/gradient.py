@@ -24,6 +24,9 @@ from dbn.models.values import weighted
 
 Count = float | Tensor
 
+ALIGNED = 64
+"""Bytes. Where the result of a product is in memory may decide on its last bit: new tensors are at multiples of it."""
+
 
 class Means(NamedTuple):
     """Means over a batch of data: of v, (V,), and of E[h | v], (H,)."""
@@ -55,6 +58,9 @@ class Offsets:
     >>> offsets.hidden
     tensor([0.5000, 0.5000, 0.5000])
     """
+
+    capturable = True
+    """As of `dbn.sampling.chains.Chains`."""
 
     def __init__(self, visible: Tensor, hidden: Tensor, slide: float = 0.01) -> None:
         if not 0 <= slide <= 1:
@@ -158,7 +164,11 @@ def set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, Count], negatives:
     dtype = rbm.product_dtype
     h = torch.cat([(h_negatives / n_negatives).to(dtype), (h_data / -n_data).to(dtype)])
     v = torch.cat([v_negatives.to(dtype), v_data.to(dtype)])
-    gradient_of(rbm.weight).copy_(product(h.T, v.T))
+    gradient = gradient_of(rbm.weight)
+    if gradient.dtype == dtype and gradient.data_ptr() % ALIGNED == 0:
+        product(h.T, v.T, out=gradient)
+    else:
+        gradient.copy_(product(h.T, v.T))
 
 
 def set_unit_gradient(

@@ -25,14 +25,18 @@ is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch
 """Whether torch.export or torch.onnx.export traces, which know shapes and types but no values."""
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x·weightᵀ, (B, H), for x (B, V) and weight (H, V), either of which may be a transposed view."""
+def product(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+    """x·weightᵀ, (B, H), for x (B, V) and weight (H, V), either of which may be a transposed view.
+
+    out: (B, H), where the result is written if it is given."""
     eligible = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
     # A compiler is asked for first: it would take the number of rows for fixed.
-    if not eligible or torch.compiler.is_compiling() or len(x) * weight.numel() < LEAST or _is_followed(x, weight):
-        return x @ weight.T
-    onednn = _onednn_linear() if torch.backends.mkldnn.enabled else None
-    return x @ weight.T if onednn is None else onednn(x.contiguous(), weight)
+    large = eligible and not torch.compiler.is_compiling() and len(x) * weight.numel() >= LEAST
+    onednn = _onednn_linear() if large and torch.backends.mkldnn.enabled and not _is_followed(x, weight) else None
+    if onednn is None:
+        return x @ weight.T if out is None else torch.mm(x, weight.T, out=out)
+    found = onednn(x.contiguous(), weight)
+    return found if out is None else out.copy_(found)
 
 
 def _is_followed(*tensors: Tensor) -> bool:

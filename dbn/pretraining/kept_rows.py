@@ -27,18 +27,24 @@ def keep(
     origin: Tensor | Rows,
     folder: Path | None = None,
     value: int = 1,
+    into: Tensor | None = None,
 ) -> Tensor | Rows:
     """`parts`, which make up N rows (N, V) computed from `origin`, on its device.
 
-    They become one tensor there where they fit. Otherwise uint8, which are 0 or `value`, are kept as bits; and if
-    `origin` is on the disk, what exceeds `RESIDENT` goes into a temporary file, in `folder` if given. InputError where
-    the disk has no room.
+    They become one tensor there where they fit, `into` if that is given. Otherwise uint8, which are 0 or `value`, are
+    kept as bits; and if `origin` is on the disk, what exceeds `RESIDENT` goes into a temporary file, in `folder` if
+    given. InputError where the disk has no room.
     """
     device, packed = origin.device, dtype == torch.uint8
     streamed = isinstance(origin, Rows) and origin.streamed
     n_bytes = shape[0] * shape[1] * dtype.itemsize
-    if fits(n_bytes, device) or (device.type != "cpu" and isinstance(origin, Tensor)) or not (packed or streamed):
-        kept = torch.empty(shape, dtype=dtype, device=device)
+    if (
+        into is not None
+        or fits(n_bytes, device)
+        or (device.type != "cpu" and isinstance(origin, Tensor))
+        or not (packed or streamed)
+    ):
+        kept = torch.empty(shape, dtype=dtype, device=device) if into is None else into
         _fill(kept, parts)
         return kept
     width = -(-shape[1] // 8) if packed else shape[1]

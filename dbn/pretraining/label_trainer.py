@@ -88,7 +88,9 @@ class LabelTrainer(LayerTrainer):
         """The rows with a label y ~ p(y | x) where they have none: chains start at complete states."""
         given = x[:, -self.n_classes :]
         scores = class_scores(self.rbm, class_fields(self.rbm, x[:, : -self.n_classes], self.n_classes))
-        drawn = torch.multinomial(scores.softmax(1), 1, generator=self.noise)
+        p = scores.softmax(1)
+        # The draw of torch.multinomial, which looks at the values first, for which the host waits.
+        drawn = (p / torch.empty_like(p).exponential_(generator=self.noise)).argmax(1, keepdim=True)
         one_hot = torch.zeros_like(given).scatter_(1, drawn, 1.0)
         y = torch.where(given.sum(1, keepdim=True) > 0, given, one_hot)
         return torch.cat([x[:, : -self.n_classes], y], 1)

@@ -84,13 +84,17 @@ class LayerData:
         """Compute the examples of an epoch; before `batch`."""
         if self.prepared is None or self.redrawn:
             generator = self.noise(epoch if self.redrawn else 0)
-            self.prepared = None  # frees the memory of the last epoch's first
+            # The memory of the last epoch's serves again, where captured steps read it.
+            last, self.prepared = self.prepared, None
+            into = last if isinstance(last, Tensor) else None
+            del last  # frees what is no tensor
             self.prepared = keep(
                 (self._make(part, generator) for part in self.raw.split(ROWS_AT_ONCE)),
                 (len(self), self.width),
                 torch.float32 if self.below else torch.uint8,
                 self.raw,
                 self.folder,
+                into=into,
             )
 
     @property
@@ -116,6 +120,14 @@ class LayerData:
             self._read = found
             yield found[0]
         self._read = None
+
+    @property
+    def place(self) -> tuple[object, ...] | None:
+        """Where in memory the examples are; None where they are not one tensor on the device."""
+        if not isinstance(self.prepared, Tensor):
+            return None
+        others = [each for each in (self.raw, self.weights) if isinstance(each, Tensor)]
+        return tuple((each.data_ptr(), each.shape, each.dtype) for each in (self.prepared, *others))
 
     def batch(self, indices: Tensor) -> Tensor:
         """The visible states of these examples, (B, V) float32, 0 where `known_of` says that they are missing."""

@@ -20,6 +20,10 @@ class Penalty:
     which a user names with values of its parameters: `--penalty "l1(strength=0.001)"`.
     """
 
+    capturable = False
+    """Whether what persists between calls is tensors alone, in attributes, so that calls may be replayed as a CUDA
+    graph."""
+
     def before_step(self, rbm: RBM, means: Means) -> None:
         """Add to `.grad`; `means` is what `set_gradient` returned."""
 
@@ -40,6 +44,8 @@ class L1(Penalty):
 
     Tibshirani (1996), "Regression shrinkage and selection via the lasso"; Hinton (2010), section 10.
     """
+
+    capturable = True
 
     def __init__(self, strength: float) -> None:
         if not strength >= 0:
@@ -67,6 +73,8 @@ class SparsityTarget(Penalty):
     InputError unless 0 < target < 1, cost ≥ 0 and 0 ≤ decay < 1.
     Hinton (2010), "A practical guide to training restricted Boltzmann machines", section 11.
     """
+
+    capturable = True
 
     def __init__(self, target: float, cost: float = 0.01, decay: float = 0.9) -> None:
         if not 0 < target < 1:
@@ -103,6 +111,8 @@ class MaxNorm(Penalty):
 
     Srivastava et al. (2014), "Dropout", section 5.1.
     """
+
+    capturable = True
 
     def __init__(self, bound: float) -> None:
         if not bound > 0:

@@ -28,6 +28,7 @@ from dbn.storage.schema import NATURAL, check
 from dbn.storage.tensors import check_bounded, check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
+from dbn.training.capture import CapturedSteps, captured_steps
 from dbn.training.checkpoint_control import Callback, checkpoint_control
 from dbn.training.device import matmul_dtype, tf32_products
 from dbn.training.loop import batch_length, progress_bar, run_epochs, shuffled_batches
@@ -87,6 +88,7 @@ class LayerTrainer:
             learning_rate=self.setting.learning_rate.at(1, self.setting.epochs),
             momentum=self.setting.momentum.at(1, self.setting.epochs) if self.has_momentum else None,
             weight_decay=config.weight_decay,
+            capturable=self.device.type == "cuda",
         )
         self.chains = make_chains(config, self._gibbs_steps(1))
         self.paired = getattr(self.chains, "paired", False)  # the chains of others may lack it
@@ -96,6 +98,7 @@ class LayerTrainer:
         self.averaged = RunningAverage(rbm, config.average) if config.average else None
         self.monitor = LayerMonitor(self.kept, below, data, config)
         self.noise = torch.Generator(self.device)
+        self.captured = self._captured()
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
@@ -175,6 +178,7 @@ class LayerTrainer:
 
             left = range(self.epoch + 1, epochs + 1)
             run_epochs(left, self.batches, step, after_epoch, device=self.device, done=self.position)
+        self.captured.forget()
         self.rbm.load_state_dict(self.kept.state_dict())
         self.rbm.zero_grad()
         distributed.broadcast_tensors(self.rbm.parameters())
@@ -196,24 +200,46 @@ class LayerTrainer:
         risen = (epoch - 1 + (number + 1) / self.steps) / warmup if epoch <= warmup else 1.0
         return risen * self.setting.learning_rate.at(epoch + number / self.steps, self.setting.epochs)
 
+    def _captured(self) -> CapturedSteps:
+        """What does the steps; to be made again where one of these is replaced."""
+        held = [self.chains, self.offsets, *self.penalties.values()]
+        return captured_steps(self.noise, self.optimizer, held, f"a step of layer {self.layer}")
+
     @torch.no_grad()
     def step(self, indices: Tensor, epoch: int, number: int) -> None:
         """One update by batch `number` of the epoch."""
         set_option(self.optimizer, lr=self._learning_rate(epoch, number))
         self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, distributed.rank()))
-        x = self.data.batch(indices)
+        before = self.rbm.weight.clone() if number == self.steps - 1 else None
+        if self.captured.recorder is None:
+            self._update(number, *self._batch(indices))
+        else:  # what may differ between two steps beside tensors is the key
+            place = self.data.place
+            key = self.optimizer.param_groups[0].get("momentum"), self.chains.steps, len(indices), place
+            if place is None:  # the host reads the rows
+                self.captured(key, lambda *batch: self._update(number, *batch), *self._batch(indices))
+            else:
+                self.captured(key, lambda indices: self._update(number, *self._batch(indices)), indices)
+        if self.averaged:
+            self.averaged.updates += 1
+        if before is not None:
+            self.update_ratio = (self.rbm.weight - before).abs().mean() / before.abs().mean()
+
+    def _batch(self, indices: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Visible states (B, V) of these examples, their weights, and which units are observed."""
+        return self.data.batch(indices), self.data.weights_of(indices), self.data.known_of(indices)
+
+    def _update(self, number: int, x: Tensor, weights: Tensor | None, known: Tensor | None) -> None:
+        """The part of a step on the device, without numbers of the host that differ between steps."""
         with self.rbm.products_in(self.precision), tf32_products(self.config.precision == "tf32"):
-            means = self.set_gradient(x, number, self.data.weights_of(indices), self.data.known_of(indices))
+            means = self.set_gradient(x, number, weights, known)
         for penalty in self.penalties.values():
             penalty.before_step(self.rbm, means)
-        before = self.rbm.weight.clone() if number == self.steps - 1 else None
         self.optimizer.step()
         for penalty in self.penalties.values():
             penalty.after_step(self.rbm)
-        if before is not None:
-            self.update_ratio = (self.rbm.weight - before).abs().mean() / before.abs().mean()
         if self.averaged:
-            self.averaged.update(self.rbm)
+            self.averaged.blend(self.rbm)
 
     def set_gradient(self, x: Tensor, number: int, weights: Tensor | None, known: Tensor | None = None) -> Means:
         """Write the gradient for batch `number`, x (B, V), into `.grad`; see `dbn.likelihood.gradient`.
@@ -313,6 +339,7 @@ class LayerTrainer:
         check(state["seconds"], NATURAL, "seconds")
         if not (0 <= state["epoch"] <= self.setting.epochs and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this layer")
+        self.captured.forget()
         self.epoch, self.position, self.seconds = state["epoch"], state["position"], state["seconds"]
         self.update_ratio = state["update_ratio"]
         self.rbm.load_state_dict(state["rbms"][-1])

@@ -103,6 +103,7 @@ class UpDownTrainer(LabelTrainer):
         super().__init__(rbm, data, config.of_up_down(), n_classes, layer=STAGE)
         self.below = [*untied.recognition, *untied.generative]
         self.chains = DataChains(self._gibbs_steps(1), mean_last=False)  # down-passes start from states
+        self.captured = self._captured()
 
     def _initialize(self) -> Tensor:
         """Parameters stay; returns the mean of the features and labels."""

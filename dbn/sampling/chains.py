@@ -31,6 +31,9 @@ class Chains(ABC):
     """In error messages."""
     paired = False
     """Whether chain i has started at row i of the batch, whose weight it then carries."""
+    capturable = False
+    """Whether what persists between calls is tensors alone, in attributes or in dictionaries there: calls may then be
+    replayed as a CUDA graph."""
 
     def __init__(self, steps: int = 1, chains: int = 1) -> None:
         for what, number in (("Gibbs step", steps), ("chain", chains)):

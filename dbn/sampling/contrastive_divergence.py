@@ -24,6 +24,7 @@ class DataChains(Chains):
 
     method = "contrastive divergence"
     paired = True
+    capturable = True
 
     def __init__(self, steps: int = 1, mean_last: bool | None = None) -> None:
         super().__init__(steps)

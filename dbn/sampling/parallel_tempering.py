@@ -42,6 +42,7 @@ class TemperedChains(Chains):
     """
 
     method = "parallel tempering"
+    capturable = True
 
     def __init__(self, steps: int = 1, chains: int = 100, temperatures: int | Sequence[float] = 10) -> None:
         super().__init__(steps, chains)

@@ -23,6 +23,7 @@ class PersistentChains(Chains):
     """
 
     method = "persistent contrastive divergence"
+    capturable = True
 
     def __init__(self, steps: int = 1, chains: int = 100) -> None:
         super().__init__(steps, chains)
@@ -53,6 +54,7 @@ class LaggedChains(Chains):
     """
 
     method = "persistent contrastive divergence"
+    capturable = True
 
     def __init__(self, steps: int = 1, chains: int = 100) -> None:
         super().__init__(steps, chains)

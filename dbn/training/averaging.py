@@ -20,15 +20,19 @@ class RunningAverage(Generic[Model]):
         self.decay = decay
         self.updates = 0
 
-    @torch.no_grad()
     def update(self, model: Model) -> None:
         """Include the current parameters."""
+        self.blend(model)
+        self.updates += 1
+
+    @torch.no_grad()
+    def blend(self, model: Model) -> None:
+        """The part of `update` on the device; `updates` is then to be raised."""
         weight = 1 - self.decay if self.updates else 1.0
         for average, value in zip(self.module.parameters(), model.parameters(), strict=True):
             average.lerp_(value, weight)
         for kept, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
             kept.copy_(buffer)
-        self.updates += 1
 
     def state(self) -> dict[str, Any]:
         """The average and its count."""

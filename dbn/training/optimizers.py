@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dbn.training import OPTIMIZERS
 
@@ -17,11 +17,15 @@ def make_optimizer(
     learning_rate: float | Sequence[float],
     momentum: float | None = None,
     weight_decay: float = 0.0,
+    capturable: bool = False,
 ) -> torch.optim.Optimizer:
     """A torch optimizer with weight decay on matrices only: biases and precisions have none.
 
     `learning_rate` is one for all layers, or one for each. A layer has groups of its own, so that it may take its first
     step later than another: torch's fused SGD, one pass over the weights in place of four, fails on a mixed group.
+
+    capturable: whether a step shall depend on the device alone, where the optimizer has such a step: its learning rate
+    is then a tensor, which `set_option` fills.
     """
     rates = learning_rate if isinstance(learning_rate, Sequence) else [learning_rate] * len(layers)
     groups: list[dict[str, Any]] = [
@@ -31,16 +35,48 @@ def make_optimizer(
     ]
     groups = [group for group in groups if group["params"]]
     options: dict[str, Any] = {} if momentum is None else {"momentum": momentum}
-    if "fused" in OPTIMIZERS.parameters(name) and groups[0]["params"][0].device.type in ("cpu", "cuda"):
+    known, device = OPTIMIZERS.parameters(name), groups[0]["params"][0].device
+    on_device = _with_tensors(groups, device) if capturable else groups
+    if "capturable" in known and capturable:
+        groups, options = on_device, options | {"capturable": True}
+    if "fused" in known and device.type in ("cpu", "cuda"):
         with suppress(RuntimeError):  # not every optimizer that has a fused step has one on every device
-            return OPTIMIZERS[name](groups, fused=True, **options)  # type: ignore[call-arg]
-    return OPTIMIZERS[name](groups, **options)
+            made: torch.optim.Optimizer = OPTIMIZERS[name](on_device, fused=True, **options)  # type: ignore[call-arg]
+            if device.type == "cuda":
+                _state_names(made)  # some say so at their first step
+            return _without_warning(made)
+    if "capturable" in options and "foreach" in known:  # torch's loop over parameters reads the rate on the host
+        options["foreach"] = True
+    return _without_warning(OPTIMIZERS[name](groups, **options))
+
+
+def _with_tensors(groups: list[dict[str, Any]], device: torch.device) -> list[dict[str, Any]]:
+    """The groups with their learning rates on the device, those that are equal in one tensor."""
+    dtype = torch.float32 if device.type == "cuda" else torch.float64  # what fused steps read there
+    rates = {rate: torch.tensor(rate, dtype=dtype, device=device) for rate in {group["lr"] for group in groups}}
+    return [group | {"lr": rates[group["lr"]]} for group in groups]
+
+
+def _without_warning(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    optimizer._warned_capturable_if_run_uncaptured = True  # steps before a capture are meant
+    return optimizer
+
+
+def is_capturable(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step depends on the device alone, but for options other than the learning rate."""
+    return all(isinstance(group["lr"], Tensor) for group in optimizer.param_groups)
 
 
 def set_option(optimizer: torch.optim.Optimizer, **options: float) -> None:
     """Set learning rate (`lr`) or momentum in every group, as a schedule does between epochs."""
+    filled: list[Tensor] = []
     for group in optimizer.param_groups:
-        group.update(options)
+        for name, value in options.items():
+            place = group.get(name)
+            if not isinstance(place, Tensor):
+                group[name] = value
+            elif not any(place is each for each in filled):
+                filled.append(place.fill_(value))
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:

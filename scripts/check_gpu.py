@@ -1,0 +1,426 @@
+"""Check on an NVIDIA GPU what only a GPU can show: results, CUDA graphs, interrupted runs, and times of a step."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from dbn.cli.command_line import run_script
+from dbn.config.common import SeedOption
+from dbn.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dbn.pretraining.trainer import LayerTrainer
+
+SMALL: dict[str, Any] = {"hidden": (100,), "epochs": (3,), "batch_size": 50, "warmup_epochs": 0}
+ROWS, WIDTH = 525, 200
+SETTINGS: dict[str, dict[str, Any]] = {
+    "cd": {},
+    "cd, 3 steps": {"gibbs_steps": (3,)},
+    "cd, not centered": {"centered": False},
+    "pcd": {"estimator": "pcd"},
+    "lagged-pcd": {"estimator": "lagged-pcd"},
+    "pt": {"estimator": "pt"},
+    "pt, centered": {"estimator": "pt", "centered": True},
+    "penalties": {"l1": 0.001, "sparsity_target": 0.1, "max_norm": 1.0},
+    "average": {"average": 0.9},
+    "schedules": {"learning_rate": "0.1:0.01", "momentum": "0.5,0.9@2", "weight_decay": 0.001},
+    "sampled bits": {"binarize": "sample"},
+    "tf32": {"precision": "tf32"},
+    "bf16": {"precision": "bf16"},
+    **{name: {"optimizer": name} for name in ("adam", "adamw", "rmsprop", "nadam", "adagrad")},
+}
+NEAR = {"bf16": 0.05, "tf32": 0.02}
+"""The tolerance of weights, mean |GPU − CPU| over mean |CPU − start|; elsewhere 0.005."""
+FIGURES: dict[str, tuple[tuple[int, int], int, int, dict[str, Any], float | None]] = {
+    "784-500, batch 100": ((784, 500), 100, 600, {}, 2.5),
+    "784-500, batch 100, PCD": ((784, 500), 100, 600, {"estimator": "pcd"}, None),
+    "784-500, batch 100, centered": ((784, 500), 100, 600, {"centered": True}, None),
+    "784-500, batch 1,000": ((784, 500), 1000, 120, {}, 2.5),
+    "784-500, batch 100, PT of ten": ((784, 500), 100, 120, {"estimator": "pt"}, None),
+    "4096-4096, batch 1,000": ((4096, 4096), 1000, 30, {}, 1.8),
+}
+"""Sizes, batch, steps, options, and the ratio to the replayed products that is aimed at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig(SeedOption):
+    """Options of check_gpu.py."""
+
+    device: Literal["cuda", "cpu"] = "cuda"
+    """cpu: a rehearsal of what needs no GPU, in small."""
+
+
+class Line(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    result: str
+    """ok, FAILED, or skipped."""
+    figure: str = ""
+
+
+def main(config: CheckConfig) -> None:
+    """Go through all checks and print the table; exit status 1 if one has failed."""
+    import torch
+
+    from dbn.text_tables import plain_table
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("check_gpu needs an NVIDIA GPU, and torch finds none here: use --device cpu for a rehearsal")
+    begin = time.monotonic()
+    device = torch.device(config.device)
+    if device.type == "cuda":
+        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
+    lines: list[Line] = []
+    for check in CHECKS:
+        try:
+            lines += check(device, config.seed)
+        except Exception as error:
+            lines.append(Line(check.__name__, "FAILED", f"{type(error).__name__}: {error}".partition("\n")[0]))
+    print(plain_table(("check", "result", "figure"), lines, "lll"))
+    print(f"{time.monotonic() - begin:.0f} seconds")
+    if any(line.result == "FAILED" for line in lines):
+        sys.exit(1)
+
+
+def layer(device: "torch.device", seed: int, **options: Any) -> "LayerTrainer":
+    """A trainer of random bytes."""
+    import torch
+
+    from dbn.config.pretraining import Pretraining
+    from dbn.models.scaling import Scaling
+    from dbn.pretraining.layer_data import Unlabeled
+    from dbn.pretraining.stack import new_rbm
+    from dbn.pretraining.trainer import LayerTrainer
+
+    shape = options.pop("rows", (ROWS, WIDTH))
+    config = Pretraining(**(SMALL | {"seed": seed} | options))
+    x = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)).to(device)
+    with device:
+        return LayerTrainer(new_rbm(shape[1], 1, config), [], Unlabeled(x, None, Scaling().to(device)), config)
+
+
+def train(made: "LayerTrainer") -> str:
+    """All epochs; the SHA-256 of everything that the next step would depend on."""
+    from dbn.storage.tensors import state_bytes
+    from dbn.training.loop import run_epochs
+
+    metrics: list[dict[str, float]] = []
+
+    def after_epoch(epoch: int, seconds: float) -> bool:
+        metrics.append(made.chains.metrics())
+        return False
+
+    run_epochs(range(1, made.setting.epochs + 1), made.batches, made.step, after_epoch, device=made.device)
+    return sha256(state_bytes(made.state() | {"metrics": metrics})).hexdigest()
+
+
+@contextmanager
+def graphs(wanted: bool) -> Iterator[None]:
+    """In this context steps are captured, or not."""
+    before = os.environ.get("DBN_CUDA_GRAPHS")
+    os.environ["DBN_CUDA_GRAPHS"] = str(int(wanted))
+    try:
+        yield
+    finally:
+        os.environ.pop("DBN_CUDA_GRAPHS")
+        if before is not None:
+            os.environ["DBN_CUDA_GRAPHS"] = before
+
+
+@contextmanager
+def means_alone() -> Iterator[None]:
+    """In this context Bernoulli units take their means in place of samples, which are other ones on every device."""
+    from dbn.models.units.bernoulli import Bernoulli
+
+    sample = Bernoulli.sample
+    Bernoulli.sample = lambda self, field, generator=None: self.mean(field).detach()  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Bernoulli.sample = sample  # type: ignore[method-assign]
+
+
+def same_bytes(device: "torch.device", seed: int) -> list[Line]:
+    """Captured twice and once eagerly, every setting ends in the same bytes."""
+    lines = []
+    for name, options in SETTINGS.items():
+        if options.get("precision") and device.type == "cpu":
+            continue
+        found, captured = [], True
+        for wanted in (True, True, False):
+            with graphs(wanted):
+                made = layer(device, seed, **options)
+                captured &= not wanted or made.captured.recorder is not None
+                found.append(train(made))
+                captured &= not wanted or made.captured.recorder is not None
+        same = len(set(found)) == 1
+        how = "captured twice, eager once" if captured else "not captured"
+        fails = not same or (device.type == "cuda" and not captured and name != "adagrad")
+        lines.append(Line(f"same bytes: {name}", "FAILED" if fails else "ok", how))
+    return lines
+
+
+def as_on_the_cpu(device: "torch.device", seed: int) -> list[Line]:
+    """With means in place of samples, training ends at the weights that it ends at on the CPU."""
+    import torch
+
+    lines = []
+    for name, options in SETTINGS.items():
+        if (
+            options.get("estimator") == "pt"
+            or "binarize" in options
+            or (device.type == "cpu" and "precision" in options)
+        ):
+            continue  # swaps and bits are drawn
+        plain = {key: value for key, value in options.items() if key != "precision"}
+        with means_alone():
+            here, there = layer(torch.device("cpu"), seed, **plain), layer(device, seed, **options)
+            start = here.rbm.weight.detach().clone()
+            there.rbm.load_state_dict(here.rbm.state_dict())
+            if here.offsets and there.offsets:
+                there.offsets.load_state({key: value.to(device) for key, value in here.offsets.state().items()})
+            if here.averaged and there.averaged:
+                there.averaged.module.load_state_dict(here.averaged.module.state_dict())
+            train(here)
+            train(there)
+        learned = here.kept.weight.detach()
+        error = float((there.kept.weight.detach().cpu() - learned).abs().mean() / (learned - start).abs().mean())
+        limit = NEAR.get(options.get("precision", ""), 0.005)
+        lines.append(Line(f"as on the CPU: {name}", "ok" if error <= limit else "FAILED", f"{error:.1e} ≤ {limit:g}"))
+    return lines
+
+
+def learns(device: "torch.device", seed: int) -> list[Line]:
+    """With samples, bars and stripes of 3 × 3 are learned as well as on the CPU, by their exact likelihood."""
+    import torch
+
+    from dbn.config.pretraining import Pretraining
+    from dbn.likelihood.exact import log_partition
+    from dbn.models.scaling import Scaling
+    from dbn.pretraining.layer_data import Unlabeled
+    from dbn.pretraining.stack import new_rbm
+    from dbn.pretraining.trainer import LayerTrainer
+
+    bits = torch.tensor([[int(bit) for bit in f"{number:03b}"] for number in range(8)], dtype=torch.uint8)
+    bars = bits[:, :, None].expand(8, 3, 3).reshape(8, 9)
+    stripes = bits[:, None, :].expand(8, 3, 3).reshape(8, 9)
+    rows = torch.cat([bars, stripes]).repeat(10, 1)
+    lines = []
+    for estimator in ("cd", "pcd", "pt"):
+        options: dict[str, Any] = {"learning_rate": "0.2:0", "momentum": 0.5, "estimator": estimator, "seed": seed}
+        config = Pretraining(hidden=(8,), epochs=(120,), batch_size=16, **options)
+        found = []
+        for place in (torch.device("cpu"), device):
+            data = Unlabeled(rows.to(place), None, Scaling(1.0).to(place))
+            with place:
+                made = LayerTrainer(new_rbm(9, 1, config), [], data, config)
+            train(made)
+            rbm = made.kept.cpu().requires_grad_(False)
+            found.append(float(-rbm.free_energy(rows.float()).mean()) - float(log_partition(rbm)))
+        near = abs(found[1] - found[0]) <= 0.5
+        lines.append(
+            Line(f"learns: {estimator}", "ok" if near else "FAILED", f"{found[1]:.2f} nats, on the CPU {found[0]:.2f}")
+        )
+    return lines
+
+
+KILLED = """
+import sys, torch, dbn
+x = torch.randint(256, (2000, 100), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+dbn.pretrain(x, [50], epochs=400, batch_size=50, measure_every=50, run=sys.argv[1], device=sys.argv[2], seed=0)
+"""
+
+
+def killed_and_resumed(device: "torch.device", seed: int) -> list[Line]:
+    """A run that SIGKILL ends resumes to the bytes of one that nothing has ended."""
+    import torch
+
+    import dbn
+
+    x = torch.randint(256, (2000, 100), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = {"epochs": 400 if device.type == "cuda" else 4, "batch_size": 50, "measure_every": 50}
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [Path(folder, name) for name in ("whole", "killed")]
+        dbn.pretrain(x, [50], **options, run=runs[0], device=device.type, seed=0)
+        if device.type == "cpu":
+            return [Line("killed and resumed", "skipped", "a rehearsal does not wait for it")]
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(runs[1]), device.type])
+        log, until = runs[1] / "metrics.jsonl", time.monotonic() + 60
+        while time.monotonic() < until and (not log.exists() or log.read_bytes().count(b"\n") < 20):
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        done = log.read_bytes().count(b"\n")
+        dbn.pretrain(x, [50], **options, run=runs[1], device=device.type, seed=0, resume=True)
+        same = len({(run / "dbn.safetensors").read_bytes() for run in runs}) == 1
+    fails = not same or not 0 < done < options["epochs"]
+    return [
+        Line("killed and resumed", "FAILED" if fails else "ok", f"killed after epoch {done} of {options['epochs']}")
+    ]
+
+
+def microseconds(work: Callable[[], object], steps: int, repeats: int = 5) -> float:
+    """Of the device for a step, by its events; the median."""
+    import torch
+
+    found = []
+    for _ in range(repeats + 1):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        end.record()
+        torch.cuda.synchronize()
+        found.append(1000 * float(start.elapsed_time(end)) / steps)
+    return median(found[1:])
+
+
+def times_of(step: Callable[[], object], times: int) -> Callable[[], None]:
+    """So many steps, one after another."""
+
+    def work() -> None:
+        for _ in range(times):
+            step()
+
+    return work
+
+
+def products(sizes: tuple[int, int], batch: int, precision: str) -> tuple[float, float]:
+    """Microseconds of the five matrix products of CD-1: launched one by one, and replayed as a graph."""
+    import torch
+
+    from dbn.training.device import tf32_products
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    v, h = (torch.rand(batch, size, device="cuda").to(dtype) for size in sizes)
+    weight = torch.randn(sizes[1], sizes[0], device="cuda").to(dtype)
+    up, down, gradient = torch.empty_like(h), torch.empty_like(v), torch.zeros_like(weight)
+
+    def step() -> None:
+        torch.mm(v, weight.T, out=up)
+        torch.mm(h, weight, out=down)
+        torch.mm(v, weight.T, out=up)
+        torch.mm(h.T, v, out=gradient)
+        torch.addmm(gradient, up.T, down, alpha=-1.0, out=gradient)
+
+    with tf32_products(precision == "tf32"):
+        eager = microseconds(times_of(step, 50), 50)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            times_of(step, 10)()
+    return eager, microseconds(times_of(graph.replay, 5), 50)
+
+
+def kernels(made: "LayerTrainer") -> tuple[float, float]:
+    """Kernels that an eager step launches, and their own time in microseconds."""
+    from torch.profiler import ProfilerActivity, profile
+
+    batches = list(made.batches(1))[:5]
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        for number, indices in enumerate(batches):
+            made.step(indices, 1, number)
+    events = [event for event in profiled.events() if event.device_type.name == "CUDA"]
+    return len(events) / len(batches), sum(event.device_time for event in events) / len(batches)
+
+
+def times(device: "torch.device", seed: int) -> list[Line]:
+    """Microseconds of a step in whole epochs, over the products replayed as a graph."""
+    import torch
+
+    if device.type != "cuda":
+        return [Line("times of a step", "skipped", "they need a GPU")]
+    lines, plain = [], 0.0
+    for name, (sizes, batch, steps, options, aim) in FIGURES.items():
+        precisions = ("float32",) if options else ("float32", "tf32", "bf16")
+        for precision in precisions:
+            given = {
+                "hidden": sizes[1:],
+                "batch_size": batch,
+                "precision": precision,
+                "rows": (batch * steps, sizes[0]),
+            }
+            found: dict[bool, float] = {}
+            for wanted in (False, True):
+                with graphs(wanted):
+                    torch.cuda.reset_peak_memory_stats()
+                    made = layer(device, seed, **given | {"epochs": (50,)} | options)
+                    epochs = iter(range(1, 51))
+
+                    def epoch(made: "LayerTrainer" = made, epochs: Iterator[int] = epochs) -> None:
+                        number = next(epochs)
+                        for place, indices in enumerate(made.batches(number)):
+                            made.step(indices, number, place)
+
+                    found[wanted] = microseconds(epoch, steps, repeats=3 if wanted else 1)
+            peak = torch.cuda.max_memory_allocated() / 2**20
+            with graphs(False):
+                launched, own = kernels(layer(device, seed, **given | {"rows": (batch * 6, sizes[0])} | options))
+            one_by_one, replayed = products(sizes, batch, precision)
+            ratio = found[True] / replayed
+            plain = found[True] if name == "784-500, batch 100" and precision == "float32" else plain
+            figure = (
+                f"{found[True]:,.0f} µs, eager {found[False]:,.0f}; products {replayed:,.0f}, eager {one_by_one:,.0f}; "
+                f"ratio {ratio:.2f}"
+                + (f" (aim {aim})" if aim else f", over CD-1 {found[True] / plain:.2f}")
+                + f"; {launched:.0f} kernels of {own:,.0f} µs; {peak:,.0f} MiB"
+            )
+            lines.append(Line(f"{name}, {precision}", "ok", figure))
+    return lines
+
+
+def annealing(device: "torch.device", seed: int) -> list[Line]:
+    """Seconds of AIS as it is published: 100 chains, 14,500 temperatures, 784-500."""
+    import torch
+
+    from dbn.likelihood.ais import ais
+    from dbn.likelihood.exact import log_partition
+    from dbn.models.rbm import RBM
+    from dbn.models.units.bernoulli import Bernoulli
+
+    def random_rbm(sizes: tuple[int, int]) -> RBM:
+        rbm = RBM(Bernoulli(sizes[0]), Bernoulli(sizes[1]))
+        torch.nn.init.normal_(rbm.weight, 0.0, 0.1, generator=torch.Generator().manual_seed(seed))
+        return rbm.requires_grad_(False).to(device)
+
+    small = random_rbm((30, 12))
+    found = ais(small, torch.rand(50, 30).round().to(device), temperatures=1000, seed=seed)
+    exact, about = float(log_partition(small)), (found.lower, found.upper)
+    lines = [
+        Line(
+            "AIS against the exact log Z",
+            "ok" if about[0] - 0.1 < exact < about[1] + 0.1 else "FAILED",
+            f"{about[0]:.2f} … {about[1]:.2f}, exact {exact:.2f}",
+        )
+    ]
+    if device.type == "cuda":
+        large, x = random_rbm((784, 500)), torch.rand(100, 784).round().to(device)
+        begin = time.perf_counter()
+        ais(large, x, temperatures=14_500, seed=seed)
+        torch.cuda.synchronize()
+        lines.append(Line("AIS, 14,500 temperatures", "ok", f"{time.perf_counter() - begin:.1f} s"))
+    return lines
+
+
+CHECKS: list[Callable[["torch.device", int], list[Line]]] = [
+    same_bytes,
+    as_on_the_cpu,
+    learns,
+    killed_and_resumed,
+    annealing,
+    times,
+]
+
+
+if __name__ == "__main__":
+    run_script(main, CheckConfig, __doc__)

@@ -1,0 +1,70 @@
+"""The script that checks a GPU, rehearsed without one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dbn.cli.command_line import run_script
+
+ROOT = Path(__file__).parents[2]
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(ROOT / "scripts")
+    import check_gpu
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr("sys.argv", ["check_gpu.py", *words])
+    try:
+        run_script(check_gpu.main, check_gpu.CheckConfig, "")
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = ("cd", "pt", "average", "tf32")
+    monkeypatch.setattr(check_gpu, "SETTINGS", {name: check_gpu.SETTINGS[name] for name in few})
+    monkeypatch.setattr(check_gpu, "SMALL", check_gpu.SMALL | {"hidden": (8,)})
+    monkeypatch.setattr(check_gpu, "WIDTH", 12)
+    monkeypatch.setattr(
+        check_gpu, "CHECKS", [check_gpu.same_bytes, check_gpu.as_on_the_cpu, check_gpu.annealing, check_gpu.times]
+    )
+
+
+@pytest.mark.usefixtures("small")
+def test_a_rehearsal_goes_through_what_needs_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--device", "cpu") == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = {line.split("  ")[0].strip(): line for line in lines}
+    checked = ["same bytes: cd", "same bytes: pt", "same bytes: average", "as on the CPU: cd", "as on the CPU: average"]
+    assert [name for name in found if name.startswith(("same", "as on"))] == checked
+    assert all(" ok " in found[name] for name in [*checked, "AIS against the exact log Z"])
+    assert "skipped" in found["times of a step"]
+
+
+@pytest.mark.usefixtures("small")
+def test_what_is_wrong_is_a_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = iter(range(9))
+    monkeypatch.setattr(check_gpu, "train", lambda made: str(next(count)))
+    monkeypatch.setattr(check_gpu, "CHECKS", [check_gpu.same_bytes, check_gpu.as_on_the_cpu])
+    monkeypatch.setattr(check_gpu, "as_on_the_cpu", None)
+    assert run(monkeypatch, "--device", "cpu") == 1
+    out = capsys.readouterr().out
+    assert out.count("same bytes") == out.count("FAILED") - 1
+    assert "StopIteration" in out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+def test_without_cuda_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch) == 2
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith("check_gpu needs an NVIDIA GPU, and torch finds none here: use --device cpu for a rehearsal")
+    )
