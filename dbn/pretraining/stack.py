@@ -97,8 +97,8 @@ def pretrain_stack(
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
     dbn.history = run.metrics() if run else history
     if run:
-        (run.path / RESULT).unlink(missing_ok=True)  # an evaluation of the stack before it was trained for longer
         write_model_card(run, dbn, data.train, data.valid)
+        (run.path / RESULT).unlink(missing_ok=True)  # an evaluation of the stack before it was trained for longer
         save_stack(run.path, dbn)
     return dbn
 

@@ -18,7 +18,8 @@ from torch.utils.tensorboard import SummaryWriter, summary
 from torch.utils.tensorboard.summary import hparams as hparam_summaries
 
 from dbn.errors import InputError
-from dbn.storage.files import atomic_write, io_error, read_file
+from dbn.storage.files import atomic_write, io_error, make_folder, read_file
+from dbn.storage.owned import check_owned
 
 BINS = [1e-12 * 1.1**n for n in range(774)]
 """Of histograms, to 1e20 either side of 0: those of torch's SummaryWriter."""
@@ -44,7 +45,7 @@ class EventLog:
     def _write(self, summarized: Any, step: int = 0) -> None:
         with self._refusing():
             if self._opened is None:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                make_folder(self.folder)
                 # Readers sort files by name, so the second must rise, also where the clock was set back.
                 latest = max((_age(file) for file in self.folder.glob(FILES)), default=())
                 second = max(int(time.time()), latest[0] + 1 if latest else 0)
@@ -163,6 +164,7 @@ def write_projector(folder: Path, vectors: Tensor, labels: Sequence[str] | None,
 
     The folder is a TensorBoard run of its own. InputError when the disk refuses it.
     """
+    check_owned(folder)
     try:
         shutil.rmtree(folder, ignore_errors=True)  # a second embedding would stand beside the first
         with SummaryWriter(str(folder)) as writer:

@@ -13,6 +13,7 @@ from dbn.plotting.figures import error_against_depth, error_against_labels, lear
 from dbn.runs.card import escaped, write_card
 from dbn.runs.folder import RunFolder
 from dbn.storage.files import atomic_write
+from dbn.storage.owned import Owned, identity_of, own
 from dbn.study.grid import CellArm, dashed
 from dbn.study.process_pool import run_tasks
 from dbn.study.report import (
@@ -69,7 +70,9 @@ def _each(
     progress: bool | None,
 ) -> None:
     config = study.config
-    prepare: Callable[[], Callable[[Any], None]] = partial(_worker, config, study.recipe, study.fingerprint, method)
+    prepare: Callable[[], Callable[[Any], None]] = partial(
+        _worker, config, study.recipe, study.fingerprint, identity_of(config.run), method
+    )
     if config.workers == 1:
         prepare = partial(partial, method, study)  # this process has loaded the data already
     threads = config.threads or threads_each(config.workers)
@@ -80,8 +83,14 @@ def _each(
 
 
 def _worker(
-    config: StudyConfig, recipe: PretrainConfig | None, fingerprint: str, method: Callable[[Study, Any], None]
+    config: StudyConfig,
+    recipe: PretrainConfig | None,
+    fingerprint: str,
+    owned: Owned | None,
+    method: Callable[[Study, Any], None],
 ) -> Callable[[Any], None]:
+    if owned is not None:  # by the process that started this one
+        own(config.run, *owned)
     study = Study(config, recipe)
     if study.fingerprint != fingerprint:
         raise InputError(

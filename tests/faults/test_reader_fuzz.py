@@ -15,7 +15,7 @@ from mutations import mutate
 from PIL import Image
 from safetensors.torch import save_file
 
-from dbn.cli import main
+from dbn.cli.program import main
 from dbn.data.readers import read_table
 from dbn.errors import InputError
 

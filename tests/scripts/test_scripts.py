@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import importlib.util
 import io
 import re
 import runpy
@@ -14,8 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -427,22 +426,13 @@ def test_overwriting(folder: Path, tmp_path: Path) -> None:
 # Bad input
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def call(name: str, words: str, folder: Path) -> str:
     """The script in this process, for speed; what it prints. SystemExit as from the script."""
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.chdir(folder)
         patch.setattr(sys, "argv", [f"scripts/{name}.py", *words.split()])
-        script(name).COMMAND.run()
+        import_module(f"dbn.cli.commands.{name}").COMMAND.run()
     return out.getvalue()
 
 
