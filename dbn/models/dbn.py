@@ -226,6 +226,7 @@ class DBN(nn.Module):
             v = top.sample_visible(top.sample_hidden(v, generator), generator)
         return self.samples_given(top.sample_hidden(v, generator), generator, draws=draws)
 
+    @check_types
     def impute(
         self,
         x: Array,

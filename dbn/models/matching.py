@@ -162,9 +162,13 @@ class _Data:
 
     def refused(self, why: str, *likely: float) -> InputError:
         options = [f"--divisor {each:g}" for each in dict.fromkeys(likely)]
+        is_finite = math.isfinite(self.least) and math.isfinite(self.greatest)
+        advice = (
+            f"say what they are to be divided by, {' or '.join(options)}" if is_finite else "replace what is infinite"
+        )
         return InputError(
             f"{self.name} has {self.kind} from {self.least:g} to {self.greatest:g}, but {self.what} was trained on "
-            f"{why}: say what they are to be divided by, {' or '.join(options)}"
+            f"{why}: {advice}"
         )
 
 

@@ -14,6 +14,7 @@ def main(config: FinetuneConfig) -> None:
     from dbn.finetuning.card import write_comparison_card
     from dbn.finetuning.comparison import Comparison
     from dbn.finetuning.loading import load_problem
+    from dbn.finetuning.recorder import begin_logs, end_logs
     from dbn.finetuning.report import comparison_text, finished, result
     from dbn.runs.folder import RESULT, RunFolder
     from dbn.runs.resume import begin, cut_as_begun
@@ -42,10 +43,12 @@ def main(config: FinetuneConfig) -> None:
             if chosen_options := told(config.training, problem.config):
                 print(f"Chosen for {problem.labels:,} labels: {chosen_options}")
             comparison = Comparison(problem, run)
+            begin_logs(run, problem)
             chosen = comparison.train(progress=None)
             tested = comparison.test(chosen)
             found = result(problem, chosen, tested)
-            comparison.write(chosen, tested)
+            comparison.write(chosen, tested, codes=True)
+            end_logs(run, problem, tested, comparison_text(found))
             write_comparison_card(run, found)
             run.write_json(RESULT, found)
         picture, _, shown = problem.task.picture.partition(", ")
