@@ -2,6 +2,7 @@
 # make test   format check, lint, types and tests: `make lint` and `make unit`
 # make format write all files as `make lint` wants them
 # make proofs the long proofs: kills, failing disks, damaged files (over an hour)
+# make docs   the documentation site, in docs/_build/html
 # make bench  time training against bare matrix products and other packages: a few minutes on a machine that is idle
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: demo test format lint unit proofs bench clean
+.PHONY: demo test format lint unit proofs docs bench clean
 
 demo: .venv/installed
 	$(BIN)/python -m dbn pretrain --config demo-pretrain --overwrite
@@ -37,6 +38,10 @@ unit: .venv/installed
 proofs: .venv/installed
 	$(BIN)/python -m pytest -m slow tests/faults
 	DBN_EVERY_PAIR=1 $(BIN)/python -m pytest tests/models tests/sampling tests/likelihood
+
+docs: .venv/installed
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+	@echo "The site is docs/_build/html/index.html"
 
 bench: .venv/installed-bench
 	mkdir -p runs

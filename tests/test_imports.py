@@ -33,11 +33,12 @@ PACKAGES = {
     "evaluation": "models sampling likelihood data config training runs storage pretraining",
     "study": "models initializers data config training runs storage plotting tasks pretraining finetuning",
     "report": "models sampling config data runs storage plotting tasks finetuning evaluation",
+    "dream": "models config runs storage tasks",
     "sklearn": "models likelihood config data training tasks pretraining finetuning",
     "benchmarks": "models sampling likelihood initializers config data training runs storage plotting pretraining "
     "finetuning evaluation study",
     "cli": "models sampling likelihood initializers config data training runs storage plotting pretraining finetuning "
-    "evaluation study benchmarks report tasks __init__",
+    "evaluation study benchmarks report dream tasks __init__",
 }
 """The packages, and those that each may import beside the modules at the top."""
 TOP = {
@@ -51,6 +52,7 @@ LIBRARIES = {
     "benchmarks": "torch numpy sklearn rbms learnergy threadpoolctl",
     "cli": "torch tqdm yaml shtab",
     "data": "torch numpy torchvision narwhals pyarrow scipy safetensors sklearn PIL",
+    "dream": "torch jinja2",
     "evaluation": "torch numpy safetensors",
     "plotting": "torch matplotlib PIL",
     "pretraining": "torch numpy",

@@ -65,7 +65,9 @@ def write_report(run: Path | str, output: Path | str | None = None, *, splits: S
 def _asked(verb: str, source: Source) -> list[Section]:
     """The options that differ from their defaults, how to repeat the run, and what it ran on."""
     options, chosen = asked(verb, source.options), chosen_by_data(verb)
-    rows = [(name.replace("_", "-"), shown(value), "by data" * (name in chosen)) for name, value in options.items()]
+    rows = [
+        (name.replace("_", "-"), shown(value), "by\u00a0data" * (name in chosen)) for name, value in options.items()
+    ]
     note = "by data: chosen by the size of the data where it was not given."
     versions = source.run.read_json(VERSIONS) if (source.run.path / VERSIONS).is_file() else {}
     return [

@@ -60,4 +60,4 @@ def main(config: FinetuneConfig) -> None:
         )
 
 
-COMMAND = Command(main, FinetuneConfig, __doc__, several=True)
+COMMAND = Command(main, FinetuneConfig, __doc__, several=True, reports=True)
