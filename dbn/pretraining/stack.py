@@ -99,9 +99,9 @@ def pretrain_stack(
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
     dbn.history = run.metrics(LAYER_RECORD) if run else history
     if run:
-        (run.path / RESULT).unlink(missing_ok=True)  # an evaluation of the stack before it was trained for longer
         end_logs(run, config, data, dbn)
         write_model_card(run, dbn, data.train, data.valid)
+        (run.path / RESULT).unlink(missing_ok=True)  # an evaluation of the stack before it was trained for longer
         save_stack(run.path, dbn)
     return dbn
 

@@ -123,7 +123,19 @@ def shortened(block: str) -> str:
     return re.sub(r"\b(epochs|steps|seeds)=\d+", lambda m: f"{m[1]}={1 + (m[1] == 'seeds')}", block)
 
 
-@pytest.mark.parametrize("path", GUIDES, ids=name_of)
+LONGER = {"onnx"}
+"""Guides that take several seconds; the examples of trackers have a test of their own."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONGER))
+        for path in GUIDES
+        if path.stem != "trackers"
+    ],
+    ids=lambda path: path.stem,
+)
 def test_a_guide_can_be_followed(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its Python and its commands in order, with fewer epochs; a batch script is tested elsewhere."""
     monkeypatch.chdir(tmp_path)
