@@ -17,7 +17,7 @@ from dbn.config.common import (
     VisibleKind,
     check_taken,
 )
-from dbn.config.defaults import HIDDEN, LABELS_RATE, batch_for, default_rates, hidden_layers, of_pretraining
+from dbn.config.defaults import HIDDEN, batch_for, default_rates, hidden_layers, label_rate, of_pretraining
 from dbn.config.schedules import Schedule
 from dbn.config.validation import AtLeast2, Between, Choice, Count, Natural, NonNegative, Positive, Rule, check_per_item
 from dbn.errors import InputError
@@ -338,8 +338,11 @@ class LabelTraining(Pretraining):
         """As of `Pretraining`, with the weight of the generative part."""
         found = super().resolved() | {"generative_weight": self.weights[1]}
         is_other = self.optimizer != "sgd" or self.is_persistent
-        if not (self.learning_rate or is_other) and self.weights[0] and "gaussian" in "".join(self.unit_kinds):
-            found["learning_rate"] = (LABELS_RATE,)
+        if not (self.learning_rate or is_other) and self.weights[0]:
+            kinds = "".join(self.unit_kinds)
+            wide = any(each in kinds for each in WIDE)
+            if "gaussian" in kinds or not wide:  # relu and binomial units have not been measured
+                found["learning_rate"] = (label_rate(found["learning_rate"][0], self.weights[1], wide=wide),)
         if self.up_down:
             found |= {
                 "up_down_rate": self.up_down_rate or rate_of_up_down(self.optimizer, self.unit_kinds),

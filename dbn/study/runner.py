@@ -10,6 +10,7 @@ from typing import Any
 from dbn.config import PretrainConfig, StudyConfig
 from dbn.errors import InputError
 from dbn.plotting.figures import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
+from dbn.runs.card import escaped, write_card
 from dbn.runs.folder import RunFolder
 from dbn.storage.files import atomic_write
 from dbn.storage.owned import Owned, identity_of, own
@@ -43,7 +44,20 @@ def run_study(study: Study, *, figures: bool = True, progress: bool | None = Fal
     cell_arms = [cell_arm for cell_arm in study.cell_arms if not study.is_done(cell_arm)]
     _each(study, stacks, Study.pretrain, "stacks", lambda: None, progress=progress)
     _each(study, cell_arms, Study.train, "cells × arms", lambda: write(study), progress=progress)
-    return write(study, figures=figures)
+    text = write(study, figures=figures)
+    write_card(RunFolder(study.config.run), f"Study of initializations on {study.splits.name}", _sections(text, study))
+    return text
+
+
+def _sections(text: str, study: Study) -> dict[str, str]:
+    """Of the model card: what study.md says first, and where the rest is."""
+    hidden = ", ".join("–".join(map(str, shape)) for shape in study.shapes)
+    lead = next((each for each in text.split("\n\n")[1:] if not each.startswith("#")), "")
+    return {
+        "Model": f"Networks with hidden layers of {hidden} units, one comparison of arms in each folder of cells/.",
+        "Data": f"{escaped(study.splits.describe())} Fingerprint of values and splits: `{study.fingerprint}`.",
+        "Errors": f"{escaped(lead)}\n\nAll tables and figures are in [study.md](study.md).",
+    }
 
 
 def _each(

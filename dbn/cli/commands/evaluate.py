@@ -9,8 +9,9 @@ def main(config: EvaluateConfig) -> None:
     from dbn.evaluation.checkpoint import evaluation_checkpoint
     from dbn.evaluation.evaluate import evaluate_stack
     from dbn.evaluation.external_rbm import read_model
-    from dbn.evaluation.report import evaluation_text
+    from dbn.evaluation.report import evaluation_markdown, evaluation_text
     from dbn.evaluation.sources import load_evaluation_data
+    from dbn.runs.card import write_likelihood
     from dbn.training.device import pick_device
 
     device = pick_device(config.device)
@@ -19,6 +20,8 @@ def main(config: EvaluateConfig) -> None:
     with evaluation_checkpoint(stack, data, config, device) as kept:
         found = evaluate_stack(stack.to(device), data.to(device), config, progress=None, kept=kept)
         if kept is not None:
+            if config.output is None:
+                write_likelihood(kept.result.parent, evaluation_markdown(found))
             kept.finish(found)
     print(evaluation_text(found))
     if kept is not None:
