@@ -1,6 +1,6 @@
 """`torch-dbn dream` as a script."""
 
-from dbn.cli.commands.dream import COMMAND
+from dbn.cli import run_command
 
 if __name__ == "__main__":
-    COMMAND.run()
+    run_command("dream")

@@ -24,7 +24,7 @@ COMMANDS_AND_FILES = {
     "sample": ("--run before --steps 1 --count 4 --start noise --output a.png", "a.png"),
     "predict": ("--run fine --data tiny.npz --output a.csv", "a.csv"),
     "features": ("--run before --data tiny.npz --output a.npy", "a.npy"),
-    "impute": ("--run before --data holes.npz --output filled.npz", "filled.npz"),
+    "impute": ("--run before --data holes.npz --output filled.npy", "filled.npy"),
     "report": ("before", "before/report.html"),
     "study": (
         "--dataset tiny.npz --hidden 4 --init he_normal --labels 24 --seeds 1 --epochs 1 --workers 1 --run study",
