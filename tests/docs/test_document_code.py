@@ -113,9 +113,11 @@ def test_the_commands_for_ones_own_data_run(monkeypatch: pytest.MonkeyPatch, tmp
 FEWER = {
     "pretrain": ["--epochs", "1", "--hidden", "5"],
     "finetune": ["--epochs", "2", "--seeds", "2"],
-    "study": ["--epochs", "2", "--seeds", "2", "--hidden", "5"],
+    "study": ["--epochs", "1", "--seeds", "2", "--hidden", "5", "--labels", "15", "--learning-rate", "0.1"],
 }
 """Options that are added to a command, so that it takes a moment."""
+LONGER = ("few-labels", "another-rbm")
+"""Guides with a study or with annealing, which take seconds even so."""
 
 
 def shortened(block: str) -> str:
@@ -123,7 +125,11 @@ def shortened(block: str) -> str:
     return re.sub(r"\b(epochs|steps|seeds)=\d+", lambda m: f"{m[1]}={1 + (m[1] == 'seeds')}", block)
 
 
-@pytest.mark.parametrize("path", GUIDES, ids=name_of)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow) if path.stem in LONGER else path for path in GUIDES],
+    ids=name_of,
+)
 def test_a_guide_can_be_followed(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its Python and its commands in order, with fewer epochs; a batch script is tested elsewhere."""
     monkeypatch.chdir(tmp_path)
