@@ -1,5 +1,8 @@
 """Write the tables of results into the documents from their records."""
 
+import dbn.cli.first  # noqa: F401
+
+# isort: split
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

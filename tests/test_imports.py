@@ -33,11 +33,12 @@ PACKAGES = {
     "evaluation": "models sampling likelihood data config training runs storage pretraining",
     "study": "models initializers data config training runs storage plotting tasks pretraining finetuning",
     "report": "models sampling config data runs storage plotting tasks finetuning evaluation",
+    "dream": "models config runs storage tasks",
     "sklearn": "models likelihood config data training tasks pretraining finetuning",
     "benchmarks": "models sampling likelihood initializers config data training runs storage plotting pretraining "
     "finetuning evaluation study",
     "cli": "models sampling likelihood initializers config data training runs storage plotting pretraining finetuning "
-    "evaluation study benchmarks report tasks __init__",
+    "evaluation study benchmarks report dream tasks __init__",
 }
 """The packages, and those that each may import beside the modules at the top."""
 TOP = {
@@ -51,11 +52,12 @@ LIBRARIES = {
     "benchmarks": "torch numpy sklearn rbms learnergy threadpoolctl",
     "cli": "torch tqdm yaml shtab",
     "data": "torch numpy torchvision narwhals pyarrow scipy safetensors sklearn PIL",
+    "dream": "torch jinja2",
     "evaluation": "torch numpy safetensors",
     "plotting": "torch matplotlib PIL",
     "pretraining": "torch numpy",
     "report": "torch jinja2 PIL",
-    "runs": "torch yaml tensorboard google_crc32c",
+    "runs": "torch yaml tensorboard google_crc32c PIL",
     "sklearn": "torch numpy sklearn",
     "statistics": "torch scipy",
     "storage": "torch numpy safetensors",
@@ -115,6 +117,17 @@ def test_only_those_who_ask_for_it_import_scikit_learn() -> None:
     assert not [name for name, row in rows.items() if "sklearn" in row.split()]
     code = "import sys, dbn; dbn.pretrain, dbn.compare; sys.exit('sklearn' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+def test_the_package_costs_no_torch_and_no_extra_before_something_of_it_is_used() -> None:
+    """`import dbn` is what every program waits for, and the extras are of those who ask for them."""
+    extras = ["sklearn", "matplotlib", "pyarrow", "onnx", "onnxruntime", "onnxscript", "jinja2", "pandas", "polars"]
+    heavy = ["torch", "numpy", "scipy", "tensorboard", "torchvision", "PIL", *extras]
+    used = "[getattr(dbn, name) for name in dbn.__all__]; dbn.train_rbm(dbn.sampling.CHAINS and [[0.0, 1.0]] * 20, 2)"
+    for done, absent in (("dir(dbn)", heavy), (used, extras)):
+        code = f"import sys, dbn; {done}; print([name for name in {absent} if name in sys.modules])"
+        found = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=300, capture_output=True)
+        assert found.stdout.decode().strip() == "[]"
 
 
 def test_only_the_program_imports_the_command_line_and_only_the_command_line_the_benchmarks() -> None:

@@ -14,6 +14,15 @@ RowValue = Literal["features", "reconstruction", "free-energy", "log-likelihood"
 Binarization = Literal["threshold", "sample", "fixed"]
 
 
+def check_image_shape(text: str | None) -> None:
+    """InputError for text that is not HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH."""
+    if text is not None and not re.fullmatch(r"([13]x)?[1-9]\d*x[1-9]\d*", text):
+        raise InputError(
+            f"--image-shape must be HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH with 1 or 3 channels, such as 8x8, not "
+            f"{text!r}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig(FolderOption, SeedOption, OutputConfig):
     """Options of sample."""
@@ -45,11 +54,7 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
         super().__post_init__()
         if self.output.suffix.lower() not in (".png", ".csv"):
             raise InputError(f"--output {self.output} must end in .png, or in .csv for a stack of a table")
-        if self.image_shape is not None and not re.fullmatch(r"([13]x)?[1-9]\d*x[1-9]\d*", self.image_shape):
-            raise InputError(
-                f"--image-shape must be HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH with 1 or 3 channels, such as 8x8, not "
-                f"{self.image_shape!r}"
-            )
+        check_image_shape(self.image_shape)
         for name in ("chains", "temperatures"):
             if getattr(self, name) is not None and self.start != "tempered":
                 raise InputError(f"--{name} does not go with --start {self.start}: leave it out, or use tempered")

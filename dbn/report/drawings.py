@@ -39,6 +39,8 @@ def curves(arms: Arms, caption: str, *, ylabel: str) -> Picture | None:
     if len(found) > 1:
         axes.legend(fontsize="small")
     axes.xaxis.set_major_locator(module("ticker").MaxNLocator(nbins=6, integer=True))
+    if len(places := {x for curve in found.values() for x in curve}) == 1:
+        axes.set_xticks([*places])
     greatest, least = (end(value for curve in found.values() for values in curve.values() for value in values)
                        for end in (max, min))  # fmt: skip
     if least >= 0 and greatest > 0:
@@ -56,7 +58,7 @@ def svg(figure: Any, caption: str) -> Picture:
 
 
 def png(image: Tensor, caption: str, least_width: int = 320) -> Picture:
-    """An image (C, H, W), in [0, 1] or bytes, shown at `least_width` pixels or more."""
+    """An image (C, H, W), in [0, 1] or bytes, whose longer side is shown at `least_width` pixels or more."""
     if image.is_floating_point():
         image = (image.clamp(0, 1) * 255).round().to(torch.uint8)
     pixels = image.cpu().permute(1, 2, 0).contiguous()
@@ -71,8 +73,8 @@ def png(image: Tensor, caption: str, least_width: int = 320) -> Picture:
 
 def png_file(content: bytes, caption: str, least_width: int = 320, *, is_figure: bool = False) -> Picture:
     """The content of a PNG file."""
-    width = int.from_bytes(content[16:20], "big")
-    return Picture(_url("png", content), caption, is_figure, max(1, -(-least_width // max(width, 1))) * width)
+    width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
+    return Picture(_url("png", content), caption, is_figure, max(1, -(-least_width // max(width, height, 1))) * width)
 
 
 def _url(kind: str, content: bytes) -> str:

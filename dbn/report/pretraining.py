@@ -106,10 +106,13 @@ def _learned(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             continue
         values = [record[name] for record in of_layer if record.get(name) is not None]
         what = {"valid_kl": "the validation KL", "kl": "the training KL"}.get(name, "the validation log-loss")
+        epochs = f"{of_layer[-1]['epoch']} epoch{'s' * (of_layer[-1]['epoch'] > 1)}"
+        if len(values) == 1:
+            yield f"Layer {layer}: {what} is {values[0]:.4g} nats after {epochs}."
+            continue
         way = "falls" if values[-1] < values[0] else "does not fall"
         yield (
-            f"Layer {layer}: {what} {way}: {values[0]:.4g} nats when first measured, {values[-1]:.4g} after "
-            f"{of_layer[-1]['epoch']} epochs."
+            f"Layer {layer}: {what} {way}: {values[0]:.4g} nats when first measured, {values[-1]:.4g} after {epochs}."
         )
 
 

@@ -9,11 +9,11 @@ from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.plotting.axes import module
 from dbn.report.comparison import comparison_page
-from dbn.report.options import asked, chosen_by_data, command, kind_of, shown
 from dbn.report.page import Block, Code, Gallery, Page, Picture, Section, Table, Text, render
 from dbn.report.pretraining import label_model_page, stack_page
 from dbn.report.source import Source
 from dbn.report.study import study_page
+from dbn.runs.asked import asked, chosen_by_data, command, kind_of, shown
 from dbn.runs.folder import RESULT, VERSIONS, RunFolder
 from dbn.storage.files import as_path, atomic_write, corrupt_file
 
@@ -65,7 +65,9 @@ def write_report(run: Path | str, output: Path | str | None = None, *, splits: S
 def _asked(verb: str, source: Source) -> list[Section]:
     """The options that differ from their defaults, how to repeat the run, and what it ran on."""
     options, chosen = asked(verb, source.options), chosen_by_data(verb)
-    rows = [(name.replace("_", "-"), shown(value), "by data" * (name in chosen)) for name, value in options.items()]
+    rows = [
+        (name.replace("_", "-"), shown(value), "by\u00a0data" * (name in chosen)) for name, value in options.items()
+    ]
     note = "by data: chosen by the size of the data where it was not given."
     versions = source.run.read_json(VERSIONS) if (source.run.path / VERSIONS).is_file() else {}
     return [

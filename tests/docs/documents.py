@@ -27,6 +27,7 @@ CONFIGS = {
     "impute": "ImputeConfig",
     "study": "StudyConfig",
     "report": "ReportConfig",
+    "dream": "DreamConfig",
     "benchmark": "BenchmarkConfig",
     "benchmark_ranks": "RanksConfig",
     "estimators": "EstimatorsConfig",

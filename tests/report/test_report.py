@@ -7,6 +7,7 @@ import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,15 +15,17 @@ import yaml
 from tiny import pictures, save_pictures
 
 import dbn
+from dbn.cli import reports
 from dbn.cli.command_line import parse
+from dbn.cli.commands import COMMANDS
 from dbn.cli.program import main
 from dbn.config import CONFIGS, StudyConfig, StudyTraining
 from dbn.config.common import to_dict
 from dbn.errors import InputError
 from dbn.report import write_report
-from dbn.report.options import command, kind_of
 from dbn.report.page import Gallery, Picture, Section, Text
 from dbn.report.write import _of_size
+from dbn.runs.asked import command, kind_of
 from dbn.runs.folder import RunFolder
 from dbn.text_tables import markdown_table
 
@@ -240,6 +243,32 @@ def test_without_matplotlib_the_command_says_so(
     assert stop.value.code == 2
     assert "pip install 'torch-dbn[plots]'" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_command_that_took_long_writes_its_report(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    asked: list[Path] = []
+
+    def write(run: Path) -> Path:
+        asked.append(run)
+        if len(asked) > 1:
+            raise InputError("figures need matplotlib")
+        return run / "report.html"
+
+    monkeypatch.setattr("dbn.report.write.write_report", write)
+    config = SimpleNamespace(run=Path("run"))
+    clock = iter([0.0, reports.LONG - 1, 0.0, reports.LONG, 0.0, reports.LONG, 0.0, reports.LONG])
+    monkeypatch.setattr(reports, "monotonic", lambda: next(clock))
+    main = reports.reporting(lambda config: print("done."))
+    main(config)
+    assert capsys.readouterr().out == "done.\n"
+    main(config)
+    assert capsys.readouterr().out == f"done.\nThe report is in {Path('run') / 'report.html'}.\n"
+    main(config)
+    assert capsys.readouterr().out == "done.\nNo report is written: figures need matplotlib.\n"
+    monkeypatch.setenv("RANK", "1")
+    main(config)
+    assert len(asked) == 2
+    assert {verb for verb in COMMANDS if COMMANDS[verb].reports} == {"pretrain", "label-model", "finetune", "study"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dbn.cli.command_line import run_script
+from dbn.cli.reports import reporting
 from dbn.registry import Registry
 
 
@@ -15,10 +16,13 @@ class Command(NamedTuple):
     description: str
     several: bool = False
     """Whether torchrun may start more than one process of it."""
+    reports: bool = False
+    """Whether it makes a run, of which a report is written where that took long."""
 
     def run(self) -> None:
         """Read the command line and do it."""
-        run_script(self.main, self.config, self.description, several=self.several)
+        main = reporting(self.main) if self.reports else self.main
+        run_script(main, self.config, self.description, several=self.several)
 
 
 VERBS = (
@@ -32,6 +36,7 @@ VERBS = (
     "impute",
     "study",
     "report",
+    "dream",
     "benchmark",
     "recipes",
     "completion",

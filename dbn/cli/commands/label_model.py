@@ -63,4 +63,4 @@ def main(config: LabelModelConfig) -> None:
         print(f"Next: {command_to_type('sample', *words)}")
 
 
-COMMAND = Command(main, LabelModelConfig, __doc__)
+COMMAND = Command(main, LabelModelConfig, __doc__, reports=True)

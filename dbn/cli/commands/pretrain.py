@@ -71,4 +71,4 @@ def main(config: PretrainConfig) -> None:
             print(f"Next: {command_to_type('finetune', *words, *labeled, *task)}")
 
 
-COMMAND = Command(main, PretrainConfig, __doc__, several=True)
+COMMAND = Command(main, PretrainConfig, __doc__, several=True, reports=True)

@@ -65,10 +65,9 @@ def main(config: SampleConfig) -> None:
 
 def _shape(config: SampleConfig, stack: "DBN | LabelModel") -> tuple[int, int, int]:
     """(channels, height, width) of the images; InputError where there is none, or of another size."""
-    from math import prod
-
     from dbn.errors import InputError
     from dbn.models.dbn import DBN
+    from dbn.models.shapes import shape_of
 
     if config.image_shape is None:
         if stack.image_shape is None:
@@ -78,13 +77,7 @@ def _shape(config: SampleConfig, stack: "DBN | LabelModel") -> tuple[int, int, i
                 f"use dbn.{name}(…).sample in Python"
             )
         return stack.image_shape
-    shape = [int(side) for side in config.image_shape.split("x")]
-    if prod(shape) != stack.width:
-        raise InputError(
-            f"--image-shape {config.image_shape} has {prod(shape)} values, but {config.run} was trained on rows of "
-            f"{stack.width}: give sides of that product"
-        )
-    return (1, *shape)[-3], shape[-2], shape[-1]
+    return shape_of(config.image_shape, stack.width, config.run)
 
 
 def _samples(config: SampleConfig, stack: "DBN") -> "tuple[Samples, str]":

@@ -36,4 +36,4 @@ def main(config: StudyConfig) -> None:
     print(f"This is {config.run}/study.md; every number is in results.jsonl beside it.")
 
 
-COMMAND = Command(main, StudyConfig, __doc__)
+COMMAND = Command(main, StudyConfig, __doc__, reports=True)
