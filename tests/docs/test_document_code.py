@@ -113,9 +113,11 @@ def test_the_commands_for_ones_own_data_run(monkeypatch: pytest.MonkeyPatch, tmp
 FEWER = {
     "pretrain": ["--epochs", "1", "--hidden", "5"],
     "finetune": ["--epochs", "2", "--seeds", "2"],
-    "study": ["--epochs", "2", "--seeds", "2", "--hidden", "5"],
+    "study": ["--epochs", "1", "--seeds", "2", "--hidden", "5", "--labels", "15", "--learning-rate", "0.1"],
 }
 """Options that are added to a command, so that it takes a moment."""
+LONGER = ("few-labels", "another-rbm", "onnx", "torch-export")
+"""Guides with a study, annealing or an export, which take seconds even so."""
 
 
 def shortened(block: str) -> str:
@@ -123,18 +125,14 @@ def shortened(block: str) -> str:
     return re.sub(r"\b(epochs|steps|seeds)=\d+", lambda m: f"{m[1]}={1 + (m[1] == 'seeds')}", block)
 
 
-LONGER = {"onnx"}
-"""Guides that take several seconds; the examples of trackers have a test of their own."""
-
-
 @pytest.mark.parametrize(
     "path",
     [
         pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONGER))
         for path in GUIDES
-        if path.stem != "trackers"
+        if path.stem != "trackers"  # their examples have a test of their own
     ],
-    ids=lambda path: path.stem,
+    ids=name_of,
 )
 def test_a_guide_can_be_followed(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its Python and its commands in order, with fewer epochs; a batch script is tested elsewhere."""
