@@ -5,9 +5,7 @@ stack = dbn.load("runs/pretrain")
 network = stack.to_mlp(n_classes=10)
 """
 
-from typing import TYPE_CHECKING
-
-from dbn.registry import lazy_exports
+TYPE_CHECKING = False  # for type checkers it is true, and `typing` takes a while to import
 
 if TYPE_CHECKING:
     from dbn import config as config
@@ -35,4 +33,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)
+
+def __getattr__(name: str) -> object:
+    """See `dbn.registry.lazy_exports`, which is imported here: the program handles signals before all else."""
+    from dbn.registry import lazy_exports
+
+    get, listed, names = lazy_exports(__name__, __file__)
+    globals().update(__getattr__=get, __dir__=listed, __all__=names)
+    return names if name == "__all__" else get(name)
+
+
+def __dir__() -> list[str]:
+    from dbn.registry import lazy_exports
+
+    return lazy_exports(__name__, __file__)[2]

@@ -14,6 +14,8 @@ MOST_CODES = 10
 ENOUGH = 5
 MOST_CATEGORIES = 100
 """Columns with more texts are taken for names or free text."""
+MARKS = ("", "-", ".", "?", "na", "n/a", "nan", "none", "null", "missing")
+"""What stands in files for a missing value, in any case."""
 TRUTH = {"False": "0", "True": "1"}
 
 
@@ -64,7 +66,7 @@ class Column:
                 check_there(cell, row, where)
                 code = place.get(text_of(cell)) if place else number_of(cell)
                 if code is None or (self.kind == "bernoulli" and not 0 <= code <= 1):
-                    raise InputError(f"{where(row)} is {shortened(str(cell))}, {self._refusal}")
+                    raise InputError(f"{where(row)} is {shortened(str(cell))}, {self._refusal}{if_mark(cell)}")
                 known[key] = code
             found.append(known[key])
         return found
@@ -131,6 +133,15 @@ def is_missing(cell: Any) -> bool:
     return bool(cell != cell) or (isinstance(cell, str) and not cell.strip())
 
 
+def if_mark(cell: Any) -> str:
+    """The end of an error on a cell that may mark a missing value; empty for others.
+
+    >>> if_mark("NA"), if_mark("2 kg")
+    ('; where it marks a missing value, leave the cell empty', '')
+    """
+    return "; where it marks a missing value, leave the cell empty" * (str(cell).strip().lower() in MARKS)
+
+
 def text_of(cell: Any) -> str:
     """A cell as the name of a category: 3.0 is "3".
 
@@ -148,15 +159,20 @@ def number_of(cell: Any) -> float | None:
         return None
 
 
-def inferred(cells: Sequence[Any], name: str, where: Callable[[int], str], kind: str | None = None) -> Column:
+def inferred(
+    cells: Sequence[Any], name: str, where: Callable[[int], str], kind: str | None = None, source: str = ""
+) -> Column:
     """What a column is by its cells, or its categories if the `kind` is given.
 
     Two values are those of a bit, the first in order 0. Text is categories, and so are whole numbers of at most
     `MOST_CODES` values that stand in `ENOUGH` rows each on average. Other numbers stay numbers.
 
+    source: what the table is called, before the column in errors.
+
     InputError for missing cells, text that is all alike or nearly all different, and where the kind does not go with
     the cells.
     """
+    source = source and f"{source}: "
     for row, cell in enumerate(cells):
         check_there(cell, row, where)
     distinct = list({(type(cell), cell): cell for cell in cells}.values())
@@ -170,20 +186,25 @@ def inferred(cells: Sequence[Any], name: str, where: Callable[[int], str], kind:
                 raise InputError(
                     f"{where(others[0])} is {shortened(str(cells[others[0]]))}, but {len(cells) - len(others):,} of "
                     f"{len(cells):,} cells of the column are numbers: correct the cell, or leave the row out"
+                    f"{if_mark(cells[others[0]])}"
                 )
             if all(number_of(text.removesuffix("%")) is not None for text in texts):
-                raise InputError(f"column {name!r} holds percentages, as {shortened(texts[0])}: leave the sign % out")
+                raise InputError(
+                    f"{source}column {name!r} holds percentages, as {shortened(texts[0])}: leave the sign % out"
+                )
             raise InputError(
-                f"column {name!r} has {len(texts):,} different texts in {len(cells):,} rows, as names or free text "
-                f"have: leave the column out, or say --column-kinds {name}=categorical"
+                f"{source}column {name!r} has {len(texts):,} different texts in {len(cells):,} rows, as names or free "
+                f"text have: leave the column out, or say --column-kinds {name}=categorical"
             )
     if kind == "gaussian":
         return Column(kind)
     if kind == "bernoulli" and len(texts) != 2:
-        raise InputError(f"column {name!r} has {len(texts)} different values, but bernoulli needs 2: name another kind")
+        raise InputError(
+            f"{source}column {name!r} has {len(texts)} different values, but bernoulli needs 2: name another kind"
+        )
     if len(texts) < 2:
         raise InputError(
-            f"column {name!r} holds {shortened(texts[0])} alone, from which nothing is learned: leave it out"
+            f"{source}column {name!r} holds {shortened(texts[0])} alone, from which nothing is learned: leave it out"
         )
     return Column(kind, tuple(texts))
 

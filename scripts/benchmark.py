@@ -1,6 +1,6 @@
 """`torch-dbn benchmark` as a script."""
 
-from dbn.cli.commands.benchmark import COMMAND
+from dbn.cli import run_command
 
 if __name__ == "__main__":
-    COMMAND.run()
+    run_command("benchmark")

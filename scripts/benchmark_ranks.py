@@ -1,6 +1,6 @@
 """Time training over several processes, started with torchrun."""
 
-from dbn.cli.commands.benchmark_ranks import COMMAND
+from dbn.cli import run_command
 
 if __name__ == "__main__":
-    COMMAND.run()
+    run_command("benchmark_ranks")

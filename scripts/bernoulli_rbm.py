@@ -1,5 +1,8 @@
 """Logistic regression on features of RBMTransformer and of scikit-learn's BernoulliRBM: error and time."""
 
+import dbn.cli.first  # noqa: F401
+
+# isort: split
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

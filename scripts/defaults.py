@@ -1,5 +1,8 @@
 """Measure the defaults: pre-training and a comparison without options on data sets of 150 to 60,000 rows."""
 
+import dbn.cli.first  # noqa: F401
+
+# isort: split
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,8 @@
 """Measure estimators by exact or annealed test log-likelihoods: the hidden field of PCD, and the defaults of each."""
 
+import dbn.cli.first
+
+# isort: split
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """`torch-dbn label-model` as a script."""
 
-from dbn.cli.commands.label_model import COMMAND
+from dbn.cli import run_command
 
 if __name__ == "__main__":
-    COMMAND.run()
+    run_command("label_model")

@@ -1,6 +1,6 @@
 """`torch-dbn predict` as a script."""
 
-from dbn.cli.commands.predict import COMMAND
+from dbn.cli import run_command
 
 if __name__ == "__main__":
-    COMMAND.run()
+    run_command("predict")

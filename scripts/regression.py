@@ -1,5 +1,8 @@
 """Predict numbers from few labeled rows: networks from several initializations beside ridge and an RBF-SVR."""
 
+import dbn.cli.first  # noqa: F401
+
+# isort: split
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product

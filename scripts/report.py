@@ -1,6 +1,6 @@
 """`torch-dbn report` as a script."""
 
-from dbn.cli.commands.report import COMMAND
+from dbn.cli import run_command
 
 if __name__ == "__main__":
-    COMMAND.run()
+    run_command("report")

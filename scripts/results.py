@@ -1,5 +1,8 @@
 """Write the tables of results into the documents from their records."""
 
+import dbn.cli.first  # noqa: F401
+
+# isort: split
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +24,10 @@ from dbn.text_tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "docs" / "results"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+]
 MARK = re.compile(r"^<!-- table: (.*?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
 """A query such as `<!-- table: {records: study-labels, columns: labels} -->`, and the table up to `<!-- end -->`.
 

@@ -1,6 +1,6 @@
 """`torch-dbn sample` as a script."""
 
-from dbn.cli.commands.sample import COMMAND
+from dbn.cli import run_command
 
 if __name__ == "__main__":
-    COMMAND.run()
+    run_command("sample")

@@ -1,6 +1,6 @@
 """`torch-dbn study` as a script."""
 
-from dbn.cli.commands.study import COMMAND
+from dbn.cli import run_command
 
 if __name__ == "__main__":
-    COMMAND.run()
+    run_command("study")

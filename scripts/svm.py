@@ -1,5 +1,8 @@
 """Train a support vector machine with a Gaussian kernel, as a baseline for the networks."""
 
+import dbn.cli.first  # noqa: F401
+
+# isort: split
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -61,11 +64,11 @@ def main(config: SvmConfig) -> None:
     mean, half = mean_interval(errors)
     interval = "" if half is None else f" ± {half:.2f}"
     chosen = ", ".join(f"C {each['c']:g} gamma {each['gamma']:g}" for each in found)
-    print(f"{splits.name}, {problem.labels:,} labels, {problem.valid_labels:,} for validation, seeds {config.seeds}:")
-    print(f"RBF-SVM test error {mean:.2f}{interval} % (kept: {chosen})")
     if config.output:
         report = {"dataset": splits.name, "labels": problem.labels, "test_error": errors, "seeds": found}
         atomic_write(config.output, (json.dumps(report, indent=2) + "\n").encode())
+    print(f"{splits.name}, {problem.labels:,} labels, {problem.valid_labels:,} for validation, seeds {config.seeds}:")
+    print(f"RBF-SVM test error {mean:.2f}{interval} % (kept: {chosen})")
 
 
 def best(problem: Any, seed: int, config: SvmConfig, bar: Any) -> dict[str, float]:

@@ -280,7 +280,10 @@ def main(folder: Path) -> None:
     with ranks.process_group(CPU):
         found = {name: do() for name, do in done.items()}
         found["threads"] = torch.get_num_threads()
-        save_state(folder / f"rank-{ranks.rank()}", found)
+        rank = ranks.rank()
+        save_state(folder / f"rank-{rank}", found)
+    alive = sorted(file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm"))
+    (folder / f"threads-{rank}").write_text("\n".join(alive))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ LIBRARIES = {
     "plotting": "torch matplotlib PIL",
     "pretraining": "torch numpy",
     "report": "torch jinja2 PIL",
-    "runs": "torch yaml tensorboard google_crc32c",
+    "runs": "torch yaml tensorboard google_crc32c PIL",
     "sklearn": "torch numpy sklearn",
     "statistics": "torch scipy",
     "storage": "torch numpy safetensors",
@@ -117,6 +117,17 @@ def test_only_those_who_ask_for_it_import_scikit_learn() -> None:
     assert not [name for name, row in rows.items() if "sklearn" in row.split()]
     code = "import sys, dbn; dbn.pretrain, dbn.compare; sys.exit('sklearn' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+def test_the_package_costs_no_torch_and_no_extra_before_something_of_it_is_used() -> None:
+    """`import dbn` is what every program waits for, and the extras are of those who ask for them."""
+    extras = ["sklearn", "matplotlib", "pyarrow", "onnx", "onnxruntime", "onnxscript", "jinja2", "pandas", "polars"]
+    heavy = ["torch", "numpy", "scipy", "tensorboard", "torchvision", "PIL", *extras]
+    used = "[getattr(dbn, name) for name in dbn.__all__]; dbn.train_rbm(dbn.sampling.CHAINS and [[0.0, 1.0]] * 20, 2)"
+    for done, absent in (("dir(dbn)", heavy), (used, extras)):
+        code = f"import sys, dbn; {done}; print([name for name in {absent} if name in sys.modules])"
+        found = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=300, capture_output=True)
+        assert found.stdout.decode().strip() == "[]"
 
 
 def test_only_the_program_imports_the_command_line_and_only_the_command_line_the_benchmarks() -> None:

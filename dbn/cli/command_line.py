@@ -1,7 +1,6 @@
 """Running a command: options in, and whatever the user can fix out as one line on standard error and status 2."""
 
 import contextlib
-import io
 import logging
 import os
 import shlex
@@ -15,10 +14,12 @@ from typing import Any, NoReturn, TypeVar
 from dbn.cli.config_files import command_of, find_config, option_names, read_config_file, read_mapping
 from dbn.cli.help import Formatter, add_options, usage
 from dbn.cli.options import Given, Option, build, options_of, read_tokens
+from dbn.cli.signals import put_signals_back, raise_stopped_from_now_on
+from dbn.cli.streams import lasting_streams
 from dbn.config import CONFIGS
 from dbn.config.validation import option_name, values_of
 from dbn.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
-from dbn.training.interrupts import Stopped, raise_stopped
+from dbn.training.interrupts import Stopped
 
 Config = TypeVar("Config")
 
@@ -31,64 +32,58 @@ def run_script(
 ) -> None:
     """Read the command line and call `main`; what the user can fix ends in one line and status 2.
 
-    Ctrl-C ends in one line and status 130, SIGTERM in 143; training first finishes its step and writes a checkpoint.
+    Ctrl-C ends in one line and status 130, SIGTERM in 143, a closed terminal (SIGHUP) in 129; training and AIS first
+    finish their step and write a checkpoint. Work does not end when standard output does: files are written, then the
+    status is 1 where the reader of a pipe is gone, and otherwise 2 after one line.
 
     several: whether torchrun may start more than one process of this command.
     """
-    _open_closed_streams()
-    logging.addLevelName(logging.INFO, "note")
-    logging.addLevelName(logging.WARNING, "warning")
-    logging.basicConfig(format=f"{_program()}: %(levelname)s: %(message)s")
-    logging.getLogger("dbn").setLevel(logging.INFO)
-    before = signal.signal(signal.SIGTERM, raise_stopped)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without ± must not end the work
-        sys.stdout.reconfigure(errors="backslashreplace")
-    config: Config | None = None
-    try:
-        from tqdm.contrib.logging import logging_redirect_tqdm  # here, where Ctrl-C ends in one line
+    with lasting_streams() as output:
+        config: Config | None = None
+        try:
+            try:
+                raise_stopped_from_now_on()
+                logging.addLevelName(logging.INFO, "note")
+                logging.addLevelName(logging.WARNING, "warning")
+                logging.basicConfig(format=f"{_program()}: %(levelname)s: %(message)s")
+                logging.getLogger("dbn").setLevel(logging.INFO)
+                from tqdm.contrib.logging import logging_redirect_tqdm  # here, where Ctrl-C ends in one line
 
-        config = parse(config_class, description=description)
-        if not several and _of_several():
-            raise InputError("this command runs in one process: start it without torchrun")
-        with logging_redirect_tqdm():  # a warning goes above a progress bar, not through it
-            main(config)
-        sys.stdout.flush()
-        if _of_several():
-            _end_now(0)
-    except InputError as error:
-        refuse(error)
-    except KeyboardInterrupt as error:
-        number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        _leave(f"interrupted{_how_to_resume(config)}", 128 + number)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        _leave(f"error: {OUT_OF_MEMORY.format(_what_to_lower(config))}", 2)
-    except BrokenPipeError:  # the pipe's reader is gone, and Python must not flush into it at exit
-        _discard_output()
-        sys.exit(1)
-    except OSError as error:  # an unexpected failure of the disk; one without a file name is of standard output
-        if error.filename is None:
-            _discard_output()
-        what = error.filename or "standard output"
-        _leave(f"error: {what} cannot be used ({error.strerror or error}): check it, and try again", 2)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _open_closed_streams() -> None:
-    """Behind >&- and the like there is no stream, and the next file that is opened would take its number."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
-
-
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                config = parse(config_class, description=description)
+                if not several and _of_several():
+                    raise InputError("this command runs in one process: start it without torchrun")
+                with logging_redirect_tqdm():  # a warning goes above a progress bar, not through it
+                    main(config)
+                output.check()  # what could not be printed has not kept anything from being written
+                put_signals_back()
+                if _of_several():
+                    _end(0)
+            except InputError as error:
+                refuse(error)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                _leave(f"error: {OUT_OF_MEMORY.format(_what_to_lower(config))}", 2)
+            except BrokenPipeError:  # whoever read the pipe wanted no more
+                _end(1)
+            except OSError as error:  # an unexpected failure of the disk
+                advice = "check it, and try again"
+                if error is output.error:
+                    error.filename, advice = "standard output", "what it was to show is lost, and files are whole"
+                _leave(f"error: {error.filename} cannot be used ({error.strerror or error}): {advice}", 2)
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Stopped) else signal.SIGINT
+            _leave(f"interrupted{_how_to_resume(config)}", 128 + number)
+        finally:
+            put_signals_back()
 
 
 def _how_to_resume(config: Any) -> str:
-    if not hasattr(config, "resume") or not (config.run / "config.yaml").is_file():
+    if not hasattr(config, "resume"):
+        return ""
+    if not hasattr(config, "overwrite"):  # its options are not in a folder
+        return ": resume with the same options and --resume"
+    if not (config.run / "config.yaml").is_file():
         return ""
     return f": resume with --resume --run {config.run}"
 
@@ -120,7 +115,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, *, desc
         file = given.pop("config", None)
         if file:
             given = read_config_file(find_config(Path(file[0])), options) | given
-        if given.get("resume") == ["true"]:
+        if given.get("resume") == ["true"] and "overwrite" in options:
             given = _started_with(config_class, given, options) | given
         return build(config_class, given)
     except InputError as error:
@@ -176,18 +171,19 @@ def refuse(error: InputError) -> NoReturn:
 def _leave(sentence: str, status: int, error: InputError | None = None) -> NoReturn:
     line = "".join(each if each.isprintable() else "�" for each in " ".join(sentence.split()))  # files may hold any
     if _speaks(error):
-        print(f"{_program()}: {line}", file=sys.stderr, flush=True)
-    if _of_several():
-        _end_now(status)
-    sys.exit(status)
+        with contextlib.suppress(OSError):
+            print(f"{_program()}: {line}", file=sys.stderr, flush=True)
+    _end(status)
 
 
-def _end_now(status: int) -> NoReturn:
-    """End one of several processes at once: as Python ends, torch's threads may abort it, with a status of theirs.
+def _end(status: int) -> NoReturn:
+    """End the process; one of several at once: as Python ends, torch's threads may abort it, with a status of theirs.
 
     They do so in a process that has lost another ("terminate called without an active exception"), and now and then
     after success.
     """
-    with contextlib.suppress(OSError):
+    put_signals_back()
+    if _of_several():
         sys.stdout.flush()
-    os._exit(status)
+        os._exit(status)
+    sys.exit(status)

@@ -79,7 +79,8 @@ def _metavar(option: Option) -> str:
     if choices := _choices(option):
         return "{" + ",".join(choices) + "}"
     names = [",".join(get_args(kind)) or METAVARS[kind] for kind in option.kinds]
-    return "|".join("SCHEDULE" if name == "NAME" and len(names) > 1 else name for name in names)
+    # A number or a text: the text is a schedule.
+    return "|".join("SCHEDULE" if name == "NAME" and {*names} != {"NAME"} else name for name in dict.fromkeys(names))
 
 
 def field_docs(config_class: type) -> dict[str, str]:

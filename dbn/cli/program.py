@@ -7,6 +7,7 @@ import dbn
 from dbn.cli.command_line import refuse
 from dbn.cli.commands import COMMANDS
 from dbn.cli.help import Formatter, add_options
+from dbn.cli.streams import lasting_streams
 from dbn.errors import InputError
 
 PROGRAM = "torch-dbn"
@@ -17,10 +18,12 @@ def main() -> None:
     verb, *words = sys.argv[1:] or ["--help"]
     sys.argv = [PROGRAM, *words]  # as `python -m dbn` is the same program
     if verb in ("-h", "--help"):
-        print(overview(), end="")
+        with lasting_streams():
+            print(overview(), end="")
         return
     if verb == "--version":
-        print(f"{PROGRAM} {dbn.__version__}")
+        with lasting_streams():
+            print(f"{PROGRAM} {dbn.__version__}")
         return
     try:
         command = COMMANDS[verb]

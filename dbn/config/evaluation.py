@@ -29,6 +29,8 @@ class EvaluateConfig(DataOptions, SeedOption, OutputConfig):
     """Also anneal in reverse, from data and from the final states of AIS, and between layers: three times the work."""
     output: Path | None = None  # type: ignore[assignment]
     """JSON file to write (default: result.json in the run's folder)."""
+    resume: bool = False
+    """Continue an interrupted evaluation of the same options; its checkpoint is in a folder beside --output."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,6 +38,11 @@ class EvaluateConfig(DataOptions, SeedOption, OutputConfig):
         for name, given in (("ais", self.ais), ("chains", self.chains), ("no-reverse", not self.reverse)):
             if self.exact and given:
                 raise InputError(f"--{name} does not go with --exact, which takes the place of AIS")
+
+    @property
+    def result(self) -> Path | None:
+        """The file to write; None for a model in a file and no --output."""
+        return self.output or (self.run / "result.json" if self.run.is_dir() else None)
 
     def resolved(self) -> dict[str, Any]:
         """Default values of what was left out; none with --exact."""

@@ -39,7 +39,7 @@ def coded_table(table: Table, kinds: Kinds, *, missing: bool = False) -> tuple[T
                 there = [cell for cell in values if not is_missing(cell)] if missing else values
                 if not there:
                     raise InputError(f"{table.name}: column {name!r} holds no value at all: leave it out")
-                column = inferred(there, name, at, kind if isinstance(kind, str) else None)
+                column = inferred(there, name, at, kind if isinstance(kind, str) else None, table.name)
             with np.errstate(over="ignore"):  # infinity is refused where it is checked
                 coded[part][:, place] = column.codes(values, at, missing=missing)
         assert column is not None

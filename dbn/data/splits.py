@@ -170,6 +170,10 @@ class Splits:
         """0 without labels."""
         return len(self.classes)
 
+    def class_names(self, part: Examples) -> list[str] | None:
+        """The class of each example of a part by name, "" without a label; None where there are no classes."""
+        return [self.classes[y] if y >= 0 else "" for y in labels_of(part).tolist()] if self.classes else None
+
     def check_labels(self) -> None:
         """InputError unless the examples have labels that can be learned."""
         if self.label_error:

@@ -5,6 +5,7 @@ A figure that depends on log Z is given at both ends of log Z's interval: it is 
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +18,10 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.data.checks import Array
 from dbn.data.rows import Rows
 from dbn.errors import InputError, naming_arguments
+from dbn.evaluation.checkpoint import EvaluationCheckpoint
 from dbn.evaluation.examples import EvaluationData, evaluation_data
 from dbn.evaluation.external_rbm import read_model
-from dbn.evaluation.log_partitions import Estimate, Ratio, log_partitions, log_ratios, subsample
+from dbn.evaluation.log_partitions import Estimate, Ratio, kept_nowhere, log_partitions, log_ratios, subsample
 from dbn.evaluation.report import evaluation_text
 from dbn.likelihood import exact
 from dbn.likelihood.ais import temperature_schedule
@@ -146,7 +148,12 @@ def copied(model: Any) -> DBN:
 
 @torch.no_grad()
 def evaluate_stack(
-    stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool | None = False
+    stack: DBN,
+    data: EvaluationData,
+    config: EvaluateConfig,
+    *,
+    progress: bool | None = False,
+    kept: EvaluationCheckpoint | None = None,
 ) -> dict[str, Any]:
     """All results as plain data in nats.
 
@@ -156,10 +163,14 @@ def evaluate_stack(
     difference of two log Z and, under `annealed`, by annealing between the two layers; None where log Z is exact,
     without reverse runs, and where no path leads from one to the other.
 
-    Stack and data on one device. InputError as for `dbn.likelihood.log_partition` and `dbn.likelihood.ais`.
+    Stack and data on one device; kept: what an interrupted evaluation resumes from.
+
+    InputError as for `dbn.likelihood.log_partition` and `dbn.likelihood.ais`.
     """
-    estimates = log_partitions(stack, data, config, progress=progress)
-    ratios = log_ratios(stack, data, config, progress=progress)
+    keeping = kept.keeping if kept else kept_nowhere
+    with kept.saving() if kept and not config.exact else nullcontext():
+        estimates = log_partitions(stack, data, config, progress=progress, keeping=keeping)
+        ratios = log_ratios(stack, data, config, progress=progress, keeping=keeping)
     parts: dict[str, dict[str, Any]] = {}
     gains: list[dict[str, Any]] = []
     for part, x in data.parts.items():

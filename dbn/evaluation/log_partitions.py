@@ -3,8 +3,9 @@
 Only the chains of forward AIS start from exact samples: reverse AIS, and annealing between two layers, are diagnostics.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.data.rows import Rows, in_memory
 from dbn.evaluation.examples import EvaluationData
 from dbn.likelihood import exact
-from dbn.likelihood.ais import Progress, anneal, anneal_back, temperature_schedule
+from dbn.likelihood.ais import Keep, Progress, anneal, anneal_back, temperature_schedule
 from dbn.likelihood.estimates import Bracket, LogZ, combine, ess_warnings, estimate_log_z
 from dbn.likelihood.layer_ratio import can_bridge, layer_ratio
 from dbn.models import DBN, RBM
@@ -55,13 +56,27 @@ class Ratio(NamedTuple):
     warnings: list[str]
 
 
+Keeping = Callable[[str, torch.Generator], Keep]
+"""Keeps the chains of a run, by a name of its own and with its generator."""
+
+
+def kept_nowhere(_: str, __: torch.Generator) -> Keep:
+    """Of an evaluation that cannot be resumed."""
+    return Keep()
+
+
 def log_partitions(
-    stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool | None
+    stack: DBN,
+    data: EvaluationData,
+    config: EvaluateConfig,
+    *,
+    progress: bool | None,
+    keeping: Keeping = kept_nowhere,
 ) -> list[Estimate]:
     """log Z of every layer; its data are the training rows passed up through the layers below."""
     if config.exact:
         return [_exact(rbm) for rbm in stack.layers]
-    work = _Work(stack, data, config)
+    work = _Work(stack, data, config, keeping)
     steps = len(stack.layers) * (3 if config.reverse else 1) * (len(work.betas) - 1)
     with progress_bar(steps, "annealing", shown=progress) as bar:
         return [work.log_z(layer, bar.update) for layer in range(len(stack.layers))]
@@ -71,11 +86,16 @@ def top_log_partition(stack: DBN, data: EvaluationData, config: EvaluateConfig, 
     """log Z of the top layer alone, exact or as `log_partitions` estimates it."""
     if is_exact:
         return _exact(stack.layers[-1])
-    return _Work(stack, data, config).log_z(len(stack.layers) - 1, lambda _: None)
+    return _Work(stack, data, config, kept_nowhere).log_z(len(stack.layers) - 1, lambda _: None)
 
 
 def log_ratios(
-    stack: DBN, data: EvaluationData, config: EvaluateConfig, *, progress: bool | None
+    stack: DBN,
+    data: EvaluationData,
+    config: EvaluateConfig,
+    *,
+    progress: bool | None,
+    keeping: Keeping = kept_nowhere,
 ) -> list[Ratio | None]:
     """log Z_{l+1}/Z_l of neighboring layers, in nats, by annealing from one to the other.
 
@@ -86,7 +106,7 @@ def log_ratios(
     pairs = list(pairwise(stack.layers))
     if config.exact or not config.reverse:
         return [None] * len(pairs)
-    work = _Work(stack, data, config)
+    work = _Work(stack, data, config, keeping)
     steps = 2 * (work.gibbs_steps + len(work.ratio_betas) - 1) * sum(can_bridge(*pair) for pair in pairs)
     with progress_bar(steps, "annealing between layers", shown=progress if steps else False) as bar:
         return [
@@ -103,7 +123,8 @@ def _exact(rbm: RBM) -> Estimate:
 class _Work:
     """The runs of one evaluation."""
 
-    def __init__(self, stack: DBN, data: EvaluationData, config: EvaluateConfig) -> None:
+    def __init__(self, stack: DBN, data: EvaluationData, config: EvaluateConfig, keeping: Keeping) -> None:
+        self.keeping = keeping
         self.stack, self.data, self.seed, self.reverse = stack, data, config.seed, config.reverse
         self.chains = config.resolved()["chains"]
         self.betas = temperature_schedule(config.resolved()["ais"])
@@ -118,7 +139,8 @@ class _Work:
         rbm = self.stack.layers[layer]
         inputs = self._inputs(layer, self._noise("what AIS is based on", layer))
         path = Path(independent_base(rbm, *inputs.moments(), len(inputs)), rbm)
-        forward = anneal(path, self.betas, self.chains, self._noise("AIS", layer), progress)
+        noise = self._noise("AIS", layer)
+        forward = anneal(path, self.betas, self.chains, noise, progress, self.keeping(f"AIS {layer}", noise))
         found = estimate_log_z(forward)
         log_z, *interval, size = found
         reverse, warnings = {}, ess_warnings("forward", forward, found)
@@ -131,7 +153,8 @@ class _Work:
             starts = {"data": inputs.batch(drawn.to(rbm.weight.device)), "end points": forward.states}
             for name, start in starts.items():
                 noise = self._noise(f"reverse AIS from {name}", layer)
-                both = combine(forward, anneal_back(path, self.betas, start, noise, progress))
+                keep = self.keeping(f"reverse AIS from {name} {layer}", noise)
+                both = combine(forward, anneal_back(path, self.betas, start, noise, progress, keep))
                 reverse[name] = both.reverse
                 warnings += [warning.replace("reverse", f"reverse (from {name})", 1) for warning in both.warnings]
         return Estimate(log_z, (interval[0], interval[1]), size, reverse, list(dict.fromkeys(warnings)))
@@ -148,15 +171,26 @@ class _Work:
             drawn = _by_weight(inputs.weights, starting, noise).to(noise.device)
         h = inputs.batch(drawn)
 
-        def settled(rbm: RBM) -> Tensor:
-            v = h
-            for _ in range(self.gibbs_steps):
+        def settled(rbm: RBM, keep: Keep) -> Tensor:
+            v, step = h, 0
+
+            def state() -> dict[str, Any]:
+                return {"step": step, "v": v}
+
+            kept = keep.resumed(state(), self.gibbs_steps)
+            v, step = kept["v"], kept["step"]
+            progress(step)
+            while step < self.gibbs_steps:
                 v = rbm.gibbs(v, 1, noise)
+                step += 1
                 progress(1)
+                keep.after_step(state)
             return v
 
-        starts = settled(lower.transposed()), settled(upper)
-        both = layer_ratio(lower, upper, self.ratio_betas, starts, noise, progress)
+        names = "lower chains", "upper chains", "annealing up", "annealing down"
+        below, above, *along = (self.keeping(f"{name} {layer}", noise) for name in names)
+        starts = settled(lower.transposed(), below), settled(upper, above)
+        both = layer_ratio(lower, upper, self.ratio_betas, starts, noise, progress, (along[0], along[1]))
         left = float(autocorrelation(starts[0], h)), float(autocorrelation(starts[1], h))
         warnings = list(both.warnings)
         if max(left) > REMEMBERED:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbn.registry import split_sum
+from dbn.runs.card import escaped, table
 from dbn.text_tables import Row, plain_table
 
 LOG_Z = ("log Z", "nats", "ln(Ẑ ± 3 s.e.)", "effective sample size", "reverse − forward")
@@ -22,6 +23,13 @@ def evaluation_text(found: dict[str, Any]) -> str:
     """Tables of what `evaluate_stack` found, and its warnings."""
     tables = [plain_table(headers, rows) + (f"\n{note}" if note else "") for headers, rows, note in cells(found)]
     return "\n\n".join([heading(found), *tables, *(f"Warning: {each}" for each in found["warnings"])])
+
+
+def evaluation_markdown(found: dict[str, Any]) -> str:
+    """The same for a model card."""
+    tables = [text for headers, rows, note in cells(found) for text in (table(headers, rows), escaped(note)) if text]
+    warnings = [f"Warning: {escaped(each)}" for each in found["warnings"]]
+    return "\n\n".join([*map(escaped, heading(found).splitlines()), *tables, *warnings])
 
 
 def heading(found: dict[str, Any]) -> str:

@@ -15,9 +15,11 @@ from dbn.data.checks import Array
 from dbn.data.cut import Split, splits_from_arrays
 from dbn.data.splits import Divisor
 from dbn.errors import InputError, naming_arguments
+from dbn.finetuning.card import write_comparison_card
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.loading import kinds_of, make_problem
 from dbn.finetuning.problem import Problem
+from dbn.finetuning.recorder import begin_logs, end_logs
 from dbn.finetuning.report import comparison_text, finished, result
 from dbn.finetuning.results import TunedArm
 from dbn.models.dbn import DBN
@@ -203,11 +205,15 @@ def compare(
                 classifiers = {name: classifier_of(*parts) for name, parts in done["arms"].items()}
                 return ComparisonResult(done["found"], _of_arm(classifiers, done["best"]))
             comparison = Comparison(problem, folder, callback)
+            if folder is not None:
+                begin_logs(folder, problem)
             chosen = comparison.train(progress=progress)
             tested = comparison.test(chosen)
             found = result(problem, chosen, tested)
             if folder is not None:
-                comparison.write(chosen, tested)
+                comparison.write(chosen, tested, codes=True)
+                end_logs(folder, problem, tested, comparison_text(found))
+                write_comparison_card(folder, found)
                 folder.write_json(RESULT, found)
         return ComparisonResult(found, _classifiers(problem, chosen))
 

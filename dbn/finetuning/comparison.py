@@ -190,8 +190,12 @@ class Comparison:
             outputs = predict(network.eval(), self.problem.scaling, test.x)
             yield self.problem.task_of(seed).scores(outputs, labels_of(test))
 
-    def write(self, chosen: Sequence[TunedArm], tested: dict[str, list[Any]]) -> dict[str, list[SignalsByTime]]:
+    def write(
+        self, chosen: Sequence[TunedArm], tested: dict[str, list[Any]], *, codes: bool = False
+    ) -> dict[str, list[SignalsByTime]]:
         """Curves and rows for TensorBoard, the task's picture, and each arm's best classifier (by validation error).
+
+        codes: write those of test examples, of autoencoders in any case.
 
         By arm and seed: the signals, empty unless they are asked for.
         """
@@ -208,7 +212,7 @@ class Comparison:
             seed = self.problem.seeds[best]
             file = self.folder(name, seed) / "classifier.safetensors"
             save_classifier(file, network, self.problem.description(each.arm, seed))
-            if self.problem.task.mirrored:
+            if codes or self.problem.task.mirrored:
                 write_codes(file.parent, self.problem, network.eval())
         picture = self.problem.task.drawn(tested)
         if picture is not None:

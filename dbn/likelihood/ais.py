@@ -14,8 +14,9 @@ belief networks"; Burda, Grosse & Salakhutdinov (2015), "Accurate and conservati
 using reverse annealing".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +41,20 @@ SUMMED_STEPS = 500
 
 Progress = Callable[[int], object]
 """Called with the number of steps done since the last call."""
+
+
+class Keep:
+    """What keeps the state of chains from step to step, to resume an interrupted run; this one keeps nothing."""
+
+    def resumed(self, start: Mapping[str, Any], steps: int) -> Mapping[str, Any]:
+        """The kept state after at most so many steps, with the generator as it was then, or else `start`."""
+        return start
+
+    def after_step(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """A step is done, and this function gives the state: numbers and tensors, of the structure of `start`."""
+
+
+KEPT_NOWHERE = Keep()
 
 
 @check_types
@@ -142,7 +157,12 @@ def temperature_schedule(name_or_count: str | int) -> Tensor:
 
 @torch.no_grad()
 def anneal(
-    path: Path, betas: Tensor, chains: int, generator: torch.Generator, progress: Progress | None = None
+    path: Path,
+    betas: Tensor,
+    chains: int,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+    keep: Keep = KEPT_NOWHERE,
 ) -> Annealing:
     """Forward, from exact samples of the base: the mean of exp(log_weights) is unbiased for Z.
 
@@ -152,13 +172,18 @@ def anneal(
     positions, log_z = _positions(path, betas), path.base_log_partition()
     base = path.base.visible
     start = base.sample(base.bias.new_zeros(check_chains(chains), base.size), generator)
-    log_ratios, states = _anneal(path, positions, start, generator, progress)
+    log_ratios, states = _anneal(path, positions, start, generator, progress, keep)
     return Annealing(log_z + log_ratios, states)
 
 
 @torch.no_grad()
 def anneal_back(
-    path: Path, betas: Tensor, start: Tensor, generator: torch.Generator, progress: Progress | None = None
+    path: Path,
+    betas: Tensor,
+    start: Tensor,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+    keep: Keep = KEPT_NOWHERE,
 ) -> Annealing:
     """Back to the base, from `start` (N, V), states of the full model.
 
@@ -167,7 +192,7 @@ def anneal_back(
     for `anneal`, and InputError for starts of another shape or outside the support.
     """
     log_z = path.base_log_partition()
-    back = anneal_between(path, betas, start, generator, progress, reverse=True)
+    back = anneal_between(path, betas, start, generator, progress, keep, reverse=True)
     return back._replace(log_weights=log_z + back.log_weights)
 
 
@@ -178,6 +203,7 @@ def anneal_between(
     start: Tensor,
     generator: torch.Generator,
     progress: Progress | None = None,
+    keep: Keep = KEPT_NOWHERE,
     *,
     reverse: bool = False,
 ) -> Annealing:
@@ -192,30 +218,43 @@ def anneal_between(
     start = start.to(path.rbm.weight)
     if not len(start) or not start.isfinite().all():
         raise InputError("annealing needs at least one state to start from, and finite ones only")
-    log_ratios, states = _anneal(path, positions[::-1] if reverse else positions, start, generator, progress)
+    log_ratios, states = _anneal(path, positions[::-1] if reverse else positions, start, generator, progress, keep)
     return Annealing(-log_ratios if reverse else log_ratios, states)
 
 
 def _anneal(
-    path: Path, positions: list[float], v: Tensor, generator: torch.Generator, progress: Progress | None
+    path: Path, positions: list[float], v: Tensor, generator: torch.Generator, progress: Progress | None, keep: Keep
 ) -> tuple[Tensor, Tensor]:
     """Σ log f_new(v) − log f_old(v) over the steps, (N,) in float64, and the final states."""
     total = torch.zeros(len(v), dtype=torch.float64, device="cpu")
     terms: list[Tensor] = []
-    steps = len(positions) - 1
+    step, steps = 0, len(positions) - 1
     every = max(1, steps // 200)
-    model = path.at(positions[0])
-    for step, position in enumerate(positions[1:], 1):
+
+    def state() -> dict[str, Any]:
+        """`terms` filled up, so that its shape is always the same."""
+        rest = v.new_zeros(SUMMED_STEPS - len(terms), len(v))
+        return {"step": step, "v": v, "total": total, "terms": torch.cat([*(each[None] for each in terms), rest])}
+
+    kept = keep.resumed(state(), steps)
+    step, v, total = kept["step"], kept["v"], kept["total"]
+    terms += kept["terms"][: 0 if step == steps else step % SUMMED_STEPS]
+    if progress is not None and step:
+        progress(step if step == steps else step // every * every)
+    model = path.at(positions[step])
+    for position in positions[step + 1 :]:
         before, model = model, path.at(position)
         # One product serves the weight and the hidden units.
         product = path.product(v)
         terms.append(path.log_ratio(v, product, before, model))
         v = model.sample_visible(model.hidden.sample(path.field(product, position), generator), generator)
+        step += 1
         if len(terms) == SUMMED_STEPS or step == steps:
             total += torch.stack(terms).cpu().double().sum(0)
             terms.clear()
         if progress is not None and (step % every == 0 or step == steps):
             progress(every if step % every == 0 else steps % every)
+        keep.after_step(state)
     return total, v
 
 

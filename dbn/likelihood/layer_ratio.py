@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dbn.errors import InputError
-from dbn.likelihood.ais import Progress, anneal_between
+from dbn.likelihood.ais import KEPT_NOWHERE, Keep, Progress, anneal_between
 from dbn.likelihood.estimates import Bracket, combine
 from dbn.models import RBM, Units
 from dbn.models.annealing import Path
@@ -63,6 +63,7 @@ def layer_ratio(
     starts: tuple[Tensor, Tensor],
     generator: torch.Generator,
     progress: Progress | None = None,
+    keep: tuple[Keep, Keep] = (KEPT_NOWHERE, KEPT_NOWHERE),
     *,
     exact_starts: bool = False,
 ) -> Bracket:
@@ -70,12 +71,12 @@ def layer_ratio(
     `starts[1]`, states of the upper RBM's visible units, each (N, H_l).
 
     From exact samples the ends bound it, and forward errs in favor of the upper RBM; from anything else it is a
-    diagnostic. betas: (K,), increasing from 0 to 1. A step costs four matrix products. InputError as for `bridge` and
-    `anneal_between`.
+    diagnostic. betas: (K,), increasing from 0 to 1. keep: of the two runs. A step costs four matrix products.
+    InputError as for `bridge` and `anneal_between`.
     """
     path, padding = bridge(lower, upper)
-    there = anneal_between(path, betas, starts[0], generator, progress)
-    back = anneal_between(path, betas, starts[1], generator, progress, reverse=True)
+    there = anneal_between(path, betas, starts[0], generator, progress, keep[0])
+    back = anneal_between(path, betas, starts[1], generator, progress, keep[1], reverse=True)
     there, back = (run._replace(log_weights=run.log_weights - padding) for run in (there, back))
     return combine(there, back, exact_starts, of="the ratio of two Z")
 

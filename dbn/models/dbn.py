@@ -155,7 +155,7 @@ class DBN(nn.Module):
 
     def _check_range(self, x: Tensor) -> None:
         """InputError for scaled values that the visible units cannot take; a compiler or transform asks for none."""
-        if not x.numel() or torch.compiler.is_compiling() or is_transforming():
+        if torch.compiler.is_compiling() or is_transforming() or not x.numel():
             return
         least, greatest = (float(end) for end in x.detach().aminmax())
         if self.layers[0].visible.range_error(least, greatest):
@@ -226,6 +226,7 @@ class DBN(nn.Module):
             v = top.sample_visible(top.sample_hidden(v, generator), generator)
         return self.samples_given(top.sample_hidden(v, generator), generator, draws=draws)
 
+    @check_types
     def impute(
         self,
         x: Array,

@@ -15,6 +15,7 @@ from torch import Tensor
 from dbn.arrays import TOP, AnyRows, observed_ends
 from dbn.columns import Column
 from dbn.errors import InputError, listed
+from dbn.models.matmul import is_exporting
 from dbn.models.scaling import Limits, Scaling
 from dbn.models.values import SLICE, Where, counted, kind_of, likely_divisor, place_of, to_fractions
 
@@ -97,6 +98,9 @@ def match(
         notes.append(f"{name}: columns have no names and are taken by their places")
     if table is not None:
         _check_table(scaling, tuple(table), order, name, what)
+    if is_exporting():
+        _check_traced(scaling, x, bounded, name, what)
+        return Match(scaling, order, tuple(notes))
     kind, given = kind_of(x), divisor
     rows = torch.atleast_2d(x.detach()) if isinstance(x, Tensor) else x
     data = _Data(name, what, kind, rows, order, where)
@@ -133,6 +137,13 @@ def match(
     return found
 
 
+def _check_traced(scaling: Scaling, x: AnyRows, bounded: bool, name: str, what: str) -> None:
+    """InputError for bytes of which no scale is certain without their values."""
+    of_fractions = scaling.divisor == 1 and scaling.codes is None and _is_of_fractions(scaling, bounded)
+    if x.dtype == torch.uint8 and scaling.stored != "bytes" and of_fractions:
+        raise InputError(f"{name} holds bytes, but {what} was trained on floats in [0, 1]: export it for such floats")
+
+
 class _Data:
     """Data as they are stored, (N, V), for a sentence."""
 
@@ -151,9 +162,13 @@ class _Data:
 
     def refused(self, why: str, *likely: float) -> InputError:
         options = [f"--divisor {each:g}" for each in dict.fromkeys(likely)]
+        is_finite = math.isfinite(self.least) and math.isfinite(self.greatest)
+        advice = (
+            f"say what they are to be divided by, {' or '.join(options)}" if is_finite else "replace what is infinite"
+        )
         return InputError(
             f"{self.name} has {self.kind} from {self.least:g} to {self.greatest:g}, but {self.what} was trained on "
-            f"{why}: say what they are to be divided by, {' or '.join(options)}"
+            f"{why}: {advice}"
         )
 
 

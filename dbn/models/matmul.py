@@ -21,22 +21,24 @@ LEAST = 2**22
 
 is_transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 """Whether a torch.func transform is active; assumed where torch does not say."""
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+"""Whether torch.export or torch.onnx.export traces, which know shapes and types but no values."""
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x·weightᵀ, (B, H), for x (B, V) and weight (H, V), either of which may be a transposed view."""
     eligible = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    if not eligible or len(x) * weight.numel() < LEAST or _is_followed(x, weight):
+    # A compiler is asked for first: it would take the number of rows for fixed.
+    if not eligible or torch.compiler.is_compiling() or len(x) * weight.numel() < LEAST or _is_followed(x, weight):
         return x @ weight.T
     onednn = _onednn_linear() if torch.backends.mkldnn.enabled else None
     return x @ weight.T if onednn is None else onednn(x.contiguous(), weight)
 
 
 def _is_followed(*tensors: Tensor) -> bool:
-    """Whether autograd, torch.func, forward derivatives or a compiler follow the product: they do not know oneDNN's."""
+    """Whether autograd, torch.func or forward derivatives follow the product: they do not know oneDNN's."""
     return (
-        torch.compiler.is_compiling()
-        or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
+        (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
         or is_transforming()
         or any(unpack_dual(tensor).tangent is not None for tensor in tensors)
     )

@@ -204,12 +204,14 @@ class Scaling(nn.Module):
 
     def layout(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Of each value that a row becomes, its stored column and its code there, −1 for the stored value itself."""
-        if device not in self._layouts:
-            codes = self.codes if isinstance(self.codes, tuple) else ()
-            pairs = [(place, state) for place, n in enumerate(codes) for state in (range(n) if n else (-1,))]
-            place, state = torch.tensor(pairs, dtype=torch.int64, device=device).reshape(-1, 2).unbind(1)
+        if device in self._layouts:
+            return self._layouts[device]
+        codes = self.codes if isinstance(self.codes, tuple) else ()
+        pairs = [(place, state) for place, n in enumerate(codes) for state in (range(n) if n else (-1,))]
+        place, state = torch.tensor(pairs, dtype=torch.int64, device=device).reshape(-1, 2).unbind(1)
+        if not torch.compiler.is_compiling():  # whose tensors are of its trace alone
             self._layouts[device] = place, state
-        return self._layouts[device]
+        return place, state
 
     def extra_repr(self) -> str:
         """The divisor of bytes, and the number of standardized columns."""

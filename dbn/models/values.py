@@ -49,6 +49,8 @@ def likely_divisor(greatest: float) -> float:
 
 def to_fractions(least: float, greatest: float, *, of_training: bool = True) -> str:
     """Advice: how values from `least` to `greatest`, `of_training` data or others, come into [0, 1]."""
+    if not math.isfinite(least) or not math.isfinite(greatest):
+        return "replace what is infinite"
     if least < 0:
         return "bring them there (−1 … 1 by (x + 1)/2)"
     if greatest <= 1:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from dbn.data.torchvision_datasets import import_torchvision
@@ -11,12 +12,33 @@ from dbn.models import RBM, Scaling
 from dbn.storage.files import atomic_write, make_folder
 
 Shape = tuple[int, int, int]
+FONT_SIZE, LINE = 13, 27
+"""Pixels: of the names of rows, and of the least height of a row."""
 
 
 def tile(images: Tensor, columns: int) -> Tensor:
     """(N, C, H, W) in [0, 1] -> a grid (C, height, width) with a thin frame around each image."""
     grid: Tensor = import_torchvision().utils.make_grid(images.cpu(), nrow=columns, padding=1, pad_value=0.5)
     return grid
+
+
+def name_rows(grid: Tensor, names: Sequence[str]) -> Tensor:
+    """A grid (C, height, width) in [0, 1] of as many rows as `names`, with these at its left, (3, …).
+
+    Enlarged by a whole number where a row is too low for a line of text.
+
+    >>> name_rows(torch.zeros(1, 20, 30), ["data", "samples"]).shape[:2]
+    torch.Size([3, 60])
+    """
+    font = ImageFont.load_default(FONT_SIZE)
+    grid = enlarge(grid.cpu().float(), -(-LINE * len(names) // grid.shape[1]))
+    height = grid.shape[1] / len(names)
+    margin = Image.new("L", (max(round(font.getlength(name)) for name in names) + 12, grid.shape[1]), 255)
+    pen = ImageDraw.Draw(margin)
+    for place, name in enumerate(names):
+        pen.text((6, round((place + 0.5) * height)), name, 0, font, anchor="lm")
+    pixels = torch.frombuffer(bytearray(margin.tobytes()), dtype=torch.uint8).reshape(margin.height, margin.width)
+    return torch.cat([pixels.expand(3, -1, -1) / 255, grid.expand(3, -1, -1)], 2)
 
 
 def enlarge(images: Tensor, scale: int) -> Tensor:

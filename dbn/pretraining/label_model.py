@@ -30,10 +30,11 @@ from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
 from dbn.pretraining.options import PretrainingOptions
 from dbn.pretraining.penalties import penalties
 from dbn.pretraining.pretrain import checked_arguments, for_table, unlabeled, weights_on
-from dbn.pretraining.recorder import rewind_logs
+from dbn.pretraining.recorder import begin_logs, end_logs
 from dbn.pretraining.stack import begin_pretraining, check_state
 from dbn.pretraining.up_down import STAGE, Untied, UpDownTrainer
 from dbn.rng import stream_seed
+from dbn.runs.card import write_model_card
 from dbn.runs.folder import RunFolder
 from dbn.runs.label_model import save_label_model
 from dbn.runs.resume import begin, started_with
@@ -214,7 +215,7 @@ class LabeledRows:
         state = run.load_checkpoint(self.data.train.device) if run else None
         if run:
             check_state(run, state, STAGE if self.below else 1)
-            rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
+            begin_logs(run, self.config, *((0, 0) if state is None else (state["layer"], state["epoch"])))
         history: list[dict[str, Any]] = []
 
         def report(record: dict[str, Any]) -> None:
@@ -244,6 +245,8 @@ class LabeledRows:
         model.zero_grad()
         model.history = run.metrics() if run else history
         if run:
+            end_logs(run, self.config, self.data)
+            write_model_card(run, model, self.data.train, self.data.valid)
             save_label_model(run.path, model)
         return model
 

@@ -14,6 +14,7 @@ from dbn.models.values import mean_of
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.monitor import LayerMonitor
 from dbn.pretraining.trainer import LayerTrainer
+from dbn.runs.tensorboard import EventLog
 
 
 class LabelMonitor(LayerMonitor):
@@ -33,6 +34,9 @@ class LabelMonitor(LayerMonitor):
             error, loss = (mean_of(torch.cat(each), weights) for each in zip(*scores, strict=True))
             values |= {f"{prefix}error": 100 * error, f"{prefix}log_loss": loss}
         return found | dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
+
+    def _draw_samples(self, recorder: EventLog, x: Tensor, epoch: int) -> None:
+        """None: rows are features and labels together."""
 
 
 def label_scores(rbm: RBM, rows: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:

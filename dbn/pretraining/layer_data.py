@@ -36,6 +36,8 @@ class Unlabeled(NamedTuple):
     """(M,), likewise of the validation rows."""
     missing: Missing | None = None
     """How rows with holes, which are NaN, are learned from; None where there are none."""
+    labels: list[str] | None = None
+    """Names of the validation rows' classes, "" for none, which only mark their codes; None without labels."""
 
     @property
     def width(self) -> int:

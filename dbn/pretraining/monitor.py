@@ -16,9 +16,10 @@ from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
 from dbn.models.values import mean_of
-from dbn.plotting.images import filters, originals_and_reconstructions
+from dbn.plotting.images import filters, name_rows, originals_and_reconstructions
 from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.metrics import layer_metrics
+from dbn.pretraining.samples import samples_from, samples_image, samples_table
 from dbn.rng import fixed_subset, stream
 from dbn.runs.tensorboard import EventLog
 
@@ -98,19 +99,31 @@ class LayerMonitor:
 
     @torch.no_grad()
     def draw(self, recorder: EventLog, epoch: int) -> None:
-        """Images and histograms of this epoch."""
+        """Images, or tables of text, and histograms of this epoch."""
         rbm, shape = self.stack[-1], self.data.image_shape
+        shown = self.data.train if self.data.valid is None else self.data.valid
+        x = self.data.scaling(shown[:PICTURED])
+        if self.data.missing:  # which are black, or at their mean
+            x = x.nan_to_num(0.0)
         if shape is not None:
-            shown = self.data.train if self.data.valid is None else self.data.valid
-            x = self.data.scaling(shown[:PICTURED])
-            if self.data.missing:  # which are black, or at their mean
-                x = x.nan_to_num(0.0)
             generator = self._stream("pictures", epoch)
             both = originals_and_reconstructions(self.stack, x, shape, self.data.scaling, generator)
-            recorder.images("reconstructions", both, epoch)
+            recorder.images("reconstructions", name_rows(both, ["data", "reconstructions"]), epoch)
             recorder.images("filters", filters(self.stack, shape), epoch)
+        self._draw_samples(recorder, x, epoch)
         activity = mean_of(rbm.up(self._examples()[""]), self.sets[0].weights)
         recorder.histogram("weight", rbm.weight, epoch)
         recorder.histogram("visible_bias", rbm.visible.bias, epoch)
         recorder.histogram("hidden_bias", rbm.hidden.bias, epoch)
         recorder.histogram("unit_activity", activity, epoch)  # hidden_activity is a curve's tag
+
+    def _draw_samples(self, recorder: EventLog, x: Tensor, epoch: int) -> None:
+        """Of the stack so far, from chains that start from scaled rows x."""
+        scaling, shape = self.data.scaling, self.data.image_shape
+        found = samples_from(self.stack, x, scaling, self._stream("shown samples", epoch))
+        if found is None:
+            return
+        if shape is None:
+            recorder.text("samples", samples_table(found, scaling), epoch)
+        else:
+            recorder.images("samples", samples_image(found, shape, scaling), epoch)

@@ -220,7 +220,8 @@ def unlabeled(splits: Splits, config: Pretraining, device: torch.device) -> Unla
             parts[part] = keep(as_stored, x.shape, kept, x, value=int(on))
     train, valid = parts["train"].to(device), in_memory(parts["valid"]).to(device)
     shape, (weights, of_valid) = None if visible.codes else splits.image_shape, weights_on(splits, device)
-    return Unlabeled(train, valid, scaling.to(device), shape, weights=weights, valid_weights=of_valid, missing=missing)
+    known: dict[str, Any] = {"weights": weights, "valid_weights": of_valid, "missing": missing}
+    return Unlabeled(train, valid, scaling.to(device), shape, labels=splits.class_names(splits.valid), **known)
 
 
 def check_holes(splits: Splits, scaling: Scaling, units: Units, way: str) -> None:

@@ -14,9 +14,10 @@ from dbn.models.rbm import RBM
 from dbn.models.units.naming import make_units
 from dbn.pretraining.divergence import Diverged
 from dbn.pretraining.layer_data import Unlabeled
-from dbn.pretraining.recorder import rewind_logs
+from dbn.pretraining.recorder import begin_logs, end_logs
 from dbn.pretraining.trainer import LayerTrainer
-from dbn.runs.folder import RunFolder
+from dbn.runs.card import write_model_card
+from dbn.runs.folder import RESULT, RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import ENCODER, load, save_stack
 from dbn.storage.files import corrupt_file
@@ -59,7 +60,7 @@ def pretrain_stack(
     state = distributed.broadcast_state(run.load_checkpoint(data.train.device) if run else None)
     if run:
         check_state(run, state, len(config.hidden))
-        rewind_logs(run, *((0, 0) if state is None else (state["layer"], state["epoch"])))
+        begin_logs(run, config, *((0, 0) if state is None else (state["layer"], state["epoch"])))
         data = data._replace(folder=run.path)
     stack: list[RBM] = []
     history: list[dict[str, Any]] = []
@@ -96,6 +97,9 @@ def pretrain_stack(
     dbn = DBN(stack, data.scaling, data.image_shape).eval()
     dbn.history = run.metrics() if run else history
     if run:
+        (run.path / RESULT).unlink(missing_ok=True)  # an evaluation of the stack before it was trained for longer
+        end_logs(run, config, data, dbn)
+        write_model_card(run, dbn, data.train, data.valid)
         save_stack(run.path, dbn)
     return dbn
 

@@ -9,11 +9,11 @@ from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.plotting.axes import module
 from dbn.report.comparison import comparison_page
-from dbn.report.options import asked, chosen_by_data, command, kind_of, shown
 from dbn.report.page import Block, Code, Gallery, Page, Picture, Section, Table, Text, render
 from dbn.report.pretraining import label_model_page, stack_page
 from dbn.report.source import Source
 from dbn.report.study import study_page
+from dbn.runs.asked import asked, chosen_by_data, command, kind_of, shown
 from dbn.runs.folder import RESULT, VERSIONS, RunFolder
 from dbn.storage.files import as_path, atomic_write, corrupt_file
 

@@ -9,7 +9,8 @@ from typing import Any, Self, final
 import torch
 
 from dbn.errors import InputError
-from dbn.storage.files import atomic_write, corrupt_file, flush, io_error
+from dbn.storage.files import atomic_write, corrupt_file, flush, io_error, make_folder
+from dbn.storage.owned import check_owned
 from dbn.storage.tensors import load_state, state_bytes
 
 SHARE = 0.02
@@ -48,10 +49,11 @@ class Checkpoint:
     def _write(self, data: bytes, logs: tuple[Path, ...]) -> None:
         path, begin = self.path, time.thread_time()
         try:
+            check_owned(path)
             for path in logs:
                 flush(path)
             path = self.path
-            path.parent.mkdir(exist_ok=True)
+            make_folder(path.parent)
             atomic_write(path, data)
         except OSError as error:
             self._error = io_error(path, "written", error)

@@ -18,6 +18,7 @@ from dbn.runs.checkpoint import Checkpoint
 from dbn.runs.lock import LOCK, acquire, release
 from dbn.runs.versions import versions
 from dbn.storage.files import WRITING, atomic_write, corrupt_file, io_error, make_folder, read_file
+from dbn.storage.owned import check_owned
 from dbn.storage.yaml_limits import check_plain
 
 CONFIG = "config.yaml"
@@ -50,6 +51,7 @@ class RunFolder:
 
         InputError when something is there already, unless it is a run to `overwrite`, or another process uses it.
         """
+        check_owned(path)
         try:
             if (path / LOCK).is_file():  # "in use" is said before "exists already"
                 acquire(path)
@@ -121,6 +123,7 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl; numbers that are not finite become null, since JSON has none."""
+        check_owned(self._metrics)
         try:
             with self._metrics.open("a", encoding="utf-8") as file:
                 file.write(_json_line(record))
@@ -152,9 +155,10 @@ class RunFolder:
             raise corrupt_file(self._metrics, "a line is no record of this run") from error
         atomic_write(self._metrics, "".join(lines).encode())
 
-    def write_json(self, name: str, data: Any) -> None:
-        """`data` as indented JSON, in its own order; numbers that are not finite become null."""
-        atomic_write(self.path / name, (json.dumps(_finite(data), indent=2, allow_nan=False) + "\n").encode())
+    def write_json(self, name: str, data: Any, unfinished: Path | None = None) -> None:
+        """`data` as indented JSON, in its own order; numbers that are not finite become null. See `atomic_write`."""
+        text = json.dumps(_finite(data), indent=2, allow_nan=False) + "\n"
+        atomic_write(self.path / name, text.encode(), unfinished)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """What `write_json` wrote; InputError when it is missing or no object."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dbn.errors import InputError
 from dbn.storage.files import io_error
+from dbn.storage.owned import check_owned, disown, own
 
 LOCK = ".lock"
 
@@ -44,13 +45,15 @@ _held: dict[Path, list[int]] = {}
 """The folders that this process has locked: descriptor, and how many times."""
 
 
-def acquire(folder: Path) -> None:
+def acquire(folder: Path, option: str = "--run") -> None:
     """Lock the folder against other processes, until `release` or the end of this process.
 
-    InputError when another process has locked it, or the file cannot be made.
+    From then on whatever is written there is refused when the folder is not in its place any more: see `check_owned`.
+    InputError when another process has locked it (`option` names another), or the file cannot be made.
     """
     key = folder.resolve()
     if key in _held:
+        check_owned(folder)
         _held[key][1] += 1
         return
     file = folder / LOCK
@@ -63,13 +66,17 @@ def acquire(folder: Path) -> None:
             _seize(descriptor)
         except BlockingIOError as error:
             owner = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-            raise InputError(f"{folder} is in use by {owner}: wait for its end, or name another --run") from error
+            raise InputError(f"{folder} is in use by {owner}: wait for its end, or name another {option}") from error
         except OSError as error:  # some network file systems have no locks
             LOGGER.warning("%s cannot be locked (%s): make sure that no other process writes there", folder, error)
+        state = os.fstat(descriptor)
+        own(folder, LOCK, (state.st_dev, state.st_ino))
+        check_owned(folder)  # it may have been moved before it was locked
         with contextlib.suppress(OSError):  # a full disk: the text is not needed
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     except BaseException:
+        disown(folder)
         os.close(descriptor)
         raise
     _held[key] = [descriptor, 1]
@@ -83,6 +90,7 @@ def release(folder: Path) -> None:
     _held[key][1] -= 1
     if _held[key][1] == 0:
         descriptor, _ = _held.pop(key)
+        disown(folder)
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
         os.close(descriptor)

@@ -86,6 +86,15 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The options of `before` that are others now, with both values, as an error names them."""
+    return [
+        f"{option_name(name)} {_shown(value)} (now {_shown(now.get(name))})"
+        for name, value in before.items()
+        if value != now.get(name)
+    ]
+
+
 def _check_same(run: RunFolder, config: Mapping[str, Any], data: str | None, harmless: Harmless, longer: str) -> None:
     before, made_with = run.read_config(), run.read_json(VERSIONS)
     before = {name: value for name, value in OLDER.items() if name in config} | before
@@ -101,9 +110,7 @@ def _check_same(run: RunFolder, config: Mapping[str, Any], data: str | None, har
     grown = harmless(before) if differ else ()
     changed = [name for name in differ if name not in grown]
     if changed:
-        options = [
-            f"{option_name(name)} {_shown(before.get(name))} (now {_shown(config.get(name))})" for name in changed
-        ]
+        options = differing({name: before.get(name) for name in changed}, config)
         advice = f", {longer}" if "epochs" in changed and longer else ""
         raise InputError(
             f"{run.path} was started with {', '.join(options)}: resume it with the same{advice}, or start again with "

@@ -1,7 +1,6 @@
 """TensorBoard event files: scalars, images, histograms and hyperparameters."""
 
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,11 +13,12 @@ import google_crc32c
 import torch
 from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter, summary
+from torch.utils.tensorboard import summary
 from torch.utils.tensorboard.summary import hparams as hparam_summaries
 
 from dbn.errors import InputError
-from dbn.storage.files import atomic_write, io_error, read_file
+from dbn.runs.curves import description, placed
+from dbn.storage.files import atomic_write, io_error, make_folder, read_file
 
 BINS = [1e-12 * 1.1**n for n in range(774)]
 """Of histograms, to 1e20 either side of 0: those of torch's SummaryWriter."""
@@ -44,7 +44,7 @@ class EventLog:
     def _write(self, summarized: Any, step: int = 0) -> None:
         with self._refusing():
             if self._opened is None:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                make_folder(self.folder)
                 # Readers sort files by name, so the second must rise, also where the clock was set back.
                 latest = max((_age(file) for file in self.folder.glob(FILES)), default=())
                 second = max(int(time.time()), latest[0] + 1 if latest else 0)
@@ -66,11 +66,25 @@ class EventLog:
             raise io_error(self.folder / "events.out.tfevents…", "written", error) from error
 
     def scalars(self, record: Mapping[str, float | int], *, prefix: str = "", step: int) -> None:
-        """Every number of `record` under `prefix/name`, in single precision; NaN is marked in the curve."""
+        """Every number of `record` under `prefix/name`, in single precision; NaN is marked in the curve.
+
+        Seconds stand under timing/, after the rest. TensorBoard shows what is known of a curve beside its name.
+        """
+        for tag, scalar in self._numbers(record, prefix):
+            scalar.value[0].metadata.summary_description = description(tag)
+            self._write(scalar, step)
+
+    def figures(self, record: Mapping[str, float | int], *, prefix: str = "", step: int) -> None:
+        """Numbers that are measured once, for readers of the file: a dot is no curve, and *Scalars* shows none."""
+        for _, figure in self._numbers(record, prefix):
+            figure.value[0].metadata.plugin_data.plugin_name = "figures"
+            self._write(figure, step)
+
+    def _numbers(self, record: Mapping[str, float | int], prefix: str) -> Iterator[tuple[str, Any]]:
         for name, value in record.items():
-            tag = f"{prefix}/{name}" if prefix else name
+            tag = placed(self.prefix + (f"{prefix}/{name}" if prefix else name))
             # Not double_precision: TensorBoard's fast loader, its default, does not show such curves.
-            self._write(summary.scalar(self.prefix + tag, value, new_style=True), step)
+            yield tag, summary.scalar(tag, value, new_style=True)
 
     def chart(self, layout: Mapping[str, Mapping[str, Sequence[Any]]]) -> None:
         """Charts of several tags each: {category: {title: ["Multiline", [tag, …]]}}. The last call counts."""
@@ -94,20 +108,22 @@ class EventLog:
         """Markdown for the TEXT tab."""
         self._write(summary.text(self.prefix + tag, text), step)
 
-    def hparams(self, hparams: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """This run's row of the HPARAMS tab; `metrics` become scalars at step 0 as well.
+    def hparams(self, columns: Mapping[str, Any]) -> None:
+        """This run's row of the HPARAMS tab: options, and results that are no curves.
 
-        What is neither a number nor a string is shown as text, so that None and lists keep their columns. Give
-        every run the same keys: TensorBoard takes the columns from one of them.
+        Lists and truth values are shown as text, None as an empty cell. There is no summary of the experiment, of which
+        TensorBoard would take the columns for all runs, so rows of other commands stand in the same table; the last
+        values of the run's curves are the metrics.
         """
         plain = {
             name: value if isinstance(value, int | float | str) and not isinstance(value, bool) else str(value)
-            for name, value in hparams.items()
+            for name, value in columns.items()
+            if value is not None
         }
-        # SummaryWriter.add_hparams would open a second, time-stamped run for these three.
-        for each in hparam_summaries(plain, dict(metrics)):
-            self._write(each)
-        self.scalars(metrics, step=0)
+        # SummaryWriter.add_hparams would open a second, time-stamped run for these.
+        _, start, end = hparam_summaries(plain, {})
+        self._write(start)
+        self._write(end)
 
     def flush(self) -> None:
         """Write everything given so far to the file."""
@@ -132,8 +148,8 @@ class EventLog:
     def keep(folder: Path, keep: Callable[[str, int], bool], rename: Callable[[str], str] = str) -> None:
         """Rewrite the folder's event files as one that holds each (tag, step) once, and only where `keep` says so.
 
-        `rename` comes first: two tags may become one, and `keep` is asked for the new name. Steps are sorted, since
-        TensorBoard forgets what it has read of a curve when a lower step follows.
+        `rename` comes first: two tags may become one, and `keep` is asked for the new name, both without timing/.
+        Steps are sorted, since TensorBoard forgets what it has read of a curve when a lower step follows.
 
         For resuming from a checkpoint, when the epochs after it are repeated. The first layout of charts stays until
         `chart` is called again; the HPARAMS row is dropped, since TensorBoard shows the first one it meets. A torn last
@@ -158,20 +174,6 @@ def read_events(folder: Path) -> Iterator[tuple[int, Any]]:
         yield from ((event.step, value) for value in event.summary.value)
 
 
-def write_projector(folder: Path, vectors: Tensor, labels: Sequence[str] | None, images: Tensor | None) -> None:
-    """Points (N, D) for TensorBoard's projector, with labels and thumbnails (N, C, H, W) in [0, 1], in place of others.
-
-    The folder is a TensorBoard run of its own. InputError when the disk refuses it.
-    """
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # a second embedding would stand beside the first
-        with SummaryWriter(str(folder)) as writer:
-            named = None if labels is None else list(labels)
-            writer.add_embedding(vectors.cpu(), named, None if images is None else images.cpu(), tag="codes")
-    except OSError as error:
-        raise io_error(folder, "written", error) from error
-
-
 def _age(file: Path) -> tuple[int, ...]:
     """The numbers in …tfevents.SECOND.HOST.PROCESS.COUNT, whose counts are not sorted as text: 10 comes after 9."""
     return tuple(int(part) for part in file.name.split(".") if part.isdecimal())
@@ -186,13 +188,14 @@ def _write_kept(
         if (tag, step) in seen or tag.startswith("_hparams_/"):
             return False
         seen.add((tag, step))
-        return tag == "custom_scalars__config__" or keep(tag.removesuffix("/text_summary"), step)
+        asked = tag.removeprefix("timing/").removesuffix("/text_summary")
+        return tag == "custom_scalars__config__" or keep(asked, step)
 
     with path.open("wb") as file:
         for number, event in enumerate(sorted(_events(files), key=lambda event: event.step)):
             if event.HasField("summary"):
                 for value in event.summary.value:
-                    value.tag = rename(value.tag)
+                    value.tag = placed(rename(value.tag.removeprefix("timing/")))
                 values = [value for value in event.summary.value if is_kept(value.tag, event.step)]
                 del event.summary.value[:]
                 event.summary.value.extend(values)

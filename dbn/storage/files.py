@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dbn.errors import InputError
+from dbn.storage.owned import check_owned
 
 WRITING = ".writing-"
 """What the name of an unfinished file starts with."""
@@ -29,12 +30,14 @@ def as_path(path: object, name: str = "run") -> Path:
     return Path(path)
 
 
-def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object] | bytes, unfinished: Path | None = None) -> None:
     """Write beside `path`, flush to the disk, rename: a reader sees the old file or the new one, never a part.
 
-    `write` is the content, or is called with the path of the file to fill. InputError when the file system refuses.
+    `write` is the content, or is called with the path of the file to fill. InputError when the file system refuses,
+    and in a folder that this process does not own any more. unfinished: a folder of the same disk to write in first.
     """
-    beside = _beside(path)
+    beside = _beside(path if unfinished is None else unfinished / path.name)
+    check_owned(beside)
     try:
         try:
             if isinstance(write, bytes):
@@ -42,6 +45,7 @@ def atomic_write(path: Path, write: Callable[[Path], object] | bytes) -> None:
             else:
                 write(beside)
             flush(beside)
+            check_owned(beside)  # again, as a large file takes a while
             os.replace(beside, path)
             _flush_folder(path.parent)
         finally:
@@ -87,7 +91,8 @@ def read_file(path: Path) -> bytes:
 
 
 def make_folder(path: Path) -> Path:
-    """The folder, made if need be; InputError when the file system refuses."""
+    """The folder, made if need be; InputError as for `atomic_write`."""
+    check_owned(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

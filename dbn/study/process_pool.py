@@ -7,6 +7,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -42,7 +43,8 @@ def run_tasks(
         for _ in range(min(workers, len(tasks))):
             ours, theirs = context.Pipe()
             processes.append(context.Process(target=_serve, args=(theirs, prepare, threads), daemon=True))
-            processes[-1].start()
+            with _ctrl_c_blocked():
+                processes[-1].start()
             theirs.close()
             doing[ours] = left.popleft()
             _send(ours, doing[ours])
@@ -72,6 +74,19 @@ def _alone(prepare: Callable[[], Callable[[Task], None]], tasks: Sequence[Task],
             yield task
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """For a process that is started here, for good: it need not end with a traceback while it imports torch."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _send(link: Any, task: Any) -> None:

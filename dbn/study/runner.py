@@ -10,8 +10,10 @@ from typing import Any
 from dbn.config import PretrainConfig, StudyConfig
 from dbn.errors import InputError
 from dbn.plotting.figures import error_against_depth, error_against_labels, learning_curves, save, signal_by_layer
+from dbn.runs.card import escaped, write_card
 from dbn.runs.folder import RunFolder
 from dbn.storage.files import atomic_write
+from dbn.storage.owned import Owned, identity_of, own
 from dbn.study.grid import CellArm, dashed
 from dbn.study.process_pool import run_tasks
 from dbn.study.report import (
@@ -42,7 +44,20 @@ def run_study(study: Study, *, figures: bool = True, progress: bool | None = Fal
     cell_arms = [cell_arm for cell_arm in study.cell_arms if not study.is_done(cell_arm)]
     _each(study, stacks, Study.pretrain, "stacks", lambda: None, progress=progress)
     _each(study, cell_arms, Study.train, "cells × arms", lambda: write(study), progress=progress)
-    return write(study, figures=figures)
+    text = write(study, figures=figures)
+    write_card(RunFolder(study.config.run), f"Study of initializations on {study.splits.name}", _sections(text, study))
+    return text
+
+
+def _sections(text: str, study: Study) -> dict[str, str]:
+    """Of the model card: what study.md says first, and where the rest is."""
+    hidden = ", ".join("–".join(map(str, shape)) for shape in study.shapes)
+    lead = next((each for each in text.split("\n\n")[1:] if not each.startswith("#")), "")
+    return {
+        "Model": f"Networks with hidden layers of {hidden} units, one comparison of arms in each folder of cells/.",
+        "Data": f"{escaped(study.splits.describe())} Fingerprint of values and splits: `{study.fingerprint}`.",
+        "Errors": f"{escaped(lead)}\n\nAll tables and figures are in [study.md](study.md).",
+    }
 
 
 def _each(
@@ -55,7 +70,9 @@ def _each(
     progress: bool | None,
 ) -> None:
     config = study.config
-    prepare: Callable[[], Callable[[Any], None]] = partial(_worker, config, study.recipe, study.fingerprint, method)
+    prepare: Callable[[], Callable[[Any], None]] = partial(
+        _worker, config, study.recipe, study.fingerprint, identity_of(config.run), method
+    )
     if config.workers == 1:
         prepare = partial(partial, method, study)  # this process has loaded the data already
     threads = config.threads or threads_each(config.workers)
@@ -66,8 +83,14 @@ def _each(
 
 
 def _worker(
-    config: StudyConfig, recipe: PretrainConfig | None, fingerprint: str, method: Callable[[Study, Any], None]
+    config: StudyConfig,
+    recipe: PretrainConfig | None,
+    fingerprint: str,
+    owned: Owned | None,
+    method: Callable[[Study, Any], None],
 ) -> Callable[[Any], None]:
+    if owned is not None:  # by the process that started this one
+        own(config.run, *owned)
     study = Study(config, recipe)
     if study.fingerprint != fingerprint:
         raise InputError(

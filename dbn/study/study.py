@@ -35,6 +35,7 @@ from dbn.runs.folder import CONFIG, RESULT, RunFolder
 from dbn.runs.resume import begin, started_with
 from dbn.runs.training_data import fingerprint, splits_for
 from dbn.runs.weights import load
+from dbn.storage.owned import check_owned
 from dbn.study.grid import CellArm, grid, network_shapes
 from dbn.tasks import TASKS
 from dbn.training.device import pick_device
@@ -164,7 +165,7 @@ class Study:
         with self._begin_stack(number) as run:
             stack = pretrain_stack(data, training, run)
             run.write_json(RESULT, {"sizes": stack.sizes})
-        shutil.rmtree(run.path / "checkpoint", ignore_errors=True)
+        _remove_checkpoints(run.path)
 
     @cached_property
     def stacks(self) -> list[DBN]:
@@ -205,8 +206,7 @@ class Study:
             about = {"dataset": self.splits.name, "hidden": list(cell_arm.hidden)}
             with _begin(path, {**about, **to_dict(problem.config)}, problem.fingerprint) as run:
                 self._train(problem, run)
-        # The weights of every fit, which take most of the space.
-        shutil.rmtree(path / "checkpoint", ignore_errors=True)
+        _remove_checkpoints(path)
 
     def _train(self, problem: Problem, run: RunFolder) -> None:
         comparison, chosen = self._chosen(problem, run)
@@ -242,6 +242,12 @@ class Study:
         # Their fits at that rate are files by now, and are not repeated.
         whole = replace(problem, config=replace(config, learning_rate=(rate,)))
         return comparison, Comparison(whole, run).train()[0]
+
+
+def _remove_checkpoints(path: Path) -> None:
+    """Of what is done: the weights of every fit, which take most of the space."""
+    check_owned(path)
+    shutil.rmtree(path / "checkpoint", ignore_errors=True)
 
 
 def _by_moment(seeds: Sequence[SignalsByTime]) -> dict[str, list[list[dict[str, float]]]]:

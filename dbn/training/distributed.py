@@ -4,6 +4,7 @@ The only module that uses torch.distributed. Outside `process_group`, and in a s
 0, and nothing here has a cost. Collective calls are made by all ranks in the same order; others wait until `TIMEOUT`.
 """
 
+import gc
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -61,7 +62,10 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         torch.set_num_threads(threads_each(started_here()))
+    # Default arguments there are the group that exists at the import, which would outlive `destroy_process_group`: as
+    # Python ends, gloo's threads let go of tensors, for which it is too late, and abort the process.
     from torch.distributed.distributed_c10d import PrefixStore  # not in a torch without torch.distributed
+    from torch.distributed.nn import functional  # noqa: F401
 
     on_gpu = device.type == "cuda"
     if on_gpu:
@@ -82,6 +86,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     finally:
         _device = None
     distributed.destroy_process_group()
+    gc.collect()  # DistributedDataParallel is a cycle that holds the group
 
 
 def rank() -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM between two steps: the first waits for the step in progress, the second does not."""
+"""Ctrl-C, SIGTERM and SIGHUP between two steps: the first waits for the step in progress, the second does not."""
 
 import signal
 import threading
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+HANDLED = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Ctrl-C, a request to end, and a terminal that was closed."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -18,14 +19,9 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-def raise_stopped(number: int, _: FrameType | None) -> None:
-    """A signal handler that raises `Stopped`."""
-    raise Stopped(number)
-
-
 @contextmanager
 def deferred_interrupts(*, wanted: bool = True) -> Iterator[Callable[[], int]]:
-    """In this context the first Ctrl-C or SIGTERM is noted; a second is left to the handlers before.
+    """In this context the first of these signals is noted; a second is left to the handlers before.
 
     Yields a function that returns the number of the noted signal, 0 for none, for the caller to raise `Stopped` between
     two steps; at the end of the context it is raised here. Other threads than the main one note nothing, nor does this

@@ -44,6 +44,13 @@ def test_the_commands_are_listed_with_a_sentence_each(
     assert [verb for verb, _ in listed] == list(COMMANDS)
 
 
+def test_help_names_what_an_option_takes() -> None:
+    said = python("-m", "dbn", "finetune", "--help").stdout
+    assert "--label-column [NAME ...]" in said
+    assert "--schedule constant,cosine|SCHEDULE" in said
+    assert "--learning-rate [FLOAT|SCHEDULE ...]" in python("-m", "dbn", "pretrain", "--help").stdout
+
+
 def test_python_dash_m_is_the_same_program_and_help_does_not_import_torch() -> None:
     code = (
         "import runpy, sys; sys.argv = ['dbn', '--help']; runpy.run_module('dbn', run_name='__main__'); "

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *PAGES]
+GUIDES = [path for path in PAGES if path.parent.name == "how-to" or path.stem == "tutorial"]
+"""Pages that are followed from top to bottom, commands and Python together."""
 RECIPES = {path.stem: path for path in sorted((ROOT / "dbn" / "recipes").glob("*.yaml"))}
 CONFIGS = {
     "pretrain": "PretrainConfig",
@@ -35,7 +38,9 @@ CONFIGS = {
     "defaults": "DefaultsConfig",
 }
 """The options of each command and script."""
-COMMAND = re.compile(r"(?:torch-dbn|python -m dbn) ([\w-]+)|(?:torchrun .* )?(?:python\S* )?scripts/(\w+)\.py")
+COMMAND = re.compile(
+    r"(?:torch-dbn|python -m dbn|torchrun .* -m -- dbn) ([\w-]+)|(?:torchrun .* )?(?:python\S* )?scripts/(\w+)\.py"
+)
 
 
 def name_of(path: Path) -> str:
@@ -48,6 +53,12 @@ def text_of(path: Path) -> str:
 
 def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text_of(path), re.DOTALL | re.MULTILINE)
+
+
+def steps(path: Path) -> list[tuple[str, str]]:
+    """Language and text of the blocks of a guide, in order."""
+    found = re.findall(r"^```(python|sh|bash)\n(.*?)^```", text_of(path), re.DOTALL | re.MULTILINE)
+    return [(language, block.replace("\\\n", " ")) for language, block in found]
 
 
 def prose(path: Path) -> str:

@@ -4,6 +4,7 @@ import ast
 import csv
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from documents import DOCUMENTS, ROOT, blocks, commands, name_of
+from documents import COMMAND, DOCUMENTS, GUIDES, ROOT, blocks, commands, name_of, steps
 
 from dbn.data import DATASETS
 from dbn.initializers import INITIALIZERS
@@ -20,7 +21,7 @@ from dbn.pretraining import PENALTIES
 from dbn.sampling import CHAINS
 from dbn.training import OPTIMIZERS
 
-WITH_PYTHON = [path for path in DOCUMENTS if blocks(path, "python")]
+WITH_PYTHON = [path for path in DOCUMENTS if blocks(path, "python") and path not in GUIDES]
 PROMISE = re.compile(r"^(\w+)\b.* = .*#.*?(\(\d[\d, ]*\))", re.MULTILINE)
 """An assignment with a shape in its comment."""
 
@@ -107,3 +108,38 @@ def test_the_commands_for_ones_own_data_run(monkeypatch: pytest.MonkeyPatch, tmp
     assert first == ["a", "b"]
     assert len(rows) == 7
     np.testing.assert_allclose(np.array(rows, dtype=float).sum(1), 1, atol=1e-5)
+
+
+FEWER = {
+    "pretrain": ["--epochs", "1", "--hidden", "5"],
+    "finetune": ["--epochs", "2", "--seeds", "2"],
+    "study": ["--epochs", "2", "--seeds", "2", "--hidden", "5"],
+}
+"""Options that are added to a command, so that it takes a moment."""
+
+
+def shortened(block: str) -> str:
+    """Python of which epochs and steps are fewer, since their number is no part of what is tested."""
+    return re.sub(r"\b(epochs|steps|seeds)=\d+", lambda m: f"{m[1]}={1 + (m[1] == 'seeds')}", block)
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=name_of)
+def test_a_guide_can_be_followed(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its Python and its commands in order, with fewer epochs; a batch script is tested elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    torch.manual_seed(0)
+    names: dict[str, Any] = {"__name__": "document"}
+    for language, block in steps(path):
+        if language == "python":
+            try:
+                exec(compile(shortened(block), str(path), "exec"), names)
+            except ModuleNotFoundError as error:
+                if str(error.name).startswith("dbn"):
+                    raise
+                pytest.skip(f"{error.name} is not installed")
+            for name, shape in PROMISE.findall(block):
+                assert tuple(names[name].shape) == ast.literal_eval(shape)
+        for line in block.splitlines() if language == "sh" else ():
+            if (match := COMMAND.match(line)) and not line.startswith("torchrun"):
+                run(match[1], [*shlex.split(line[match.end() :], comments=True), *FEWER.get(match[1], [])])

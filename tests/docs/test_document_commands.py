@@ -58,6 +58,7 @@ def test_the_recipes_of_the_demo_fit_together(monkeypatch: pytest.MonkeyPatch) -
 def test_every_option_that_a_document_names_exists(path: Path) -> None:
     known = {f"--{name}" for verb in CONFIGS for name in options_of(config_class(verb))}
     known |= {"--help", "--config", "--centred", "--max-restarts", "--check"}  # an alias, torchrun's, ruff's
+    known |= {"--logdir", "--requeue", "--signal"}  # TensorBoard's and SLURM's
     named = {
         name
         for code in re.findall("`([^`]+)`", prose(path))

@@ -1,7 +1,6 @@
 """scripts/evaluate.py as a user calls it, with good input and bad."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import re
@@ -16,7 +15,7 @@ import torch
 from tiny import save_pictures, stack
 from torch import Tensor
 
-from dbn.cli.command_line import run_script
+from dbn.cli.commands.evaluate import COMMAND
 from dbn.config.common import to_dict
 from dbn.config.evaluation import EvaluateConfig
 from dbn.errors import InputError
@@ -34,16 +33,11 @@ BITS = (np.random.default_rng(3).random((50, 36)) < 0.4).astype(np.uint8)
 
 def call(words: str, folder: Path) -> str:
     """The script in this process, for speed; what it prints. SystemExit as from the script."""
-    spec = importlib.util.spec_from_file_location("script_evaluate", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["scripts/evaluate.py", *words.split()])
-        run_script(module.COMMAND.main, EvaluateConfig, "")
+        COMMAND.run()
     return out.getvalue()
 
 

@@ -27,6 +27,10 @@ KINDS = {
         "--dataset tiny.npz --hidden 6 --init batch_norm --labels 24 --seeds 1 --epochs 3 --optimizer adam "
         "--batch-size 10 --run run",
     ),
+    "evaluate": (
+        "evaluate",
+        "--run before --binarize threshold --ais 30 --chains 4 --output run/result.json --resume",
+    ),
     "short": (
         "pretrain",
         "--dataset tiny.npz --hidden 6 --epochs 2 --batch-size 60 --picture-every 2 --learning-rate 0.03 --run run",

@@ -10,9 +10,8 @@ from global_batch import GlobalBatch
 from launcher import Launcher
 from same import check_same, go_on
 
-KILLS = {"cd": 50, "pcd": 50, "pt": 50, "finetune": 40, "adam": 10}
-"""200 in all."""
-ORDINARY = ("pcd", "finetune")
+KILLS = {"cd": 50, "pcd": 50, "pt": 50, "finetune": 40, "adam": 10, "evaluate": 50}
+ORDINARY = ("pcd", "finetune", "evaluate")
 """Of these the first, where the long proofs are not asked for: one of each procedure."""
 
 
@@ -64,6 +63,7 @@ def test_a_killed_run_gives_what_it_would_have_given(
     [
         ("pcd", TERMINATE, 143),
         ("finetune", INTERRUPT, 130),
+        ("evaluate", TERMINATE, 143),
         pytest.param("pcd", INTERRUPT, 130, marks=pytest.mark.slow),
         pytest.param("finetune", TERMINATE, 143, marks=pytest.mark.slow),
     ],
@@ -76,7 +76,8 @@ def test_asked_to_stop_it_finishes_its_step_and_says_how_to_go_on(
     fault = (how, int(0.6 * uninterrupted.operations))
     ended = go_on(launcher, kind, folder, fault=fault, checkpoint_seconds=-1.0)
     assert ended.status == status, ended.err
-    assert ended.err.splitlines()[-1].endswith("interrupted: resume with --resume --run run")
+    how_to = "the same options and --resume" if kind == "evaluate" else "--resume --run run"
+    assert ended.err.splitlines()[-1].endswith(f"interrupted: resume with {how_to}")
     assert "Traceback" not in ended.err
     assert go_on(launcher, kind, folder).status == 0
     check_same(folder / "run", expected)

@@ -15,7 +15,7 @@ from mutations import mutate
 from PIL import Image
 from safetensors.torch import save_file
 
-from dbn.cli import main
+from dbn.cli.program import main
 from dbn.data.readers import read_table
 from dbn.errors import InputError
 
@@ -36,7 +36,7 @@ NASTY: dict[str, tuple[str, str | bytes, str]] = {
     "mixed types": ("a.csv", "a,b\n" + NUMBERS + "0.5,red\n", "line 22, column 'b': 'red' is not a number"),
     "dates": ("a.csv", "a,b\n2020-01-01,1\n", "'2020-01-01' is not a number"),
     "percents": ("a.csv", "a,b\n50%,1\n", "'50%' is not a number"),
-    "NA": ("a.csv", "a,b\nNA,1\n", "'NA' is not a number"),
+    "NA": ("a.csv", "a,b\nNA,1\n", "'NA' is not a number: .*; where it marks a missing value, leave the cell empty"),
     "NaN": ("a.csv", "a,b\nNaN,1\n" + NUMBERS, "line 2, column 'a' is nan"),
     "an open quote": ("a.csv", 'a,b\n"0.5,1\n' + NUMBERS, "cells but the header|not a number|field larger"),
     "thousands": ("a.csv", 'a,b\n"1,000",1\n' + NUMBERS, "one decimal mark|may be"),

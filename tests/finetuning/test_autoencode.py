@@ -119,7 +119,7 @@ def test_a_run_is_compared_saved_and_read_and_its_codes_are_projected(tmp_path: 
     )  # fmt: skip
     assert again.to_dict() == found.to_dict()
 
-    (place,) = (run / "dbn").glob("seed-*/codes/00000/codes")
+    (place,) = (run / "dbn").glob("seed-*/codes")
     codes = [
         [float(word) for word in row]
         for row in csv.reader((place / "tensors.tsv").read_text().splitlines(), delimiter="\t")

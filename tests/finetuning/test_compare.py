@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import pictures, result, save_pictures, stack
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tiny import curves, events, pictures, result, save_pictures, stack
 
 from dbn.cli.commands.finetune import COMMAND
 from dbn.config.finetuning import Finetuning
@@ -119,11 +120,31 @@ def test_a_run_folder_holds_the_same_and_can_be_resumed(found: ComparisonResult,
     again = compare(X, Y, ["he_normal", "zeros"], resume=True, **options)
     assert timeless(again.to_dict()) == timeless(found.to_dict())
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == again.to_dict()
+    check_board(tmp_path / "run", again)
     done = compare(X, Y, ["he_normal", "zeros"], resume=True, callback=stop, **options)
     assert (done.to_dict(), len(seen)) == (again.to_dict(), 5)
     x = torch.from_numpy(X)
     assert torch.equal(done.best().predict_proba(x), again.best().predict_proba(x))
     assert torch.equal(done.best().predict_proba(x), found.best().predict_proba(x))
+
+
+def check_board(run: Path, found: ComparisonResult) -> None:
+    """TensorBoard's card, charts and table of all arms, once though the run was interrupted; codes of the best nets."""
+    log = events(run)
+    ((about,),) = (event.tensor_proto.string_val for event in log.Tensors("about/text_summary"))
+    for name in ("train_loss", "valid_loss", "valid_error", "seconds"):
+        assert f"| `{name}` ".encode() in about
+    ((table,),) = (event.tensor_proto.string_val for event in log.Tensors("result/text_summary"))
+    assert [line.removeprefix("    ") for line in table.decode().splitlines()] == found.table().splitlines()
+    layout = Layout.FromString(log.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0])
+    tags = [tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag]
+    assert {tag.partition("/")[0] for tag in tags} == {"finetune", "learning-rate-0.3", "learning-rate-0.02"}
+    (place,) = (run / "he_normal").glob("seed-*/codes")
+    assert {tag.removesuffix("$") for tag in tags} <= set(curves(place.parent))
+    codes = [[float(word) for word in line.split("\t")] for line in (place / "tensors.tsv").read_text().splitlines()]
+    labels = (place / "metadata.tsv").read_text().split()
+    assert (len(codes), len(codes[0])) == (len(labels), 5)  # of the last hidden layer
+    assert set(labels) == {"0", "1", "2"}
 
 
 def test_any_arm_of_the_run_can_predict(tmp_path: Path) -> None:

@@ -139,8 +139,11 @@ def test_tensorboard_has_a_run_for_each_arm_and_seed(finished: Path) -> None:
         ((step, error),) = tuned["finetune/test_error"]
         assert step == arm["best_epoch"][number]
         assert error == pytest.approx(arm["test_error"][number])
-        ((_, error),) = tuned["hparam/test_error"]
-        assert error == pytest.approx(arm["test_error"][number])
+        row = dict(hparams(folder))
+        assert row["test_error"] == pytest.approx(arm["test_error"][number])
+        assert (row["valid_error"], row["best_epoch"]) == (arm["valid_error"][number], step)
+        shown = {tag: points for tag, points in tuned.items() if tag in events(folder).PluginTagToContent("scalars")}
+        assert {len(points) for points in shown.values()} == {4}  # no lone dots
         columns.add(hparams(folder))
     assert len({tuple(name for name, _ in row) for row in columns}) == 1
     assert {(dict(row)["arm"], dict(row)["seed"]) for row in columns} == set(
@@ -148,8 +151,9 @@ def test_tensorboard_has_a_run_for_each_arm_and_seed(finished: Path) -> None:
     )
     row = dict(next(iter(columns)))
     assert (row["labels"], row["batch_size"], row["momentum"]) == (CONFIG.labels, CONFIG.batch_size, 0.9)
-    assert (row["hidden_dropout"], row["max_norm"], row["layer_rates"]) == (0.0, "None", "(1.0,)")
-    assert {each.name for each in fields(CONFIG)} - {"init", "seeds", "signals"} < set(row)
+    assert (row["hidden_dropout"], row.get("max_norm"), row["layer_rates"]) == (0.0, None, "(1.0,)")
+    given = {each.name for each in fields(CONFIG) if getattr(CONFIG, each.name) is not None}
+    assert given - {"init", "seeds", "signals"} < set(row)
 
 
 def hparams(folder: Path) -> tuple[tuple[str, Any], ...]:

@@ -1,6 +1,6 @@
 """Missing units given the observed ones, against sums over all states."""
 
-from math import isnan, nan
+from math import inf, isnan, nan
 
 import numpy as np
 import pandas
@@ -236,6 +236,8 @@ def test_a_stack_of_several_layers_fills_in_too() -> None:
         ([[1, 0, nan]], {"known": [[True, False]]}, r"known has shape \(1, 2\), but x has \(1, 3\)"),
         ([[1, 0, 1]], {"known": [[1, nan, 1]]}, "known has values other than true and false"),
         ([[1, 0, nan]], {"steps": 0}, "at least one Gibbs step"),
+        ([[1, 0, nan]], {"steps": 2.5}, r"DBN\.impute: steps must be of type int, not float"),
+        ([[1, 0, inf]], {}, r"\[0, 1\].*replace what is infinite$"),
         ([[1, nan]], {}, "2 values an example"),
         ([[2, 0, nan]], {}, r"trained on values in \[0, 1\]"),
     ],

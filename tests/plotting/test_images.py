@@ -15,7 +15,7 @@ from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.naming import make_units
-from dbn.plotting.images import as_images, filters, originals_and_reconstructions, save_png, tile
+from dbn.plotting.images import as_images, filters, name_rows, originals_and_reconstructions, save_png, tile
 
 SHAPE = (1, 2, 3)
 
@@ -112,3 +112,21 @@ def test_a_picture_that_cannot_be_written_is_a_sentence(name: str, tmp_path: Pat
     with pytest.raises(InputError, match=r"cannot be (written|made)"):
         save_png(torch.zeros(1, 2, 2), tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_names_of_rows_stand_at_the_left_of_the_images() -> None:
+    grid = tile(torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0)), columns=3)
+    named = name_rows(grid, ["data", "samples"])
+    wide = named.shape[2] - grid.shape[2]
+    assert torch.equal(named[:, :, wide:], grid)
+    margin = named[0, :, :wide]
+    half = len(margin) // 2
+    dark = [float((1 - part).sum()) for part in (margin[:half], margin[half:])]
+    assert 0 < dark[0] < dark[1]  # "samples" is the longer word
+    assert (margin[:, :4] == 1).all()
+
+
+def test_low_rows_are_enlarged_for_their_names() -> None:
+    grid = torch.rand(3, 9, 10, generator=torch.Generator().manual_seed(0))
+    named = name_rows(grid, ["data"])
+    assert torch.equal(named[:, ::3, -30::3], grid)

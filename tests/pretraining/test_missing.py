@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import dbn
-from dbn.cli import main
+from dbn.cli.program import main
 from dbn.config.pretraining import LabelTraining, Pretraining
 from dbn.data.row_sources import ArrayRows
 from dbn.data.rows import Rows

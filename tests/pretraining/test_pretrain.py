@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 import torch
 from enumeration import support
+from google.protobuf import text_format
+from PIL import Image
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tiny import TIMES, curves, events, metrics, pictures, steps
 from torch import Tensor
 from torch.nn import functional as F
@@ -411,8 +415,16 @@ def test_an_interruption_leaves_no_trace(
     for file in ("dbn.safetensors", "encoder.safetensors"):
         assert (path / file).read_bytes() == (whole / file).read_bytes()
     assert metrics(path) == metrics(whole)
-    assert curves(path) == curves(whole)
+    assert curves(path) == curves(whole)  # and texts, of which none stands twice
+    assert curves(path / "validation") == curves(whole / "validation")
     assert steps(path) == steps(whole)
+    for file in ("projector_config.pbtxt", "codes/tensors.tsv", "codes/sprite.png"):
+        assert (path / file).read_bytes() == (whole / file).read_bytes()
+    assert drawn(path) == drawn(whole)
+
+
+def drawn(path: Path) -> list[bytes]:
+    return [event.encoded_image_string for event in events(path).Images("layer2/samples")]
 
 
 def test_a_finished_run_can_be_resumed(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
@@ -530,7 +542,7 @@ def test_metrics_and_tensorboard_have_the_same_names(uninterrupted: dict[str, Pa
         due = MEASURED if record["epoch"] > 1 else set()
         assert set(record) == {"layer", "epoch", "learning_rate", *TIMES, *due}
         assert record["examples_per_second"] == pytest.approx(135 / record["seconds"])
-    written = curves(path)
+    written = {tag.removeprefix("timing/"): points for tag, points in curves(path).items() if tag[:5] != "about"}
     assert set(written) == {f"layer{n}/{name}" for n in (1, 2) for name in ("learning_rate", *TIMES, *MEASURED)}
     for name in MEASURED:
         single = [(r["epoch"], torch.tensor(r[name]).item()) for r in records if r["layer"] == 2 and name in r]
@@ -578,15 +590,63 @@ def test_watched_log_likelihoods_are_of_the_data_as_they_are_stored(visible: str
 
 def test_tensorboard_has_pictures_histograms_and_the_chart(uninterrupted: dict[str, Path]) -> None:
     path = uninterrupted["means, sgd"]
-    drawn = ("reconstructions", "filters", "weight", "visible_bias", "hidden_bias", "unit_activity")
+    drawn = ("reconstructions", "filters", "samples", "weight", "visible_bias", "hidden_bias", "unit_activity")
     assert steps(path) == {f"layer{n}/{name}": [2, 3] for n in (1, 2) for name in drawn}
-    picture = events(path).Images("layer1/reconstructions")[0]
-    assert (picture.width, picture.height) == (10 * 7 + 1, 2 * 7 + 1)  # ten validation pictures of 6×6
+    # Ten validation pictures of 6×6, enlarged fourfold so that a row has room for its name, at the left.
+    for name, rows in (("reconstructions", 2), ("samples", 4)):
+        picture = events(path).Images(f"layer2/{name}")[0]
+        assert picture.height == 4 * (rows * 7 + 1)
+        assert picture.width > 4 * (10 * 7 + 1) + 20
     layout = Layout.FromString(events(path).Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0])
-    shown = {category.title: list(category.chart[0].multiline.tag) for category in layout.category}
-    for n in (1, 2):
-        assert shown[f"layer {n}"][:2] == [f"layer{n}/reconstruction_error", f"layer{n}/kl"]
-        assert set(shown[f"layer {n}"]) <= set(curves(path))
+    assert [category.title for category in layout.category] == ["layer 1", "layer 2"]
+    for n, category in enumerate(layout.category, start=1):
+        shown = [tag for chart in category.chart for tag in chart.multiline.tag]
+        assert shown == [f"layer{n}/{name}$" for name in ("kl", "reconstruction_error", "free_energy_gap")]
+        assert {tag.removesuffix("$") for tag in shown} <= set(curves(path))
+        assert {tag.removesuffix("$") for tag in shown[:2]} <= set(curves(path / "validation"))
+
+
+def test_validation_data_have_a_color_of_their_own(uninterrupted: dict[str, Path]) -> None:
+    """Their curves stand in a run of their own under the names of those of training."""
+    for path in uninterrupted.values():
+        ours, theirs = curves(path), curves(path / "validation")
+        renamed = {tag.replace("valid_", ""): points for tag, points in ours.items() if "/valid_" in tag}
+        assert theirs == renamed
+        assert theirs
+
+
+def test_tensorboard_explains_every_number_and_has_a_row_among_the_hyperparameters(
+    uninterrupted: dict[str, Path],
+) -> None:
+    for path in uninterrupted.values():
+        log = events(path)
+        ((text, *more),) = (event.tensor_proto.string_val for event in log.Tensors("about/text_summary"))
+        assert not more
+        names = {name.removeprefix("valid_") for record in metrics(path) for name in record} - {"layer", "epoch"}
+        for name in {*names, *TIMES}:
+            assert f"| `{name}` ".encode() in text
+        shown = HParamsPluginData.FromString(log.PluginTagToContent("hparams")["_hparams_/session_start_info"])
+        row = shown.session_start_info.hparams
+        assert row["command"].string_value == "pretrain"
+        assert row["pretrain/learning_rate"].string_value  # text in all runs, as some have a schedule
+        assert not [tag for tag in log.PluginTagToContent("scalars") if tag.startswith("hparam")]
+
+
+def test_codes_of_validation_rows_are_projected_once(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((120, 2, 3))
+    stack = dbn.pretrain(x, [5, 4], epochs=1, run=tmp_path / "run")
+    rows = [
+        list(map(float, line.split("\t"))) for line in (tmp_path / "run/codes/tensors.tsv").read_text().splitlines()
+    ]
+    valid = splits_from_arrays(x).valid.x
+    assert torch.allclose(torch.tensor(rows), stack.up(stack.scale(valid)), atol=1e-5)
+    config = text_format.Parse((tmp_path / "run/projector_config.pbtxt").read_text(), ProjectorConfig())
+    (embedding,) = config.embeddings
+    assert [*embedding.tensor_shape] == [*torch.tensor(rows).shape]
+    assert [*embedding.sprite.single_image_dim] == [3, 2]
+    with Image.open(tmp_path / "run" / embedding.sprite.image_path) as sprite:
+        pixels = torch.tensor(np.array(sprite))[:2, :3, 0]
+    assert torch.equal(pixels, (255 * valid[0].reshape(2, 3)).round().to(torch.uint8))
 
 
 def test_the_run_holds_the_stack_that_was_returned(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from enumeration import Z
 from sklearn.datasets import load_iris
+from tiny import events
 from torch.testing import assert_close
 
 import dbn
@@ -256,7 +257,12 @@ def changed(column: str, row: int, value: Any) -> pandas.DataFrame:
         (changed("color", 5, None), {}, "row 5 .*, column 'color' is missing: fill it in"),
         (changed("age", 5, float("nan")), {}, "row 5 .*, column 'age' is missing: fill it in"),
         (TABLE, {"color": "gaussian"}, "row 0 .*, column 'color' is '.*', which is not a number"),
-        (TABLE, {"color": "bernoulli"}, "column 'color' has 3 different values, but bernoulli needs 2"),
+        (
+            changed("age", 5, "NA"),
+            {"age": "gaussian"},
+            "'NA', which is not a number: .* a missing value, leave the cell empty",
+        ),
+        (TABLE, {"color": "bernoulli"}, "^x: column 'color' has 3 different values, but bernoulli needs 2"),
         (TABLE, {"colour": "categorical"}, "no column 'colour', as column_kinds says, only 'age'"),
         (TABLE, {"color": "number"}, "column_kinds takes COLUMN=KIND with gaussian or bernoulli or categorical"),
         (TABLE.assign(name=[f"n{n}" for n in range(400)]), {}, "'name' has 400 different texts in 400 rows"),
@@ -354,3 +360,23 @@ def test_numbers_of_another_scale_and_values_that_a_part_never_takes_are_refused
 def test_cells_that_keep_a_column_from_being_numbers_are_named(cells: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         trained(pandas.DataFrame({"a": np.arange(len(cells)) / 3, "b": cells}))
+
+
+def test_tensorboard_shows_samples_of_a_table_below_real_rows(tmp_path: Path) -> None:
+    named = TABLE.rename(columns={"smoker": "smo|ker"})
+    trained(named, run=tmp_path / "run", epochs=1)
+    (text,) = events(tmp_path / "run").Tensors("layer1/samples/text_summary")[0].tensor_proto.string_val
+    header, rule, *rows = text.decode().splitlines()
+    assert [cell.strip() for cell in header.replace("\\|", "/").split("|")[2:-1]] == [
+        "age", "smo/ker", "color", "children", "flag"
+    ]  # fmt: skip
+    assert set(rule) == {"|", "-"}
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    assert [row[0] for row in cells[:5]] == ["**data 1**", "1 step", "10 steps", "50 steps", "**data 2**"]
+    known = {tuple(map(str, row)) for row in TABLE.drop(columns="age").itertuples(index=False)}
+    assert all(tuple(row[2:]) in known for row in cells[::4])
+    for _, age, smoker, color, children, flag in cells:
+        assert -20 < float(age) < 120
+        assert {children, flag} <= {*"0123", "True", "False"}
+        assert smoker in ("yes", "no")
+        assert color in COLORS

@@ -23,9 +23,9 @@ from dbn.config import CONFIGS, StudyConfig, StudyTraining
 from dbn.config.common import to_dict
 from dbn.errors import InputError
 from dbn.report import write_report
-from dbn.report.options import command, kind_of
 from dbn.report.page import Gallery, Picture, Section, Text
 from dbn.report.write import _of_size
+from dbn.runs.asked import command, kind_of
 from dbn.runs.folder import RunFolder
 from dbn.text_tables import markdown_table
 

@@ -14,6 +14,7 @@ from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
+from torch.utils.tensorboard import summary
 
 from dbn.runs import tensorboard as module
 from dbn.runs.tensorboard import EventLog
@@ -103,21 +104,54 @@ def test_what_is_not_finite_is_named(method: str, value: float, tmp_path: Path) 
 
 def test_hparams_need_no_second_run(tmp_path: Path) -> None:
     with EventLog(tmp_path) as log:
-        log.hparams({"rate": 0.1, "hidden": [5, 4], "labels": None, "refit": True, "init": "dbn"}, {"hp/error": 7.5})
+        log.hparams({"rate": 0.1, "hidden": [5, 4], "labels": None, "refit": True, "init": "dbn", "test_error": 7.5})
     assert [path.is_file() for path in tmp_path.iterdir()] == [True]
     data = read(tmp_path).PluginTagToContent("hparams")
-    assert sorted(data) == [f"_hparams_/{name}" for name in ("experiment", "session_end_info", "session_start_info")]
+    # Without a summary of the experiment, of which TensorBoard would take the columns of all runs.
+    assert sorted(data) == ["_hparams_/session_end_info", "_hparams_/session_start_info"]
     start = HParamsPluginData.FromString(data["_hparams_/session_start_info"]).session_start_info
     assert {name: value.number_value or value.string_value for name, value in start.hparams.items()} == {
         "rate": 0.1,
         "hidden": "[5, 4]",
-        "labels": "None",
         "refit": "True",
         "init": "dbn",
+        "test_error": 7.5,
     }
-    experiment = HParamsPluginData.FromString(data["_hparams_/experiment"]).experiment
-    assert [metric.name.tag for metric in experiment.metric_infos] == ["hp/error"]
-    assert curve(tmp_path, "hp/error") == [(0, 7.5)]
+
+
+def test_a_number_measured_once_is_no_curve(tmp_path: Path) -> None:
+    with EventLog(tmp_path) as log:
+        log.figures({"test_error": 7.5}, prefix="finetune", step=4)
+        log.scalars({"valid_error": 8.0}, prefix="finetune", step=4)
+    assert curve(tmp_path, "finetune/test_error") == [(4, 7.5)]  # as other readers find it
+    assert sorted(read(tmp_path).PluginTagToContent("scalars")) == ["finetune/valid_error"]
+
+
+def test_seconds_come_last_and_curves_say_what_they_are(tmp_path: Path) -> None:
+    with EventLog(tmp_path, "layer1/") as log:
+        log.scalars({"kl": 1.0, "valid_kl": 1.5, "seconds": 2.0, "mine": 3.0}, step=1)
+    tags = read(tmp_path).Tags()["tensors"]
+    assert sorted(tags) == ["layer1/kl", "layer1/mine", "layer1/valid_kl", "timing/layer1/seconds"]
+    about = {tag: read(tmp_path).SummaryMetadata(tag).summary_description for tag in tags}
+    assert about["layer1/kl"].startswith("KL divergence of the data from their reconstruction")
+    assert about["layer1/valid_kl"].startswith("Of validation data: KL")
+    assert about["timing/layer1/seconds"] == "Seconds of training in the epoch."
+    assert about["layer1/mine"] == ""
+
+
+def test_seconds_of_older_runs_move_to_the_others_and_are_asked_for_by_their_name(tmp_path: Path) -> None:
+    for prefix, step in (("layer1/seconds", 1), ("timing/layer1/seconds", 2)):
+        with EventLog(tmp_path) as log:
+            log._write(summary.scalar(prefix, 1.0, new_style=True), step)
+    asked = set()
+
+    def keep(tag: str, step: int) -> bool:
+        asked.add((tag, step))
+        return True
+
+    EventLog.keep(tmp_path, keep)
+    assert asked == {("layer1/seconds", 1), ("layer1/seconds", 2)}
+    assert curve(tmp_path, "timing/layer1/seconds") == [(1, 1.0), (2, 1.0)]
 
 
 def write_epochs(folder: Path, epochs: range) -> None:
@@ -127,7 +161,7 @@ def write_epochs(folder: Path, epochs: range) -> None:
             log.scalars({"kl": 10.0 * epoch}, prefix="layer1", step=epoch)
             log.histogram("layer1/weight", torch.arange(3.0), epoch)
             log.text("note", f"epoch {epoch}", epoch)
-        log.hparams({"rate": 0.1}, {"hp/error": 7.5})
+        log.hparams({"rate": 0.1})
 
 
 def test_a_resumed_run_shows_no_epoch_twice(tmp_path: Path) -> None:
@@ -140,18 +174,17 @@ def test_a_resumed_run_shows_no_epoch_twice(tmp_path: Path) -> None:
         return 1 <= step <= 3
 
     EventLog.keep(tmp_path, keep)
-    assert asked == {"layer1/kl", "layer1/weight", "note", "hp/error"}
+    assert asked == {"layer1/kl", "layer1/weight", "note"}
     assert len(list(tmp_path.iterdir())) == 1
     assert read(tmp_path).PluginTagToContent("custom_scalars")
-    assert "_hparams_/experiment" not in read(tmp_path).summary_metadata
+    assert "_hparams_/session_start_info" not in read(tmp_path).summary_metadata
 
     write_epochs(tmp_path, range(4, 6))
     assert curve(tmp_path, "layer1/kl") == [(epoch, 10.0 * epoch) for epoch in (1, 2, 3, 4, 5)]
     events = read(tmp_path)
     assert [event.step for event in events.Histograms("layer1/weight")] == [1, 2, 3, 4, 5]
     assert [event.step for event in events.Tensors("note/text_summary")] == [1, 2, 3, 4, 5]
-    assert curve(tmp_path, "hp/error") == [(0, 7.5)]
-    assert len(events.PluginTagToContent("hparams")) == 3
+    assert len(events.PluginTagToContent("hparams")) == 2
 
 
 def test_keeping_can_be_done_again_after_it_was_cut_short(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import importlib.util
 import io
 import re
 import runpy
@@ -14,8 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -109,7 +108,7 @@ def test_pretraining_says_what_came_out(folder: Path) -> None:
     finetune = shlex.quote(str(SCRIPTS / "finetune.py"))
     assert out[7] == f"Next: python {finetune} --pretrained runs/pre --run runs/pre-finetuned"
     files = {".lock", "config.yaml", "versions.json", "metrics.jsonl", "dbn.safetensors", "encoder.safetensors"}
-    files.add("checkpoint")
+    files |= {"checkpoint", "README.md", "validation", "codes", "projector_config.pbtxt"}
     left = {path.name for path in (folder / "runs" / "pre").iterdir()} - files
     assert left
     assert all(name.startswith("events.out.tfevents.") for name in left)
@@ -427,22 +426,13 @@ def test_overwriting(folder: Path, tmp_path: Path) -> None:
 # Bad input
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def call(name: str, words: str, folder: Path) -> str:
     """The script in this process, for speed; what it prints. SystemExit as from the script."""
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.chdir(folder)
         patch.setattr(sys, "argv", [f"scripts/{name}.py", *words.split()])
-        script(name).COMMAND.run()
+        import_module(f"dbn.cli.commands.{name}").COMMAND.run()
     return out.getvalue()
 
 

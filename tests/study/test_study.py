@@ -1,6 +1,5 @@
 """A study of starts: its numbers are those of its cells alone, whoever does the work and however often it stops."""
 
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -26,7 +25,7 @@ from scipy import stats
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tiny import curves, events, metrics, save_pictures, stack, steps
 
-from dbn.cli.command_line import run_script
+from dbn.cli.commands.study import COMMAND
 from dbn.config.common import to_dict
 from dbn.config.defaults import batch_for
 from dbn.config.finetuning import Finetuning
@@ -809,15 +808,10 @@ def test_without_matplotlib_a_sentence_takes_the_place_of_figures(
 
 def call(words: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a user does in that folder."""
-    spec = importlib.util.spec_from_file_location("study_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MKL_CBWR", "AUTO")  # which the script would set
     monkeypatch.setattr(sys, "argv", ["study.py", *words.split()])
-    run_script(script.COMMAND.main, StudyConfig, "")
+    COMMAND.run()
 
 
 def refusal(words: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:

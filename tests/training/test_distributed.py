@@ -88,6 +88,13 @@ def same(a: Any, b: Any) -> bool:
     return bool(torch.equal(a, b)) if isinstance(a, Tensor) else a == b
 
 
+def test_no_thread_outlives_the_group(two: list[dict[str, Any]], folder: Path) -> None:
+    """As Python ends, a thread of gloo that lets go of a tensor aborts the process."""
+    assert len(two) == 2
+    for rank in range(2):
+        assert "gloo" not in (folder / f"threads-{rank}").read_text()
+
+
 # What is split
 
 

@@ -25,11 +25,15 @@ from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.folder import RunFolder
 from dbn.runs.resume import begin
 from dbn.runs.weights import load
-from dbn.training.interrupts import Stopped, deferred_interrupts, raise_stopped
+from dbn.training.interrupts import Stopped, deferred_interrupts
 
 
 def send(number: int = signal.SIGINT) -> None:
     os.kill(os.getpid(), number)
+
+
+def raise_stopped(number: int, _: object) -> None:
+    raise Stopped(number)
 
 
 @pytest.fixture(autouse=True)

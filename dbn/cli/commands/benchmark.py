@@ -66,10 +66,10 @@ def main(config: BenchmarkConfig) -> None:
             print(f"\n{setting}\n{table(found)}", flush=True)
             results += found
     peak = peak_memory()
-    print(f"\nPeak memory of the process: {peak:,.0f} MB. That of a case is what its making and first epoch added.")
     if config.output:
         report = {"machine": about, "rule": RULE, "repeats": config.repeats, "notes": notes, "results": results}
         atomic_write(config.output, (json.dumps(report | {"peak_memory_mb": peak}, indent=2) + "\n").encode())
+    print(f"\nPeak memory of the process: {peak:,.0f} MB. That of a case is what its making and first epoch added.")
 
 
 COMMAND = Command(main, BenchmarkConfig, __doc__)

@@ -11,8 +11,10 @@ from dbn.config.finetuning import FinetuneConfig
 def main(config: FinetuneConfig) -> None:
     """Train every arm with every seed; print one table and one sentence."""
     from dbn.config.defaults import told
+    from dbn.finetuning.card import write_comparison_card
     from dbn.finetuning.comparison import Comparison
     from dbn.finetuning.loading import load_problem
+    from dbn.finetuning.recorder import begin_logs, end_logs
     from dbn.finetuning.report import comparison_text, finished, result
     from dbn.runs.folder import RESULT, RunFolder
     from dbn.runs.resume import begin, cut_as_begun
@@ -41,10 +43,13 @@ def main(config: FinetuneConfig) -> None:
             if chosen_options := told(config.training, problem.config):
                 print(f"Chosen for {problem.labels:,} labels: {chosen_options}")
             comparison = Comparison(problem, run)
+            begin_logs(run, problem)
             chosen = comparison.train(progress=None)
             tested = comparison.test(chosen)
             found = result(problem, chosen, tested)
-            comparison.write(chosen, tested)
+            comparison.write(chosen, tested, codes=True)
+            end_logs(run, problem, tested, comparison_text(found))
+            write_comparison_card(run, found)
             run.write_json(RESULT, found)
         picture, _, shown = problem.task.picture.partition(", ")
         pictures = f", {shown} in {picture} beside it" * bool(picture)

@@ -39,16 +39,16 @@ def main(config: PredictConfig) -> None:
     match = classifier.match(
         x, str(config.data), divisor=divisor, columns=table.columns, table=table.table, where=where
     )
+    check_writable(config.output)
+    outputs = classifier.logits(x, match)
+    columns, said = task.written(outputs, config.columns), task.scored(outputs, table)
+    write_csv(config.output, list(columns), zip(*columns.values(), strict=True), task.digits)
     for note in match.notes:
         print(f"{note}.")
     if others := [
         f"{len(part):,} {name}" for name, part in (("validation", table.valid), ("test", table.test)) if part
     ]:
         print(f"{config.data}: the rows of x are classified; its {' and '.join(others)} rows are left out.")
-    check_writable(config.output)
-    outputs = classifier.logits(x, match)
-    columns, said = task.written(outputs, config.columns), task.scored(outputs, table)
-    write_csv(config.output, list(columns), zip(*columns.values(), strict=True), task.digits)
     print(f"{len(outputs)} examples {task.done} by the {by}: {config.output}")
     if said := said or (f"No scores: {table.label_error}." if table.label_error else ""):
         print(said)

@@ -11,8 +11,8 @@ def main(config: ReportConfig) -> None:
 
     if config.output is not None:
         check_writable(config.output)
-    for run in config.run:
-        print(f"The report is in {write_report(run, config.output)}.")
+    for file in [write_report(run, config.output) for run in config.run]:
+        print(f"The report is in {file}.")
 
 
 COMMAND = Command(main, ReportConfig, __doc__)

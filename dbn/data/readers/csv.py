@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dbn.columns import if_mark
 from dbn.data.table import Table, beside, label_places, table_of, weight_places
 from dbn.errors import InputError, MissingValue, shortened
 
@@ -313,5 +314,5 @@ def _bad_cell(
     advice = "" if labels else " (if these are the labels, name the column with --label-column)"
     return InputError(
         f"{name}, line {line}, column {column!r}: {cell[:40]!r} is not a number: write one, such as a code, or leave "
-        f"the row or the column out{advice}"
+        f"the row or the column out{advice}{if_mark(cell)}"
     )
