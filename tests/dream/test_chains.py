@@ -21,7 +21,7 @@ from dbn.models.units.naming import make_units
 from dbn.models.units.sites import number_of_states, states_at
 
 pytestmark = needs_node
-DRAWS = 20_000
+DRAWS = 10_000
 
 
 def page(model: Any) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def test_values_filled_in_by_chains_have_the_conditional_mean() -> None:
     p = (-rbm.free_energy(agree)).softmax(0)
     exact = p @ agree
     steps = 400
-    found = held(DBN([rbm]), x.expand(60, 3), known.expand(60, 3), steps=steps, discard=20)
+    found = held(DBN([rbm]), x.expand(40, 3), known.expand(40, 3), steps=steps, discard=20)
     means = torch.tensor([each["mean"] for each in found])  # of independent chains, one after the other
     assert not found[0]["isExact"]
     assert ((means.mean(0) - exact).abs() <= Z * means.std(0) / len(means) ** 0.5 + 1e-6).all()
@@ -210,8 +210,8 @@ def test_weighted_averages_are_those_of_a_model_of_rows_with_holes() -> None:
         )
         log_w = observed + part.log_partition(field[:, [site]])
         exact.append(log_w.softmax(0) @ part.mean(field[:, [site]])[:, 0])
-    found = held(stack, x.expand(60, 3), known.expand(60, 3), steps=400)
+    found = held(stack, x.expand(40, 3), known.expand(40, 3), steps=400)
     means = torch.tensor([each["mean"] for each in found])
     for site in range(2):
-        assert abs(means[:, site].mean() - exact[site]) < Z * means[:, site].std() / 60**0.5 + 0.01 * abs(exact[site])
-    assert means[:, 2].tolist() == x[0, [2]].tolist() * 60
+        assert abs(means[:, site].mean() - exact[site]) < Z * means[:, site].std() / 40**0.5 + 0.01 * abs(exact[site])
+    assert means[:, 2].tolist() == x[0, [2]].tolist() * 40
