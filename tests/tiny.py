@@ -88,7 +88,8 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
         if tag == "custom_scalars__config__" or tag.startswith("_hparams_"):
             continue
         points = [(event.step, tensor_util.make_ndarray(event.tensor_proto).item()) for event in log.Tensors(tag)]
-        found[tag] = [(step, 0.0) for step, _ in points] if tag.split("/")[-1] in TIMES else points
+        is_timed = tag.split("/")[-1] in TIMES or tag == "result/text_summary"  # whose table has seconds
+        found[tag] = [(step, 0.0) for step, _ in points] if is_timed else points
     return found
 
 
