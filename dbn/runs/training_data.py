@@ -1,6 +1,6 @@
 """The data that a saved stack was trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -82,12 +82,20 @@ def splits_of(run: Path, task: str | None = None, **given: Any) -> Splits:
     reading = {"kinds": kinds} | ({"missing": True} if has_holes else {}) | stored.reading() | own
     splits = load_splits(stored.dataset, read_labels=TASKS[for_task].read, **reading)
     same = all(reading[name] == value for name, value in stored.reading().items() if name != "data_dir")
-    if data not in (None, splits.fingerprint) and same:
+    if same and data is not None and _fingerprint_as_begun(before, splits) not in (None, data):
         raise InputError(
             f"{before['dataset']} holds other examples than {run} was pre-trained on: name the data with --dataset, or "
             "pre-train again"
         )
     return filled_in(splits, load(run)) if has_holes else splits
+
+
+def _fingerprint_as_begun(before: Mapping[str, Any], splits: Splits) -> str | None:
+    """With the weights of the stack that a label model stands on; None when that stack is no longer there."""
+    below = before.get("pretrained")
+    if not isinstance(below, str):
+        return splits.fingerprint
+    return fingerprint(splits, [load(Path(below))]) if Path(below).exists() else None
 
 
 def filled_in(splits: Splits, stack: DBN) -> Splits:

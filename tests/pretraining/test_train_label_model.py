@@ -216,8 +216,9 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     file = tiny.save_pictures(tmp_path / "tiny.npz")
     quick = ["--epochs", 2, "--batch-size", 10]
     call(monkeypatch, "pretrain", "--dataset", file, "--hidden", 9, "--run", tmp_path / "stack", *quick)
-    for words in (["--dataset", file], ["--pretrained", tmp_path / "stack"]):
-        run = tmp_path / f"run{len(words[0])}"
+    stack = ["--pretrained", tmp_path / "stack"]
+    for number, words in enumerate((["--dataset", file], stack, ["--dataset", file, *stack])):
+        run = tmp_path / f"run{number}"
         call(monkeypatch, "label-model", *words, "--hidden", 8, "--run", run, *quick)
         assert "Validation error" in capsys.readouterr().out
         picture, table = tmp_path / "a.png", tmp_path / "a.csv"
