@@ -1,6 +1,6 @@
 """The model card of a comparison of initializations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbn.errors import listed
@@ -10,12 +10,15 @@ from dbn.runs.folder import RunFolder
 from dbn.tasks import TASKS
 
 
-def write_comparison_card(run: RunFolder, found: Mapping[str, Any]) -> None:
-    """README.md for what result.json is to hold; the seconds are left out, so that a repeated run gives the same."""
+def write_comparison_card(run: RunFolder, sizes: Sequence[int], found: Mapping[str, Any]) -> None:
+    """README.md for what result.json is to hold, of networks of these sizes.
+
+    The seconds are left out, so that a repeated run gives the same.
+    """
     task = TASKS[found.get("task", "classify")]
     names = found.get("classes") or found.get("targets", [])
     kind = "classes" if "classes" in found else "targets"
-    layers = [str(size) for size in run.read_config()["hidden"] or ()]
+    layers = " – ".join(f"{size:,}" for size in sizes)
     headers, rows = cells(found)
     diverged = [
         f"{name} diverged under {arm['diverged']} seeds." for name, arm in found["arms"].items() if arm["diverged"]
@@ -24,8 +27,8 @@ def write_comparison_card(run: RunFolder, found: Mapping[str, Any]) -> None:
     picture, _, shown = task.picture.partition(", ")
     drawn = [f"![{shown}]({picture})"] if picture and (run.path / picture).is_file() else []
     sections = {
-        "Model": f"Networks with hidden layers of {', '.join(layers)} units, alike but for their initial weights, "
-        f"trained for the task {task.name} with {len(names):,} {kind}: {escaped(listed(names))}.",
+        "Model": f"Networks {layers}, alike but for their initial weights, trained for the task {task.name} with "
+        f"{len(names):,} {kind}: {escaped(listed(names))}.",
         "Data": f"{escaped(heading(found))}. Fingerprint of values and splits: `{run.data}`.",
         "Errors": "\n\n".join([table(headers[:-1], [row[:-1] for row in rows]), *map(escaped, said), *drawn]),
     }

@@ -213,7 +213,7 @@ def compare(
             if folder is not None:
                 comparison.write(chosen, tested, codes=True)
                 end_logs(folder, problem, tested, comparison_text(found))
-                write_comparison_card(folder, found)
+                write_comparison_card(folder, problem.sizes, found)
                 folder.write_json(RESULT, found)
         return ComparisonResult(found, _classifiers(problem, chosen))
 

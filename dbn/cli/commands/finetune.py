@@ -49,7 +49,7 @@ def main(config: FinetuneConfig) -> None:
             found = result(problem, chosen, tested)
             comparison.write(chosen, tested, codes=True)
             end_logs(run, problem, tested, comparison_text(found))
-            write_comparison_card(run, found)
+            write_comparison_card(run, problem.sizes, found)
             run.write_json(RESULT, found)
         picture, _, shown = problem.task.picture.partition(", ")
         pictures = f", {shown} in {picture} beside it" * bool(picture)
