@@ -134,7 +134,7 @@ def test_the_recipes_are_listed_and_printed(
 ) -> None:
     call(monkeypatch, "recipes")
     out = capsys.readouterr().out
-    assert "rbm-500                   pretrain  An RBM of 500 units on samples of MNIST's gray levels" in out
+    assert "rbm-500                   pretrain     An RBM of 500 units on samples of MNIST's gray levels" in out
     assert [line.split()[0] for line in out.splitlines()[:-2]] == recipe_names()
     call(monkeypatch, "recipes", "rbm-500")
     assert capsys.readouterr().out == (RECIPES / "rbm-500.yaml").read_text(encoding="utf-8")
@@ -147,7 +147,7 @@ def test_every_recipe_is_understood_by_the_command_it_names(
     monkeypatch.chdir(tmp_path)
     first, second, *_ = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     assert re.fullmatch(r"# [A-Za-z0-9].*[.]", first)
-    match = re.fullmatch(rf"# torch-dbn (\w+) --config {name}", second)
+    match = re.fullmatch(rf"# torch-dbn ([\w-]+) --config {name}", second)
     assert match
     config = read(COMMANDS[match[1]].config, "--config", name)
     assert config.run.parts[0] == "runs"
