@@ -9,6 +9,7 @@ TYPE_CHECKING = False  # for type checkers it is true, and `typing` takes a whil
 
 if TYPE_CHECKING:
     from dbn import config as config
+    from dbn import data as data
     from dbn import initializers as initializers
     from dbn import likelihood as likelihood
     from dbn import models as models

@@ -4,6 +4,9 @@ import os
 
 from dbn.cli import signals
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as in the Makefile, and before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def no_wait(descriptor: int) -> None:
     """In place of `os.fsync`: an error for a wrong descriptor alone.

@@ -232,6 +232,9 @@ def test_data_out_of_range_are_refused_with_what_to_do() -> None:
     assert "need counts, of 0 or more" in counts.range_error(-1, 3)
     assert ReLU(3).range_error(0, 1e6) == ""
     assert "need values of 0 or more" in ReLU(3).range_error(-1e-3, 1)
+    mixed = units_named("1 spin + 1 relu", 2)
+    assert mixed.range_error(-1, 3) == ""  # no one part has both
+    assert "spin units" in mixed.range_error(-2, 3)
     with pytest.raises(InputError, match=r"0 or more only, not -2 as in row 1, column 2"):
         ReLU(3).check_states(torch.tensor([[0.0, 0.0, 1.0], [0.0, 5.0, -2.0]]))
 

@@ -103,9 +103,12 @@ class Mixed(Units):
         return tuple(found)
 
     def range_error(self, least: float, greatest: float) -> str:
-        # Of which column the ends are is not known here: what one part can take is let pass.
-        errors = [part.range_error(least, greatest) for part, _ in self.each()]
-        return errors[0] if all(errors) else ""
+        # Of which columns the ends are is not known here: an end that one part can take is let pass.
+        for end in (least, greatest):
+            errors = [part.range_error(end, end) for part, _ in self.each()]
+            if all(errors):
+                return errors[0]
+        return ""
 
     def centered(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         found = [(part.centered(x[..., columns]), x[..., columns]) for part, columns in self.each()]
