@@ -92,7 +92,7 @@ def write_card(run: RunFolder, title: str, sections: Sections) -> None:
     front = yaml.safe_dump({"library_name": "torch-dbn", "tags": list(kind.tags)}, sort_keys=False)
     body = [f"# {escaped(title)}", *(f"## {name}\n\n{text}" for name, text in {**sections, **ends}.items())]
     text = f"---\n{front}# license: unknown\n---\n\n" + "\n\n".join(body) + "\n"
-    atomic_write(run.path / CARD, text.encode())
+    atomic_write(run.path / CARD, text.encode(errors="replace"))  # a name of a file may be no text
 
 
 def write_likelihood(folder: Path, text: str) -> None:
@@ -102,7 +102,7 @@ def write_likelihood(folder: Path, text: str) -> None:
     before, start, rest = read_file(folder / CARD).decode(errors="replace").partition(FRAME[0])
     _, end, after = rest.partition(FRAME[1])
     if end:
-        atomic_write(folder / CARD, f"{before}{start}\n\n{text}\n\n{end}{after}".encode())
+        atomic_write(folder / CARD, f"{before}{start}\n\n{text}\n\n{end}{after}".encode(errors="replace"))
 
 
 def write_model_card(run: RunFolder, model: DBN | LabelModel, train: Sized, valid: Sized | None) -> None:

@@ -106,7 +106,8 @@ class EventLog:
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Markdown for the TEXT tab."""
-        self._write(summary.text(self.prefix + tag, text), step)
+        written = text.encode(errors="replace").decode()  # a name of a file may be no text
+        self._write(summary.text(self.prefix + tag, written), step)
 
     def hparams(self, columns: Mapping[str, Any]) -> None:
         """This run's row of the HPARAMS tab: options, and results that are no curves.

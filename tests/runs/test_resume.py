@@ -91,12 +91,18 @@ def test_other_options_are_listed(changed: dict[str, object], said: str, run: Pa
     assert RunFolder(run).read_config() == to_dict(SMALL)
 
 
-@pytest.mark.parametrize(("version", "said"), [(None, "a run of format 1"), (3, "a run of format 3"), ("x", "'x'")])
+ALONE = ".* and this dbn resumes format 2 alone: .* --overwrite$"
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [(None, f"a run of format 1{ALONE}"), (3, f"a run of format 3{ALONE}"), ("x", "format is 'x', not a whole number")],
+)
 def test_another_format_is_said(version: object, said: str, run: Path) -> None:
     made_with = json.loads((run / "versions.json").read_text())
     del made_with["format"]
     (run / "versions.json").write_text(json.dumps(made_with | ({"format": version} if version else {})))
-    with pytest.raises(InputError, match=f"{said}.* and this dbn resumes format 2 alone: .* --overwrite$"):
+    with pytest.raises(InputError, match=said):
         train(run, resume=True)
     load(run)  # what it came to is still of use
 
@@ -420,7 +426,7 @@ def test_a_worker_that_finds_other_data_ends(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **dict(zip("xy", pictures(), strict=True)))
     config = StudyConfig(dataset=str(tmp_path / "a.npz"), hidden=(5,), training=StudyTraining(init=("he_normal",)))
     with pytest.raises(InputError, match=r"has changed since the study started: .* --resume"):
-        _worker(config, None, "0" * 16, lambda study, task: None)
+        _worker(config, None, "0" * 16, None, lambda study, task: None)
 
 
 def test_a_fingerprint_tells_of_examples_and_of_weights() -> None:
