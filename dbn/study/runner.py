@@ -44,20 +44,19 @@ def run_study(study: Study, *, figures: bool = True, progress: bool | None = Fal
     cell_arms = [cell_arm for cell_arm in study.cell_arms if not study.is_done(cell_arm)]
     _each(study, stacks, Study.pretrain, "stacks", lambda: None, progress=progress)
     _each(study, cell_arms, Study.train, "cells × arms", lambda: write(study), progress=progress)
-    text = write(study, figures=figures)
-    write_card(RunFolder(study.config.run), f"Study of initializations on {study.splits.name}", _sections(text, study))
-    return text
+    return write(study, figures=figures)
 
 
-def _sections(text: str, study: Study) -> dict[str, str]:
-    """Of the model card: what study.md says first, and where the rest is."""
+def write_study_card(study: Study, text: str) -> None:
+    """README.md of the run: what study.md, the text, says first, and where the rest is."""
     hidden = ", ".join("–".join(map(str, shape)) for shape in study.shapes)
     lead = next((each for each in text.split("\n\n")[1:] if not each.startswith("#")), "")
-    return {
+    sections = {
         "Model": f"Networks with hidden layers of {hidden} units, one comparison of arms in each folder of cells/.",
         "Data": f"{escaped(study.splits.describe())} Fingerprint of values and splits: `{study.fingerprint}`.",
         "Errors": f"{escaped(lead)}\n\nAll tables and figures are in [study.md](study.md).",
     }
+    write_card(RunFolder(study.config.run), f"Study of initializations on {study.splits.name}", sections)
 
 
 def _each(

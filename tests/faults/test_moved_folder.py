@@ -17,8 +17,9 @@ from dbn.pretraining.pretrain import unlabeled
 from dbn.pretraining.stack import pretrain_stack
 from dbn.runs.folder import RunFolder
 from dbn.runs.lock import LOCK, acquire, release
+from dbn.runs.projector import write_projector
 from dbn.runs.resume import begin
-from dbn.runs.tensorboard import EventLog, write_projector
+from dbn.runs.tensorboard import EventLog
 from dbn.storage.files import atomic_write, make_folder
 from dbn.storage.owned import check_owned, disown, identity_of, own
 

@@ -223,7 +223,7 @@ def test_rank_0_writes_what_one_process_writes(two: list[dict[str, Any]], folder
     ranked.stacked(tmp_path / "alone")
     assert [list(record) for record in metrics(run)] == [list(record) for record in metrics(tmp_path / "alone")]
     for made in (run, tmp_path / "alone"):
-        assert sum(1 for _ in made.glob("events.*")) == 2  # a file a layer
+        assert sum(1 for _ in made.glob("events.*")) == 4  # a file a layer, one before and one after them
 
 
 def test_a_finished_stack_of_two_is_one_of_any_number(two: list[dict[str, Any]], folder: Path) -> None:

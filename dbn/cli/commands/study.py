@@ -15,7 +15,7 @@ def main(config: StudyConfig) -> None:
     os.environ.setdefault("MKL_CBWR", "AUTO")
     from dbn.config.defaults import told
     from dbn.runs.resume import begin, cut_as_begun
-    from dbn.study.runner import run_study
+    from dbn.study.runner import run_study, write_study_card
     from dbn.study.study import Study
 
     recipe = load_config(PretrainConfig, config.recipe, "--recipe ") if config.recipe else None
@@ -30,7 +30,9 @@ def main(config: StudyConfig) -> None:
         if chosen := told(config.training, study.config.training):
             print(f"Chosen for the numbers of labels: {chosen}")
         was_complete = study.is_complete
-        print(run_study(study, progress=None))
+        text = run_study(study, progress=None)
+        write_study_card(study, text)
+        print(text)
     if was_complete:
         print("This study is complete, and no cell was left to do.")
     print(f"This is {config.run}/study.md; every number is in results.jsonl beside it.")
