@@ -52,7 +52,7 @@ KINDS = {
     "pretrain": Kind(
         (*MODEL_TAGS, "unsupervised-learning"),
         'import dbn\n\nstack = dbn.load("FOLDER")\nfeatures = stack.up(stack.scale(x))  # x: rows as they are stored\n'
-        "network = stack.to_mlp(n_classes=10)  # a torch.nn.Sequential to train further",
+        "network = stack.to_mlp(n_classes=10)  # for ten classes; a torch.nn.Sequential to train further",
     ),
     "label-model": Kind(
         (*MODEL_TAGS, "classification"),

@@ -62,12 +62,13 @@ def test_the_result_is_that_of_the_script(
     def without_seconds(text: str) -> list[list[str]]:
         return [line.split()[:-1] for line in text.replace("tiny.npz:", "x:").strip().splitlines()]
 
-    table, _, where = printed.strip().rpartition("\n")
+    table, where, then = printed.strip().rsplit("\n", 2)
     assert without_seconds(found.table()) == without_seconds(table)
     assert where == (
-        "All numbers are in run/result.json, confusion matrices in confusion.png beside it. Next: python predict.py "
-        "--run run --data FILE --output predictions.csv, or tensorboard --logdir run"
+        "All numbers are in run/result.json, confusion matrices in confusion.png beside it. "
+        "Curves: tensorboard --logdir run"
     )
+    assert then == "Next: python predict.py --run run --data FILE --output predictions.csv"
     assert (tmp_path / "run" / "confusion.png").is_file()
     # As many given stacks, tensors in place of arrays: the same.
     assert timeless(compare(torch.from_numpy(X), Y, ARMS, pretrained=[STACK], **OPTIONS).to_dict()) == timeless(

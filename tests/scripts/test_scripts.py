@@ -128,11 +128,11 @@ def test_finetuning_prints_the_table(folder: Path) -> None:
     for name, arm in found["arms"].items():
         assert f"{arm['mean']:.2f} ± {arm['ci95']:.2f}" in lines[name]
     text = comparison_text(RunFolder(folder / "runs" / "fine").read_json("result.json"))
-    assert out[:-1] == text.splitlines()
-    assert out[-1].startswith(
+    assert out[:-2] == text.splitlines()
+    assert out[-2].startswith(
         "All numbers are in runs/fine/result.json, confusion matrices in confusion.png beside it."
     )
-    assert out[-1].endswith("--run runs/fine --data FILE --output predictions.csv, or tensorboard --logdir runs/fine")
+    assert out[-1].endswith("--run runs/fine --data FILE --output predictions.csv")
     assert found["dataset"] == "tiny.npz"
 
 
@@ -332,7 +332,7 @@ def test_resuming_what_is_finished_changes_nothing(folder: Path, tmp_path: Path)
     out = run("pretrain", f"{PRETRAIN} --resume", tmp_path)
     assert re.fullmatch(r"This run is complete, and nothing was done: the stack is in runs/pre/dbn\.safe.*\n", out)
     *table, empty, sentence = run("finetune", "--resume --run runs/fine", tmp_path).splitlines()
-    assert table == (tmp_path / "out").read_text().splitlines()[9:-1]
+    assert table == (tmp_path / "out").read_text().splitlines()[9:-2]
     assert (empty, sentence) == (
         "",
         "This run is complete, and nothing was done: all numbers are in runs/fine/result.json.",

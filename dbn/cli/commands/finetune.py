@@ -56,7 +56,7 @@ def main(config: FinetuneConfig) -> None:
         words = "--run", config.run, "--data", "FILE", "--output", "predictions.csv"
         print(
             f"{comparison_text(found)}\nAll numbers are in {config.run}/{RESULT}{pictures}. "
-            f"Next: {command_to_type('predict', *words)}, or tensorboard --logdir {config.run}"
+            f"Curves: tensorboard --logdir {config.run}\nNext: {command_to_type('predict', *words)}"
         )
 
 
