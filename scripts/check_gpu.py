@@ -300,20 +300,13 @@ def products(sizes: tuple[int, int], batch: int, precision: str) -> tuple[float,
     """Microseconds of the five matrix products of CD-1: launched one by one, and replayed as a graph."""
     import torch
 
+    from dbn.benchmarks.products import cd1_products
     from dbn.training.device import tf32_products
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     v, h = (torch.rand(batch, size, device="cuda").to(dtype) for size in sizes)
     weight = torch.randn(sizes[1], sizes[0], device="cuda").to(dtype)
-    up, down, gradient = torch.empty_like(h), torch.empty_like(v), torch.zeros_like(weight)
-
-    def step() -> None:
-        torch.mm(v, weight.T, out=up)
-        torch.mm(h, weight, out=down)
-        torch.mm(v, weight.T, out=up)
-        torch.mm(h.T, v, out=gradient)
-        torch.addmm(gradient, up.T, down, alpha=-1.0, out=gradient)
-
+    step, _ = cd1_products(v, h, weight)
     with tf32_products(precision == "tf32"):
         eager = microseconds(times_of(step, 50), 50)
         graph = torch.cuda.CUDAGraph()

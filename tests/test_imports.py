@@ -14,7 +14,7 @@ FILES = sorted((ROOT / "dbn").rglob("*.py"))
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 SOURCES = [*MODULES.values(), *sorted((ROOT / "scripts").rglob("*.py"))]
 
-ANY_MAY = "arrays columns errors registry rng statistics text_tables"
+ANY_MAY = "arrays columns errors registry rng statistics templates text_tables"
 """The modules at the top, which every package may import."""
 PACKAGES = {
     "models": "",
@@ -43,7 +43,7 @@ PACKAGES = {
 """The packages, and those that each may import beside the modules at the top."""
 TOP = {
     "__main__": "cli",
-    "__init__": "models sampling likelihood initializers config pretraining finetuning evaluation runs",
+    "__init__": "models sampling likelihood initializers config data pretraining finetuning evaluation runs",
     **dict.fromkeys(ANY_MAY.split(), ""),
 }
 
@@ -52,17 +52,18 @@ LIBRARIES = {
     "benchmarks": "torch numpy sklearn rbms learnergy threadpoolctl",
     "cli": "torch tqdm yaml shtab",
     "data": "torch numpy torchvision narwhals pyarrow scipy safetensors sklearn PIL",
-    "dream": "torch jinja2",
+    "dream": "torch",
     "evaluation": "torch numpy safetensors",
     "plotting": "torch matplotlib PIL",
     "pretraining": "torch numpy",
-    "report": "torch jinja2 PIL",
+    "report": "torch PIL",
     "runs": "torch yaml tensorboard google_crc32c PIL",
     "sklearn": "torch numpy sklearn",
     "statistics": "torch scipy",
     "storage": "torch numpy safetensors",
     "study": "torch tqdm",
     "tasks": "torch numpy",
+    "templates": "jinja2",
     "text_tables": "tabulate",
     "training": "torch tqdm",
     "finetuning": "torch numpy",

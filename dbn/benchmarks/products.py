@@ -1,8 +1,10 @@
 """The matrix products that training cannot do without, with nothing between them."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from dbn.benchmarks.running import CHAINS, CLASSES, PER_STEP, Runner, Setting, repeated
 
@@ -12,8 +14,13 @@ def five_products(setting: Setting, dtype: torch.dtype = torch.float32) -> Runne
     v = torch.rand(setting.batch_size, setting.visible).to(dtype)
     h = torch.rand(setting.batch_size, setting.hidden).to(dtype)
     weight = torch.randn(setting.hidden, setting.visible).to(dtype)
-    gradient = torch.zeros_like(weight)
-    up, down = torch.empty_like(h), torch.empty_like(v)
+    step, results = cd1_products(v, h, weight)
+    return Runner(repeated(step, setting.steps), setting.steps, {"v": v, "h": h, "weight": weight} | results)
+
+
+def cd1_products(v: Tensor, h: Tensor, weight: Tensor) -> tuple[Callable[[], None], dict[str, Tensor]]:
+    """A step of the five products for v (B, V), h (B, H) and a weight (H, V), and where it writes, by name."""
+    up, down, gradient = torch.empty_like(h), torch.empty_like(v), torch.zeros_like(weight)
 
     def step() -> None:
         torch.mm(v, weight.T, out=up)
@@ -22,8 +29,7 @@ def five_products(setting: Setting, dtype: torch.dtype = torch.float32) -> Runne
         torch.mm(h.T, v, out=gradient)
         torch.addmm(gradient, up.T, down, alpha=-1.0, out=gradient)
 
-    state = {"v": v, "h": h, "weight": weight, "up": up, "down": down, "gradient": gradient}
-    return Runner(repeated(step, setting.steps), setting.steps, state)
+    return step, {"up": up, "down": down, "gradient": gradient}
 
 
 def two_products(setting: Setting) -> Runner:

@@ -4,7 +4,6 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from math import prod
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from dbn.config.dream import DreamConfig
 from dbn.dream.model_data import columns_data, ends, model_data, network_data, scaling_data
@@ -26,6 +24,7 @@ from dbn.runs.label_model import load_label_model
 from dbn.runs.training_data import splits_of
 from dbn.runs.weights import LABEL_MODEL, load
 from dbn.storage.files import as_path, atomic_write
+from dbn.templates import page_template
 
 PAGE = "dream.html"
 SCRIPTS = "model.js", "chains.js", "screens.js", "page.js"
@@ -160,7 +159,7 @@ def _render(data: dict[str, Any]) -> str:
     hashes = {name: "sha256-" + b64encode(sha256(text.encode()).digest()).decode() for name, text in texts.items()}
     model = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     said = _said(data, in_words(len(model) + sum(map(len, texts.values()))))
-    return _template().render(data=data, hashes=hashes, **texts, model=model, **said)
+    return page_template("dbn.dream").render(data=data, hashes=hashes, **texts, model=model, **said)
 
 
 def in_words(size: int) -> str:
@@ -214,14 +213,3 @@ def _sizes(data: Mapping[str, Any]) -> list[int]:
 
 def _file(name: str) -> str:
     return files("dbn.dream").joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _template() -> Template:
-    return Environment(
-        loader=PackageLoader("dbn.dream", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("page.html")

@@ -9,6 +9,7 @@ from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.plotting.images import Shape, as_images, name_rows, tile
+from dbn.runs.card import escaped
 from dbn.text_tables import markdown_table
 
 STEPS = (1, 10, 50)
@@ -57,7 +58,7 @@ def samples_table(found: Mapping[str, Tensor], scaling: Scaling) -> str:
         for name, cells in parts.items()
     ]
     left_out = f"\n\n{len(names) - COLUMNS} more columns are not shown." if len(names) > COLUMNS else ""
-    return f"{markdown_table(('', *map(_escaped, names[:COLUMNS])), lines)}{left_out}"
+    return f"{markdown_table(('', *map(escaped, names[:COLUMNS])), lines)}{left_out}"
 
 
 def _cells(rows: Tensor, scaling: Scaling) -> dict[str, list[str]]:
@@ -69,13 +70,6 @@ def _cells(rows: Tensor, scaling: Scaling) -> dict[str, list[str]]:
         names = scaling.columns or tuple(map(str, range(stored.shape[1])))
         cells = dict(zip(names, stored.T.tolist(), strict=True))
     return {
-        str(name): [f"{value:.4g}" if isinstance(value, float) else _escaped(str(value)) for value in values]
+        str(name): [f"{value:.4g}" if isinstance(value, float) else escaped(str(value)) for value in values]
         for name, values in cells.items()
     }
-
-
-def _escaped(text: str) -> str:
-    """Text as one cell of Markdown."""
-    for sign in "\\`*_[]<>|":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())

@@ -1,11 +1,9 @@
 """The page of a report: sections of blocks, rendered by a Jinja template that escapes all text."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
+from dbn.templates import page_template
 from dbn.text_tables import Row
 
 
@@ -85,18 +83,7 @@ class Page(NamedTuple):
 def render(page: Page) -> str:
     """The page as HTML."""
     shown = [section for section in page.sections if section.blocks]
-    return _template().render(title=page.title, lead=list(filter(None, page.lead)), sections=shown)
-
-
-@cache
-def _template() -> Template:
-    return Environment(
-        loader=PackageLoader("dbn.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("page.html")
+    return page_template("dbn.report").render(title=page.title, lead=list(filter(None, page.lead)), sections=shown)
 
 
 def _is_numeric(cell: Any) -> bool:

@@ -8,7 +8,8 @@ graph repeats the same kernels on the same memory, so a step is captured under t
 * all else that lasts (parameters, gradients, state of the optimizer) is changed in place;
 * random numbers come from one generator, which the host seeds before each step, replayed or not: both draw the same.
 
-`DBN_CUDA_GRAPHS=0` in the environment switches it off. Elsewhere than on CUDA nothing here does anything.
+`DBN_CUDA_GRAPHS=1` in the environment switches it on: no GPU has run it yet. Elsewhere than on CUDA nothing here does
+anything.
 """
 
 import logging
@@ -89,8 +90,8 @@ class CudaRecorder:
 
 
 def graph_recorder(generator: torch.Generator) -> Recorder | None:
-    """That of the generator's device; None where there are no graphs, or none are wanted."""
-    wanted = os.environ.get("DBN_CUDA_GRAPHS", "1") != "0"
+    """That of the generator's device; None where there are no graphs, or they are not asked for."""
+    wanted = os.environ.get("DBN_CUDA_GRAPHS") == "1"
     return CudaRecorder(generator.device, generator) if wanted and generator.device.type == "cuda" else None
 
 
