@@ -4,7 +4,8 @@ from dbn.config.common import DataConfig, to_dict
 from dbn.config.evaluation import EvaluateConfig
 from dbn.config.finetuning import FinetuneConfig, Finetuning
 from dbn.config.inference import PredictConfig, SampleConfig
-from dbn.config.pretraining import LabelModelConfig, LabelTraining, PretrainConfig, Pretraining
+from dbn.config.label_model import LabelModelConfig, LabelTraining
+from dbn.config.pretraining import PretrainConfig, Pretraining
 from dbn.config.study import StudyConfig, StudyTraining
 
 CONFIGS = {

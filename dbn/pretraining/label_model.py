@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dbn.config.common import to_dict
-from dbn.config.pretraining import LabelTraining, rate_of_up_down
+from dbn.config.label_model import LabelTraining, rate_of_up_down
 from dbn.config.validation import several
 from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays

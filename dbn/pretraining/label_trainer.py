@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbn.config.pretraining import LabelTraining
+from dbn.config.label_model import LabelTraining
 from dbn.likelihood.gradient import Means
 from dbn.likelihood.label_gradient import Weights, set_label_gradient
 from dbn.models.label_model import class_fields, class_scores

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from dbn.config.common import to_dict
-from dbn.config.pretraining import LabelTraining, Pretraining
+from dbn.config.label_model import LabelTraining
+from dbn.config.pretraining import Pretraining
 from dbn.models.dbn import DBN
 from dbn.plotting.images import as_images
 from dbn.pretraining.layer_data import Unlabeled

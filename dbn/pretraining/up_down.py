@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbn.config.pretraining import LabelTraining
+from dbn.config.label_model import LabelTraining
 from dbn.likelihood.conditional_gradient import set_hidden_gradient, set_visible_gradient
 from dbn.likelihood.gradient import Means
 from dbn.models.passes import states_down, states_up

@@ -10,7 +10,8 @@ from recording import CpuRecorder, Recording, tensors
 from tiny import pictures
 from torch.utils._pytree import tree_leaves
 
-from dbn.config.pretraining import LabelTraining, Pretraining
+from dbn.config.label_model import LabelTraining
+from dbn.config.pretraining import Pretraining
 from dbn.data.cut import splits_from_arrays
 from dbn.models.label_model import label_rbm
 from dbn.models.missing import Missing

@@ -13,7 +13,8 @@ from torch.testing import assert_close
 
 import dbn
 from dbn.cli.program import main
-from dbn.config.pretraining import LabelTraining, Pretraining
+from dbn.config.label_model import LabelTraining
+from dbn.config.pretraining import Pretraining
 from dbn.data.row_sources import ArrayRows
 from dbn.data.rows import Rows
 from dbn.errors import InputError

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import dbn
 from dbn.cli.program import main
-from dbn.config.pretraining import LabelTraining
+from dbn.config.label_model import LabelTraining
 from dbn.errors import InputError
 from dbn.runs.weights import LABEL_MODEL
 from tests import tiny

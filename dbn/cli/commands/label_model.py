@@ -5,7 +5,7 @@ from dataclasses import replace
 from dbn.cli.command_line import command_to_type
 from dbn.cli.commands import Command
 from dbn.config.common import DataConfig, to_dict
-from dbn.config.pretraining import LabelModelConfig
+from dbn.config.label_model import LabelModelConfig
 
 
 def main(config: LabelModelConfig) -> None:
