@@ -220,7 +220,9 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     for number, words in enumerate((["--dataset", file], stack, ["--dataset", file, *stack])):
         run = tmp_path / f"run{number}"
         call(monkeypatch, "label-model", *words, "--hidden", 8, "--run", run, *quick)
-        assert "Validation error" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "Validation error" in said
+        assert f"sample --run {run} --label 0" in said.splitlines()[-1]
         picture, table = tmp_path / "a.png", tmp_path / "a.csv"
         call(monkeypatch, "sample", "--run", run, "--label", 2, "--steps", 3, "--output", picture, "--count", 4)
         call(monkeypatch, "predict", "--run", run, "--data", file, "--output", table)
@@ -232,6 +234,9 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         assert picture.stat().st_size > 0
         call(monkeypatch, "label-model", *words, "--hidden", 8, "--run", run, *quick, "--resume")
         capsys.readouterr()
+    without = ["--gradient", "discriminative", "--run", tmp_path / "classes"]
+    call(monkeypatch, "label-model", "--dataset", file, "--hidden", 8, *without, *quick)
+    assert "predict --run" in capsys.readouterr().out.splitlines()[-1]  # it has no samples
     for words, said in (
         (["sample", "--run", run, "--label", 7, "--output", picture], "there is no class '7'"),
         (

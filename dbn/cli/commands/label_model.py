@@ -57,10 +57,12 @@ def main(config: LabelModelConfig) -> None:
         found = scores(model.logits(tested.x, match), labels_of(tested))
         print(f"Test error {found.error:.2f} % of {len(tested):,} examples, log-loss {found.log_loss:.4f} nats.")
     print(f"The model is in {config.run}/{LABEL_MODEL}.")
-    if model.image_shape or splits.table:
+    if model.generative and (model.image_shape or splits.table):
         output = "samples.csv" if splits.table else "samples.png"
-        words = ["--run", config.run, "--label", model.classes[0], "--output", output]
-        print(f"Next: {command_to_type('sample', *words)}")
+        next_command = "sample", "--run", config.run, "--label", model.classes[0], "--output", output
+    else:
+        next_command = "predict", "--run", config.run, "--data", "FILE", "--output", "predictions.csv"
+    print(f"Next: {command_to_type(*next_command)}")
 
 
 COMMAND = Command(main, LabelModelConfig, __doc__, reports=True)
