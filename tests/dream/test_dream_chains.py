@@ -123,6 +123,35 @@ def test_chains_have_the_distribution_of_the_rbm_at_every_temperature() -> None:
         assert ((blocks.mean(0) - p).abs() < Z * blocks.std(0) / 10).all()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_a_step_that_holds_data_draws_every_layer_at_the_temperature(temperature: float) -> None:
+    layers = [RBM(make_units("bernoulli", size), make_units("bernoulli", 2)) for size in (3, 2)]
+    for place, rbm in enumerate(layers):
+        randomize(rbm, place)
+    code = """
+    const m = prepare(model), random = randomFrom(0);
+    return Array.from({ length: n }, () => {
+      const [below, top] = heldStep(m, [1, 0, 1], [], random, temperature).layers;
+      return 8 * below[0] + 4 * below[1] + 2 * top[0] + top[1];
+    });
+    """
+    places = torch.tensor(run(code, model=page(DBN(layers)), n=DRAWS, temperature=temperature)).long()
+    low, high = layers
+    states = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+
+    def chances(units: Any, field: Tensor) -> Tensor:
+        """Of each of the states, (B, 4)."""
+        on = ((field + units.bias) / temperature).sigmoid()[:, None]
+        return (states * on + (1 - states) * (1 - on)).prod(-1)
+
+    up = chances(low.hidden, low.hidden_field(torch.tensor([[1.0, 0, 1]])))  # (1, 4)
+    seen = up @ chances(high.hidden, high.hidden_field(states))  # of the top, (1, 4)
+    p = (seen.T * chances(high.visible, high.visible_field(states))).T.flatten().double()
+    share = places.bincount(minlength=16) / DRAWS
+    assert ((share - p).abs() < Z * (p * (1 - p) / DRAWS).sqrt() + 1e-6).all()
+
+
 @pytest.mark.parametrize("untied", [False, True])
 def test_a_step_in_a_stack_goes_down_through_all_layers_and_holds_the_class(untied: bool) -> None:
     below = [
