@@ -118,8 +118,8 @@ class LabelTraining(Pretraining):
         """As of `Pretraining`, with the weight of the generative part."""
         found = super().resolved() | {"generative_weight": self.weights[1]}
         by_class = self.chosen_estimator == "class-pcd"
-        if by_class and self.centered is None:
-            found["centered"] = False
+        if by_class:
+            found["centered"] = False if self.centered is None else self.centered
         is_other = self.optimizer != "sgd" or (self.is_persistent and not by_class)
         if not (self.learning_rate or is_other) and self.weights[0]:
             kinds = "".join(self.unit_kinds)

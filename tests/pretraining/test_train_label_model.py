@@ -167,6 +167,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(estimator: str, tmp_p
     assert alike(whole, again)
 
 
+def test_the_hybrid_gradient_has_chains_by_class_and_a_run_without_them_is_resumed_as_it_was(tmp_path: Path) -> None:
+    assert alike(train(), train(estimator="class-pcd"))
+    before = train(estimator="cd", run=tmp_path / "run")
+    assert not alike(before, train())
+    assert alike(before, train(run=tmp_path / "run", resume=True))
+    for gradient, estimator in (("hybrid", "class-pcd"), ("generative", "cd"), ("discriminative", "cd")):
+        assert LabelTraining(gradient=gradient).for_data(100, 9).estimator == estimator  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="class-pcd is for label models"):
+        dbn.train_rbm(torch.rand(20, 4), hidden=3, estimator="class-pcd")
+
+
 def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in record.items() if name not in tiny.TIMES} for record in records]
 
@@ -276,7 +287,21 @@ def test_a_table_of_categories_and_numbers(
         run, table = tmp_path / f"run{len(words)}", tmp_path / "out.csv"
         quick = ["--hidden", 8, "--epochs", 20, "--learning-rate", 0.1]
         call(monkeypatch, "label-model", *words, *quick, "--run", run)
-        call(monkeypatch, "sample", "--run", run, "--draws", "--label", "cat", "--steps", 20, "--count", 10, "--output", table)
+        call(
+            monkeypatch,
+            "sample",
+            "--run",
+            run,
+            "--draws",
+            "--label",
+            "cat",
+            "--steps",
+            20,
+            "--count",
+            10,
+            "--output",
+            table,
+        )
         head, *drawn = table.read_text().splitlines()
         assert head == "size,color"
         assert len(drawn) == 10
