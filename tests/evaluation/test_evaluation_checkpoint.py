@@ -158,6 +158,7 @@ DAMAGE = {
     "shape": lambda run: run | {"v": run["v"][1:]},
     "type": lambda run: run | {"total": run["total"].float()},
     "generator": lambda run: run | {"generator": run["generator"] * 0 + 255},
+    "chains": lambda run: run | {"v": run["v"] * float("nan")},
     "keys": lambda run: {"step": run["step"]},
     "no run": lambda run: 7,
 }
