@@ -61,7 +61,8 @@ def test_the_gradients_are_autograds(sizes: tuple[int, ...], activation: str, dr
         if parameter.grad is None or grad is None:
             assert parameter.grad is grad
         else:
-            assert grad.count_nonzero() and torch.equal(parameter.grad, grad)
+            assert grad.count_nonzero()
+            assert torch.equal(parameter.grad, grad)
 
 
 def test_an_example_that_is_not_finite_gives_autograds_gradients() -> None:
