@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from dbn.data.splits import Examples, labels_of
+from dbn.finetuning.backward import is_known, set_gradients
 from dbn.finetuning.dropout import with_dropout
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import FitResult, Signals, check_fit_result
@@ -69,6 +70,9 @@ class Trainer:
         self.noise = torch.Generator(problem.device)
         self.learner = with_dropout(self.network, config.input_dropout, config.hidden_dropout, self.noise)
         """The network with dropout."""
+        on_cpu = problem.device.type == "cpu" and self.precision == torch.float32
+        self.is_by_hand = on_cpu and distributed.size() == 1 and is_known(self.learner)
+        """Whether gradients are set without autograd, with the same bits."""
         self.shared: nn.Module = self.learner
         """`learner` with gradients averaged over ranks."""
         self.averaged = RunningAverage(self.network, config.average) if config.average else None
@@ -154,13 +158,20 @@ class Trainer:
         x, y = self.train_set.x[indices], labels_of(self.train_set)[indices]
         examples = len(self.train_set)
         n = batch_length(number, examples, self.problem.config.batch_size)
-        with tf32_products(self.problem.config.precision == "tf32"):
-            with self._products():
-                logits = self.shared(self.problem.scaling(x))
+
+        def loss_of(logits: Tensor) -> Tensor:
             # Not the mean over this rank's share: shares differ in size, and may be empty.
-            loss = self.task.loss(logits.float(), y, reduction="sum") / (n / distributed.size())
-            self.optimizer.zero_grad()
-            loss.backward()
+            return self.task.loss(logits.float(), y, reduction="sum") / (n / distributed.size())
+
+        if self.is_by_hand:
+            loss = set_gradients(self.learner, self.problem.scaling(x), loss_of)
+        else:
+            with tf32_products(self.problem.config.precision == "tf32"):
+                with self._products():
+                    logits = self.shared(self.problem.scaling(x))
+                loss = loss_of(logits)
+                self.optimizer.zero_grad()
+                loss.backward()
         self.optimizer.step()
         self._bound_norms()
         if self.averaged:
