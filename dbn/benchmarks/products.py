@@ -15,7 +15,11 @@ def five_products(setting: Setting, dtype: torch.dtype = torch.float32) -> Runne
     h = torch.rand(setting.batch_size, setting.hidden).to(dtype)
     weight = torch.randn(setting.hidden, setting.visible).to(dtype)
     step, results = cd1_products(v, h, weight)
-    return Runner(repeated(step, setting.steps), setting.steps, {"v": v, "h": h, "weight": weight} | results)
+    return Runner(
+        repeated(step, setting.steps, setting.device, capturable=True),
+        setting.steps,
+        {"v": v, "h": h, "weight": weight} | results,
+    )
 
 
 def cd1_products(v: Tensor, h: Tensor, weight: Tensor) -> tuple[Callable[[], None], dict[str, Tensor]]:
@@ -43,7 +47,11 @@ def two_products(setting: Setting) -> Runner:
         torch.mm(h, weight, out=down)
 
     steps = PER_STEP * setting.steps
-    return Runner(repeated(step, steps), steps, {"v": v, "h": h, "weight": weight, "up": up, "down": down})
+    return Runner(
+        repeated(step, steps, setting.device, capturable=True),
+        steps,
+        {"v": v, "h": h, "weight": weight, "up": up, "down": down},
+    )
 
 
 def network_products(setting: Setting) -> Runner:
@@ -64,4 +72,4 @@ def network_products(setting: Setting) -> Runner:
                 torch.mm(x[n + 1], weights[n], out=backward[n])
 
     state = {"x": x, "weights": weights, "forward": forward, "backward": backward, "gradients": gradients}
-    return Runner(repeated(step, setting.steps), setting.steps, state)
+    return Runner(repeated(step, setting.steps, setting.device, capturable=True), setting.steps, state)

@@ -34,9 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def on(device: str) -> Any:
     data = splits()
-    moved = {
-        name: Examples(part.x.to(device), part.y) for name, part in vars(data).items() if isinstance(part, Examples)
-    }
+    moved = {name: part.to(device) for name, part in vars(data).items() if isinstance(part, Examples)}
     return replace(data, **moved)
 
 
