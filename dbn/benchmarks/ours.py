@@ -76,22 +76,21 @@ def as_wide(make: Callable[..., Callable[[Setting], Runner]]) -> Callable[[Setti
     return tempered(lambda setting: make()(replace(setting, batch_size=TEMPERATURES * setting.batch_size)))
 
 
-def fit(setting: Setting) -> Trainer:
-    """Fine-tuning as `scripts/finetune.py` does it with its default options, for ever."""
+def fit(setting: Setting, seed: int = 0, **options: Any) -> Trainer:
+    """Fine-tuning as `scripts/finetune.py` does it with its default options and these, for ever."""
+    device, random = setting.device, torch.Generator(setting.device).manual_seed(seed)
+
+    def noise(rows: int) -> Examples:
+        x = torch.randint(256, (rows, setting.visible), dtype=torch.uint8, device=device, generator=random)
+        return Examples(x, torch.arange(rows, device=device) % CLASSES)
+
     n = setting.examples
-    train, valid = (
-        Examples(torch.randint(256, (rows, setting.visible), dtype=torch.uint8), torch.arange(rows) % CLASSES).to(
-            setting.device
-        )
-        for rows in (n, CLASSES)
-    )
-    splits = Splits("noise", train, valid, None, tuple(map(str, range(CLASSES))), None, 255.0)
+    splits = Splits("noise", noise(n), noise(CLASSES), None, tuple(map(str, range(CLASSES))), None, 255.0)
     # So many epochs that the learning rate does not fall to nothing while it is timed.
-    config = Finetuning(
-        init=("xavier_uniform",), labels=n, valid_labels=CLASSES, batch_size=setting.batch_size, epochs=10**6
-    )
-    problem = Problem(splits, Scaling(255.0).to(setting.device), setting.network, (), config)
-    return Trainer(problem, parse_arm("xavier_uniform"), 0.1, seed=0)
+    plain = {"labels": n, "valid_labels": CLASSES, "batch_size": setting.batch_size, "epochs": 10**6}
+    config = Finetuning(init=("xavier_uniform",), **plain | options)
+    problem = Problem(splits, Scaling(255.0).to(device), setting.network, (), config)
+    return Trainer(problem, parse_arm("xavier_uniform"), 0.1, seed)
 
 
 def finetune_epoch(setting: Setting) -> Runner:
@@ -110,8 +109,8 @@ def finetune_step(setting: Setting) -> Runner:
 
 def annealing(setting: Setting) -> Runner:
     """Annealed importance sampling, a step a temperature: the last estimates, (CHAINS,)."""
-    rbm = new_rbm(setting.visible, 1, Pretraining(hidden=(setting.hidden,)))
-    mean = torch.full((setting.visible,), 0.2)
+    rbm = new_rbm(setting.visible, 1, Pretraining(hidden=(setting.hidden,))).to(setting.device)
+    mean = torch.full((setting.visible,), 0.2, device=setting.device)
     rbm.initialize(mean, mean * (1 - mean), 1000, torch.Generator(setting.device).manual_seed(0))
     path = Path(independent_base(rbm.requires_grad_(False), mean, mean * (1 - mean), 1000), rbm)
     steps = PER_STEP * setting.steps

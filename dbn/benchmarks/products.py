@@ -11,9 +11,10 @@ from dbn.benchmarks.running import CHAINS, CLASSES, PER_STEP, Runner, Setting, r
 
 def five_products(setting: Setting, dtype: torch.dtype = torch.float32) -> Runner:
     """Up, down, up and the two outer products of CD-1, with nothing between them: {name: result}."""
-    v = torch.rand(setting.batch_size, setting.visible).to(dtype)
-    h = torch.rand(setting.batch_size, setting.hidden).to(dtype)
-    weight = torch.randn(setting.hidden, setting.visible).to(dtype)
+    with torch.device(setting.device):
+        v = torch.rand(setting.batch_size, setting.visible).to(dtype)
+        h = torch.rand(setting.batch_size, setting.hidden).to(dtype)
+        weight = torch.randn(setting.hidden, setting.visible).to(dtype)
     step, results = cd1_products(v, h, weight)
     return Runner(
         repeated(step, setting.steps, setting.device, capturable=True),
@@ -38,8 +39,9 @@ def cd1_products(v: Tensor, h: Tensor, weight: Tensor) -> tuple[Callable[[], Non
 
 def two_products(setting: Setting) -> Runner:
     """Up and down for the chains of annealed importance sampling."""
-    v, h = torch.rand(CHAINS, setting.visible), torch.rand(CHAINS, setting.hidden)
-    weight = torch.randn(setting.hidden, setting.visible)
+    with torch.device(setting.device):
+        v, h = torch.rand(CHAINS, setting.visible), torch.rand(CHAINS, setting.hidden)
+        weight = torch.randn(setting.hidden, setting.visible)
     up, down = torch.empty_like(h), torch.empty_like(v)
 
     def step() -> None:
@@ -57,9 +59,9 @@ def two_products(setting: Setting) -> Runner:
 def network_products(setting: Setting) -> Runner:
     """Forward, weight gradients, and backward to all but the data: three products a layer less one."""
     sizes = (setting.visible, *setting.network, CLASSES)
-    x = [torch.rand(setting.batch_size, size) for size in sizes]
-    """What stands at each layer, values and their gradients alike."""
-    weights = [torch.randn(above, below) for below, above in pairwise(sizes)]
+    with torch.device(setting.device):
+        x = [torch.rand(setting.batch_size, size) for size in sizes]  # values and their gradients alike
+        weights = [torch.randn(above, below) for below, above in pairwise(sizes)]
     forward, backward = [torch.empty_like(each) for each in x], [torch.empty_like(each) for each in x]
     gradients = [torch.empty_like(weight) for weight in weights]
 

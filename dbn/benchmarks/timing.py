@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import torch
 from torch.profiler import ProfilerActivity, profile
 
 from dbn.benchmarks.cases import CASES, Key
@@ -34,15 +33,10 @@ def rehearse(keys: Iterable[Key], cases: Mapping[str, Case] = CASES, device: str
     for name, precision in keys:
         try:
             small = Setting((20, 10), batch_size=10, steps=2, precision=precision, network=(10,), device=device)
-            _made(cases[name], small).run()
+            cases[name].make(small).run()
         except ImportError as error:
             absent[name] = str(error)
     return absent
-
-
-def _made(case: Case, setting: Setting) -> Runner:
-    with torch.device(setting.device):
-        return case.make(setting)
 
 
 def make(
@@ -54,7 +48,7 @@ def make(
     memory: dict[Key, float | None] = {}
     for name, precision in keys:
         before = fresh_peak(setting.device)
-        runners[name, precision] = runner = _made(cases[name], replace(setting, precision=precision))
+        runners[name, precision] = runner = cases[name].make(replace(setting, precision=precision))
         runner.run()
         after = peak(setting.device)
         memory[name, precision] = None if before is None or after is None else max(0.0, after - before)
