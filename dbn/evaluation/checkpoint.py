@@ -16,7 +16,7 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.data.rows import pieces
 from dbn.errors import InputError, parsing
 from dbn.evaluation.examples import EvaluationData
-from dbn.likelihood.ais import Keep
+from dbn.likelihood.annealed_chains import Keep
 from dbn.models.dbn import DBN
 from dbn.runs.checkpoint import Checkpoint
 from dbn.runs.folder import RunFolder, remove_partial_writes

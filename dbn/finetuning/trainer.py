@@ -27,9 +27,10 @@ from dbn.storage.tensors import check_structure
 from dbn.tasks.metrics import predict
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
+from dbn.training.capture import captured_steps
 from dbn.training.device import matmul_dtype, synchronize, tf32_products
 from dbn.training.loop import batch_length, run_epochs, shuffled_batches
-from dbn.training.optimizers import make_optimizer, restore_optimizer
+from dbn.training.optimizers import make_optimizer, restore_optimizer, scale_rates
 
 ROWS_AT_ONCE = 2000
 """Examples per batch of the statistics of an averaged network."""
@@ -84,9 +85,9 @@ class Trainer:
             learning_rate=[learning_rate * factor for factor in factors],
             momentum=config.momentum,
             weight_decay=config.weight_decay,
+            capturable=problem.device.type == "cuda",
         )
-        self.full_rates = [group["lr"] for group in self.optimizer.param_groups]
-        """Of the optimizer's groups, before the schedule."""
+        self.captured = captured_steps(self.noise, self.optimizer, [], "a step of fine-tuning")
         self.steps = -(-len(train) // config.batch_size)
         self.loss = torch.zeros((), dtype=torch.float32, device=problem.device)
         self.epoch = 0
@@ -133,12 +134,13 @@ class Trainer:
                 done=self.position,
             )
             yield self.history[-1]
+        self.captured.forget()
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         freeze = self.problem.config.freeze_epochs
         self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
         if self.position == 0:
-            self.loss = torch.zeros((), dtype=torch.float32, device=self.problem.device)
+            self.loss.zero_()
         self.learner.train()
         self.shared = distributed.averaging(self.learner)
         n, size = len(self.train_set), self.problem.config.batch_size
@@ -151,13 +153,19 @@ class Trainer:
 
     @distributed.naming_lost_ranks()
     def _step(self, indices: Tensor, epoch: int, number: int) -> None:
-        factor = self.problem.config.rate_factor(epoch - 1 + number / self.steps)
-        for group, rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
-            group["lr"] = rate * factor
+        config, examples = self.problem.config, len(self.train_set)
+        scale_rates(self.optimizer, config.rate_factor(epoch - 1 + number / self.steps))
         self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, distributed.rank()))
+        n = batch_length(number, examples, config.batch_size)
+        # What may differ between two steps beside tensors is the key.
+        key = n, len(indices), [each.requires_grad for each in self.network.parameters()].count(True)
+        self.captured(key, lambda indices: self._update(indices, n), indices)
+        if self.averaged:
+            self.averaged.updates += 1
+
+    def _update(self, indices: Tensor, n: int) -> None:
+        """The part of a step on the device, by these examples of a batch of n."""
         x, y = self.train_set.x[indices], labels_of(self.train_set)[indices]
-        examples = len(self.train_set)
-        n = batch_length(number, examples, self.problem.config.batch_size)
 
         def loss_of(logits: Tensor) -> Tensor:
             # Not the mean over this rank's share: shares differ in size, and may be empty.
@@ -175,8 +183,8 @@ class Trainer:
         self.optimizer.step()
         self._bound_norms()
         if self.averaged:
-            self.averaged.update(self.network)
-        self.loss += loss.detach() * (n / examples / distributed.size())
+            self.averaged.blend(self.network)
+        self.loss += loss.detach() * (n / len(self.train_set) / distributed.size())
 
     def _products(self) -> AbstractContextManager:
         """The products of the forward pass, and so of the backward pass."""
@@ -252,7 +260,8 @@ class Trainer:
         check_fit_result(self.network, *kept, tuned=self.valid is not None)
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.position = state["position"]
-        self.loss = state["loss"] if distributed.is_main() else torch.zeros_like(state["loss"])
+        self.captured.forget()
+        self.loss.copy_(state["loss"] if distributed.is_main() else torch.zeros_like(state["loss"]))
         self.history, self.best_weights, self.signals = state["history"], state["best_weights"], state["signals"]
         self.diverged = state["diverged"]
         self.network.load_state_dict(state["network"])

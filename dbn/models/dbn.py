@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dbn.arrays import AnyRows, Array, as_tensor, columns_of
 from dbn.errors import InputError, check_types, naming_arguments
 from dbn.models.autoencoder import Autoencoder
+from dbn.models.gibbs import GibbsChains
 from dbn.models.impute import impute
 from dbn.models.matching import Match, column_order, match
 from dbn.models.matmul import is_transforming
@@ -222,9 +223,10 @@ class DBN(nn.Module):
             if len(start) != n:
                 raise InputError(f"{n} samples need {n} starting points, not {len(start)}")
             v = self.sample_up(start, generator)
-        for _ in range(steps - 1):
-            v = top.sample_visible(top.sample_hidden(v, generator), generator)
-        return self.samples_given(top.sample_hidden(v, generator), generator, draws=draws)
+        chains = GibbsChains(top, v, generator)
+        for _ in chains.run(steps - 1):
+            pass
+        return self.samples_given(top.sample_hidden(chains.v, generator), generator, draws=draws)
 
     @check_types
     def impute(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dbn.capture import CapturedSteps
 from dbn.config.pretraining import Pretraining
 from dbn.likelihood.gradient import GlobalBatch, Means, Offsets, set_gradient
 from dbn.models.rbm import RBM, Harmonium
@@ -28,7 +29,7 @@ from dbn.storage.schema import NATURAL, check
 from dbn.storage.tensors import check_bounded, check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
-from dbn.training.capture import CapturedSteps, captured_steps
+from dbn.training.capture import captured_steps
 from dbn.training.checkpoint_control import Callback, checkpoint_control
 from dbn.training.device import matmul_dtype, tf32_products
 from dbn.training.loop import batch_length, progress_bar, run_epochs, shuffled_batches
