@@ -250,6 +250,29 @@ def test_counts_are_learned_as_they_are_and_seed_a_network(tmp_path: Path) -> No
     torch.testing.assert_close(again.encoder()(again.scale(x)), most_probable)
 
 
+def test_double_rectified_units_are_learned_saved_resumed_and_seed_a_network_of_another_activation(
+    tmp_path: Path,
+) -> None:
+    x, y = pictures()
+    options: dict[str, Any] = {"hidden": [6, 4], "hidden_units": "drelu", "learning_rate": 0.01, "device": "cpu"}
+    dbn.pretrain(x, epochs=2, run=tmp_path / "run", **options)
+    longer = dbn.pretrain(x, epochs=[2, 4], run=tmp_path / "run", resume=True, **options)
+    stack = dbn.load(tmp_path / "run")
+    assert all(value.equal(stack.state_dict()[name]) for name, value in longer.state_dict().items())
+    lower, upper = stack.layers
+    assert {"threshold", "log_precision_plus", "log_precision_minus"} < {
+        name for name, _ in lower.hidden.named_parameters()
+    }
+    for name in ("threshold", "log_precision_plus", "log_precision_minus"):
+        assert lower.hidden.get_parameter(name).std() > 0
+        assert upper.visible.get_parameter(name).std() > 0
+    data = stack.scale(x)
+    torch.testing.assert_close(stack.encoder()(data), stack.up(x))
+    with pytest.raises(InputError, match=r"but no network has theirs, DoubleReLU\(6\): write dbn:sigmoid for"):
+        dbn.compare(x, y, init=["dbn"], pretrained=[stack], epochs=1)
+    assert list(dbn.compare(x, y, init=["dbn:tanh"], pretrained=[stack], epochs=1, seeds=1).to_dict()["arms"])
+
+
 @pytest.mark.parametrize(
     ("x", "options", "sentence"),
     [
