@@ -199,6 +199,23 @@ def test_binomial_units_are_counts_of_bernoulli_units_that_share_their_bias() ->
         assert_close(units.log_partition(torch.zeros(1, 1)).exp(), by_count.sum()[None])
 
 
+@pytest.mark.parametrize("states", [2, 8, 15, 16, 21])
+@torch.no_grad()
+def test_categories_have_the_softmax_as_mean_and_draws_by_inversion_however_many_states(states: int) -> None:
+    """Two ways of computing it, by the number of states; and each uniform number is that of its group."""
+    units = units_named(f"categorical(states={states})", 5 * states)
+    units.bias.copy_(torch.randn(units.size, generator=rng(1)))
+    field = 3 * torch.randn(70, units.size, generator=rng(2))
+    field[0], field[1, 0] = 0.0, 90.0
+    total = (field + units.bias).double().unflatten(-1, (5, states))
+    p = units.mean(field)
+    assert p.is_contiguous()
+    assert_close(p.double(), total.softmax(-1).flatten(-2), rtol=1e-5, atol=1e-7)
+    upper, uniform = p.view(70, 5, states).cumsum(-1), torch.empty(70, 5, 1).uniform_(generator=rng(3))
+    drawn = (upper <= uniform * upper[..., -1:]).sum(-1)
+    assert torch.equal(units.sample(field, rng(3)), torch.nn.functional.one_hot(drawn, states).flatten(-2).float())
+
+
 @pytest.mark.parametrize("trials", [1, 5, 32, 33, 300])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_counts_have_their_probabilities_however_they_are_drawn(trials: int, dtype: torch.dtype) -> None:
