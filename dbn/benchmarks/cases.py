@@ -37,6 +37,7 @@ CASES: dict[str, Case] = {
     "products": Case(five_products),
     "products-bf16": Case(lambda setting: five_products(setting, torch.bfloat16), ("products",), ("bf16",)),
     "cd1-step": Case(steps_of(), ("products",), BOTH),
+    "cd1-categorical-step": Case(steps_of(visible="categorical(states=4)"), ("cd1-step",), standard=False),
     "cd1-epoch": Case(epoch_of(), ("products",), BOTH),
     "tutorial-step": Case(tutorial_step, ("products", "cd1-step"), on_gpu=False),
     "tutorial-epoch": Case(tutorial_epoch, ("products", "cd1-epoch"), on_gpu=False),

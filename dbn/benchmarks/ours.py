@@ -16,6 +16,7 @@ from dbn.initializers.arms import parse_arm
 from dbn.likelihood.ais import anneal, temperature_schedule
 from dbn.models.annealing import Path, independent_base
 from dbn.models.scaling import Scaling
+from dbn.models.units.naming import make_units
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.stack import new_rbm
 from dbn.pretraining.trainer import LayerTrainer
@@ -32,12 +33,14 @@ def layer_trainer(setting: Setting, device: torch.device | str | None = None, **
     device = device or setting.device
     options = {"epochs": (10,)} | options | {"batch_size": setting.batch_size, "precision": setting.precision}
     config = Pretraining(hidden=setting.sizes[1:], **options)
-    x = torch.randint(256, (setting.examples, setting.sizes[0]), dtype=torch.uint8, device=device)
+    codes: Any = make_units(config.visible, 0).codes
+    shape = setting.examples, setting.sizes[0] // (codes or 1)
+    x = torch.randint(codes or 256, shape, dtype=torch.uint8, device=device)
     below = [new_rbm(setting.sizes[0], layer, config).to(device) for layer in range(1, len(setting.sizes) - 1)]
     for rbm in below:
         torch.nn.init.normal_(rbm.requires_grad_(False).weight, 0.0, 0.01)
     rbm = new_rbm(setting.sizes[0], len(below) + 1, config).to(device)
-    return LayerTrainer(rbm, below, Unlabeled(x, None, Scaling().to(device)), config)
+    return LayerTrainer(rbm, below, Unlabeled(x, None, Scaling(codes=codes).to(device)), config)
 
 
 def epoch_of(**options: Any) -> Callable[[Setting], Runner]:

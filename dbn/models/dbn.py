@@ -274,7 +274,8 @@ class DBN(nn.Module):
         """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights.
 
         In it relu units give their most probable states, and binomial ones their mean as a fraction of the trials, by
-        which the weights of the next layer are multiplied.
+        which the weights of the next layer are multiplied. After a layer of drelu units stands a module with their
+        parameters (`dbn.models.units.drelu.DoubleReLU`).
         """
         return network_of(_as_linear(self._upwards()))
 
@@ -294,6 +295,8 @@ class DBN(nn.Module):
             )
         downwards = [(rbm.visible, rbm.weight.T) for rbm in reversed(self.layers)]
         *layers, (weight, bias, output) = _as_linear([*self._upwards(), *downwards])
+        if not isinstance(output, str):
+            raise InputError(f"no autoencoder ends with the values of {visible.spec} units: use other visible units")
         return Autoencoder(network_of([*layers, (weight, bias, "identity")]), output)
 
     @check_types
@@ -349,7 +352,7 @@ def copy_layers(stack: DBN, layers: Sequence[nn.Module]) -> None:
         layer.bias.copy_(bias)
 
 
-def _as_linear(layers: Iterable[tuple[Units, Tensor]]) -> list[tuple[Tensor, Tensor, str]]:
+def _as_linear(layers: Iterable[tuple[Units, Tensor]]) -> list[tuple[Tensor, Tensor, str | nn.Module]]:
     """Weight, bias and activation of the layers of a network that has these units after these weights."""
     found, factor = [], 1.0
     for units, weight in layers:

@@ -200,7 +200,8 @@ class RBM(Harmonium, nn.Module):
 
         Of units without negative values this is enough but not needed: for two such sides the norm of the positive part
         of A may be below 1 instead, as hWv is at most that part's, and for one the norm of the positive part of AᵀA or
-        AAᵀ. Where neither is, Z is taken for infinite.
+        AAᵀ. Of units that fall off otherwise above 0 than below Λ has the smaller precision, which is enough as well.
+        Where none of these norms is below 1, Z is taken for infinite.
         """
         visible, hidden = self.visible.quadratic_precision(), self.hidden.quadratic_precision()
         if visible is None or hidden is None:
@@ -210,14 +211,10 @@ class RBM(Harmonium, nn.Module):
         norm = torch.linalg.matrix_norm(coupling, 2)
         if self.visible.nonnegative and self.hidden.nonnegative:
             norm = norm.minimum(torch.linalg.matrix_norm(coupling.clamp(min=0), 2))
-        elif self._is_one_sided:
+        elif self.visible.nonnegative or self.hidden.nonnegative:
             products = coupling.T @ coupling if self.visible.nonnegative else coupling @ coupling.T
             norm = norm.minimum(torch.linalg.matrix_norm(products.clamp(min=0), 2).sqrt())
         return bool(norm < 1)
-
-    @property
-    def _is_one_sided(self) -> bool:
-        return self.visible.nonnegative or self.hidden.nonnegative
 
     def check_finite(self, name: str = "RBM") -> None:
         """InputError naming the parameters that are not finite."""
@@ -230,7 +227,7 @@ class RBM(Harmonium, nn.Module):
         self.check_finite(name)
         if not self.has_partition():
             visible, hidden = self.visible, self.hidden
-            has = "may have" if self._is_one_sided else "has"
+            has = "has" if visible.even and hidden.even else "may have"
             raise InputError(
                 f"the {name} {has} no finite Z, as its {visible.size} {visible.kind} visible and {hidden.size} "
                 f"{hidden.kind} hidden units are coupled too strongly: make the weights smaller"

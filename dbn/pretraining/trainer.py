@@ -16,7 +16,7 @@ from dbn.likelihood.gradient import GlobalBatch, Means, Offsets, set_gradient
 from dbn.models.rbm import RBM, Harmonium
 from dbn.pretraining.diagnostics import Diagnostics
 from dbn.pretraining.distributed_chains import make_chains
-from dbn.pretraining.divergence import Diverged, divergence
+from dbn.pretraining.divergence import Diverged, divergence, other_remedy
 from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.monitor import LayerMonitor
 from dbn.pretraining.penalties import penalties
@@ -302,11 +302,9 @@ class LayerTrainer:
         why = divergence(self.rbm, self.kept, x)
         if distributed.any_rank(bool(why)):
             remedy = f"lower {self.rate_option}, which is {self._learning_rate(epoch, self.steps - 1):g} there"
-            if self.rbm.visible.nonnegative and self.layer > 1:  # their precision is high where features hardly vary
-                remedy = f"train layer {self.layer - 1} with other --hidden-units than relu, or {remedy}"
-            elif self.rbm.visible.nonnegative and (greatest := float(x.max())) > 1:
-                remedy = f"divide the data, here up to {greatest:g}, with --divisor max, or {remedy}"
-            raise Diverged(f"layer {self.layer} diverged in epoch {epoch}, {why or 'as another rank found'}: {remedy}")
+            other = other_remedy(self.rbm.visible, self.layer, *self.data.moments(), float(x.max()))
+            why = why or "as another rank found"
+            raise Diverged(f"layer {self.layer} diverged in epoch {epoch}, {why}: {other}{remedy}")
 
     def _stream(self, *purpose: str | int) -> torch.Generator:
         name, *rest = purpose

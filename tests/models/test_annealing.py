@@ -52,11 +52,12 @@ def by_hand(path: Path, beta: float) -> RBM:
         rbm.weight.copy_((1 - beta) * path.base.weight + beta * path.rbm.weight)
         for side in ("visible", "hidden"):
             start, end, units = (getattr(each, side) for each in (path.base, path.rbm, rbm))
-            units.bias.copy_((1 - beta) * start.bias + beta * end.bias)
             for name, parameter in units.named_parameters():
-                if name.endswith("log_precision"):
-                    old, new = (each.get_parameter(name).exp() for each in (start, end))
-                    parameter.copy_(((1 - beta) * old + beta * new).log())
+                old, new = (each.get_parameter(name) for each in (start, end))
+                if "log_precision" in name:
+                    parameter.copy_(((1 - beta) * old.exp() + beta * new.exp()).log())
+                else:
+                    parameter.copy_((1 - beta) * old + beta * new)
     return rbm
 
 

@@ -99,6 +99,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "gaussian, centered": {"visible": "gaussian", "centered": True},
     "relu": {"hidden_units": ("relu",), "learning_rate": 0.001},
+    "drelu": {"hidden_units": ("drelu",), "learning_rate": 0.001},
     "gibbs": {"missing": "gibbs"},
     "absent": {"missing": "absent"},
     **{name: {"optimizer": name} for name in ("adam", "adamw", "adagrad")},

@@ -46,6 +46,8 @@ class Units(nn.Module, ABC):
     """Whether data are standardized to mean 0 and variance 1 for these units."""
     nonnegative: ClassVar[bool] = False
     """Whether unbounded values are 0 or more."""
+    even: ClassVar[bool] = True
+    """Whether a density falls off alike towards both ends, at `quadratic_precision`, which is else a lower bound."""
     counts: ClassVar[bool] = False
     """Whether data are whole numbers, which no divisor but one that is given divides."""
 
@@ -125,8 +127,11 @@ class Units(nn.Module, ABC):
         """Set θ to reproduce the mean and variance of `n` examples, smoothed so that θ stays finite."""
 
     @abstractmethod
-    def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
-        """The layer x ↦ mean(W x)/`mean_factor` of a network: its weight, its bias, the name of its activation."""
+    def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str | nn.Module]:
+        """The layer x ↦ mean(W x)/`mean_factor` of a network: its weight, its bias, its activation.
+
+        That is a name (`dbn.models.mlp.activation_module`), or a module where it has parameters of its own.
+        """
 
     @property
     def mean_factor(self) -> float:
