@@ -8,13 +8,13 @@ Smolensky (1986); Hinton (2002), "Training products of experts by minimizing con
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import Array, as_tensor, as_values, floats
+from dbn.arrays import Array, as_tensor, as_values, floats, in_type
 from dbn.errors import InputError, check_types
 from dbn.models.matmul import product
 from dbn.models.units.base import Units
@@ -169,27 +169,31 @@ class RBM(Harmonium, nn.Module):
 
     def hidden_field(self, v: Array) -> Tensor:
         """W v, (B, H)."""
-        weight = self._product_weight
-        return product(as_values(v, weight.dtype, "v"), weight).to(self.weight.dtype)
+        own, weight = self._weights()
+        return in_type(product(as_values(v, weight.dtype, "v"), weight), own.dtype)
 
     def visible_field(self, h: Array) -> Tensor:
         """Wᵀ h, (B, V)."""
-        weight = self._product_weight
-        return product(as_values(h, weight.dtype, "h"), weight.T).to(self.weight.dtype)
+        own, weight = self._weights()
+        return in_type(product(as_values(h, weight.dtype, "h"), weight.T), own.dtype)
 
-    @property
-    def _product_weight(self) -> Tensor:
-        return self.weight if self._rounded is None else self._rounded
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """W, and W as products take it."""
+        weight = self.weight
+        return weight, weight if self._rounded is None else self._rounded
 
     @property
     def product_dtype(self) -> torch.dtype:
         """The type that products are computed in."""
-        return self._product_weight.dtype
+        return self._weights()[1].dtype
+
+    def products_in(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+        """In this context fields are computed from W and states rounded to `dtype`; W must not change in it."""
+        return nullcontext() if dtype == self.weight.dtype else self._rounded_to(dtype)
 
     @contextmanager
-    def products_in(self, dtype: torch.dtype) -> Iterator[None]:
-        """In this context fields are computed from W and states rounded to `dtype`; W must not change in it."""
-        self._rounded = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
+    def _rounded_to(self, dtype: torch.dtype) -> Iterator[None]:
+        self._rounded = self.weight.detach().to(dtype)
         try:
             yield
         finally:

@@ -251,9 +251,19 @@ class LayerTrainer:
             of_rows, x = self.data.missing.at(self.rbm, x, known, self.noise)
         field = of_rows.hidden_field(x)
         # Chains from the data take any model of two layers, and others are given an RBM.
-        negatives, negative_field = self.chains.negatives(of_rows, x, field, self.noise)  # type: ignore[arg-type]
-        whole, paired = self._whole(number, weights), self.paired
-        return set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, whole, weights, paired=paired)
+        negatives = self.chains.negatives(of_rows, x, field, self.noise)  # type: ignore[arg-type]
+        return set_gradient(
+            self.rbm,
+            x,
+            negatives.states,
+            field,
+            self.offsets,
+            negatives.field,
+            self._whole(number, weights),
+            weights,
+            paired=self.paired,
+            data_hidden=negatives.data_hidden,
+        )
 
     def _whole(self, number: int, weights: Tensor | None) -> GlobalBatch | None:
         """The batch of all ranks; None if there is one."""

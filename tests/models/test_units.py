@@ -111,6 +111,15 @@ def test_samples_follow_the_generator(kind: str) -> None:
     assert not torch.equal(units.sample(field, rng(3)), units.sample(field, rng(4)))
 
 
+@each_kind
+def test_a_sample_with_its_expected_statistics_is_the_one_and_the_other(kind: str) -> None:
+    units = make_units(kind)
+    field = fields(units)
+    states, expected = units.sample_and_expect(field, rng(3))
+    assert torch.equal(states, units.sample(field, rng(3)))
+    assert_close(expected, units.expected_statistics(field), rtol=0, atol=0)
+
+
 def test_every_position_of_a_bernoulli_sample_is_drawn_fairly() -> None:
     """Element by element: home-made random bits may be right on average and wrong in every second place."""
     positions, n = 1001, 4000

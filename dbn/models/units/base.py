@@ -118,6 +118,12 @@ class Units(nn.Module, ABC):
     def sample(self, field: Array, generator: torch.Generator | None = None) -> Tensor:
         """x ~ p(x | field)."""
 
+    def sample_and_expect(
+        self, field: Array, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """x ~ p(x | field), and `expected_statistics(field)`, for types that compute the one from the other."""
+        return self.sample(field, generator), self.expected_statistics(field)
+
     @abstractmethod
     def divergence(self, x: Array, x_hat: Array) -> Tensor:
         """KL of the units with mean x from those with mean x_hat, summed over units: (B,), in nats."""
