@@ -40,7 +40,7 @@ class SampleConfig(FolderOption, SeedOption, OutputConfig):
     temperatures: AtLeast2 | None = None
     """Temperatures of tempered chains (default: 20)."""
     draws: bool = False
-    """Draws of the visible units in place of their means."""
+    """Draws of the visible units in place of their means; of a label model states in place of means in all layers."""
     classifier: Path | None = None
     """Run of finetune whose best classifier counts the classes among the images (default: none)."""
     image_shape: str | None = None

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from dbn.columns import COLUMN_KINDS, read_kinds
 from dbn.config.common import (
@@ -49,10 +49,13 @@ class LayerTraining(NamedTuple):
 class Pretraining(TrainingOptions):
     """Training of a stack of RBMs, bottom to top."""
 
-    CHOSEN_BY_DATA = (
+    CHOSEN_BY_DATA: ClassVar[tuple[str, ...]] = (
         "hidden", "batch_size", "epochs", "learning_rate", "momentum", "centered", "warmup_epochs", "measure_every",
         "picture_every"
     )  # fmt: skip
+
+    has_labels: ClassVar[bool] = False
+    """Whether the visible units end with labels."""
 
     hidden: tuple[Count, ...] = None  # type: ignore[assignment]
     """Hidden units of each layer, from the data upwards (default: 500 500 2000, and at most a quarter of the rows)."""
@@ -147,7 +150,9 @@ class Pretraining(TrainingOptions):
         self._check_missing()
         for name in ("chains", "temperatures"):
             if getattr(self, name) is not None:
-                check_taken(name, "estimator", self.estimator, CHAINS.place)
+                check_taken(name, "estimator", self.chosen_estimator, CHAINS.place)
+        if self.estimator == "class-pcd" and not self.has_labels:
+            raise InputError("--estimator class-pcd is for label models, whose chains have a class: use pcd")
         momentum = Schedule.read(self.momentum or 0.0).values
         if self.optimizer == "rmsprop" and momentum[0] == 0 < max(momentum):
             raise InputError(f"--momentum {self.momentum} starts at 0, from where rmsprop cannot rise: start above 0")
@@ -192,7 +197,12 @@ class Pretraining(TrainingOptions):
     @property
     def estimator_parameters(self) -> Collection[str]:
         """The parameters that the estimator takes, of `steps`, `chains` and `temperatures`."""
-        return CHAINS.table.parameters(self.estimator)
+        return CHAINS.table.parameters(self.chosen_estimator)
+
+    @property
+    def chosen_estimator(self) -> str:
+        """The estimator, also where it is left out."""
+        return self.estimator
 
     @property
     def unit_kinds(self) -> list[str]:

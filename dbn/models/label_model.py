@@ -21,6 +21,8 @@ from dbn.models.passes import states_down
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.base import Units
+from dbn.models.units.categorical import Categorical
+from dbn.models.units.mixed import Mixed
 from dbn.models.units.naming import make_units, units_of
 from dbn.registry import split_sum
 from dbn.rng import stream
@@ -39,6 +41,14 @@ def label_rbm(kind: str, size: int, hidden: Units, n_classes: int) -> RBM:
     features = kind if split_sum(kind) else f"{size} {kind}"
     visible = make_units(f"{features} + {n_classes} categorical(states={n_classes})", size + n_classes)
     return RBM(visible, hidden)
+
+
+def label_units(rbm: RBM) -> int:
+    """The number of label units of an RBM that `label_rbm` made; InputError for another."""
+    labels = list(rbm.visible.each())[-1][0] if isinstance(rbm.visible, Mixed) else rbm.visible
+    if not isinstance(labels, Categorical) or labels is rbm.visible:
+        raise InputError(f"{rbm.visible.spec} visible units end with no labels: make the RBM with label_rbm")
+    return labels.size
 
 
 def class_fields(rbm: RBM, x: Tensor, n_classes: int) -> Tensor:
@@ -211,11 +221,15 @@ class LabelModel(nn.Module):
         steps: int = 1000,
         start: Array | None = None,
         generator: torch.Generator | None = None,
+        draws: bool = False,
     ) -> Tensor:
-        """`n` draws of rows: `steps` Gibbs steps in the top RBM, then down; the visible means, (n, V).
+        """`n` draws of rows: `steps` Gibbs steps in the top RBM, then down by means; the visible means, (n, V).
 
-        With `label`, the name of a class, the label units stay at it: draws are from p(x | y). Of categories a draw in
-        place of the means, as codes.
+        With `label`, the name of a class, the label units stay at it: hidden units of the top are draws from p(h | y).
+        The features are their means E[f | h], and so are the layers below, as they were on the way up in training.
+
+        draws: states in place of means in all layers, the visible units included: draws from p(x | y). So are always
+        those of categories, as codes. States of features that are far from 0 and 1 lose what the means keep.
 
         start: rows (n, V), as they are stored, that the chains start from; by default the visible biases of the top
         RBM. generator: on the model's device; by default of seed 0. InputError for a class that there is not, for no
@@ -244,11 +258,14 @@ class LabelModel(nn.Module):
         for _ in range(steps - 1):
             v = top.sample_visible(top.sample_hidden(self._clamp(v, clamped), generator), generator)
         field = top.visible_field(top.sample_hidden(self._clamp(v, clamped), generator))
-        draws = len(self.layers) > 1 or self.scaling.codes is not None
-        h = top.visible.sample(field, generator) if draws else top.visible.mean(field)
-        h = h[:, : self.n_features]
-        h = states_down(self.downwards, h, generator, mean_last=self.scaling.codes is None)[0]
-        return h if self.scaling.codes is None else self.scaling.inverse(h)
+        if draws or self.scaling.codes is not None:
+            h = top.visible.sample(field, generator)[:, : self.n_features]
+            h = states_down(self.downwards, h, generator)[0]
+            return h if self.scaling.codes is None else self.scaling.inverse(h)
+        h = top.visible.mean(field)[:, : self.n_features]
+        for rbm in reversed(self.downwards):
+            h = rbm.down(h)
+        return h
 
     def cells(self, x: Tensor) -> dict[str, list[Any]]:
         """The columns by name, with the names of categories, of samples (n, V) of a table: see `DBN.cells`."""

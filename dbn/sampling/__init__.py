@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dbn.sampling.chains import Chains as Chains
     from dbn.sampling.chains import NegativeSamples as NegativeSamples
     from dbn.sampling.chains import autocorrelation as autocorrelation
+    from dbn.sampling.class_chains import ClassChains as ClassChains
     from dbn.sampling.contrastive_divergence import DataChains as DataChains
     from dbn.sampling.parallel_tempering import TemperedChains as TemperedChains
     from dbn.sampling.persistent_chains import LaggedChains as LaggedChains
@@ -24,6 +25,7 @@ CHAINS: "Registry[Callable[..., Chains]]" = Registry(
         "pcd": "dbn.sampling.persistent_chains:PersistentChains",
         "lagged-pcd": "dbn.sampling.persistent_chains:LaggedChains",
         "pt": "dbn.sampling.parallel_tempering:TemperedChains",
+        "class-pcd": "dbn.sampling.class_chains:ClassChains",
     },
 )
 """Estimators by name; each is built with those of `steps`, `chains` and `temperatures` that it takes."""

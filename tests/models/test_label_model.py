@@ -12,7 +12,7 @@ from dbn.models import RBM, Bernoulli
 from dbn.models.label_model import LabelModel, class_fields, class_scores, label_rbm
 from dbn.models.scaling import Scaling
 from dbn.models.units.naming import make_units
-from tests.enumeration import CHANCE, KINDS, SIZES, randomize, rng, support
+from tests.enumeration import CHANCE, KINDS, SIZES, Z, randomize, rng, support
 
 CLASSES = 3
 
@@ -61,7 +61,7 @@ def test_a_part_at_a_time_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("label", ["a", "c", None])
 def test_samples_have_the_distribution_of_rows_of_that_class(label: str | None) -> None:
-    """Means of draws of x would hide what is drawn: a layer below whose means are its inputs shows it."""
+    """Through a layer below whose means are its inputs."""
     model = make_model()
     copying = RBM(Bernoulli(3), Bernoulli(3)).double()
     with torch.no_grad():
@@ -70,13 +70,36 @@ def test_samples_have_the_distribution_of_rows_of_that_class(label: str | None) 
         copying.hidden.bias.fill_(-40)
     deep = LabelModel(model.rbm, model.classes, [copying]).requires_grad_(False)
     n = 4000
-    draws = deep.sample(n, label=label, steps=30, generator=rng(3)).round()
+    draws = deep.sample(n, label=label, steps=30, generator=rng(3), draws=True)
     x = support(Bernoulli(3))[0]
     joint = log_joint(model, x)
     p = (joint.logsumexp(1) if label is None else joint[:, model.place_of(label)]).softmax(0)
     counts = torch.stack([(draws == state).all(1).sum() for state in x])
     assert counts.sum() == n
     assert stats.chi2.sf(float(((counts - n * p) ** 2 / (n * p)).sum()), len(p) - 1) > CHANCE
+
+
+@pytest.mark.parametrize("label", ["a", "b", "c"])
+def test_the_means_of_samples_average_to_the_mean_of_the_class(label: str) -> None:
+    """E[x | h] over h ~ p(h | y) has the mean E[x | y], and a variance below that of x."""
+    model, n = make_model(), 4000
+    means = model.sample(n, label=label, steps=30, generator=rng(3))
+    x = support(Bernoulli(3))[0]
+    p = log_joint(model, x)[:, model.place_of(label)].softmax(0)
+    error = means.std(0) / n**0.5
+    assert ((means.mean(0) - p @ x).abs() < Z * error).all()
+    assert (means.var(0) < (p @ x) * (1 - p @ x)).all()
+
+
+def test_features_come_down_by_means_and_draws_by_states() -> None:
+    model = make_model(spread=0.0)
+    below = RBM(Bernoulli(2), Bernoulli(3)).double()
+    randomize(below, 1)
+    deep = LabelModel(model.rbm, model.classes, [below]).requires_grad_(False)
+    samples = deep.sample(5, label="a", steps=2, generator=rng())
+    torch.testing.assert_close(samples, below.down(torch.full((5, 3), 0.5)))
+    draws = deep.sample(5, label="a", steps=2, generator=rng(), draws=True)
+    assert below.visible.in_support(draws)
 
 
 def test_samples_start_at_rows_where_they_are_given() -> None:

@@ -126,14 +126,15 @@ def test_optimizers_that_count_on_the_device(name: str, monkeypatch: pytest.Monk
     assert recorder_of(captured).replayed > 10
 
 
-def test_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("estimator", ["cd", "class-pcd"])
+def test_labels(estimator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.rand(120, 20, generator=torch.Generator().manual_seed(1))
     y = torch.eye(3).repeat(40, 1)
     y[::5] = 0
     data = Unlabeled(torch.cat([x, y], 1), None, Scaling(1.0))
     layers = []
     for recorder in (None, CpuRecorder):
-        config = LabelTraining(**SMALL, gradient="hybrid")
+        config = LabelTraining(**SMALL, gradient="hybrid", estimator=estimator)
         with monkeypatch.context() as patches:
             if recorder:
                 swap_in(patches)

@@ -1,5 +1,6 @@
 """Training of a label model, its run folder, its commands, and what is refused."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,14 @@ def test_defaults_learn_a_small_table_of_numbers() -> None:
     x, y = load_iris(return_X_y=True)
     held_out = np.arange(len(x)) % 3 == 0
     model = dbn.train_label_model(x[~held_out], y[~held_out], visible="gaussian", hidden=20, device="cpu")
-    assert 0 < model.history[0]["learning_rate"] < 0.1
-    assert model.history[-1]["learning_rate"] < 0.01
+    assert 0 < model.history[0]["learning_rate"] < 1
+    assert model.history[-1]["learning_rate"] < 0.1
     wrong = np.array(model.predict(x[held_out]), dtype=int) != y[held_out]
     assert wrong.mean() <= 0.04
     assert -model.log_proba(x[held_out])[np.arange(50), y[held_out]].mean() < 0.2
     for options, rate in (
+        ({}, "1:0"),
+        ({"estimator": "cd"}, "0.1:0"),
         ({"gradient": "generative"}, 0.01),
         ({"estimator": "pcd"}, "0.1:0"),
         ({"optimizer": "adam"}, 0.001),
@@ -164,6 +167,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(estimator: str, tmp_p
     assert alike(whole, again)
 
 
+def test_the_hybrid_gradient_has_chains_by_class_and_a_run_without_them_is_resumed_as_it_was(tmp_path: Path) -> None:
+    assert alike(train(), train(estimator="class-pcd"))
+    before = train(estimator="cd", run=tmp_path / "run")
+    assert not alike(before, train())
+    assert alike(before, train(run=tmp_path / "run", resume=True))
+    for gradient, estimator in (("hybrid", "class-pcd"), ("generative", "cd"), ("discriminative", "cd")):
+        assert LabelTraining(gradient=gradient).for_data(100, 9).estimator == estimator  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="class-pcd is for label models"):
+        dbn.train_rbm(torch.rand(20, 4), hidden=3, estimator="class-pcd")
+
+
 def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in record.items() if name not in tiny.TIMES} for record in records]
 
@@ -183,6 +197,7 @@ def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ),
         ({"generative_weight": -1}, "generative_weight"),
         ({"gradient": "discriminative", "estimator": "pcd"}, "leave it out"),
+        ({"gradient": "generative", "estimator": "class-pcd"}, "learns p\\(x | y\\), not how often a class is"),
         ({"tied": True}, "tied"),
         ({"features": "sample"}, "features"),
         ({"epoch": 3}, "epochs"),
@@ -227,7 +242,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         call(monkeypatch, "sample", "--run", run, "--label", 2, "--steps", 3, "--output", picture, "--count", 4)
         call(monkeypatch, "predict", "--run", run, "--data", file, "--output", table)
         said = capsys.readouterr().out
-        assert "4 images after 3 Gibbs steps from data" in said
+        assert re.search(r"4 images after 3 Gibbs steps from data, \d+% of them 2 by the model itself: ", said)
         assert "classified by the label model" in said
         assert "error" in said
         assert table.read_text().splitlines()[0] == "0,1,2"
@@ -272,7 +287,21 @@ def test_a_table_of_categories_and_numbers(
         run, table = tmp_path / f"run{len(words)}", tmp_path / "out.csv"
         quick = ["--hidden", 8, "--epochs", 20, "--learning-rate", 0.1]
         call(monkeypatch, "label-model", *words, *quick, "--run", run)
-        call(monkeypatch, "sample", "--run", run, "--label", "cat", "--steps", 20, "--count", 10, "--output", table)
+        call(
+            monkeypatch,
+            "sample",
+            "--run",
+            run,
+            "--draws",
+            "--label",
+            "cat",
+            "--steps",
+            20,
+            "--count",
+            10,
+            "--output",
+            table,
+        )
         head, *drawn = table.read_text().splitlines()
         assert head == "size,color"
         assert len(drawn) == 10

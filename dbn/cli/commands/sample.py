@@ -102,25 +102,34 @@ def _samples(config: SampleConfig, stack: "DBN") -> "tuple[Samples, str]":
 
 
 def _labeled_samples(config: SampleConfig, model: "LabelModel") -> "tuple[Samples, str]":
-    """As `_samples`, of one class where that is asked for."""
+    """As `_samples`, of one class where that is asked for, and how many of them the model itself gives that class."""
     from dbn.errors import InputError
     from dbn.rng import stream
     from dbn.runs.training_data import splits_of
     from dbn.sampling import Samples
 
-    if config.start == "tempered" or config.draws:
-        what = "--draws" if config.draws else "--start tempered"
-        raise InputError(f"{what} does not go with a label model, whose chains are Gibbs steps: leave it out")
+    if config.start == "tempered":
+        raise InputError("--start tempered does not go with a label model, whose chains are Gibbs steps: leave it out")
     steps, count, start = config.steps or 1000, config.count or COUNT, None
     device = model.rbm.weight.device
     if config.start == "data":
-        rows = _first_rows(config, splits_of(config.run, data_dir=config.data_dir, kinds=model.scaling.kinds))
-        count = len(rows)
-        is_table = bool(model.scaling.table)
-        start = list(zip(*model.scaling.cells(rows).values(), strict=True)) if is_table else rows.to(device)
-    generator = stream(config.seed, "sample", device=device)
-    found = model.sample(count, label=config.label, steps=steps, start=start, generator=generator)
-    return Samples(found, {}), f"after {steps} Gibbs steps from {config.start}"
+        splits = splits_of(config.run, data_dir=config.data_dir, kinds=model.scaling.kinds)
+        rows = _first_rows(config, splits)
+        count, start = len(rows), _given(model, rows.to(device))
+    how: dict[str, Any] = {"label": config.label, "steps": steps, "draws": config.draws}
+    found = model.sample(count, start=start, generator=stream(config.seed, "sample", device=device), **how)
+    said = f"after {steps} Gibbs steps from {config.start}"
+    if config.label is not None:
+        scaling = model.scaling
+        stored = found if scaling.codes is not None else scaling.inverse(found) * scaling.divisor
+        own = model.predict(_given(model, stored), divisor=scaling.divisor)
+        said += f", {own.count(config.label) / count:.0%} of them {config.label} by the model itself"
+    return Samples(found, {}), said
+
+
+def _given(model: "LabelModel", rows: "torch.Tensor") -> Any:
+    """Rows as they are stored, as `LabelModel` takes them: of a table its cells."""
+    return list(zip(*model.scaling.cells(rows).values(), strict=True)) if model.scaling.table else rows
 
 
 def _starts(config: SampleConfig, stack: "DBN") -> "torch.Tensor":
