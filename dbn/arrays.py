@@ -4,9 +4,10 @@ Every kind of object is known or refused: `numpy.asarray` of one that it does no
 a data set together, and makes objects of frames.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import narwhals as nw
 import numpy as np
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dbn.errors import InputError, MissingValue
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class LazyRows(Protocol):
@@ -228,6 +232,24 @@ def as_values(x: Array, dtype: torch.dtype, name: str = "x") -> Tensor:
     if isinstance(x, Tensor) and x.dtype == dtype and x.layout == torch.strided:
         return x
     return as_tensor(x, name).to(dtype)
+
+
+def in_type(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x.to(dtype)`, without asking torch where there is nothing to do: that takes as long as a small operation."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
+def without_gradients(function: Callable[P, T]) -> Callable[P, T]:
+    """`torch.no_grad()` as a decorator, which costs nothing where gradients are off already, as within a step."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not torch.is_grad_enabled():
+            return function(*args, **kwargs)
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return call
 
 
 def floats(x: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def offering_missing() -> Iterator[None]:
 OPTION = re.compile(
     r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)"
     r"(?: (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-    r"|auto|gibbs|cpu|cuda(?::\d+)?|bernoulli|gaussian|spin|relu|(?:binomial|categorical)\(\w+=\d+\)|threshold"
+    r"|auto|gibbs|cpu|cuda(?::\d+)?|bernoulli|gaussian|spin|d?relu|(?:binomial|categorical)\(\w+=\d+\)|threshold"
     r"|sample|fixed|tf32|bf16|max|regress|multilabel)(?!\w)"
     r"(?! \d))?"  # not the first of several
 )

@@ -78,8 +78,9 @@ def _random_bits(n: int, generator: torch.Generator | None) -> tuple[torch.Tenso
     """b, (n,) int16 on the CPU, uniform over all its values, and 2⁹·(2¹⁵ − f) for an f of 0, 2⁻⁹, … 1 − 2⁻⁹."""
     # Four at a time, with bounds, as `random_()` without them leaves the top bit 0.
     fours = torch.empty((n + 3) // 4, dtype=torch.int64, device="cpu").random_(-(2**63), None, generator=generator)
-    bound = torch.empty((), dtype=torch.int64, device="cpu").random_(2**24 - 2**9 + 1, 2**24 + 1, generator=generator)
-    return fours.view(torch.int16)[:n], bound
+    bound = torch.randint(2**24 - 2**9 + 1, 2**24 + 1, (), generator=generator, dtype=torch.int64, device="cpu")
+    bits = fours.view(torch.int16)
+    return bits if n % 4 == 0 else bits[:n], bound
 
 
 @contextmanager

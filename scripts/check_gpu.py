@@ -1,6 +1,5 @@
 """Check on an NVIDIA GPU what only a GPU can show: results, CUDA graphs, interrupted runs, and times of a step."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -127,19 +126,6 @@ def train(made: "LayerTrainer") -> str:
 
 
 @contextmanager
-def graphs(wanted: bool) -> Iterator[None]:
-    """In this context steps are captured, or not."""
-    before = os.environ.get("DBN_CUDA_GRAPHS")
-    os.environ["DBN_CUDA_GRAPHS"] = str(int(wanted))
-    try:
-        yield
-    finally:
-        os.environ.pop("DBN_CUDA_GRAPHS")
-        if before is not None:
-            os.environ["DBN_CUDA_GRAPHS"] = before
-
-
-@contextmanager
 def means_alone() -> Iterator[None]:
     """In this context Bernoulli units take their means in place of samples, which are other ones on every device."""
     from dbn.models.units.bernoulli import Bernoulli
@@ -154,6 +140,8 @@ def means_alone() -> Iterator[None]:
 
 def same_bytes(device: "torch.device", seed: int) -> list[Line]:
     """Captured twice and once eagerly, every setting ends in the same bytes."""
+    from dbn.benchmarks.graphs import graphs
+
     lines = []
     for name, options in SETTINGS.items():
         if options.get("precision") and device.type == "cpu":
@@ -248,10 +236,11 @@ def killed_and_resumed(device: "torch.device", seed: int) -> list[Line]:
     import torch
 
     import dbn
+    from dbn.benchmarks.graphs import graphs
 
     x = torch.randint(256, (2000, 100), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     options: dict[str, Any] = {"epochs": 400 if device.type == "cuda" else 4, "batch_size": 50, "measure_every": 50}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, graphs(True):
         runs = [Path(folder, name) for name in ("whole", "killed")]
         dbn.pretrain(x, [50], **options, run=runs[0], device=device.type, seed=0)
         if device.type == "cpu":
@@ -271,65 +260,46 @@ def killed_and_resumed(device: "torch.device", seed: int) -> list[Line]:
     ]
 
 
-def microseconds(work: Callable[[], object], steps: int, repeats: int = 5) -> float:
-    """Of the device for a step, by its events; the median."""
-    import torch
+def chains_and_finetuning(device: "torch.device", seed: int) -> list[Line]:
+    """Captured twice and once eagerly, AIS, samples and fine-tuning end in the same bytes, resumed runs too."""
+    from dbn.benchmarks.same_bytes import agreeing, resumed_alike
 
-    found = []
-    for _ in range(repeats + 1):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        work()
-        end.record()
-        torch.cuda.synchronize()
-        found.append(1000 * float(start.elapsed_time(end)) / steps)
-    return median(found[1:])
+    found = [*agreeing(device, seed), *resumed_alike(device, seed)]
+    return [Line(each.what, "ok" if each.same else "FAILED", each.figure) for each in found]
 
 
-def times_of(step: Callable[[], object], times: int) -> Callable[[], None]:
-    """So many steps, one after another."""
-
-    def work() -> None:
-        for _ in range(times):
-            step()
-
-    return work
+def microseconds(run: Callable[[], float], steps: int, repeats: int = 5) -> float:
+    """For a step, where a run gives the seconds of so many; the median after a run to warm up."""
+    run()
+    return 1e6 * median(run() for _ in range(repeats)) / steps
 
 
-def products(sizes: tuple[int, int], batch: int, precision: str) -> tuple[float, float]:
+def products(sizes: tuple[int, int], batch: int, precision: str) -> tuple[float, ...]:
     """Microseconds of the five matrix products of CD-1: launched one by one, and replayed as a graph."""
     import torch
 
+    from dbn.benchmarks.graphs import graphs
     from dbn.benchmarks.products import cd1_products
+    from dbn.benchmarks.running import repeated
     from dbn.training.device import tf32_products
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     v, h = (torch.rand(batch, size, device="cuda").to(dtype) for size in sizes)
-    weight = torch.randn(sizes[1], sizes[0], device="cuda").to(dtype)
-    step, _ = cd1_products(v, h, weight)
-    with tf32_products(precision == "tf32"):
-        eager = microseconds(times_of(step, 50), 50)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            times_of(step, 10)()
-    return eager, microseconds(times_of(graph.replay, 5), 50)
-
-
-def kernels(made: "LayerTrainer") -> tuple[float, float]:
-    """Kernels that an eager step launches, and their own time in microseconds."""
-    from torch.profiler import ProfilerActivity, profile
-
-    batches = list(made.batches(1))[:5]
-    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        for number, indices in enumerate(batches):
-            made.step(indices, 1, number)
-    events = [event for event in profiled.events() if event.device_type.name == "CUDA"]
-    return len(events) / len(batches), sum(event.device_time for event in events) / len(batches)
+    step, _ = cd1_products(v, h, torch.randn(sizes[1], sizes[0], device="cuda").to(dtype))
+    found = []
+    for captured in (False, True):
+        with tf32_products(precision == "tf32"), graphs(captured):
+            found.append(microseconds(repeated(step, 50, "cuda", capturable=True), 50))
+    return tuple(found)
 
 
 def times(device: "torch.device", seed: int) -> list[Line]:
     """Microseconds of a step in whole epochs, over the products replayed as a graph."""
     import torch
+
+    from dbn.benchmarks.graphs import graphs
+    from dbn.benchmarks.running import Runner, clocked, over
+    from dbn.benchmarks.timing import kernels
 
     if device.type != "cuda":
         return [Line("times of a step", "skipped", "they need a GPU")]
@@ -355,10 +325,11 @@ def times(device: "torch.device", seed: int) -> list[Line]:
                         for place, indices in enumerate(made.batches(number)):
                             made.step(indices, number, place)
 
-                    found[wanted] = microseconds(epoch, steps, repeats=3 if wanted else 1)
+                    found[wanted] = microseconds(clocked(epoch, "cuda"), steps, repeats=3 if wanted else 1)
             peak = torch.cuda.max_memory_allocated() / 2**20
             with graphs(False):
-                launched, own = kernels(layer(device, seed, **given | {"rows": (batch * 6, sizes[0])} | options))
+                few = layer(device, seed, **given | {"rows": (batch * 5, sizes[0])} | options)
+                launched = kernels(Runner(over(few.batches(1), few.step, "cuda"), 5, few), "cuda")
             one_by_one, replayed = products(sizes, batch, precision)
             ratio = found[True] / replayed
             plain = found[True] if name == "784-500, batch 100" and precision == "float32" else plain
@@ -366,16 +337,19 @@ def times(device: "torch.device", seed: int) -> list[Line]:
                 f"{found[True]:,.0f} µs, eager {found[False]:,.0f}; products {replayed:,.0f}, eager {one_by_one:,.0f}; "
                 f"ratio {ratio:.2f}"
                 + (f" (aim {aim})" if aim else f", over CD-1 {found[True] / plain:.2f}")
-                + f"; {launched:.0f} kernels of {own:,.0f} µs; {peak:,.0f} MiB"
+                + f"; {launched['kernels_per_step']:.0f} kernels of {launched['kernel_us_per_step']:,.0f} µs"
+                + f"; {peak:,.0f} MiB"
             )
             lines.append(Line(f"{name}, {precision}", "ok", figure))
     return lines
 
 
 def annealing(device: "torch.device", seed: int) -> list[Line]:
-    """Seconds of AIS as it is published: 100 chains, 14,500 temperatures, 784-500."""
+    """Seconds of AIS as it is published: 100 chains, 14,500 steps, 784-500, with graphs and without."""
     import torch
 
+    from dbn.benchmarks.graphs import graphs
+    from dbn.benchmarks.running import clocked
     from dbn.likelihood.ais import ais
     from dbn.likelihood.exact import log_partition
     from dbn.models.rbm import RBM
@@ -397,20 +371,52 @@ def annealing(device: "torch.device", seed: int) -> list[Line]:
         )
     ]
     if device.type == "cuda":
-        large, x = random_rbm((784, 500)), torch.rand(100, 784).round().to(device)
-        begin = time.perf_counter()
-        ais(large, x, temperatures=14_500, seed=seed)
-        torch.cuda.synchronize()
-        lines.append(Line("AIS, 14,500 temperatures", "ok", f"{time.perf_counter() - begin:.1f} s"))
+        large, x, seconds, values = random_rbm((784, 500)), torch.rand(100, 784).round().to(device), [], []
+        for captured in (False, True):
+            with graphs(captured):
+                work = clocked(lambda: values.append(ais(large, x, temperatures=14_501, seed=seed)), "cuda")
+                seconds.append(work())
+        own = table_times(("ais-products-graph",), device)["ais-products-graph"]
+        figure = (
+            f"{seconds[1]:.2f} s, eager {seconds[0]:.2f}; ratio to the products {seconds[1] / 14_500 / own * 1e6:.2f}"
+        )
+        lines.append(Line("AIS, 14,501 temperatures", "ok" if values[0] == values[1] else "FAILED", figure))
     return lines
+
+
+def table_times(names: tuple[str, ...], device: "torch.device") -> dict[str, float]:
+    """Microseconds a step of cases of `torch-dbn benchmark --device cuda` and of their baselines, medians of five."""
+    from dbn.benchmarks.cases import plan
+    from dbn.benchmarks.graphs import cases_on_gpu
+    from dbn.benchmarks.running import Setting
+    from dbn.benchmarks.timing import alternate, make
+
+    cases = cases_on_gpu()
+    runners, _ = make(plan(names, ("float32",), cases), Setting(device=device.type), cases)
+    return {name: 1000 * median(ms) for (name, _), ms in alternate(runners, 5).items()}
+
+
+def finetuning(device: "torch.device", seed: int) -> list[Line]:
+    """Microseconds of a step of fine-tuning 784-500-500-2000-10, over its products replayed as a graph."""
+    what = "fine-tuning, batch 100"
+    if device.type != "cuda":
+        return [Line(what, "skipped", "it needs a GPU")]
+    found = table_times(("finetune-step-graph",), device)
+    step, eager, replayed, one_by_one = (
+        found[name] for name in ("finetune-step-graph", "finetune-step", "finetune-products-graph", "finetune-products")
+    )
+    figure = f"{step:,.0f} µs, eager {eager:,.0f}; products {replayed:,.0f}, eager {one_by_one:,.0f}"
+    return [Line(what, "ok", f"{figure}; ratio {step / replayed:.2f}")]
 
 
 CHECKS: list[Callable[["torch.device", int], list[Line]]] = [
     same_bytes,
     as_on_the_cpu,
     learns,
+    chains_and_finetuning,
     killed_and_resumed,
     annealing,
+    finetuning,
     times,
 ]
 

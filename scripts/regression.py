@@ -14,7 +14,7 @@ from dbn.config.common import SeedOption
 from dbn.config.validation import AtLeast2, Count
 from dbn.errors import InputError
 
-ARMS = ("dbn", "xavier_uniform", "he_normal")
+ARMS = ("dbn", "xavier_uniform", "xavier_uniform(gain=4)", "he_normal")
 DATA = ("diabetes", "digits-ink", "friedman")
 
 
@@ -51,7 +51,7 @@ def main(config: RegressionConfig) -> None:
         for model, each in sorted(record["models"].items(), key=lambda item: item[1]["mean"]):
             p = "" if each["p"] is None else f", against dbn p = {each['p']:.3f}"
             print(
-                f"  {model:<15} RMSE {each['mean']:.4g} ± {each['ci95'] or 0.0:.2g}, R² {each['r2']:.3f}{p}", flush=True
+                f"  {model:<22} RMSE {each['mean']:.4g} ± {each['ci95'] or 0.0:.2g}, R² {each['r2']:.3f}{p}", flush=True
             )
 
 

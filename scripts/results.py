@@ -17,6 +17,7 @@ from estimators import TABLES
 from dbn.cli.command_line import run_script
 from dbn.errors import InputError
 from dbn.finetuning.report import comparison_text
+from dbn.plotting.figures import error_against_depth, error_against_labels, save
 from dbn.study.grid import CellArm
 from dbn.study.report import Table, error_table, rate_table
 from dbn.tasks import TASKS
@@ -36,6 +37,8 @@ Runs of further arms join a record when the lines of their results.jsonl are add
 SVM = "RBF-SVM"
 COUNTED = {"labels": "label", "depth": "layer"}
 """Columns of numbers, and what they count."""
+DRAWN = {"study-labels": ("labels", "labels"), "study-sigmoid-depth": ("depth", "sigmoid-depth")}
+"""Records, the horizontal axis of their figure and its name."""
 Row = dict[str, Any]
 
 
@@ -45,10 +48,14 @@ class ResultsConfig:
 
     check: bool = False
     """Write nothing, and name the documents whose tables are not those of the records."""
+    figures: bool = False
+    """Draw the figures of `DRAWN`, too."""
 
 
 def main(config: ResultsConfig) -> None:
     """Write the tables, or with --check name the documents that this would change (status 1)."""
+    for name in DRAWN if config.figures else ():
+        draw(name)
     changed = False
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
@@ -183,6 +190,16 @@ def _heading(column: str, value: Any) -> str:
     if column in COUNTED:
         return f"{value:,} {COUNTED[column]}{'s' * (value > 1)}"
     return "test error" if value is None else str(value)
+
+
+def draw(record: str) -> None:
+    """The figure of a record, of all its arms."""
+    axis, name = DRAWN[record]
+    arms: dict[str, dict[float, list[float]]] = {}
+    for row in sorted(rows_of(record), key=lambda row: float(row[axis])):
+        arms.setdefault(row["arm"], {}).setdefault(row[axis], []).append(row["test_error"])
+    figure = error_against_labels(arms) if axis == "labels" else error_against_depth({"": arms})
+    save(figure, RECORDS / f"{name}.png")
 
 
 @cache

@@ -24,11 +24,18 @@ def half_line(nodes: int = 32, end: float = 14.0) -> tuple[Tensor, Tensor]:
     return (x + 1) * end / 2, weights * end / 2
 
 
+def both_half_lines() -> tuple[Tensor, Tensor]:
+    """The same on either side of 0, where such a density has a kink."""
+    x, weights = half_line()
+    return torch.cat([-x.flip(0), x]), torch.cat([weights.flip(0), weights])
+
+
 SIZES = {
     "bernoulli": 3,
     "gaussian": 2,
     "binomial(trials=3)": 2,
     "relu": 2,
+    "drelu": 2,
     "spin": 3,
     "categorical(states=3)": 6,
     MIXED: 6,
@@ -38,6 +45,7 @@ AXES: dict[str, tuple[Tensor, float | Tensor]] = {
     "gaussian": (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),
     "binomial(trials=3)": (torch.arange(4, dtype=torch.float64), 1.0),
     "relu": half_line(),
+    "drelu": both_half_lines(),
     "spin": (torch.tensor([-1.0, 1.0], dtype=torch.float64), 1.0),
     "categorical(states=3)": (torch.eye(3, dtype=torch.float64), 1.0),
     MIXED: (torch.arange(-24, 25, dtype=torch.float64) / 2, 0.5),  # of its Gaussian unit
@@ -48,7 +56,9 @@ KINDS = sorted(SIZES)
 CONTINUOUS = {kind for kind, (_, step) in AXES.items() if isinstance(step, Tensor) or step != 1}
 HIDDEN = [kind for kind in KINDS if kind != MIXED]
 DISCRETE = [kind for kind in KINDS if kind not in CONTINUOUS]
-EVERY_PAIR = [pair for pair in product(KINDS, HIDDEN) if pair not in ((MIXED, "gaussian"), (MIXED, "relu"))]
+EVERY_PAIR = [
+    pair for pair in product(KINDS, HIDDEN) if pair not in [(MIXED, each) for each in ("gaussian", "relu", "drelu")]
+]
 """(visible, hidden): all whose Z can be listed or integrated here."""
 PAIRS = [pair for pair in EVERY_PAIR if "bernoulli" in pair or {*pair} == {"gaussian"}]
 """Every kind on either side of bernoulli ones, and two Gaussian sides; with DBN_EVERY_PAIR in the environment, as `make

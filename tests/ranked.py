@@ -29,6 +29,7 @@ from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.models.scaling import Scaling
 from dbn.models.units import UNITS
+from dbn.models.units.base import Units
 from dbn.pretraining.pretrain import unlabeled
 from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.pretraining.trainer import LayerTrainer, set_gradient
@@ -87,6 +88,7 @@ def without_noise() -> Iterator[None]:
         for units in UNITS.values():
             mean = mock.patch.object(units, "sample", lambda self, field, generator=None: self.mean(field))
             patches.enter_context(mean)
+            patches.enter_context(mock.patch.object(units, "sample_and_expect", Units.sample_and_expect))
         yield
 
 

@@ -37,7 +37,8 @@ class Recording(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name in ASKS:
             self.asked.append(str(func))
-        if func._schema.is_mutable:
+        # torch's schema of batch normalization does not say that it changes the running statistics.
+        if func._schema.is_mutable or name == "native_batch_norm":
             for each in tensors(args, kwargs):
                 if each.untyped_storage().data_ptr() not in self.made:
                     self.kept.append((each, each.detach().clone()))
@@ -47,6 +48,7 @@ class Recording(TorchDispatchMode):
         self.calls.append((func, args, kwargs, result))
         return result
 
+    @torch.no_grad()
     def replay(self) -> None:
         for func, args, kwargs, result in self.calls:
             given = {each.untyped_storage().data_ptr() for each in tensors(args, kwargs)}
@@ -78,8 +80,9 @@ class CpuRecorder:
         self.generator.set_state(state)
         if recording.asked:
             raise RuntimeError(f"the host asks for a value in {recording.asked[0]}")
-        for place, value in reversed(recording.kept):
-            place.copy_(value)
+        with torch.no_grad():
+            for place, value in reversed(recording.kept):
+                place.copy_(value)
         self.recordings.append(recording)
 
         def replay() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FACES = {
-    "models": "RBM DBN Units Bernoulli Binomial Gaussian ReLU Spin Categorical UNITS Scaling",
+    "models": "RBM DBN Units Bernoulli Binomial DReLU Gaussian ReLU Spin Categorical UNITS Scaling",
     "sampling": "CHAINS DataChains PersistentChains TemperedChains",
     "likelihood": "set_gradient log_partition ais reverse_ais bracket pseudo_log_likelihood dbn_bound LogZ Bracket",
     "initializers": "from_dbn initialize INITIALIZERS parse_arm he_normal kaiming_normal xavier_uniform glorot_uniform",

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from recording import CpuRecorder
 from tiny import splits, stack
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -26,9 +27,14 @@ from dbn.errors import InputError
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
+from dbn.likelihood.ais import temperature_schedule
+from dbn.likelihood.annealed_chains import AnnealedChains
 from dbn.models.annealing import Path
+from dbn.models.gibbs import GibbsChains
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
+from dbn.models.units import UNITS
+from dbn.models.units.bernoulli import Bernoulli
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.pretrain import pretrain
 from dbn.pretraining.stack import new_rbm
@@ -214,6 +220,22 @@ def test_a_step_of_fine_tuning_moves_nothing(options: dict[str, Any], monkeypatc
         batches = list(made._batches(1))
         assert transfers(lambda number: made._step(batches[number], 1, number)) == []
         assert made.loss.device == made.noise.wanted == META
+
+
+@pytest.mark.parametrize("visible", ["bernoulli", "gaussian", "spin"])
+def test_chains_move_nothing(visible: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are captured: temperatures come from the device, and so does the place of the next one."""
+    monkeypatch.setattr("dbn.capture.graph_recorder", CpuRecorder)
+    with pretended(monkeypatch):
+        with META:
+            rbm = RBM(UNITS[visible](36), Bernoulli(9)).requires_grad_(False)
+            path, generator = Unchecked(rbm.uncoupled(), rbm), torch.Generator(META)
+        v = torch.zeros(10, 36, device=META)
+        annealed = AnnealedChains(path, temperature_schedule(50).tolist(), v, generator)
+        assert transfers(lambda _: annealed.take(4)) == []
+        gibbs = GibbsChains(rbm, v, generator)
+        assert transfers(lambda _: gibbs._take(4)) == []
+        assert annealed.v.device == annealed.total.device == gibbs.v.device == META
 
 
 # TF32

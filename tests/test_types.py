@@ -181,7 +181,7 @@ CALLS: dict[str, Call] = {
 }
 """Named as the class or function of the package is; see `test_every_public_function_is_here`."""
 
-PAIRS = [("bernoulli", "bernoulli"), ("gaussian", "bernoulli"), ("binomial(trials=3)", "relu")]
+PAIRS = [("bernoulli", "bernoulli"), ("gaussian", "bernoulli"), ("binomial(trials=3)", "relu"), ("drelu", "bernoulli")]
 NO_DATA = {
     "Units.as_linear",
     "Scaling.observed",

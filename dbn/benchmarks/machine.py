@@ -18,10 +18,11 @@ IDLE = 0.5
 """The greatest load that is not remarked on."""
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, threads, versions, and what else kept the machine busy in the last minute."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """GPU if one is timed, processor, cores, threads, versions, and what kept the machine busy in the last minute."""
     versions = {name: found for name in PACKAGES if (found := version_of(name))}
     return {
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "processor": _processor(),
         "system": platform.platform(),
         "cores": os.cpu_count(),
@@ -40,6 +41,8 @@ def describe(about: dict[str, Any]) -> str:
         f"{about['processor']}, {about['cores_allowed']} of {about['cores']} cores, {about['threads']} threads{numpy}",
         ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
     ]
+    if about["gpu"]:
+        lines.insert(0, f"{about['gpu']}; times are by its own events")
     if about["load_before"] > IDLE:
         lines.append(
             f"The machine was not idle before: its load was {about['load_before']:.1f} in the last minute. Figures "
@@ -64,14 +67,22 @@ def _numpy_threads() -> int | None:
     return max((int(each["num_threads"]) for each in threadpool_info() if each["user_api"] == "blas"), default=None)
 
 
-def fresh_peak() -> float | None:
-    """MB in memory now; from here on VmHWM tells the peak. None where the system has no such thing."""
+def fresh_peak(device: str = "cpu") -> float | None:
+    """MB in memory now, the device's on CUDA; from here on `peak` tells the most. None where the system cannot tell."""
     gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 2**20
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return None
     return status("VmRSS")
+
+
+def peak(device: str = "cpu") -> float | None:
+    """The most MB in memory since `fresh_peak`."""
+    return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else status("VmHWM")
 
 
 def status(name: str) -> float | None:

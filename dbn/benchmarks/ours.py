@@ -16,6 +16,7 @@ from dbn.initializers.arms import parse_arm
 from dbn.likelihood.ais import anneal, temperature_schedule
 from dbn.models.annealing import Path, independent_base
 from dbn.models.scaling import Scaling
+from dbn.models.units.naming import make_units
 from dbn.pretraining.layer_data import Unlabeled
 from dbn.pretraining.stack import new_rbm
 from dbn.pretraining.trainer import LayerTrainer
@@ -26,16 +27,20 @@ from dbn.training.loop import run_epochs
 TEMPERATURES = 10
 
 
-def layer_trainer(setting: Setting, device: torch.device | str = "cpu", **options: Any) -> LayerTrainer:
-    """Of the last layer, as `scripts/pretrain.py` makes it with its default options and these."""
+def layer_trainer(setting: Setting, device: torch.device | str | None = None, **options: Any) -> LayerTrainer:
+    """Of the last layer, as `scripts/pretrain.py` makes it with its default options and these; on the setting's device
+    unless another is given."""
+    device = device or setting.device
     options = {"epochs": (10,)} | options | {"batch_size": setting.batch_size, "precision": setting.precision}
     config = Pretraining(hidden=setting.sizes[1:], **options)
-    x = torch.randint(256, (setting.examples, setting.sizes[0]), dtype=torch.uint8, device=device)
-    below = [new_rbm(setting.sizes[0], layer, config) for layer in range(1, len(setting.sizes) - 1)]
+    codes: Any = make_units(config.visible, 0).codes
+    shape = setting.examples, setting.sizes[0] // (codes or 1)
+    x = torch.randint(codes or 256, shape, dtype=torch.uint8, device=device)
+    below = [new_rbm(setting.sizes[0], layer, config).to(device) for layer in range(1, len(setting.sizes) - 1)]
     for rbm in below:
         torch.nn.init.normal_(rbm.requires_grad_(False).weight, 0.0, 0.01)
     rbm = new_rbm(setting.sizes[0], len(below) + 1, config).to(device)
-    return LayerTrainer(rbm, below, Unlabeled(x, None, Scaling()), config)
+    return LayerTrainer(rbm, below, Unlabeled(x, None, Scaling(codes=codes).to(device)), config)
 
 
 def epoch_of(**options: Any) -> Callable[[Setting], Runner]:
@@ -48,7 +53,7 @@ def epoch_of(**options: Any) -> Callable[[Setting], Runner]:
             trainer.epoch += 1
             run_epochs([trainer.epoch], trainer.batches, trainer.step, lambda *_: True, device=trainer.device)
 
-        return Runner(clocked(epoch), setting.steps, trainer)
+        return Runner(clocked(epoch, setting.device), setting.steps, trainer)
 
     return make
 
@@ -58,7 +63,8 @@ def steps_of(**options: Any) -> Callable[[Setting], Runner]:
 
     def make(setting: Setting) -> Runner:
         trainer = layer_trainer(setting, **options)
-        return Runner(over(trainer.batches(1), lambda *batch: trainer.step(*batch)), setting.steps, trainer)
+        work = over(trainer.batches(1), lambda *batch: trainer.step(*batch), setting.device)
+        return Runner(work, setting.steps, trainer)
 
     return make
 
@@ -73,20 +79,21 @@ def as_wide(make: Callable[..., Callable[[Setting], Runner]]) -> Callable[[Setti
     return tempered(lambda setting: make()(replace(setting, batch_size=TEMPERATURES * setting.batch_size)))
 
 
-def fit(setting: Setting) -> Trainer:
-    """Fine-tuning as `scripts/finetune.py` does it with its default options, for ever."""
+def fit(setting: Setting, seed: int = 0, **options: Any) -> Trainer:
+    """Fine-tuning as `scripts/finetune.py` does it with its default options and these, for ever."""
+    device, random = setting.device, torch.Generator(setting.device).manual_seed(seed)
+
+    def noise(rows: int) -> Examples:
+        x = torch.randint(256, (rows, setting.visible), dtype=torch.uint8, device=device, generator=random)
+        return Examples(x, torch.arange(rows, device=device) % CLASSES)
+
     n = setting.examples
-    train, valid = (
-        Examples(torch.randint(256, (rows, setting.visible), dtype=torch.uint8), torch.arange(rows) % CLASSES)
-        for rows in (n, CLASSES)
-    )
-    splits = Splits("noise", train, valid, None, tuple(map(str, range(CLASSES))), None, 255.0)
+    splits = Splits("noise", noise(n), noise(CLASSES), None, tuple(map(str, range(CLASSES))), None, 255.0)
     # So many epochs that the learning rate does not fall to nothing while it is timed.
-    config = Finetuning(
-        init=("xavier_uniform",), labels=n, valid_labels=CLASSES, batch_size=setting.batch_size, epochs=10**6
-    )
-    problem = Problem(splits, Scaling(255.0), setting.network, (), config)
-    return Trainer(problem, parse_arm("xavier_uniform"), 0.1, seed=0)
+    plain = {"labels": n, "valid_labels": CLASSES, "batch_size": setting.batch_size, "epochs": 10**6}
+    config = Finetuning(init=("xavier_uniform",), **plain | options)
+    problem = Problem(splits, Scaling(255.0).to(device), setting.network, (), config)
+    return Trainer(problem, parse_arm("xavier_uniform"), 0.1, seed)
 
 
 def finetune_epoch(setting: Setting) -> Runner:
@@ -99,23 +106,24 @@ def finetune_epoch(setting: Setting) -> Runner:
 def finetune_step(setting: Setting) -> Runner:
     """The steps of an epoch alone, in an order that is there already."""
     made = fit(setting)
-    return Runner(over(made._batches(1), lambda *batch: made._step(*batch)), setting.steps, made)
+    work = over(made._batches(1), lambda *batch: made._step(*batch), setting.device)
+    return Runner(work, setting.steps, made)
 
 
 def annealing(setting: Setting) -> Runner:
     """Annealed importance sampling, a step a temperature: the last estimates, (CHAINS,)."""
-    rbm = new_rbm(setting.visible, 1, Pretraining(hidden=(setting.hidden,)))
-    mean = torch.full((setting.visible,), 0.2)
-    rbm.initialize(mean, mean * (1 - mean), 1000, torch.Generator().manual_seed(0))
+    rbm = new_rbm(setting.visible, 1, Pretraining(hidden=(setting.hidden,))).to(setting.device)
+    mean = torch.full((setting.visible,), 0.2, device=setting.device)
+    rbm.initialize(mean, mean * (1 - mean), 1000, torch.Generator(setting.device).manual_seed(0))
     path = Path(independent_base(rbm.requires_grad_(False), mean, mean * (1 - mean), 1000), rbm)
     steps = PER_STEP * setting.steps
-    betas, generator = temperature_schedule(steps + 1), torch.Generator().manual_seed(1)
+    betas, generator = temperature_schedule(steps + 1), torch.Generator(setting.device).manual_seed(1)
     state: dict[str, Any] = {"path": path}
 
     def run() -> None:
         state["found"] = anneal(path, betas, CHAINS, generator)
 
-    return Runner(clocked(run), steps, state)
+    return Runner(clocked(run, setting.device), steps, state)
 
 
 def of_several(trainer: LayerTrainer, repeats: int) -> tuple[float, float]:

@@ -11,11 +11,16 @@ from dbn.benchmarks.running import CHAINS, CLASSES, PER_STEP, Runner, Setting, r
 
 def five_products(setting: Setting, dtype: torch.dtype = torch.float32) -> Runner:
     """Up, down, up and the two outer products of CD-1, with nothing between them: {name: result}."""
-    v = torch.rand(setting.batch_size, setting.visible).to(dtype)
-    h = torch.rand(setting.batch_size, setting.hidden).to(dtype)
-    weight = torch.randn(setting.hidden, setting.visible).to(dtype)
+    with torch.device(setting.device):
+        v = torch.rand(setting.batch_size, setting.visible).to(dtype)
+        h = torch.rand(setting.batch_size, setting.hidden).to(dtype)
+        weight = torch.randn(setting.hidden, setting.visible).to(dtype)
     step, results = cd1_products(v, h, weight)
-    return Runner(repeated(step, setting.steps), setting.steps, {"v": v, "h": h, "weight": weight} | results)
+    return Runner(
+        repeated(step, setting.steps, setting.device, capturable=True),
+        setting.steps,
+        {"v": v, "h": h, "weight": weight} | results,
+    )
 
 
 def cd1_products(v: Tensor, h: Tensor, weight: Tensor) -> tuple[Callable[[], None], dict[str, Tensor]]:
@@ -34,8 +39,9 @@ def cd1_products(v: Tensor, h: Tensor, weight: Tensor) -> tuple[Callable[[], Non
 
 def two_products(setting: Setting) -> Runner:
     """Up and down for the chains of annealed importance sampling."""
-    v, h = torch.rand(CHAINS, setting.visible), torch.rand(CHAINS, setting.hidden)
-    weight = torch.randn(setting.hidden, setting.visible)
+    with torch.device(setting.device):
+        v, h = torch.rand(CHAINS, setting.visible), torch.rand(CHAINS, setting.hidden)
+        weight = torch.randn(setting.hidden, setting.visible)
     up, down = torch.empty_like(h), torch.empty_like(v)
 
     def step() -> None:
@@ -43,15 +49,19 @@ def two_products(setting: Setting) -> Runner:
         torch.mm(h, weight, out=down)
 
     steps = PER_STEP * setting.steps
-    return Runner(repeated(step, steps), steps, {"v": v, "h": h, "weight": weight, "up": up, "down": down})
+    return Runner(
+        repeated(step, steps, setting.device, capturable=True),
+        steps,
+        {"v": v, "h": h, "weight": weight, "up": up, "down": down},
+    )
 
 
 def network_products(setting: Setting) -> Runner:
     """Forward, weight gradients, and backward to all but the data: three products a layer less one."""
     sizes = (setting.visible, *setting.network, CLASSES)
-    x = [torch.rand(setting.batch_size, size) for size in sizes]
-    """What stands at each layer, values and their gradients alike."""
-    weights = [torch.randn(above, below) for below, above in pairwise(sizes)]
+    with torch.device(setting.device):
+        x = [torch.rand(setting.batch_size, size) for size in sizes]  # values and their gradients alike
+        weights = [torch.randn(above, below) for below, above in pairwise(sizes)]
     forward, backward = [torch.empty_like(each) for each in x], [torch.empty_like(each) for each in x]
     gradients = [torch.empty_like(weight) for weight in weights]
 
@@ -64,4 +74,4 @@ def network_products(setting: Setting) -> Runner:
                 torch.mm(x[n + 1], weights[n], out=backward[n])
 
     state = {"x": x, "weights": weights, "forward": forward, "backward": backward, "gradients": gradients}
-    return Runner(repeated(step, setting.steps), setting.steps, state)
+    return Runner(repeated(step, setting.steps, setting.device, capturable=True), setting.steps, state)

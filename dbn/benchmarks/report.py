@@ -74,3 +74,12 @@ def table(results: list[dict[str, Any]]) -> str:
             rows.append((*first, f"{ratio['median']:.2f}", span, to, UNSTABLE * ratio["unstable"]))
             first = ("",) * len(first)
     return plain_table(HEAD, rows, align="llrrrrrll")
+
+
+def kernel_table(results: list[dict[str, Any]]) -> str:
+    """A line a case: what a step launches."""
+    rows = [
+        (each["case"], each["precision"], f"{each['kernels_per_step']:.1f}", f"{each['kernel_us_per_step']:.1f}")
+        for each in results
+    ]
+    return plain_table(("case", "precision", "kernels a step", "µs of their own"), rows, align="llrr")

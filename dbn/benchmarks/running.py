@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+
+from dbn.capture import graph_recorder
 
 CLASSES = 10
 """Of the labels that are fine-tuned on."""
@@ -27,6 +30,8 @@ class Setting:
     precision: str = "float32"
     network: tuple[int, ...] = (500, 500, 2000)
     """Hidden units of the network that is fine-tuned, on data as wide as the visible layer."""
+    device: str = "cpu"
+    """cpu or cuda."""
 
     @property
     def visible(self) -> int:
@@ -67,25 +72,48 @@ class Case(NamedTuple):
     """Those that it can be asked for."""
     standard: bool = True
     """Whether it is timed where no cases are named."""
+    on_gpu: bool = True
+    """Whether it runs on a GPU, by the clock of the device."""
 
 
-def clocked(work: Callable[[], object]) -> Callable[[], float]:
-    """`work`, with its seconds."""
+def clocked(work: Callable[[], object], device: str = "cpu") -> Callable[[], float]:
+    """`work`, with its seconds: by the clock of the host, or on CUDA between two events of the device."""
 
     def run() -> float:
         begin = time.perf_counter()
         work()
         return time.perf_counter() - begin
 
-    return run
+    def run_on_gpu() -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1000
+
+    return run_on_gpu if device == "cuda" else run
 
 
-def repeated(step: Callable[[], object], steps: int) -> Callable[[], float]:
-    """So many steps, with their seconds."""
-    return clocked(lambda: [step() for _ in range(steps)])
+def repeated(
+    step: Callable[[], object], steps: int, device: str = "cpu", *, capturable: bool = False
+) -> Callable[[], float]:
+    """So many steps, with their seconds; capturable: all of them as one CUDA graph where graphs are asked for."""
+
+    def work() -> None:
+        for _ in range(steps):
+            step()
+
+    recorder = graph_recorder(torch.Generator(device)) if capturable else None
+    if recorder is None:
+        return clocked(work, device)
+    recorder.rehearse(work)
+    return clocked(recorder.capture(work), device)
 
 
-def over(batches: Iterable[Tensor], step: Callable[[Tensor, int, int], object]) -> Callable[[], float]:
+def over(
+    batches: Iterable[Tensor], step: Callable[[Tensor, int, int], object], device: str = "cpu"
+) -> Callable[[], float]:
     """The steps of epoch 1 over batches that are there already, with their seconds."""
     made = list(batches)
-    return clocked(lambda: [step(indices, 1, number) for number, indices in enumerate(made)])
+    return clocked(lambda: [step(indices, 1, number) for number, indices in enumerate(made)], device)

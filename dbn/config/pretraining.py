@@ -32,7 +32,7 @@ Steps = Annotated[
 ]
 
 
-WIDE = ("gaussian", "relu", "binomial")
+WIDE = ("gaussian", "relu", "drelu", "binomial")
 """Unit types whose values are not within 1 of each other: beside them weights are learned more slowly."""
 
 
@@ -95,9 +95,9 @@ class Pretraining(TrainingOptions):
     """Strength of the penalty on the distance from that target (default: 0.01)."""
     visible: VisibleKind = "bernoulli"
     """Units of the data: bernoulli for values in [0, 1], gaussian for real values, which are standardized, relu for
-    values of 0 or more, spin for -1 and 1, binomial(trials=n), in quotes, for counts up to n, categorical(states=3) for
-    the codes 0, 1 and 2 of categories; auto for tables, whose columns have their own; or parts, as in "3 bernoulli + 2
-    gaussian"."""
+    values of 0 or more, drelu for real values as they are, spin for -1 and 1, binomial(trials=n), in quotes, for counts
+    up to n, categorical(states=3) for the codes 0, 1 and 2 of categories; auto for tables, whose columns have their
+    own; or parts, as in "3 bernoulli + 2 gaussian"."""
     column_kinds: tuple[str, ...] = ()
     """auto: columns whose kind is not to be inferred, as age=gaussian sex=categorical (default: none)."""
     hidden_units: tuple[UnitKind, ...] = ("bernoulli",)

@@ -16,7 +16,7 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.data.rows import pieces
 from dbn.errors import InputError, parsing
 from dbn.evaluation.examples import EvaluationData
-from dbn.likelihood.ais import Keep
+from dbn.likelihood.annealed_chains import Keep
 from dbn.models.dbn import DBN
 from dbn.runs.checkpoint import Checkpoint
 from dbn.runs.folder import RunFolder, remove_partial_writes
@@ -24,7 +24,7 @@ from dbn.runs.lock import LOCK, acquire, release
 from dbn.runs.resume import differing
 from dbn.storage.files import check_writable, corrupt_file, make_folder
 from dbn.storage.owned import check_owned
-from dbn.storage.tensors import check_structure
+from dbn.storage.tensors import check_bounded, check_structure
 from dbn.training.checkpoint_control import CheckpointControl, checkpoint_control
 
 CHECKPOINT_SECONDS = 30.0
@@ -89,6 +89,7 @@ class _KeptRun(Keep):
             found = wanted
         with parsing(corrupt_file(self.checkpoint.file.path, "it is not of this evaluation")):
             check_structure(found, wanted)
+            check_bounded(found, "the chains")
             if not 0 <= found["step"] <= steps:
                 raise ValueError("a step that the run does not have")
             self.generator.set_state(found["generator"])

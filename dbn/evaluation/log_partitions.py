@@ -14,11 +14,13 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.data.rows import Rows, in_memory
 from dbn.evaluation.examples import EvaluationData
 from dbn.likelihood import exact
-from dbn.likelihood.ais import Keep, Progress, anneal, anneal_back, temperature_schedule
+from dbn.likelihood.ais import anneal, anneal_back, temperature_schedule
+from dbn.likelihood.annealed_chains import Keep, Progress
 from dbn.likelihood.estimates import Bracket, LogZ, combine, ess_warnings, estimate_log_z
 from dbn.likelihood.layer_ratio import can_bridge, layer_ratio
 from dbn.models import DBN, RBM
 from dbn.models.annealing import Path, independent_base
+from dbn.models.gibbs import GibbsChains
 from dbn.pretraining.layer_data import LayerData
 from dbn.rng import fixed_subset, permutation, stream
 from dbn.sampling.chains import autocorrelation
@@ -172,20 +174,19 @@ class _Work:
         h = inputs.batch(drawn)
 
         def settled(rbm: RBM, keep: Keep) -> Tensor:
-            v, step = h, 0
+            chains, step = GibbsChains(rbm, h, noise), 0
 
             def state() -> dict[str, Any]:
-                return {"step": step, "v": v}
+                return {"step": step, "v": chains.v}
 
             kept = keep.resumed(state(), self.gibbs_steps)
-            v, step = kept["v"], kept["step"]
+            chains.v, step = kept["v"], kept["step"]
             progress(step)
-            while step < self.gibbs_steps:
-                v = rbm.gibbs(v, 1, noise)
-                step += 1
-                progress(1)
+            for done in chains.run(self.gibbs_steps, step):
+                progress(done - step)
+                step = done
                 keep.after_step(state)
-            return v
+            return chains.v
 
         names = "lower chains", "upper chains", "annealing up", "annealing down"
         below, above, *along = (self.keeping(f"{name} {layer}", noise) for name in names)

@@ -30,12 +30,14 @@ class SeededDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of the shape of x."""
-        if not self.training:
-            return x
+        return x * self.mask(x) if self.training else x
+
+    def mask(self, x: Tensor) -> Tensor:
+        """m/keep, of the shape and type of x, drawn anew."""
         keep = 1 - self.rate
         # Drawn in float32 whatever x is: bfloat16 would round the probability.
         mask = bernoulli_(torch.full(x.shape, keep, dtype=torch.float32, device=x.device), self.generator)
-        return x * mask.div_(keep).to(x.dtype)
+        return mask.div_(keep).to(x.dtype)
 
     def extra_repr(self) -> str:
         """The rate, as printed."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from dbn.data.splits import Examples, labels_of
+from dbn.finetuning.backward import is_known, set_gradients
 from dbn.finetuning.dropout import with_dropout
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import FitResult, Signals, check_fit_result
@@ -26,9 +27,10 @@ from dbn.storage.tensors import check_structure
 from dbn.tasks.metrics import predict
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
+from dbn.training.capture import captured_steps
 from dbn.training.device import matmul_dtype, synchronize, tf32_products
 from dbn.training.loop import batch_length, run_epochs, shuffled_batches
-from dbn.training.optimizers import make_optimizer, restore_optimizer
+from dbn.training.optimizers import make_optimizer, restore_optimizer, scale_rates
 
 ROWS_AT_ONCE = 2000
 """Examples per batch of the statistics of an averaged network."""
@@ -69,6 +71,9 @@ class Trainer:
         self.noise = torch.Generator(problem.device)
         self.learner = with_dropout(self.network, config.input_dropout, config.hidden_dropout, self.noise)
         """The network with dropout."""
+        on_cpu = problem.device.type == "cpu" and self.precision == torch.float32
+        self.is_by_hand = on_cpu and distributed.size() == 1 and is_known(self.learner)
+        """Whether gradients are set without autograd, with the same bits."""
         self.shared: nn.Module = self.learner
         """`learner` with gradients averaged over ranks."""
         self.averaged = RunningAverage(self.network, config.average) if config.average else None
@@ -80,9 +85,9 @@ class Trainer:
             learning_rate=[learning_rate * factor for factor in factors],
             momentum=config.momentum,
             weight_decay=config.weight_decay,
+            capturable=problem.device.type == "cuda",
         )
-        self.full_rates = [group["lr"] for group in self.optimizer.param_groups]
-        """Of the optimizer's groups, before the schedule."""
+        self.captured = captured_steps(self.noise, self.optimizer, [], "a step of fine-tuning")
         self.steps = -(-len(train) // config.batch_size)
         self.loss = torch.zeros((), dtype=torch.float32, device=problem.device)
         self.epoch = 0
@@ -129,12 +134,13 @@ class Trainer:
                 done=self.position,
             )
             yield self.history[-1]
+        self.captured.forget()
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         freeze = self.problem.config.freeze_epochs
         self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
         if self.position == 0:
-            self.loss = torch.zeros((), dtype=torch.float32, device=self.problem.device)
+            self.loss.zero_()
         self.learner.train()
         self.shared = distributed.averaging(self.learner)
         n, size = len(self.train_set), self.problem.config.batch_size
@@ -147,25 +153,38 @@ class Trainer:
 
     @distributed.naming_lost_ranks()
     def _step(self, indices: Tensor, epoch: int, number: int) -> None:
-        factor = self.problem.config.rate_factor(epoch - 1 + number / self.steps)
-        for group, rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
-            group["lr"] = rate * factor
+        config, examples = self.problem.config, len(self.train_set)
+        scale_rates(self.optimizer, config.rate_factor(epoch - 1 + number / self.steps))
         self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, distributed.rank()))
+        n = batch_length(number, examples, config.batch_size)
+        # What may differ between two steps beside tensors is the key.
+        key = n, len(indices), [each.requires_grad for each in self.network.parameters()].count(True)
+        self.captured(key, lambda indices: self._update(indices, n), indices)
+        if self.averaged:
+            self.averaged.updates += 1
+
+    def _update(self, indices: Tensor, n: int) -> None:
+        """The part of a step on the device, by these examples of a batch of n."""
         x, y = self.train_set.x[indices], labels_of(self.train_set)[indices]
-        examples = len(self.train_set)
-        n = batch_length(number, examples, self.problem.config.batch_size)
-        with tf32_products(self.problem.config.precision == "tf32"):
-            with self._products():
-                logits = self.shared(self.problem.scaling(x))
+
+        def loss_of(logits: Tensor) -> Tensor:
             # Not the mean over this rank's share: shares differ in size, and may be empty.
-            loss = self.task.loss(logits.float(), y, reduction="sum") / (n / distributed.size())
-            self.optimizer.zero_grad()
-            loss.backward()
+            return self.task.loss(logits.float(), y, reduction="sum") / (n / distributed.size())
+
+        if self.is_by_hand:
+            loss = set_gradients(self.learner, self.problem.scaling(x), loss_of)
+        else:
+            with tf32_products(self.problem.config.precision == "tf32"):
+                with self._products():
+                    logits = self.shared(self.problem.scaling(x))
+                loss = loss_of(logits)
+                self.optimizer.zero_grad()
+                loss.backward()
         self.optimizer.step()
         self._bound_norms()
         if self.averaged:
-            self.averaged.update(self.network)
-        self.loss += loss.detach() * (n / examples / distributed.size())
+            self.averaged.blend(self.network)
+        self.loss += loss.detach() * (n / len(self.train_set) / distributed.size())
 
     def _products(self) -> AbstractContextManager:
         """The products of the forward pass, and so of the backward pass."""
@@ -241,7 +260,8 @@ class Trainer:
         check_fit_result(self.network, *kept, tuned=self.valid is not None)
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.position = state["position"]
-        self.loss = state["loss"] if distributed.is_main() else torch.zeros_like(state["loss"])
+        self.captured.forget()
+        self.loss.copy_(state["loss"] if distributed.is_main() else torch.zeros_like(state["loss"]))
         self.history, self.best_weights, self.signals = state["history"], state["best_weights"], state["signals"]
         self.diverged = state["diverged"]
         self.network.load_state_dict(state["network"])

@@ -14,14 +14,13 @@ belief networks"; Burda, Grosse & Salakhutdinov (2015), "Accurate and conservati
 using reverse annealing".
 """
 
-from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dbn.errors import InputError, check_types
+from dbn.likelihood.annealed_chains import KEPT_NOWHERE, Keep, Progress, moved_along
 from dbn.likelihood.estimates import Annealing, Bracket, LogZ, combine, estimate_log_z
 from dbn.models.annealing import Path, independent_base
 from dbn.models.rbm import RBM
@@ -35,26 +34,6 @@ SHORT = ((0.0, 0.0), (0.3, 0.5), (0.6, 0.9), (1.0, 1.0))
 
 TEMPERATURE_SCHEDULES = {"published": (14_501, PUBLISHED), "quick": (1_001, SHORT)}
 """The number of temperatures and their distribution, by name."""
-
-SUMMED_STEPS = 500
-"""Steps whose terms are summed at once in float64 on the CPU, without a transfer at every step."""
-
-Progress = Callable[[int], object]
-"""Called with the number of steps done since the last call."""
-
-
-class Keep:
-    """What keeps the state of chains from step to step, to resume an interrupted run; this one keeps nothing."""
-
-    def resumed(self, start: Mapping[str, Any], steps: int) -> Mapping[str, Any]:
-        """The kept state after at most so many steps, with the generator as it was then, or else `start`."""
-        return start
-
-    def after_step(self, state: Callable[[], Mapping[str, Any]]) -> None:
-        """A step is done, and this function gives the state: numbers and tensors, of the structure of `start`."""
-
-
-KEPT_NOWHERE = Keep()
 
 
 @check_types
@@ -172,7 +151,7 @@ def anneal(
     positions, log_z = _positions(path, betas), path.base_log_partition()
     base = path.base.visible
     start = base.sample(base.bias.new_zeros(check_chains(chains), base.size), generator)
-    log_ratios, states = _anneal(path, positions, start, generator, progress, keep)
+    log_ratios, states = moved_along(path, positions, start, generator, progress, keep)
     return Annealing(log_z + log_ratios, states)
 
 
@@ -218,44 +197,8 @@ def anneal_between(
     start = start.to(path.rbm.weight)
     if not len(start) or not start.isfinite().all():
         raise InputError("annealing needs at least one state to start from, and finite ones only")
-    log_ratios, states = _anneal(path, positions[::-1] if reverse else positions, start, generator, progress, keep)
+    log_ratios, states = moved_along(path, positions[::-1] if reverse else positions, start, generator, progress, keep)
     return Annealing(-log_ratios if reverse else log_ratios, states)
-
-
-def _anneal(
-    path: Path, positions: list[float], v: Tensor, generator: torch.Generator, progress: Progress | None, keep: Keep
-) -> tuple[Tensor, Tensor]:
-    """Σ log f_new(v) − log f_old(v) over the steps, (N,) in float64, and the final states."""
-    total = torch.zeros(len(v), dtype=torch.float64, device="cpu")
-    terms: list[Tensor] = []
-    step, steps = 0, len(positions) - 1
-    every = max(1, steps // 200)
-
-    def state() -> dict[str, Any]:
-        """`terms` filled up, so that its shape is always the same."""
-        rest = v.new_zeros(SUMMED_STEPS - len(terms), len(v))
-        return {"step": step, "v": v, "total": total, "terms": torch.cat([*(each[None] for each in terms), rest])}
-
-    kept = keep.resumed(state(), steps)
-    step, v, total = kept["step"], kept["v"], kept["total"]
-    terms += kept["terms"][: 0 if step == steps else step % SUMMED_STEPS]
-    if progress is not None and step:
-        progress(step if step == steps else step // every * every)
-    model = path.at(positions[step])
-    for position in positions[step + 1 :]:
-        before, model = model, path.at(position)
-        # One product serves the weight and the hidden units.
-        product = path.product(v)
-        terms.append(path.log_ratio(v, product, before, model))
-        v = model.sample_visible(model.hidden.sample(path.field(product, position), generator), generator)
-        step += 1
-        if len(terms) == SUMMED_STEPS or step == steps:
-            total += torch.stack(terms).cpu().double().sum(0)
-            terms.clear()
-        if progress is not None and (step % every == 0 or step == steps):
-            progress(every if step % every == 0 else steps % every)
-        keep.after_step(state)
-    return total, v
 
 
 def _positions(path: Path, betas: Tensor) -> list[float]:

@@ -12,11 +12,13 @@ to center deep Boltzmann machines".
 """
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor, nn
 
+from dbn.arrays import in_type, without_gradients
 from dbn.errors import InputError
 from dbn.models import RBM, Units
 from dbn.models.matmul import product
@@ -90,7 +92,7 @@ class Offsets:
         self.visible, self.hidden = state["visible"], state["hidden"]
 
 
-@torch.no_grad()
+@without_gradients
 def set_gradient(
     rbm: RBM,
     data: Tensor,
@@ -102,6 +104,7 @@ def set_gradient(
     weights: Tensor | None = None,
     *,
     paired: bool = False,
+    data_hidden: dict[str, Tensor] | None = None,
 ) -> Means:
     """Write ∂/∂θ [mean_data F − mean_negatives F] into `.grad` of every parameter; return the means of the data.
 
@@ -109,8 +112,9 @@ def set_gradient(
     first, it is G = −⟨(E[h|v] − λ)(v − μ)ᵀ⟩_data + ⟨…⟩_negatives, and Gᵀλ and Gμ are subtracted from the gradients of
     the visible and the hidden bias.
 
-    data: (B, V); negatives: (N, V); hidden_field, negative_field: their W v, (B, H) and (N, H), if known. whole: the
-    batch of all processes, of which these are a share, possibly empty; gradient and means are those of the whole.
+    data: (B, V); negatives: (N, V); hidden_field, negative_field: their W v, (B, H) and (N, H), if known; data_hidden:
+    `rbm.hidden.expected_statistics(hidden_field)`, if known. whole: the batch of all processes, of which these are a
+    share, possibly empty; gradient and means are those of the whole.
 
     weights: (B,), of the data, which average 1 over the data set; the gradient is then that of
     Σ_i w_i·(F(data_i) − ⟨F⟩_negatives)/B, which is unbiased for any batch, and the means are weighted. paired: whether
@@ -126,8 +130,9 @@ def set_gradient(
     data, negatives = rbm.visible.values(data), rbm.visible.values(negatives)
     n = len(data) if whole is None else whole.data
     n_negatives: Count = len(negatives) if whole is None else whole.negatives
-    data_field = rbm.hidden_field(data) if hidden_field is None else hidden_field
-    data_hidden = weighted_rows(rbm.hidden.expected_statistics(data_field), weights)
+    if data_hidden is None:
+        data_hidden = rbm.hidden.expected_statistics(rbm.hidden_field(data) if hidden_field is None else hidden_field)
+    data_hidden = weighted_rows(data_hidden, weights)
     fields = rbm.hidden_field(negatives) if negative_field is None else negative_field
     own = weights if paired else None
     negative_hidden = weighted_rows(rbm.hidden.expected_statistics(fields), own)
@@ -154,6 +159,8 @@ def set_gradient(
 
 def weighted_rows(statistics: dict[str, Tensor], weights: Tensor | None) -> dict[str, Tensor]:
     """The statistics of rows (B, …) times their weights (B,), if any."""
+    if weights is None:
+        return statistics
     return {name: weighted(each, weights) for name, each in statistics.items()}
 
 
@@ -162,8 +169,8 @@ def set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, Count], negatives:
     (h_data, v_data, n_data), (h_negatives, v_negatives, n_negatives) = data, negatives
     # One product of both, so that rounding is of their small difference, not of two large numbers.
     dtype = rbm.product_dtype
-    h = torch.cat([(h_negatives / n_negatives).to(dtype), (h_data / -n_data).to(dtype)])
-    v = torch.cat([v_negatives.to(dtype), v_data.to(dtype)])
+    h = torch.cat([in_type(h_negatives / n_negatives, dtype), in_type(h_data / -n_data, dtype)])
+    v = torch.cat([in_type(v_negatives, dtype), in_type(v_data, dtype)])
     gradient = gradient_of(rbm.weight)
     if gradient.dtype == dtype and gradient.data_ptr() % ALIGNED == 0:
         product(h.T, v.T, out=gradient)
@@ -178,10 +185,10 @@ def set_unit_gradient(
 
     Each side: its statistics, and the number to divide by.
     """
-    means = {name: statistic.sum(0) / data[1] for name, statistic in data[0].items()}
-    difference = {name: negatives[0][name].sum(0) / negatives[1] - mean for name, mean in means.items()}
+    means = {name: statistic.sum(0).div_(data[1]) for name, statistic in data[0].items()}
+    difference = {name: negatives[0][name].sum(0).div_(negatives[1]).sub_(mean) for name, mean in means.items()}
     for name, gradient in units.parameter_gradient(difference).items():
-        gradient_of(units.get_parameter(name)).copy_(gradient)
+        gradient_of(attrgetter(name)(units)).copy_(gradient)
     return means["bias"]
 
 
@@ -195,6 +202,7 @@ def center(rbm: RBM, mu: Tensor, lam: Tensor) -> None:
 
 def gradient_of(parameter: nn.Parameter) -> Tensor:
     """`.grad`, created as zeros if missing."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+    gradient = parameter.grad
+    if gradient is None:
+        gradient = parameter.grad = torch.zeros_like(parameter)
+    return gradient

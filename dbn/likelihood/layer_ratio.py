@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from dbn.errors import InputError
-from dbn.likelihood.ais import KEPT_NOWHERE, Keep, Progress, anneal_between
+from dbn.likelihood.ais import anneal_between
+from dbn.likelihood.annealed_chains import KEPT_NOWHERE, Keep, Progress
 from dbn.likelihood.estimates import Bracket, combine
 from dbn.models import RBM, Units
 from dbn.models.annealing import Path

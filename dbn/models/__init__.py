@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dbn.models.units.bernoulli import Bernoulli as Bernoulli
     from dbn.models.units.binomial import Binomial as Binomial
     from dbn.models.units.categorical import Categorical as Categorical
+    from dbn.models.units.drelu import DReLU as DReLU
     from dbn.models.units.gaussian import Gaussian as Gaussian
     from dbn.models.units.relu import ReLU as ReLU
     from dbn.models.units.spin import Spin as Spin

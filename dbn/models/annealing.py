@@ -85,7 +85,7 @@ class Path:
         self.coupled = bool(base.weight.any())
 
     def at(self, beta: float | Tensor) -> Annealed:
-        """The model at β, a number or (B, 1), one per row of the states. Its units have no gradients."""
+        """The model at β, a number, (), or (B, 1), one per row of the states. Its units have no gradients."""
         return Annealed(self, beta.to(self.rbm.weight) if isinstance(beta, Tensor) else beta)
 
     def product(self, v: Array) -> Tensor:
@@ -101,15 +101,18 @@ class Path:
         return torch.lerp(of_base, of_rbm, beta)
 
     @torch.no_grad()
-    def log_ratio(self, v: Tensor, product: Tensor, start: Annealed, end: Annealed) -> Tensor:
+    def log_ratio(
+        self, v: Tensor, product: Tensor, start: Annealed, end: Annealed, rise: Tensor | None = None
+    ) -> Tensor:
         """log f_end(v) − log f_start(v), (B,), in nats, with the `product` of v.
 
-        The visible part, (end − start)·(θ_rbm − θ_base)·T(v), is not a difference of two large energies.
+        The visible part, (end − start)·(θ_rbm − θ_base)·T(v), is not a difference of two large energies. rise: end −
+        start, (), where both are rounded.
         """
         old, new = start.beta, end.beta
         base, rbm = self.base.visible.natural(), self.rbm.visible.natural()
         slope = self.rbm.visible.dot({name: rbm[name] - base[name] for name in rbm}, v)
-        step = new - old
+        step = new - old if rise is None else rise
         hidden = end.hidden.log_partition(self.field(product, new))
         hidden = hidden - start.hidden.log_partition(self.field(product, old))
         return slope * (step.squeeze(-1) if isinstance(step, Tensor) else step) + hidden

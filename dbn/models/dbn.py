@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dbn.arrays import AnyRows, Array, as_tensor, columns_of
 from dbn.errors import InputError, check_types, naming_arguments
 from dbn.models.autoencoder import Autoencoder
+from dbn.models.gibbs import GibbsChains
 from dbn.models.impute import impute
 from dbn.models.matching import Match, column_order, match
 from dbn.models.matmul import is_transforming
@@ -222,9 +223,10 @@ class DBN(nn.Module):
             if len(start) != n:
                 raise InputError(f"{n} samples need {n} starting points, not {len(start)}")
             v = self.sample_up(start, generator)
-        for _ in range(steps - 1):
-            v = top.sample_visible(top.sample_hidden(v, generator), generator)
-        return self.samples_given(top.sample_hidden(v, generator), generator, draws=draws)
+        chains = GibbsChains(top, v, generator)
+        for _ in chains.run(steps - 1):
+            pass
+        return self.samples_given(top.sample_hidden(chains.v, generator), generator, draws=draws)
 
     @check_types
     def impute(
@@ -272,7 +274,8 @@ class DBN(nn.Module):
         """`up` as a plain network: Linear, Sigmoid, Linear, Sigmoid, … with copies of the weights.
 
         In it relu units give their most probable states, and binomial ones their mean as a fraction of the trials, by
-        which the weights of the next layer are multiplied.
+        which the weights of the next layer are multiplied. After a layer of drelu units stands a module with their
+        parameters (`dbn.models.units.drelu.DoubleReLU`).
         """
         return network_of(_as_linear(self._upwards()))
 
@@ -292,6 +295,8 @@ class DBN(nn.Module):
             )
         downwards = [(rbm.visible, rbm.weight.T) for rbm in reversed(self.layers)]
         *layers, (weight, bias, output) = _as_linear([*self._upwards(), *downwards])
+        if not isinstance(output, str):
+            raise InputError(f"no autoencoder ends with the values of {visible.spec} units: use other visible units")
         return Autoencoder(network_of([*layers, (weight, bias, "identity")]), output)
 
     @check_types
@@ -347,7 +352,7 @@ def copy_layers(stack: DBN, layers: Sequence[nn.Module]) -> None:
         layer.bias.copy_(bias)
 
 
-def _as_linear(layers: Iterable[tuple[Units, Tensor]]) -> list[tuple[Tensor, Tensor, str]]:
+def _as_linear(layers: Iterable[tuple[Units, Tensor]]) -> list[tuple[Tensor, Tensor, str | nn.Module]]:
     """Weight, bias and activation of the layers of a network that has these units after these weights."""
     found, factor = [], 1.0
     for units, weight in layers:

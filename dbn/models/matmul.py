@@ -29,10 +29,10 @@ def product(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
     """x·weightᵀ, (B, H), for x (B, V) and weight (H, V), either of which may be a transposed view.
 
     out: (B, H), where the result is written if it is given."""
-    eligible = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
     # A compiler is asked for first: it would take the number of rows for fixed.
-    large = eligible and not torch.compiler.is_compiling() and len(x) * weight.numel() >= LEAST
-    onednn = _onednn_linear() if large and torch.backends.mkldnn.enabled and not _is_followed(x, weight) else None
+    large = not torch.compiler.is_compiling() and x.size(0) * weight.numel() >= LEAST
+    eligible = large and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    onednn = _onednn_linear() if eligible and torch.backends.mkldnn.enabled and not _is_followed(x, weight) else None
     if onednn is None:
         return x @ weight.T if out is None else torch.mm(x, weight.T, out=out)
     found = onednn(x.contiguous(), weight)

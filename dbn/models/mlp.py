@@ -50,7 +50,7 @@ def meta_mlp(description: Mapping[str, Any]) -> nn.Sequential:
 
 
 @torch.no_grad()
-def network_of(layers: Sequence[tuple[Tensor, Tensor, str]]) -> nn.Sequential:
+def network_of(layers: Sequence[tuple[Tensor, Tensor, str | nn.Module]]) -> nn.Sequential:
     """Linear, activation, … with copies of each weight (n_out, n_in) and bias, where they are."""
     network = nn.Sequential()
     for weight, bias, activation in layers:
@@ -65,8 +65,13 @@ def network_of(layers: Sequence[tuple[Tensor, Tensor, str]]) -> nn.Sequential:
     return network
 
 
-def activation_module(name: str) -> nn.Module:
-    """A new module of `ACTIVATIONS`, or softmax(states=q) over groups of q columns; InputError for another name."""
+def activation_module(name: str | nn.Module) -> nn.Module:
+    """A new module of `ACTIVATIONS`, or softmax(states=q) over groups of q columns; InputError for another name.
+
+    A module in place of a name is returned as it is.
+    """
+    if isinstance(name, nn.Module):
+        return name
     if match := re.fullmatch(r"softmax\(states=([0-9]+)\)", name):
         return nn.Sequential(nn.Unflatten(-1, (-1, int(match[1]))), nn.Softmax(-1), nn.Flatten(-2))
     if name not in ACTIVATIONS:

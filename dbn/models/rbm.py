@@ -8,13 +8,13 @@ Smolensky (1986); Hinton (2002), "Training products of experts by minimizing con
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from dbn.arrays import Array, as_tensor, as_values, floats
+from dbn.arrays import Array, as_tensor, as_values, floats, in_type
 from dbn.errors import InputError, check_types
 from dbn.models.matmul import product
 from dbn.models.units.base import Units
@@ -169,27 +169,31 @@ class RBM(Harmonium, nn.Module):
 
     def hidden_field(self, v: Array) -> Tensor:
         """W v, (B, H)."""
-        weight = self._product_weight
-        return product(as_values(v, weight.dtype, "v"), weight).to(self.weight.dtype)
+        own, weight = self._weights()
+        return in_type(product(as_values(v, weight.dtype, "v"), weight), own.dtype)
 
     def visible_field(self, h: Array) -> Tensor:
         """Wᵀ h, (B, V)."""
-        weight = self._product_weight
-        return product(as_values(h, weight.dtype, "h"), weight.T).to(self.weight.dtype)
+        own, weight = self._weights()
+        return in_type(product(as_values(h, weight.dtype, "h"), weight.T), own.dtype)
 
-    @property
-    def _product_weight(self) -> Tensor:
-        return self.weight if self._rounded is None else self._rounded
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """W, and W as products take it."""
+        weight = self.weight
+        return weight, weight if self._rounded is None else self._rounded
 
     @property
     def product_dtype(self) -> torch.dtype:
         """The type that products are computed in."""
-        return self._product_weight.dtype
+        return self._weights()[1].dtype
+
+    def products_in(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+        """In this context fields are computed from W and states rounded to `dtype`; W must not change in it."""
+        return nullcontext() if dtype == self.weight.dtype else self._rounded_to(dtype)
 
     @contextmanager
-    def products_in(self, dtype: torch.dtype) -> Iterator[None]:
-        """In this context fields are computed from W and states rounded to `dtype`; W must not change in it."""
-        self._rounded = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
+    def _rounded_to(self, dtype: torch.dtype) -> Iterator[None]:
+        self._rounded = self.weight.detach().to(dtype)
         try:
             yield
         finally:
@@ -200,7 +204,8 @@ class RBM(Harmonium, nn.Module):
 
         Of units without negative values this is enough but not needed: for two such sides the norm of the positive part
         of A may be below 1 instead, as hWv is at most that part's, and for one the norm of the positive part of AᵀA or
-        AAᵀ. Where neither is, Z is taken for infinite.
+        AAᵀ. Of units that fall off otherwise above 0 than below Λ has the smaller precision, which is enough as well.
+        Where none of these norms is below 1, Z is taken for infinite.
         """
         visible, hidden = self.visible.quadratic_precision(), self.hidden.quadratic_precision()
         if visible is None or hidden is None:
@@ -210,14 +215,10 @@ class RBM(Harmonium, nn.Module):
         norm = torch.linalg.matrix_norm(coupling, 2)
         if self.visible.nonnegative and self.hidden.nonnegative:
             norm = norm.minimum(torch.linalg.matrix_norm(coupling.clamp(min=0), 2))
-        elif self._is_one_sided:
+        elif self.visible.nonnegative or self.hidden.nonnegative:
             products = coupling.T @ coupling if self.visible.nonnegative else coupling @ coupling.T
             norm = norm.minimum(torch.linalg.matrix_norm(products.clamp(min=0), 2).sqrt())
         return bool(norm < 1)
-
-    @property
-    def _is_one_sided(self) -> bool:
-        return self.visible.nonnegative or self.hidden.nonnegative
 
     def check_finite(self, name: str = "RBM") -> None:
         """InputError naming the parameters that are not finite."""
@@ -230,7 +231,7 @@ class RBM(Harmonium, nn.Module):
         self.check_finite(name)
         if not self.has_partition():
             visible, hidden = self.visible, self.hidden
-            has = "may have" if self._is_one_sided else "has"
+            has = "has" if visible.even and hidden.even else "may have"
             raise InputError(
                 f"the {name} {has} no finite Z, as its {visible.size} {visible.kind} visible and {hidden.size} "
                 f"{hidden.kind} hidden units are coupled too strongly: make the weights smaller"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dbn.arrays import TOP, AnyRows
+from dbn.arrays import TOP, AnyRows, in_type
 
 Where = Callable[[int, int], str]
 """What errors call a row and column of data."""
@@ -31,7 +31,7 @@ def place_of(x: AnyRows, value: float) -> tuple[int, int]:
 def as_float(x: Tensor, divisor: float) -> Tensor:
     """The values as float32, divided by `divisor`."""
     if divisor == 1.0 or x.dtype == torch.bool:
-        return x.to(torch.float32)
+        return in_type(x, torch.float32)
     if x.dtype == torch.uint8:
         return x.to(torch.float32).div_(divisor)
     return x.to(torch.float32) / divisor

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dbn.arrays import in_type
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.rows import Rows
 from dbn.models.missing import Missing
@@ -141,7 +142,7 @@ class LayerData:
             rows = self.scaling(rows)
             if self.missing:
                 rows = rows.nan_to_num(0.0)
-        return rows.to(torch.float32)
+        return in_type(rows, torch.float32)
 
     def known_of(self, indices: Tensor) -> Tensor | None:
         """Which units of these examples are observed, (B, V) bool; None where all are."""

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dbn.capture import CapturedSteps
 from dbn.config.pretraining import Pretraining
 from dbn.likelihood.gradient import GlobalBatch, Means, Offsets, set_gradient
 from dbn.models.rbm import RBM, Harmonium
 from dbn.pretraining.diagnostics import Diagnostics
 from dbn.pretraining.distributed_chains import make_chains
-from dbn.pretraining.divergence import Diverged, divergence
+from dbn.pretraining.divergence import Diverged, divergence, other_remedy
 from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.monitor import LayerMonitor
 from dbn.pretraining.penalties import penalties
@@ -28,7 +29,7 @@ from dbn.storage.schema import NATURAL, check
 from dbn.storage.tensors import check_bounded, check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
-from dbn.training.capture import CapturedSteps, captured_steps
+from dbn.training.capture import captured_steps
 from dbn.training.checkpoint_control import Callback, checkpoint_control
 from dbn.training.device import matmul_dtype, tf32_products
 from dbn.training.loop import batch_length, progress_bar, run_epochs, shuffled_batches
@@ -250,9 +251,19 @@ class LayerTrainer:
             of_rows, x = self.data.missing.at(self.rbm, x, known, self.noise)
         field = of_rows.hidden_field(x)
         # Chains from the data take any model of two layers, and others are given an RBM.
-        negatives, negative_field = self.chains.negatives(of_rows, x, field, self.noise)  # type: ignore[arg-type]
-        whole, paired = self._whole(number, weights), self.paired
-        return set_gradient(self.rbm, x, negatives, field, self.offsets, negative_field, whole, weights, paired=paired)
+        negatives = self.chains.negatives(of_rows, x, field, self.noise)  # type: ignore[arg-type]
+        return set_gradient(
+            self.rbm,
+            x,
+            negatives.states,
+            field,
+            self.offsets,
+            negatives.field,
+            self._whole(number, weights),
+            weights,
+            paired=self.paired,
+            data_hidden=negatives.data_hidden,
+        )
 
     def _whole(self, number: int, weights: Tensor | None) -> GlobalBatch | None:
         """The batch of all ranks; None if there is one."""
@@ -301,11 +312,9 @@ class LayerTrainer:
         why = divergence(self.rbm, self.kept, x)
         if distributed.any_rank(bool(why)):
             remedy = f"lower {self.rate_option}, which is {self._learning_rate(epoch, self.steps - 1):g} there"
-            if self.rbm.visible.nonnegative and self.layer > 1:  # their precision is high where features hardly vary
-                remedy = f"train layer {self.layer - 1} with other --hidden-units than relu, or {remedy}"
-            elif self.rbm.visible.nonnegative and (greatest := float(x.max())) > 1:
-                remedy = f"divide the data, here up to {greatest:g}, with --divisor max, or {remedy}"
-            raise Diverged(f"layer {self.layer} diverged in epoch {epoch}, {why or 'as another rank found'}: {remedy}")
+            other = other_remedy(self.rbm.visible, self.layer, *self.data.moments(), float(x.max()))
+            why = why or "as another rank found"
+            raise Diverged(f"layer {self.layer} diverged in epoch {epoch}, {why}: {other}{remedy}")
 
     def _stream(self, *purpose: str | int) -> torch.Generator:
         name, *rest = purpose

@@ -165,8 +165,11 @@ TUNED: Schema = EPOCH | {"valid_error": FLOAT, "valid_loss": FLOAT}
 """The same of one with validation examples."""
 
 PARAMETER = numbers(f"a number between −{LARGEST:g} and {LARGEST:g}", lambda number: abs(number) < LARGEST)
+LOG_PRECISION = numbers("a number from −80 to 20", lambda number: -80 <= number <= 20.8)
 TENSORS = {
-    "log_precision": numbers("a number from −80 to 20", lambda number: -80 <= number <= 20.8),
+    "log_precision": LOG_PRECISION,
+    "log_precision_plus": LOG_PRECISION,
+    "log_precision_minus": LOG_PRECISION,
     "spread": SPREAD,
     "shift": NUMBER,
     "running_var": numbers("a number of at least 0", lambda number: number >= 0),

@@ -22,6 +22,8 @@ class NegativeSamples(NamedTuple):
     """v, (N, V)."""
     field: Tensor | None = None
     """W v, (N, H), where the chains have computed it."""
+    data_hidden: dict[str, Tensor] | None = None
+    """E[T(h) | v] of the data by name, each (B, H), where the chains have computed them to start from."""
 
 
 class Chains(ABC):

@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from dbn.arrays import without_gradients
 from dbn.models.rbm import Harmonium
 from dbn.sampling.chains import Chains, NegativeSamples
 
@@ -30,13 +31,14 @@ class DataChains(Chains):
         super().__init__(steps)
         self.mean_last = mean_last
 
-    @torch.no_grad()
+    @without_gradients
     def negatives(
         self, rbm: Harmonium, data: Tensor, hidden_field: Tensor, generator: torch.Generator
     ) -> NegativeSamples:
         """k steps from the data, (B, V)."""
-        h = rbm.hidden.sample(hidden_field, generator)
+        h, expected = rbm.hidden.sample_and_expect(hidden_field, generator)
         for _ in range(self.steps - 1):
             h = rbm.sample_hidden(rbm.sample_visible(h, generator), generator)
         mean_last = rbm.visible.linear_statistics if self.mean_last is None else self.mean_last
-        return NegativeSamples(rbm.down(h) if mean_last else rbm.sample_visible(h, generator))
+        v = rbm.down(h) if mean_last else rbm.sample_visible(h, generator)
+        return NegativeSamples(v, data_hidden=expected)

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from dbn.arrays import without_gradients
 from dbn.errors import InputError
 from dbn.models.annealing import Annealed, Path
 from dbn.models.rbm import RBM
@@ -51,7 +52,7 @@ class TemperedChains(Chains):
         self._beta = torch.empty(0)
         """The position of each row, (T·chains, 1)."""
 
-    @torch.no_grad()
+    @without_gradients
     def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
         """The chains at β = 1 after k steps at all temperatures, (chains, V); data and their field are not used."""
         path = self._path_to(rbm, generator)

@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from dbn.arrays import without_gradients
 from dbn.models.rbm import RBM
 from dbn.sampling.chains import Chains, NegativeSamples, at_field_zero
 
@@ -28,7 +29,7 @@ class PersistentChains(Chains):
     def __init__(self, steps: int = 1, chains: int = 100) -> None:
         super().__init__(steps, chains)
 
-    @torch.no_grad()
+    @without_gradients
     def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
         """The chains after k steps from where they were, (chains, V); data and their field are not used."""
         if not self._kept:
@@ -59,7 +60,7 @@ class LaggedChains(Chains):
     def __init__(self, steps: int = 1, chains: int = 100) -> None:
         super().__init__(steps, chains)
 
-    @torch.no_grad()
+    @without_gradients
     def negatives(self, rbm: RBM, data: Tensor, hidden_field: Tensor, generator: torch.Generator) -> NegativeSamples:
         """The chains after k steps, (chains, V), and their field; data and their field are not used."""
         if not self._kept:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from dbn.arrays import Array, floats
+from dbn.capture import CapturedSteps
 from dbn.errors import InputError, check_types
 from dbn.models.dbn import DBN
+from dbn.models.rbm import RBM
 from dbn.rng import stream
 from dbn.sampling.chains import Chains, autocorrelation
 from dbn.sampling.parallel_tempering import TemperedChains
@@ -72,13 +74,13 @@ def _from_chains(stack: DBN, n: int, chains: Chains, discard: int, draws: bool, 
     top = stack.layers[-1]
     top.check_partition("top RBM")
     generator = stream(seed, "sample", device=top.weight.device)
-    nothing = top.weight.new_zeros(0, top.visible.size), top.weight.new_zeros(0, top.hidden.size)
+    sampler = _Sampler(top, chains, generator)
     for _ in range(discard):
-        chains.negatives(top, *nothing, generator)
+        sampler.next()
     chains.metrics()  # those that follow begin here
     states, rows = [], [top.weight.new_zeros(0, stack.sizes[0])]
     for _ in range(-(-n // chains.chains)):
-        v = chains.negatives(top, *nothing, generator).states
+        v = sampler.next()
         if len(v) != chains.chains:
             raise InputError(f"{chains.method} has no chains of its own to sample by: use tempered or persistent ones")
         states.append(v)
@@ -90,6 +92,28 @@ def _from_chains(stack: DBN, n: int, chains: Chains, discard: int, draws: bool, 
     if len(states) > 1 and chains.chains > 1:
         figures["effective_samples"] = min(effective_number(torch.stack(rows[1:])), float(n))
     return Samples(torch.cat(rows)[:n], figures)
+
+
+@final
+class _Sampler:
+    """States of chains, one call of theirs after another."""
+
+    capturable = True
+
+    def __init__(self, rbm: RBM, chains: Chains, generator: torch.Generator) -> None:
+        self.rbm, self.chains, self.generator = rbm, chains, generator
+        self.states = rbm.weight.new_zeros(0, rbm.visible.size)
+        self.steps = CapturedSteps.of(generator, [chains, self], chains.method)
+
+    def next(self) -> Tensor:
+        """(chains, V)."""
+        self.steps("", self._take)
+        return self.states.clone()  # the next ones may have the same memory
+
+    def _take(self) -> None:
+        weight = self.rbm.weight
+        nothing = weight.new_zeros(0, self.rbm.visible.size), weight.new_zeros(0, self.rbm.hidden.size)
+        self.states = self.chains.negatives(self.rbm, *nothing, self.generator).states
 
 
 def effective_number(x: Tensor) -> float:

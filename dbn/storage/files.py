@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from dbn.errors import InputError
 from dbn.storage.owned import check_owned
@@ -106,9 +107,10 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path} cannot be written (it is a folder): name a file in it")
     make_folder(path.parent)
     try:
-        beside = _beside(path)
-        beside.touch(exist_ok=False)
-        beside.unlink()
+        with TemporaryFile(
+            prefix=WRITING, dir=path.parent
+        ):  # without a name where the system can: a kill leaves nothing
+            pass
     except OSError as error:
         raise io_error(path, "written", error) from error
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 OPTIMIZERS: "Registry[type[torch.optim.Optimizer]]" = Registry(
     "optimizer",
     {
-        "sgd": "torch.optim:SGD",
+        "sgd": "dbn.training.sgd:SGD",
         "adam": "torch.optim:Adam",
         "adamw": "torch.optim:AdamW",
         "rmsprop": "torch.optim:RMSprop",

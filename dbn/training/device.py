@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -63,12 +63,13 @@ def matmul_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16
 
 
-@contextmanager
-def tf32_products(wanted: bool) -> Iterator[None]:
+def tf32_products(wanted: bool) -> AbstractContextManager[None]:
     """In this context, if wanted, float32 products on a GPU round factors to TF32's 10 bits and sum in float32."""
-    if not wanted:
-        yield
-        return
+    return _tf32_products() if wanted else nullcontext()
+
+
+@contextmanager
+def _tf32_products() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:

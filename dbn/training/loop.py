@@ -20,8 +20,8 @@ def shuffled_batches(n: int, batch_size: int, seed: int, *purpose: str | int, de
     Of every batch a rank gets its share, which may be empty.
     """
     order = permutation(n, stream(seed, "order", *purpose)).to(device)
-    batches = (order[start : start + batch_size] for start in range(0, n, batch_size))
-    return (batch[distributed.shard(len(batch))] for batch in batches)
+    batches = order.split(batch_size)
+    return iter(batches) if distributed.size() == 1 else (each[distributed.shard(len(each))] for each in batches)
 
 
 def batch_length(number: int, n: int, batch_size: int) -> int:

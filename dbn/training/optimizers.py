@@ -25,7 +25,7 @@ def make_optimizer(
     step later than another: torch's fused SGD, one pass over the weights in place of four, fails on a mixed group.
 
     capturable: whether a step shall depend on the device alone, where the optimizer has such a step: its learning rate
-    is then a tensor, which `set_option` fills.
+    is then a tensor, which `set_option` and `scale_rates` fill.
     """
     rates = learning_rate if isinstance(learning_rate, Sequence) else [learning_rate] * len(layers)
     groups: list[dict[str, Any]] = [
@@ -33,7 +33,7 @@ def make_optimizer(
         for layer, rate in zip(map(list, layers), rates, strict=True)
         for decays in (True, False)
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = [group | {"initial_lr": group["lr"]} for group in groups if group["params"]]
     options: dict[str, Any] = {} if momentum is None else {"momentum": momentum}
     known, device = OPTIMIZERS.parameters(name), groups[0]["params"][0].device
     on_device = _with_tensors(groups, device) if capturable else groups
@@ -69,14 +69,22 @@ def is_capturable(optimizer: torch.optim.Optimizer) -> bool:
 
 def set_option(optimizer: torch.optim.Optimizer, **options: float) -> None:
     """Set learning rate (`lr`) or momentum in every group, as a schedule does between epochs."""
+    _set([(group, name, value) for group in optimizer.param_groups for name, value in options.items()])
+
+
+def scale_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set the learning rate of every group to so much of that which the optimizer was made with."""
+    _set([(group, "lr", group["initial_lr"] * factor) for group in optimizer.param_groups])
+
+
+def _set(options: Iterable[tuple[dict[str, Any], str, float]]) -> None:
     filled: list[Tensor] = []
-    for group in optimizer.param_groups:
-        for name, value in options.items():
-            place = group.get(name)
-            if not isinstance(place, Tensor):
-                group[name] = value
-            elif not any(place is each for each in filled):
-                filled.append(place.fill_(value))
+    for group, name, value in options:
+        place = group.get(name)
+        if not isinstance(place, Tensor):
+            group[name] = value
+        elif not any(place is each for each in filled):
+            filled.append(place.fill_(value))
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:

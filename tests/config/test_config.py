@@ -178,7 +178,8 @@ def test_finetuning_options(words, name, value):
         (
             PretrainConfig,
             "--visible poisson",
-            "--visible must be one of bernoulli, binomial, gaussian, relu, spin, categorical, auto, not 'poisson'",
+            "--visible must be one of bernoulli, binomial, gaussian, relu, drelu, spin, categorical, auto, not "
+            "'poisson'",
         ),
         (PretrainConfig, "--visible gaussian --binarize fixed", "--binarize fixed does not go with --visible"),
         (PretrainConfig, "--measure-every 0", "--measure-every must be a whole number of at least 1"),
@@ -542,7 +543,7 @@ def test_help_names_every_option_its_type_and_its_default(capsys, monkeypatch, c
         "--data-dir PATH",
         "--features {mean,sample}",
         "--estimator {cd,pcd,lagged-pcd,pt,class-pcd}",
-        "--hidden-units [{bernoulli,binomial,gaussian,relu,spin,categorical} ...]",
+        "--hidden-units [{bernoulli,binomial,gaussian,relu,drelu,spin,categorical} ...]",
         "--learning-rate [FLOAT|SCHEDULE ...] Value or schedule",
         "Names: mnist-10k, mnist, fashion-mnist,",
         "--config FILE recipe or YAML file",

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from recording import CpuRecorder
 from tiny import stack
 
 from dbn.cli.commands.evaluate import COMMAND
@@ -86,6 +88,34 @@ def test_it_resumes_to_the_same_bytes(at: int, folder: Path, monkeypatch: pytest
     assert not (folder / f"{name}.checkpoint").exists()
 
 
+@pytest.mark.parametrize("captured_first", [True, False])
+def test_it_resumes_with_graphs_and_without(
+    captured_first: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two replays, in annealing from data, and in the Gibbs steps between the layers."""
+    made: list[CpuRecorder] = []
+
+    def recorder(generator: torch.Generator) -> CpuRecorder:
+        made.append(CpuRecorder(generator))
+        return made[-1]
+
+    name = f"graphs-{captured_first}.json"
+    stops = (23, 6 * 24 + 3) if captured_first else (130, 6 * 119 + 15)
+    for number, at in enumerate(stops):
+        with monkeypatch.context() as patch:
+            if captured_first:
+                patch.setattr("dbn.capture.graph_recorder", recorder)
+                patch.setattr("dbn.capture.AT_ONCE", 5)
+            interrupted(folder, name, at - (stops[0] if number else 0), patch, resume=number > 0)
+    with monkeypatch.context() as patch:
+        if not captured_first:
+            patch.setattr("dbn.capture.graph_recorder", recorder)
+            patch.setattr("dbn.capture.AT_ONCE", 5)
+        evaluate(folder, name, resume=True)
+    assert sum(each.replayed for each in made) > 2
+    assert (folder / name).read_bytes() == (folder / "whole.json").read_bytes()
+
+
 def test_checkpoints_are_written_on_the_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", -1.0)
     saved, save = 0, Checkpoint.save
@@ -158,6 +188,7 @@ DAMAGE = {
     "shape": lambda run: run | {"v": run["v"][1:]},
     "type": lambda run: run | {"total": run["total"].float()},
     "generator": lambda run: run | {"generator": run["generator"] * 0 + 255},
+    "chains": lambda run: run | {"v": run["v"] * float("nan")},
     "keys": lambda run: {"step": run["step"]},
     "no run": lambda run: 7,
 }

@@ -10,8 +10,20 @@ from global_batch import GlobalBatch
 from launcher import Launcher
 from same import check_same, go_on
 
-KILLS = {"cd": 50, "pcd": 50, "pt": 50, "finetune": 40, "adam": 10, "evaluate": 50}
-ORDINARY = ("pcd", "finetune", "evaluate")
+KILLS = {
+    "cd": 50,
+    "pcd": 50,
+    "pt": 50,
+    "holes": 50,
+    "finetune": 120,
+    "adam": 40,
+    "autoencode": 40,
+    "evaluate": 200,
+    "study": 200,
+    "labels": 200,
+}
+"""200 of each command."""
+ORDINARY = ("pcd", "finetune", "evaluate", "study", "labels")
 """Of these the first, where the long proofs are not asked for: one of each procedure."""
 
 

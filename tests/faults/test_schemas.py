@@ -75,6 +75,7 @@ STANDARD = Scaling.fitted(NUMBERS, 1.0, standardized=True, columns=[f"c{n}" for 
 STACKS: dict[str, tuple[str, str, Scaling]] = {
     "bernoulli": ("bernoulli", "bernoulli", Scaling(255.0, stored="bytes", values=(0.0, 1.0))),
     "gaussian": ("gaussian", "relu", STANDARD),
+    "drelu": ("drelu", "drelu", Scaling(1.0, stored="floats", values=(-2.0, 3.0))),
     "counts": ("binomial(trials=4)", "spin", Scaling(1.0, stored="floats", limits=(0.0, 4.0), values=(0.0, 3.0))),
     "categorical": ("categorical(states=3)", "binomial(trials=3)", Scaling(1.0, codes=3)),
     "mixed": (MIXED, "bernoulli", Scaling(1.0, table=TABLE, columns=["a", "b", "c"], missing="absent",

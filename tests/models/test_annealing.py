@@ -52,11 +52,12 @@ def by_hand(path: Path, beta: float) -> RBM:
         rbm.weight.copy_((1 - beta) * path.base.weight + beta * path.rbm.weight)
         for side in ("visible", "hidden"):
             start, end, units = (getattr(each, side) for each in (path.base, path.rbm, rbm))
-            units.bias.copy_((1 - beta) * start.bias + beta * end.bias)
             for name, parameter in units.named_parameters():
-                if name.endswith("log_precision"):
-                    old, new = (each.get_parameter(name).exp() for each in (start, end))
-                    parameter.copy_(((1 - beta) * old + beta * new).log())
+                old, new = (each.get_parameter(name) for each in (start, end))
+                if "log_precision" in name:
+                    parameter.copy_(((1 - beta) * old.exp() + beta * new.exp()).log())
+                else:
+                    parameter.copy_((1 - beta) * old + beta * new)
     return rbm
 
 
@@ -165,12 +166,12 @@ def test_the_base_has_the_marginals_no_coupling_and_a_known_z(pair: tuple[str, s
             mean[at], variance[at] = trials * chance, trials * chance * (1 - chance)
         elif units.kind == "relu":
             variance[at] = variance[at].minimum(half_line.GREATEST_VARIATION * mean[at] ** 2)
-    assert_close(p @ states, mean, rtol=1e-5, atol=0)  # the quadrature's error
-    assert_close(p @ (states - mean) ** 2, variance, rtol=1e-5, atol=0)
+    assert_close(p @ states, mean, rtol=5e-5, atol=0)  # the quadrature's error
+    assert_close(p @ (states - mean) ** 2, variance, rtol=5e-5, atol=0)
     assert not base.weight.any()
     for name, theta in base.hidden.natural().items():
         assert_close(theta, torch.zeros_like(theta) if name == "bias" else rbm.hidden.natural()[name])
-    assert_close(path.base_log_partition(), float(joint(base)[2].logsumexp((0, 1))), rtol=1e-5, atol=0)
+    assert_close(path.base_log_partition(), float(joint(base)[2].logsumexp((0, 1))), rtol=5e-5, atol=0)
 
 
 def test_a_coupled_base_has_no_z_in_closed_form() -> None:

@@ -63,6 +63,12 @@ def test_making_one_draws_no_global_random_numbers() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_double_rectified_units_are_no_end_of_an_autoencoder() -> None:
+    with pytest.raises(InputError, match="no autoencoder ends with the values of drelu units: use other"):
+        make_stack(("drelu", B)).to_autoencoder()
+    assert make_stack((B, "drelu")).to_autoencoder()(torch.zeros(2, 3, dtype=torch.float64)).shape == (2, 3)
+
+
 def test_losses_are_cross_entropy_and_squared_error() -> None:
     outputs, x = torch.randn(4, 3, generator=rng(), dtype=torch.float64), torch.rand(4, 3, dtype=torch.float64)
     p = outputs.sigmoid()

@@ -16,10 +16,11 @@ from dbn.models.mlp import linear_layers
 from dbn.models.rbm import RBM
 from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
+from dbn.models.units.drelu import DoubleReLU
 from dbn.models.units.gaussian import Gaussian
 
-B, G, C, R = "bernoulli", "gaussian", "binomial(trials=3)", "relu"
-STACKS = [(B, B), (B, B, B), (G, B, B), (B, G, B), (G, B, G), (B, B, B, B), (G, G), (B, C, C), (R, C, B)]
+B, G, C, R, D = "bernoulli", "gaussian", "binomial(trials=3)", "relu", "drelu"
+STACKS = [(B, B), (B, B, B), (G, B, B), (B, G, B), (G, B, G), (B, B, B, B), (G, G), (B, C, C), (R, C, B), (D, D, B)]
 
 each_stack = pytest.mark.parametrize("kinds", STACKS, ids="-".join)
 
@@ -50,7 +51,7 @@ def test_the_network_seeded_from_a_stack_gives_the_features_of_the_stack(kinds: 
     assert_close(encoder(x) * stack.layers[-1].hidden.mean_factor, stack.up(x), rtol=1e-6, atol=1e-6)
     assert torch.equal(network[:-1](x), encoder(x))
     sigmoid: list[type[nn.Module]] = [nn.Linear, nn.Sigmoid]
-    activations = {B: sigmoid, C: sigmoid, G: sigmoid[:1]}
+    activations = {B: sigmoid, C: sigmoid, G: sigmoid[:1], D: [nn.Linear, DoubleReLU]}
     expected = [module for kind in kinds[1:] for module in activations[kind]]
     assert [type(module) for module in encoder] == expected
     assert [type(module) for module in network] == [*expected, nn.Linear]

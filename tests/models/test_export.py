@@ -28,6 +28,7 @@ def stack_of(*kinds: str) -> DBN:
     "kinds",
     [
         ("gaussian", "relu", "bernoulli"),
+        ("drelu", "drelu", "drelu"),
         ("bernoulli", "spin", "binomial(trials=3)"),
         ("bernoulli", "categorical(states=3)", "gaussian"),
     ],

@@ -110,6 +110,22 @@ def test_a_finite_z_beside_rectified_units_is_one_in_every_direction_that_they_h
         rbm.check_partition()
 
 
+@pytest.mark.parametrize(("visible", "hidden"), [("drelu", "drelu"), ("drelu", "gaussian"), ("relu", "drelu")])
+@torch.no_grad()
+def test_a_z_that_is_called_finite_beside_double_rectified_units_is(visible: str, hidden: str) -> None:
+    v, h = 1e6 * torch.randn(2, 4000, 2, dtype=torch.float64, generator=rng(1))
+    v = v.abs() if visible == "relu" else v
+    found = set()
+    for seed in range(60):
+        rbm = make_rbm(visible, hidden, seed=seed)
+        rbm.weight.mul_(6.0 * seed / 60)
+        assert rbm.energy(v, h).min() > 0 or not rbm.has_partition()
+        found.add(rbm.has_partition())
+    assert found == {True, False}
+    with pytest.raises(InputError, match=f"may have no finite Z, as its 2 {visible} visible and 2 {hidden} hidden"):
+        rbm.check_partition()
+
+
 def test_two_gaussian_sides_have_the_partition_of_their_joint_gaussian() -> None:
     rbm = make_rbm("gaussian", "gaussian")
     precision = torch.block_diag(*(torch.diag(side.natural()["precision"]) for side in (rbm.visible, rbm.hidden)))

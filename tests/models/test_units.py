@@ -30,6 +30,7 @@ from dbn.models.units import UNITS
 from dbn.models.units.base import Units
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.binomial import Binomial
+from dbn.models.units.drelu import DReLU
 from dbn.models.units.gaussian import Gaussian
 from dbn.models.units.naming import make_units as units_named
 from dbn.models.units.relu import ReLU
@@ -108,6 +109,15 @@ def test_samples_follow_the_generator(kind: str) -> None:
     field = fields(units, 50)
     assert torch.equal(units.sample(field, rng(3)), units.sample(field, rng(3)))
     assert not torch.equal(units.sample(field, rng(3)), units.sample(field, rng(4)))
+
+
+@each_kind
+def test_a_sample_with_its_expected_statistics_is_the_one_and_the_other(kind: str) -> None:
+    units = make_units(kind)
+    field = fields(units)
+    states, expected = units.sample_and_expect(field, rng(3))
+    assert torch.equal(states, units.sample(field, rng(3)))
+    assert_close(expected, units.expected_statistics(field), rtol=0, atol=0)
 
 
 def test_every_position_of_a_bernoulli_sample_is_drawn_fairly() -> None:
@@ -196,6 +206,23 @@ def test_binomial_units_are_counts_of_bernoulli_units_that_share_their_bias() ->
         counts = torch.arange(7, dtype=torch.float64)[:, None]
         assert_close((-units.energy(counts)).exp(), by_count)
         assert_close(units.log_partition(torch.zeros(1, 1)).exp(), by_count.sum()[None])
+
+
+@pytest.mark.parametrize("states", [2, 8, 15, 16, 21])
+@torch.no_grad()
+def test_categories_have_the_softmax_as_mean_and_draws_by_inversion_however_many_states(states: int) -> None:
+    """Two ways of computing it, by the number of states; and each uniform number is that of its group."""
+    units = units_named(f"categorical(states={states})", 5 * states)
+    units.bias.copy_(torch.randn(units.size, generator=rng(1)))
+    field = 3 * torch.randn(70, units.size, generator=rng(2))
+    field[0], field[1, 0] = 0.0, 90.0
+    total = (field + units.bias).double().unflatten(-1, (5, states))
+    p = units.mean(field)
+    assert p.is_contiguous()
+    assert_close(p.double(), total.softmax(-1).flatten(-2), rtol=1e-5, atol=1e-7)
+    upper, uniform = p.view(70, 5, states).cumsum(-1), torch.empty(70, 5, 1).uniform_(generator=rng(3))
+    drawn = (upper <= uniform * upper[..., -1:]).sum(-1)
+    assert torch.equal(units.sample(field, rng(3)), torch.nn.functional.one_hot(drawn, states).flatten(-2).float())
 
 
 @pytest.mark.parametrize("trials", [1, 5, 32, 33, 300])
@@ -313,6 +340,64 @@ def test_a_rectified_layer_of_a_network_gives_the_most_probable_states() -> None
     assert above.max() < (2 / math.pi) ** 0.5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@torch.no_grad()
+def test_double_rectified_units_without_threshold_and_of_equal_precisions_are_gaussian(dtype: torch.dtype) -> None:
+    """Far out as well, where one side has no mass that a number could hold."""
+    units, gaussian = DReLU(3).to(dtype), Gaussian(3).to(dtype)
+    for name in ("log_precision_plus", "log_precision_minus"):
+        units.get_parameter(name).copy_(torch.tensor([-4.0, 0.0, 3.0]))
+    gaussian.log_precision.copy_(units.log_precision_plus)
+    field = torch.tensor([-300.0, -9.0, -0.1, 0.0, 1e-3, 40.0], dtype=dtype)[:, None].expand(-1, 3)
+    close = 100 * torch.finfo(dtype).eps
+    assert_close(units.mean(field), gaussian.mean(field), rtol=close, atol=close)
+    assert_close(units.log_partition(field), gaussian.log_partition(field), rtol=close, atol=close)
+    expected, wanted = units.expected_statistics(field), gaussian.expected_statistics(field)["precision"]
+    assert_close(expected["precision_plus"] + expected["precision_minus"], wanted, rtol=close, atol=close)
+    x, x_hat = (torch.tensor([[0.5, -2.0, each]], dtype=dtype) for each in (3.0, -1.5))
+    assert_close(units.divergence(x, x_hat), gaussian.divergence(x, x_hat), rtol=1e3 * close, atol=1e3 * close)
+
+
+@torch.no_grad()
+def test_double_rectified_units_with_a_high_precision_below_are_rectified() -> None:
+    units, rectified = DReLU(2).double(), ReLU(2).double()
+    units.load_state_dict(
+        {"bias": real(0.5, 0.0), "threshold": real(1.0, -0.5), "log_precision_plus": real(0.3, -0.2),
+         "log_precision_minus": real(60.0, 60.0)}
+    )  # fmt: skip
+    rectified.load_state_dict({"bias": units.bias - units.threshold, "log_precision": units.log_precision_plus})
+    field = fields(units, 8)
+    assert_close(units.mean(field), rectified.mean(field), rtol=0, atol=1e-10)
+    assert_close(units.log_partition(field), rectified.log_partition(field), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("threshold", [-12.0, -2.0, 0.3, 4.0, 30.0])
+@torch.no_grad()
+def test_double_rectified_units_of_one_mode_two_or_a_peak_have_their_moments_and_divergence(threshold: float) -> None:
+    """Against quadrature on either side; draws as well."""
+    units = DReLU(1).double()
+    units.load_state_dict(
+        {"bias": real(0.2), "threshold": real(threshold), "log_precision_plus": real(0.5),
+         "log_precision_minus": real(-0.3)}
+    )  # fmt: skip
+    end = 14 + max(0.0, -2 * threshold)
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    x = torch.from_numpy((nodes + 1) * end / 2)
+    x, log_weight = torch.cat([-x, x])[:, None], torch.from_numpy(np.tile(weights * end / 2, 2)).log()
+    field = real(-4.0, -0.6, -0.2, 0.0, 0.5, 4.0)[:, None]
+    log_p = field @ x.T - units.energy(x) + log_weight
+    assert_close(units.log_partition(field), log_p.logsumexp(1))
+    p = log_p.softmax(1)
+    mean = units.mean(field)
+    assert_close(mean, p @ x, atol=1e-12, rtol=1e-9)
+    for name, statistic in units.statistics(x).items():
+        assert_close(units.expected_statistics(field)[name], p @ statistic, atol=1e-12, rtol=1e-9)
+    kl = (p * (log_p.log_softmax(1) - log_p.flip(0).log_softmax(1))).sum(1)
+    assert_close(units.divergence(mean, mean.flip(0)), kl, rtol=1e-7, atol=1e-9)
+    for each, its_p in zip(field, p, strict=True):
+        assert z_scores(units.sample(each.expand(20_000, 1), rng(2)), x, its_p).abs().max() < Z
+
+
 @each_kind
 def test_quadratic_precision_is_how_fast_the_density_falls(kind: str) -> None:
     units = make_units(kind)
@@ -322,9 +407,9 @@ def test_quadratic_precision_is_how_fast_the_density_falls(kind: str) -> None:
         return
     if not precision.isfinite().all():
         precision = precision.where(precision.isfinite(), 0.0)  # bounded units, whose energy is linear
-    x = torch.eye(units.size, dtype=torch.float64)
-    curvature = units.energy(x) + units.energy(-x) - 2 * units.energy(torch.zeros_like(x))
-    assert_close(precision, curvature)
+    x = 1e7 * torch.eye(units.size, dtype=torch.float64)
+    slower = torch.minimum(units.energy(x), units.energy(-x)) * 2e-14
+    assert_close(precision, slower, rtol=1e-6, atol=1e-6)
 
 
 @each_kind

@@ -10,6 +10,7 @@ from recording import CpuRecorder, Recording, tensors
 from tiny import pictures
 from torch.utils._pytree import tree_leaves
 
+from dbn.capture import graph_recorder
 from dbn.config.label_model import LabelTraining
 from dbn.config.pretraining import Pretraining
 from dbn.data.cut import splits_from_arrays
@@ -24,7 +25,6 @@ from dbn.pretraining.pretrain import unlabeled
 from dbn.pretraining.stack import new_rbm
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.sampling.persistent_chains import PersistentChains
-from dbn.training.capture import graph_recorder
 from dbn.training.loop import run_epochs
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def swap_in(patches: pytest.MonkeyPatch) -> None:
     """The CPU is treated as CUDA is."""
     make = trainers.make_optimizer
     patches.setattr(trainers, "make_optimizer", lambda *a, **k: make(*a, **(k | {"capturable": True})))
-    patches.setattr("dbn.training.capture.graph_recorder", CpuRecorder)
+    patches.setattr("dbn.capture.graph_recorder", CpuRecorder)
 
 
 def numbers_of(*values: Any) -> list[Any]:
@@ -99,6 +99,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "gaussian, centered": {"visible": "gaussian", "centered": True},
     "relu": {"hidden_units": ("relu",), "learning_rate": 0.001},
+    "drelu": {"hidden_units": ("drelu",), "learning_rate": 0.001},
     "gibbs": {"missing": "gibbs"},
     "absent": {"missing": "absent"},
     **{name: {"optimizer": name} for name in ("adam", "adamw", "adagrad")},

@@ -250,6 +250,29 @@ def test_counts_are_learned_as_they_are_and_seed_a_network(tmp_path: Path) -> No
     torch.testing.assert_close(again.encoder()(again.scale(x)), most_probable)
 
 
+def test_double_rectified_units_are_learned_saved_resumed_and_seed_a_network_of_another_activation(
+    tmp_path: Path,
+) -> None:
+    x, y = pictures()
+    options: dict[str, Any] = {"hidden": [6, 4], "hidden_units": "drelu", "learning_rate": 0.01, "device": "cpu"}
+    dbn.pretrain(x, epochs=2, run=tmp_path / "run", **options)
+    longer = dbn.pretrain(x, epochs=[2, 4], run=tmp_path / "run", resume=True, **options)
+    stack = dbn.load(tmp_path / "run")
+    assert all(value.equal(stack.state_dict()[name]) for name, value in longer.state_dict().items())
+    lower, upper = stack.layers
+    assert {"threshold", "log_precision_plus", "log_precision_minus"} < {
+        name for name, _ in lower.hidden.named_parameters()
+    }
+    for name in ("threshold", "log_precision_plus", "log_precision_minus"):
+        assert lower.hidden.get_parameter(name).std() > 0
+        assert upper.visible.get_parameter(name).std() > 0
+    data = stack.scale(x)
+    torch.testing.assert_close(stack.encoder()(data), stack.up(x))
+    with pytest.raises(InputError, match=r"but no network has theirs, DoubleReLU\(6\): write dbn:sigmoid for"):
+        dbn.compare(x, y, init=["dbn"], pretrained=[stack], epochs=1)
+    assert list(dbn.compare(x, y, init=["dbn:tanh"], pretrained=[stack], epochs=1, seeds=1).to_dict()["arms"])
+
+
 @pytest.mark.parametrize(
     ("x", "options", "sentence"),
     [
@@ -277,6 +300,28 @@ def test_relu_units_that_diverge_on_wide_values_are_to_be_divided_and_then_do_no
     assert stack.history[-1]["epoch"] == 40
     first, *_, last = [record["valid_kl"] for record in stack.history if "valid_kl" in record]
     assert last < 1.05 * first  # columns are independent: there is no more to learn
+
+
+@pytest.mark.parametrize("kind", ["relu", "drelu"])
+def test_columns_that_hardly_vary_are_named_where_units_diverge_and_what_is_advised_helps(kind: str) -> None:
+    x = 2 + 0.05 * torch.rand(60, 4, generator=torch.Generator().manual_seed(0)) @ torch.ones(4, 6)
+    options: dict[str, Any] = {"visible": kind, "hidden": [5], "epochs": 5, "batch_size": 10, "device": "cpu"}
+    with pytest.raises(
+        InputError, match=r"subtract from the columns, which vary by as little as 0.01 of their mean, w"
+    ):
+        dbn.pretrain(x, **options)
+    assert dbn.pretrain(x - x.min(), **options).history[-1]["epoch"] == 5
+
+
+def test_rectified_features_that_hardly_vary_are_named_where_units_above_diverge() -> None:
+    """Those of small weights are near one mean, not 0. Double rectified ones are near 0, and do not diverge."""
+    x = torch.rand(60, 3, generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = {"hidden": [4, 3], "epochs": 3, "batch_size": 10, "visible": "gaussian", "device": "cpu"}
+    said = r"layer 2 diverged .*: train layer 1 with other hidden_units than relu, whose features vary by as little as"
+    with pytest.raises(InputError, match=said):
+        dbn.pretrain(x, hidden_units="relu", learning_rate=[1e-6, 0.01], **options)
+    other = dbn.pretrain(x, hidden_units="drelu", learning_rate=[1e-6, 0.01], **options)
+    assert other.history[-1]["layer"] == 2
 
 
 def test_relu_features_that_diverge_above_are_to_be_of_another_type_and_then_do_not() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from recording import Recording
 from tiny import curves, events, pictures
 from torch import Tensor
 
@@ -83,6 +84,19 @@ def test_the_average_is_kept_and_matches_its_recursion() -> None:
         average = 0.7 * average + 0.3 * weight
     torch.testing.assert_close(made.rbm.weight.double(), average, rtol=1e-4, atol=1e-6)
     assert (made.rbm.weight - weights[-1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("estimator", "most"), [("cd", 38), ("pcd", 46)])
+def test_a_step_is_few_operations(estimator: str, most: int) -> None:
+    """Which is what a small one takes its time for."""
+    made = trainer(estimator=estimator, binarize="none", centered=False, momentum=0.5)
+    first, second, *_ = made.batches(1)
+    made.step(first, 1, 0)
+    with Recording() as seen:
+        made.step(second, 1, 1)
+    views = ("view", "t", "permute", "slice", "detach", "numpy_T")
+    found = [each[0].overloadpacket.__name__ for each in seen.calls]
+    assert len([name for name in found if name not in views]) <= most, found
 
 
 def test_the_update_ratio_is_that_of_the_last_step_of_an_epoch() -> None:

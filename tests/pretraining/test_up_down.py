@@ -150,7 +150,7 @@ def test_it_is_added_to_a_run_without_it(stack: dbn.DBN, tmp_path: Path) -> None
     assert alike(added, train(stack, up_down=2))
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "relu", "spin", "categorical(states=3)", "binomial(trials=3)"])
+@pytest.mark.parametrize("kind", ["gaussian", "relu", "drelu", "spin", "categorical(states=3)", "binomial(trials=3)"])
 def test_features_of_other_kinds(kind: str) -> None:
     x, y = tiny.pictures()
     below = dbn.pretrain(x, hidden=[9], hidden_units=kind, epochs=8, batch_size=10, learning_rate=0.01)

@@ -1,6 +1,7 @@
 """What the benchmark times is what it says, and its arithmetic is right; how long anything takes is not asked here."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,15 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from recording import CpuRecorder
 
 from dbn.benchmarks import machine, timing
 from dbn.benchmarks.cases import CASES, GRID, grid, plan
+from dbn.benchmarks.graphs import SWITCH, cases_on_gpu
 from dbn.benchmarks.others import TutorialRBM
 from dbn.benchmarks.ours import layer_trainer
 from dbn.benchmarks.products import five_products, network_products, two_products
-from dbn.benchmarks.report import results_of, summary, table
+from dbn.benchmarks.report import kernel_table, results_of, summary, table
 from dbn.benchmarks.running import CHAINS, PER_STEP, Runner, Setting
 from dbn.cli.commands.benchmark import COMMAND
+from dbn.errors import InputError
 from dbn.likelihood.estimates import estimate_log_z
 from dbn.likelihood.exact import log_partition
 from dbn.likelihood.gradient import set_gradient
@@ -283,6 +287,90 @@ def test_cases_alternate_in_a_turning_order() -> None:
     assert found == {("a", "float32"): [100.0, 400.0, 500.0], ("b", "float32"): [400.0, 600.0, 1200.0]}
 
 
+# On a GPU, rehearsed without one
+
+
+@pytest.fixture
+def recorders(monkeypatch: pytest.MonkeyPatch) -> list[CpuRecorder]:
+    """Of products, which are replayed where graphs are asked for."""
+    made: list[CpuRecorder] = []
+
+    def recorder(generator: torch.Generator) -> CpuRecorder | None:
+        if os.environ.get(SWITCH) != "1":
+            return None
+        made.append(CpuRecorder(generator))
+        return made[-1]
+
+    monkeypatch.setattr("dbn.benchmarks.running.graph_recorder", recorder)
+    return made
+
+
+def test_each_case_has_one_with_graphs() -> None:
+    cases = cases_on_gpu()
+    assert not set(cases) & {*OTHERS, "tutorial-step"}
+    assert {f"{name}-graph" for name in cases if not name.endswith("-graph")} <= set(cases)
+    assert plan(["ais-graph"], ["float32"], cases) == {
+        ("ais-products", "float32"): [],
+        ("ais-products-graph", "float32"): [("ais-products", "float32")],
+        ("ais", "float32"): [("ais-products", "float32")],
+        ("ais-graph", "float32"): [("ais-products-graph", "float32"), ("ais", "float32")],
+    }
+    with pytest.raises(InputError, match="--cases tutorial-step is not known: choose from products, products-graph, "):
+        plan(["tutorial-step"], ["float32"], cases)
+
+
+def test_products_are_replayed_and_training_asks_for_graphs(
+    recorders: list[CpuRecorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SWITCH, raising=False)
+    asked = []
+    monkeypatch.setattr("dbn.capture.graph_recorder", lambda _: asked.append(os.environ[SWITCH]))
+    cases = cases_on_gpu()
+    baselines = plan(["cd1-step-graph", "ais-graph", "finetune-step-graph"], ["float32"], cases)
+    assert timing.rehearse(baselines, cases) == {}
+    recorders.clear()
+    runners, memory = timing.make(baselines, TINY, cases)
+    # Steps of training are made once, and chains at every run.
+    assert [asked.count(wanted) for wanted in "01"] == [2 * 3, 2 * 3]
+    assert [(each.rehearsed, each.captured, each.replayed) for each in recorders] == [(1, 1, 1)] * 3
+    state = runners["products-graph", "float32"].state
+    torch.testing.assert_close(state["gradient"], state["h"].T @ state["v"] - state["up"].T @ state["down"])
+    times = timing.alternate(runners, 2)
+    assert [each.replayed for each in recorders] == [3] * 3
+    assert SWITCH not in os.environ
+    found = results_of(TINY, runners, times, memory, baselines)
+    for each in found:
+        each |= timing.kernels(runners[each["case"], each["precision"]], "cpu")
+        assert each["kernels_per_step"] >= 2
+        assert 0 < each["kernel_us_per_step"] < 1e6
+    by_name = {each["case"]: each for each in found}
+    assert [ratio["to"] for ratio in by_name["cd1-step-graph"]["ratios"]] == ["products-graph", "cd1-step"]
+    assert by_name["cd1-step"]["kernels_per_step"] > by_name["products"]["kernels_per_step"]
+    assert kernel_table(found).splitlines()[0].endswith("µs of their own")
+
+
+def test_without_a_gpu_there_is_none_to_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as stop:
+        call([*WORDS, "--device", "cuda"], monkeypatch)
+    assert stop.value.code == 2
+    assert "--device cuda needs an NVIDIA GPU, and torch finds none here: leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
+def test_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "bench.json"
+    names = ["cd1-step-graph", "finetune-step-graph", "ais-graph"]
+    call([*WORDS, "--device", "cuda", "--cases", *names, "--output", str(output)], monkeypatch)
+    found = json.loads(output.read_text())
+    assert found["machine"]["gpu"]
+    assert len(found["results"]) == 4 * len(names)
+    assert all(each["kernels_per_step"] > 1 and each["memory_mb"] > 0 for each in found["results"])
+
+
 # The arithmetic
 
 
@@ -405,6 +493,7 @@ def test_the_machine_is_named() -> None:
         ("--cases products-bf16 --precision float32", "has nothing in --precision float32: add bf16"),
         ("--repeats 0", "--repeats must be a whole number of at least 1, not 0"),
         ("--precision half", "--precision must be"),
+        ("--device gpu", "--device must be"),
         ("--steps many", "--steps must be a whole number"),
         ("--output missing/bench.json", "--output missing/bench.json cannot be written"),
     ],

@@ -1,11 +1,14 @@
 """The script that checks a GPU, rehearsed without one."""
 
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 
+from dbn.benchmarks import same_bytes
 from dbn.cli.command_line import run_script
+from dbn.training.interrupts import Stopped
 
 ROOT = Path(__file__).parents[2]
 with pytest.MonkeyPatch.context() as patch:
@@ -29,7 +32,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_gpu, "SMALL", check_gpu.SMALL | {"hidden": (8,)})
     monkeypatch.setattr(check_gpu, "WIDTH", 12)
     monkeypatch.setattr(
-        check_gpu, "CHECKS", [check_gpu.same_bytes, check_gpu.as_on_the_cpu, check_gpu.annealing, check_gpu.times]
+        check_gpu,
+        "CHECKS",
+        [check_gpu.same_bytes, check_gpu.as_on_the_cpu, check_gpu.annealing, check_gpu.finetuning, check_gpu.times],
     )
 
 
@@ -44,6 +49,37 @@ def test_a_rehearsal_goes_through_what_needs_no_gpu(
     assert [name for name in found if name.startswith(("same", "as on"))] == checked
     assert all(" ok " in found[name] for name in [*checked, "AIS against the exact log Z"])
     assert "skipped" in found["times of a step"]
+    assert "skipped" in found["fine-tuning, batch 100"]
+
+
+def test_chains_fine_tuning_and_resumed_runs_are_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    stopped = Stopped.__init__
+    monkeypatch.setattr(Stopped, "__init__", lambda self, number: (ended.append(number), stopped(self, number))[1])
+    few = ("AIS, gaussian", "tempered samples")
+    monkeypatch.setattr(same_bytes, "TEMPERATURES", 70)
+    monkeypatch.setattr(same_bytes, "CHAINS", {name: same_bytes.CHAINS[name] for name in few})
+    monkeypatch.setattr(same_bytes, "FINETUNED", {"frozen at first": same_bytes.FINETUNED["frozen at first"]})
+    lines = check_gpu.chains_and_finetuning(torch.device("cpu"), 0)
+    assert [(line.what.partition(": ")[2], line.result) for line in lines] == [
+        (name, "ok") for name in (*few, "fine-tuning, frozen at first", "fine-tuning", "evaluation")
+    ]
+    assert len(ended) == 2 * len(same_bytes.STOPS)
+
+
+def test_other_bytes_and_steps_that_are_not_captured_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = iter("112")
+
+    def warns(device: torch.device, seed: int) -> str:
+        logging.getLogger("dbn.capture").warning("a step is not captured")
+        return ""
+
+    monkeypatch.setattr(same_bytes, "FINETUNED", {})
+    monkeypatch.setattr(same_bytes, "CHAINS", {"other": lambda *_: next(count), "warns": warns})
+    monkeypatch.setattr(logging.getLogger("dbn.capture"), "propagate", False)
+    monkeypatch.setattr(same_bytes, "resumed_alike", lambda *_: [])
+    other, warned = check_gpu.chains_and_finetuning(torch.device("cpu"), 0)
+    assert (other.result, warned.result, warned.figure) == ("FAILED", "FAILED", "a step is not captured")
 
 
 @pytest.mark.usefixtures("small")

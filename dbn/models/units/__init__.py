@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dbn.models.units.bernoulli import Bernoulli as Bernoulli
     from dbn.models.units.binomial import Binomial as Binomial
     from dbn.models.units.categorical import Categorical as Categorical
+    from dbn.models.units.drelu import DReLU as DReLU
     from dbn.models.units.gaussian import Gaussian as Gaussian
     from dbn.models.units.mixed import Mixed as Mixed
     from dbn.models.units.relu import ReLU as ReLU
@@ -21,6 +22,7 @@ UNITS: "Registry[type[Units]]" = Registry(
         "binomial": "dbn.models.units.binomial:Binomial",
         "gaussian": "dbn.models.units.gaussian:Gaussian",
         "relu": "dbn.models.units.relu:ReLU",
+        "drelu": "dbn.models.units.drelu:DReLU",
         "spin": "dbn.models.units.spin:Spin",
         "categorical": "dbn.models.units.categorical:Categorical",
         "mixed": "dbn.models.units.mixed:Mixed",

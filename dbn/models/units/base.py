@@ -46,6 +46,8 @@ class Units(nn.Module, ABC):
     """Whether data are standardized to mean 0 and variance 1 for these units."""
     nonnegative: ClassVar[bool] = False
     """Whether unbounded values are 0 or more."""
+    even: ClassVar[bool] = True
+    """Whether a density falls off alike towards both ends, at `quadratic_precision`, which is else a lower bound."""
     counts: ClassVar[bool] = False
     """Whether data are whole numbers, which no divisor but one that is given divides."""
 
@@ -116,6 +118,12 @@ class Units(nn.Module, ABC):
     def sample(self, field: Array, generator: torch.Generator | None = None) -> Tensor:
         """x ~ p(x | field)."""
 
+    def sample_and_expect(
+        self, field: Array, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """x ~ p(x | field), and `expected_statistics(field)`, for types that compute the one from the other."""
+        return self.sample(field, generator), self.expected_statistics(field)
+
     @abstractmethod
     def divergence(self, x: Array, x_hat: Array) -> Tensor:
         """KL of the units with mean x from those with mean x_hat, summed over units: (B,), in nats."""
@@ -125,8 +133,11 @@ class Units(nn.Module, ABC):
         """Set θ to reproduce the mean and variance of `n` examples, smoothed so that θ stays finite."""
 
     @abstractmethod
-    def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str]:
-        """The layer x ↦ mean(W x)/`mean_factor` of a network: its weight, its bias, the name of its activation."""
+    def as_linear(self, weight: Tensor) -> tuple[Tensor, Tensor, str | nn.Module]:
+        """The layer x ↦ mean(W x)/`mean_factor` of a network: its weight, its bias, its activation.
+
+        That is a name (`dbn.models.mlp.activation_module`), or a module where it has parameters of its own.
+        """
 
     @property
     def mean_factor(self) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dbn.arrays import Array, floats
+from dbn.arrays import Array, as_values, floats
 from dbn.models.units.base import Units
 from dbn.models.values import to_fractions
 from dbn.rng import bernoulli_
@@ -48,11 +48,18 @@ class Bernoulli(Units):
 
     def mean(self, field: Array) -> Tensor:
         """σ(field + bias)."""
-        return (self.values(field) + self.bias).sigmoid_()
+        bias = self.bias
+        return (as_values(field, bias.dtype) + bias).sigmoid_()
 
     def sample(self, field: Array, generator: torch.Generator | None = None) -> Tensor:
         """x ~ p(x | field); what a draw is good for, rare events and NaN are in `dbn.rng.bernoulli_`."""
         return bernoulli_(self.mean(field).detach(), generator)
+
+    def sample_and_expect(
+        self, field: Array, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        mean = self.mean(field)
+        return bernoulli_(mean.detach().clone(), generator), {"bias": mean}
 
     def divergence(self, x: Array, x_hat: Array) -> Tensor:
         """Σ_i x log(x/x̂) + (1−x) log((1−x)/(1−x̂)), x̂ kept one rounding step away from 0 and 1."""

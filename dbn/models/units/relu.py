@@ -27,6 +27,7 @@ class ReLU(PrecisionUnits):
 
     kind = "relu"
     nonnegative = True
+    even = False
 
     @property
     def limits(self) -> tuple[float, float] | None:
