@@ -121,6 +121,7 @@ CALLS: dict[str, Call] = {
     "Units.fit_marginals": lambda g: g.fitted(g.rbm.visible),
     # A field is computed from states, but may be given.
     "Units.mean": of_units(lambda units, x: units.mean(x)),
+    "Units.sample_and_expect": lambda g: g.rbm.visible.sample_and_expect(g.v, g.generator),
     "Units.sample": lambda g: g.rbm.visible.sample(g.v, g.generator),
     "Units.log_partition": of_units(lambda units, x: units.log_partition(x)),
     "Units.expected_statistics": of_units(lambda units, x: units.expected_statistics(x)),

@@ -276,7 +276,7 @@ def _check_data(rbm: RBM, data: Tensor) -> None:
 
 def is_gaussian(units: Units) -> bool:
     """Whether the units are continuous with the mean (field + bias)/λ of a Gaussian on the whole line."""
-    units = copy.deepcopy(units).cpu().double()
+    units = copy.deepcopy(units).requires_grad_(False).cpu().double()
     units.bias.zero_()
     precision = units.quadratic_precision()
     if precision is None:

@@ -302,7 +302,8 @@ def test_the_learning_rate_of_every_step(
     fit = Trainer(made, XAVIER, 0.2, 5)
     layers = linear_layers(fit.network)
     seen: list[list[float]] = []
-    optimizer_step = torch.optim.SGD.step
+    optimizer = type(fit.optimizer)
+    optimizer_step = optimizer.step
 
     def watch(self: torch.optim.SGD, *arguments: Any) -> Any:
         rates = {parameter: group["lr"] for group in self.param_groups for parameter in group["params"]}
@@ -310,7 +311,7 @@ def test_the_learning_rate_of_every_step(
         seen.append([rates[layer.weight] for layer in layers])
         return optimizer_step(self, *arguments)
 
-    monkeypatch.setattr(torch.optim.SGD, "step", watch)
+    monkeypatch.setattr(optimizer, "step", watch)
     list(fit.epochs())
     of_layers = layer_rates if len(layer_rates) > 1 else layer_rates * 3
     assert seen == [pytest.approx([0.2 * factor * rate for rate in of_layers]) for factor in factors]

@@ -364,7 +364,7 @@ def test_persistent_chains_take_every_step_under_the_model_of_now(visible: str, 
 @each_pair
 def test_lagged_chains_begin_with_the_field_that_they_gave(visible: str, hidden: str) -> None:
     rbm, chains = make_rbm(visible, hidden), LaggedChains(2, 9)
-    v, field = chains.negatives(rbm, NOTHING, NOTHING, rng(1))
+    v, field, _ = chains.negatives(rbm, NOTHING, NOTHING, rng(1))
     assert field is not None
     assert_close(field, rbm.hidden_field(v))
     rbm.load_state_dict(make_rbm(visible, hidden, seed=3).state_dict())
