@@ -1,6 +1,10 @@
 """What every test runs under."""
 
 import os
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
 
 from dbn.cli import signals
 
@@ -19,3 +23,10 @@ def no_wait(descriptor: int) -> None:
 os.fsync = no_wait
 
 signals.end_at_once_from_now_on = lambda: None  # of a program, whose tests may run in this process
+
+
+@pytest.fixture(autouse=True)
+def _environment_as_before() -> Iterator[None]:
+    """A study run in this process sets MKL_CBWR, and a process of a later test would compute with other last bits."""
+    with mock.patch.dict(os.environ):
+        yield
