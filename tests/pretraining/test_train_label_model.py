@@ -249,6 +249,9 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         assert picture.stat().st_size > 0
         call(monkeypatch, "label-model", *words, "--hidden", 8, "--run", run, *quick, "--resume")
         capsys.readouterr()
+        with pytest.raises(SystemExit):
+            call(monkeypatch, "sample", "--run", run, "--label", 2, "--output", picture, "--count", 1000)
+        assert "ask for as many, or --start noise" in capsys.readouterr().err
     without = ["--gradient", "discriminative", "--run", tmp_path / "classes"]
     call(monkeypatch, "label-model", "--dataset", file, "--hidden", 8, *without, *quick)
     assert "predict --run" in capsys.readouterr().out.splitlines()[-1]  # it has no samples

@@ -114,7 +114,7 @@ def _labeled_samples(config: SampleConfig, model: "LabelModel") -> "tuple[Sample
     device = model.rbm.weight.device
     if config.start == "data":
         splits = splits_of(config.run, data_dir=config.data_dir, kinds=model.scaling.kinds)
-        rows = _first_rows(config, splits)
+        rows = _first_rows(config, splits, otherwise="noise")
         count, start = len(rows), _given(model, rows.to(device))
     how: dict[str, Any] = {"label": config.label, "steps": steps, "draws": config.draws}
     found = model.sample(count, start=start, generator=stream(config.seed, "sample", device=device), **how)
@@ -138,12 +138,12 @@ def _starts(config: SampleConfig, stack: "DBN") -> "torch.Tensor":
 
     splits, scaling = matched(splits_of(config.run, data_dir=config.data_dir, kinds=stack.scaling.kinds), [stack])
     place = stack.layers[0].weight.device
-    scaled: torch.Tensor = scaling.to(place)(_first_rows(config, splits).to(place))
+    scaled: torch.Tensor = scaling.to(place)(_first_rows(config, splits, otherwise="tempered").to(place))
     return scaled
 
 
-def _first_rows(config: SampleConfig, splits: "Splits") -> "torch.Tensor":
-    """Validation rows to start from; InputError where there are too few."""
+def _first_rows(config: SampleConfig, splits: "Splits", *, otherwise: str) -> "torch.Tensor":
+    """Validation rows to start from; InputError, with another start, where there are too few."""
     from dbn.errors import InputError
 
     valid = splits.valid
@@ -151,7 +151,7 @@ def _first_rows(config: SampleConfig, splits: "Splits") -> "torch.Tensor":
     if count > len(valid):
         raise InputError(
             f"--count {count} is more than the {len(valid)} validation rows to start from: ask for as many, or "
-            "--start tempered"
+            f"--start {otherwise}"
         )
     return valid.x[:count]
 
