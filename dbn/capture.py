@@ -82,7 +82,7 @@ class CudaRecorder:
             before = self.generator.get_state()
             graph.register_generator_state(self.generator)
             try:
-                # Other threads may go on with what they do: writing a checkpoint, reading rows.
+                # Other threads may work meanwhile: write a checkpoint, read rows.
                 with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
                     work()
             except RuntimeError:

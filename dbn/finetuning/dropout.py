@@ -33,7 +33,7 @@ class SeededDropout(nn.Module):
         return x * self.mask(x) if self.training else x
 
     def mask(self, x: Tensor) -> Tensor:
-        """m/keep, of the shape and type of x, drawn anew."""
+        """m/keep, a new draw of the shape and type of x."""
         keep = 1 - self.rate
         # Drawn in float32 whatever x is: bfloat16 would round the probability.
         mask = bernoulli_(torch.full(x.shape, keep, dtype=torch.float32, device=x.device), self.generator)
