@@ -49,6 +49,8 @@ NEWER = (
     "weight_column",
     "missing",
     "missing_steps",
+    "pseudo_labels",
+    "pseudo_confidence",
 )
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
 

@@ -23,6 +23,9 @@ from dbn.errors import InputError
 from dbn.registry import table
 
 InitName = Annotated[str, Choice("dbn.initializers:INITIALIZERS", strict=False)]
+PseudoRows = Annotated[
+    float | str, Rule("a number of at least 0", lambda rows: rows >= 0, is_schedule=True, may_end_at_0=True)
+]
 Factor = Rule("constant, cosine or a factor above 0", lambda factor: factor > 0, is_schedule=True, may_end_at_0=True)
 
 
@@ -45,6 +48,11 @@ class Finetuning(TrainingOptions):
     """Labeled training examples of every class, in place of --labels (default: none)."""
     valid_labels: AtLeast2 | None = None
     """Labeled examples for tuning and early stopping (default: as many as --labels and at most 1000)."""
+    pseudo_labels: PseudoRows | None = None
+    """Training rows, drawn anew for each epoch, that the network labels itself and learns from beside the labeled ones:
+    a number, which may change in steps (0,5000@20) or along a line over the epochs (0:5000) (default: none)."""
+    pseudo_confidence: BelowOne = 0.0
+    """Probability of the class from which on such a row is learned from."""
     seeds: Count = 5
     """Repetitions of every arm, with --seed, --seed + 1, …; a seed draws labels, order and output layer."""
     epochs: Count = None  # type: ignore[assignment]
@@ -79,6 +87,10 @@ class Finetuning(TrainingOptions):
         check_distinct(self, "init", "learning_rate", "signals")
         if self.labels is not None and self.labels_per_class is not None:
             raise InputError("--labels does not go with --labels-per-class: keep one.")
+        if self.pseudo_confidence and self.pseudo_labels is None:
+            raise InputError("--pseudo-confidence needs --pseudo-labels: say how many rows, or leave it out")
+        if self.pseudo_labels is not None and self.task != "classify":
+            raise InputError(f"--pseudo-labels needs classes: leave it out with --task {self.task}")
 
     def for_data(self, labels: int) -> Self:
         """The same with everything that was left out, as `dbn.config.defaults` chooses it for so many labels."""
@@ -103,6 +115,10 @@ class Finetuning(TrainingOptions):
     def learning_rates(self) -> tuple[float, ...]:
         """The learning rates that an arm selects from."""
         return self.learning_rate or ((0.1,) if self.optimizer == "sgd" else (ADAPTIVE_RATE,))
+
+    def pseudo_rows(self, epoch: int, epochs: int) -> int:
+        """How many rows the network labels itself for an epoch of so many."""
+        return 0 if self.pseudo_labels is None else round(Schedule.read(self.pseudo_labels).at(epoch, epochs))
 
     def rate_factor(self, done: float) -> float:
         """The factor of learning rates after `done` epochs, which may be fractional; after `for_data`."""

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from dbn.config.common import DataOptions, RunConfig
-from dbn.config.finetuning import Finetuning
+from dbn.config.finetuning import Finetuning, PseudoRows
 from dbn.config.validation import AtLeast2, Count, check_distinct, check_fields, check_per_item
 from dbn.errors import InputError
 
 LIKE_LABELS = ("epochs", "batch_size")
 """Options chosen for each number of labels."""
+VARIED = ("valid_labels", "pseudo_labels", "seeds", *LIKE_LABELS)
+"""Options that may have a value for each number of labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +24,9 @@ class StudyTraining(Finetuning):
     labels_per_class: tuple[Count, ...] | None = None  # type: ignore[assignment]
     """Numbers of labeled training examples of every class, in place of --labels (default: none)."""
     valid_labels: tuple[AtLeast2, ...] | None = None  # type: ignore[assignment]
-    """As for finetune; like --seeds, --epochs and --batch-size, one value or one for each of --labels (default: as many
-    as --labels and at most 1000)."""
+    """As for finetune; like --pseudo-labels, --seeds, --epochs and --batch-size, one value or one for each of --labels
+    (default: as many as --labels and at most 1000)."""
+    pseudo_labels: tuple[PseudoRows, ...] | None = None  # type: ignore[assignment]
     seeds: tuple[Count, ...] = (5,)  # type: ignore[assignment]
     tuning_seeds: Count | None = None
     """Number of seeds that select the learning rate (default: all)."""
@@ -38,7 +41,7 @@ class StudyTraining(Finetuning):
         if self.labels_per_class and self.labels != ("all",):
             raise InputError("--labels does not go with --labels-per-class: keep one.")
         option = "--labels-per-class" if self.labels_per_class else "--labels"
-        check_per_item(self, len(self.amounts), f"for each of {option}", "valid_labels", "seeds", *LIKE_LABELS)
+        check_per_item(self, len(self.amounts), f"for each of {option}", *VARIED)
         _ = [self.at(amount) for amount in self.amounts]  # which checks the rest
 
     @property
@@ -63,7 +66,7 @@ class StudyTraining(Finetuning):
             return values and values[place if len(values) > 1 else 0]
 
         shared = {each.name: getattr(self, each.name) for each in fields(Finetuning)}
-        varied = {name: of_place(shared[name]) for name in ("valid_labels", "seeds", *LIKE_LABELS)}
+        varied = {name: of_place(shared[name]) for name in VARIED}
         per_class = self.labels_per_class and self.labels_per_class[place]
         labels = amount if isinstance(amount, int) else None
         return Finetuning(**{**shared, **varied, "labels": labels, "labels_per_class": per_class})

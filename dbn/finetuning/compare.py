@@ -41,6 +41,8 @@ class FinetuningOptions(TypedDict, total=False):
     task: str
     output_init: str
     labels_per_class: int | None
+    pseudo_labels: int | str | None
+    pseudo_confidence: float
     valid_labels: int | None
     seed: int
     epochs: int

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dbn.config.finetuning import Finetuning
+from dbn.config.schedules import Schedule
 from dbn.data.cut import draw_labels
 from dbn.data.splits import Examples, Splits, labels_of
 from dbn.errors import InputError
@@ -73,10 +74,23 @@ class Problem:
             if n > len(part):
                 labeled = "" if part in (self.splits.train, self.splits.valid) else "labeled "
                 raise InputError(f"{option} {n} is more than the {len(part)} {labeled}{purpose} examples")
+        self._check_pseudo_labels()
         matmul_dtype(self.config.precision, self.device)
         distributed.check_shares("batch-size", self.config.batch_size)
         self.labeled(self.config.seed)  # whether the classes have enough examples is the same for every seed
         self._check_arms()
+
+    def _check_pseudo_labels(self) -> None:
+        written, rows = self.config.pseudo_labels, len(self.splits.train)
+        if written is None:
+            return
+        if self.labels == rows:
+            raise InputError(
+                f"--pseudo-labels needs training rows beside the labeled ones, but all {rows:,} are labeled: say "
+                "--labels for fewer, or leave it out"
+            )
+        if max(Schedule.read(written).values) > rows:
+            raise InputError(f"--pseudo-labels {written} is more than the {rows:,} training rows")
 
     def _check_arms(self) -> None:
         _ = self._output
@@ -106,6 +120,11 @@ class Problem:
                 )
 
     def _check_last_batch(self, arm: Arm) -> None:
+        if self.config.pseudo_labels is not None:
+            raise InputError(
+                f"--init {arm.name} normalizes whole batches, and with --pseudo-labels the last of an epoch may be one "
+                "row: leave one of the two out"
+            )
         if distributed.size() > 1:
             # torch's SyncBatchNorm needs GPUs, and statistics per process would make it another arm.
             raise InputError(

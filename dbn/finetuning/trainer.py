@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from dbn.data.splits import Examples, labels_of
+from dbn.finetuning import pseudo_labels
 from dbn.finetuning.backward import is_known, set_gradients
 from dbn.finetuning.dropout import with_dropout
 from dbn.finetuning.problem import Problem
@@ -22,7 +23,7 @@ from dbn.finetuning.results import FitResult, Signals, check_fit_result
 from dbn.initializers.arms import Arm
 from dbn.models.matmul import LinearByProduct
 from dbn.models.mlp import linear_layers
-from dbn.rng import stream_seed
+from dbn.rng import stream, stream_seed
 from dbn.storage.tensors import check_structure
 from dbn.tasks.metrics import predict
 from dbn.training import distributed
@@ -64,7 +65,11 @@ class Trainer:
         if refit_epochs is not None:
             y = torch.cat([labels_of(train), labels_of(valid)])
             train, self.valid = Examples(torch.cat([train.tensor, valid.tensor]), y), None
-        self.train_set = Examples(train.x, self._targets(train))
+        self.labeled = Examples(train.x, self._targets(train))
+        self.pseudo: pseudo_labels.Pseudo = {}
+        """What the network has labeled for this epoch, where that is asked for."""
+        self.train_set = self.labeled
+        """Of this epoch."""
         self.last_epoch = config.epochs if refit_epochs is None else refit_epochs
         self.network = problem.network(arm, seed)
         self.precision = matmul_dtype(config.precision, problem.device)
@@ -88,7 +93,6 @@ class Trainer:
             capturable=problem.device.type == "cuda",
         )
         self.captured = captured_steps(self.noise, self.optimizer, [], "a step of fine-tuning")
-        self.steps = -(-len(train) // config.batch_size)
         self.loss = torch.zeros((), dtype=torch.float32, device=problem.device)
         self.epoch = 0
         """Epochs done."""
@@ -112,6 +116,11 @@ class Trainer:
     def kept(self) -> nn.Sequential:
         """The network that is measured and kept: the running average if there is one."""
         return self.averaged.module if self.averaged else self.network
+
+    @property
+    def steps(self) -> int:
+        """Of this epoch."""
+        return -(-len(self.train_set) // self.problem.config.batch_size)
 
     @property
     def done(self) -> bool:
@@ -141,10 +150,25 @@ class Trainer:
         self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
         if self.position == 0:
             self.loss.zero_()
+            self._label(epoch)
         self.learner.train()
         self.shared = distributed.averaging(self.learner)
         n, size = len(self.train_set), self.problem.config.batch_size
         return shuffled_batches(n, size, self.seed, "finetune", epoch, device=self.problem.device)
+
+    def _label(self, epoch: int) -> None:
+        """Let the network label the rows of this epoch that it is to learn from beside the labeled ones."""
+        config = self.problem.config
+        if config.pseudo_labels is None:
+            return
+        n, generator = config.pseudo_rows(epoch, self.last_epoch), stream(self.seed, "pseudo-labels", epoch)
+        with self._products():
+            drawn = pseudo_labels.draw(self.problem, self.kept, labels_of(self.labeled), n, generator)
+        self._learn_from(distributed.broadcast_state(drawn))
+
+    def _learn_from(self, pseudo: pseudo_labels.Pseudo) -> None:
+        self.pseudo, self.train_set = pseudo, pseudo_labels.joined(self.problem, self.labeled, pseudo)
+        self.captured.forget()
 
     def _counted_step(self, indices: Tensor, epoch: int, number: int) -> None:
         self._step(indices, epoch, number)
@@ -213,6 +237,8 @@ class Trainer:
         self.kept.eval()
         distributed.all_reduce_sum(self.loss)
         record = {"epoch": epoch, "train_loss": self.loss.item()}
+        if self.pseudo:
+            record["pseudo_labels"] = float(len(self.pseudo["rows"]))
         if self.valid is not None and distributed.is_main():
             logits = predict(self.kept, self.problem.scaling, self.valid.x)
             record["valid_error"] = self.task.error(logits, labels_of(self.valid))
@@ -248,12 +274,17 @@ class Trainer:
             "history": self.history,
             "signals": self.signals,
             "diverged": self.diverged,
+            **({} if self.problem.config.pseudo_labels is None else {"pseudo": self.pseudo}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned; ValueError for a state that is not of this fit."""
         elsewhere = {name: state[name] for name in ("optimizer", "history", "best_weights", "signals")}
+        if self.problem.config.pseudo_labels is not None:
+            elsewhere["pseudo"] = state["pseudo"]
         check_structure(state, self.state() | elsewhere)
+        if pseudo := state.get("pseudo"):
+            self._learn_from(pseudo_labels.checked(self.problem, pseudo))
         if not (0 <= state["epoch"] <= self.last_epoch and 0 <= state["position"] <= self.steps):
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this fit")
         kept = (state[name] for name in ("best_weights", "best_epoch", "history", "signals", "epoch"))

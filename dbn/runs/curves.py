@@ -62,6 +62,7 @@ FINETUNING: Mapping[str, tuple[str, str]] = {
         "error of validation examples, which selects epoch and learning rate: % of classes, else as the table has it",
         "falls; its lowest point is the epoch that is tested",
     ),
+    "pseudo_labels": ("rows that the network labeled itself for the epoch", "as `--pseudo-labels` asks"),
     "z_mean": ("mean of a layer's pre-activations", "near 0"),
     "z_std": ("spread of a layer's pre-activations", "alike in all layers"),
     "example_std": ("spread of pre-activations about each unit's own mean: what tells examples apart", "not near 0"),
