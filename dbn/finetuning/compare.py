@@ -20,8 +20,9 @@ from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.loading import kinds_of, make_problem
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.recorder import begin_logs, end_logs
-from dbn.finetuning.report import comparison_text, finished, result
+from dbn.finetuning.report import comparison_text, finished
 from dbn.finetuning.results import TunedArm
+from dbn.finetuning.summary import result
 from dbn.models.dbn import DBN
 from dbn.registry import check_options, suggestion
 from dbn.runs.classifier import Classifier, best_classifier, classifier_of, read_classifier
@@ -75,7 +76,7 @@ class ComparisonResult:
 
     @property
     def arms(self) -> dict[str, dict[str, Any]]:
-        """By name: test_error (one per seed), mean, ci95, …: see `dbn.finetuning.report.result`."""
+        """By name: test_error (one per seed), mean, ci95, …: see `dbn.finetuning.summary.result`."""
         return self.to_dict()["arms"]  # type: ignore[no-any-return]
 
     def table(self) -> str:

@@ -111,6 +111,7 @@ COMPARISON: Schema = {
     "labels": COUNT,
     "valid_labels": SIZE,
     "refit": FLAG,
+    "pseudo_labels?": TEXT,
     "seeds": [COUNT],
     "stacks": COUNT,
     "idle_layers?": [SIZE],

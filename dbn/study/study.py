@@ -23,8 +23,8 @@ from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.loading import kinds_of, matched, on_device
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.recorder import SignalsByTime
-from dbn.finetuning.report import result
 from dbn.finetuning.results import TunedArm
+from dbn.finetuning.summary import result
 from dbn.initializers.arms import parse_arm
 from dbn.models.dbn import DBN
 from dbn.models.scaling import Scaling

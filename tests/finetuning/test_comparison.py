@@ -25,9 +25,10 @@ from dbn.errors import InputError
 from dbn.finetuning import comparison as module
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.report import comparison_text, heading, notes, result, sentence, stuck_sentence, table
+from dbn.finetuning.report import comparison_text, heading, notes, sentence, stuck_sentence, table
 from dbn.finetuning.results import FitResult, TunedArm, check_fit_result
 from dbn.finetuning.signal_propagation import signal_propagation as measure
+from dbn.finetuning.summary import result
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.models.scaling import Scaling

@@ -20,7 +20,8 @@ from dbn.data.splits import labels_of
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
-from dbn.finetuning.report import result, table
+from dbn.finetuning.report import table
+from dbn.finetuning.summary import result
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers import INITIALIZERS
 from dbn.initializers.arms import PARAMETER_RULES, Arm, parse_arm

@@ -15,7 +15,8 @@ def main(config: FinetuneConfig) -> None:
     from dbn.finetuning.comparison import Comparison
     from dbn.finetuning.loading import load_problem
     from dbn.finetuning.recorder import begin_logs, end_logs
-    from dbn.finetuning.report import comparison_text, finished, result
+    from dbn.finetuning.report import comparison_text, finished
+    from dbn.finetuning.summary import result
     from dbn.runs.folder import RESULT, RunFolder
     from dbn.runs.resume import begin, cut_as_begun
     from dbn.training.device import pick_device
