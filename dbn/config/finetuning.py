@@ -49,7 +49,7 @@ class Finetuning(TrainingOptions):
     valid_labels: AtLeast2 | None = None
     """Labeled examples for tuning and early stopping (default: as many as --labels and at most 1000)."""
     pseudo_labels: PseudoRows | None = None
-    """Training rows, drawn anew for each epoch, that the network labels itself and learns from beside the labeled ones:
+    """Training rows, drawn for each epoch, that the network labels itself and learns from beside the labeled ones:
     a number, which may change in steps (0,5000@20) or along a line over the epochs (0:5000) (default: none)."""
     pseudo_confidence: BelowOne = 0.0
     """Probability of the class from which on such a row is learned from."""
