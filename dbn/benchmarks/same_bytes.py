@@ -21,7 +21,7 @@ from dbn.benchmarks.ours import fit
 from dbn.benchmarks.running import Setting
 from dbn.config.evaluation import EvaluateConfig
 from dbn.evaluation.checkpoint import evaluation_checkpoint
-from dbn.evaluation.evaluate import evaluate_stack
+from dbn.evaluation.measure import evaluate_stack
 from dbn.evaluation.sources import load_evaluation_data
 from dbn.finetuning.compare import compare
 from dbn.likelihood.ais import anneal, anneal_back, path_from_data, temperature_schedule

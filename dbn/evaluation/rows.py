@@ -14,10 +14,11 @@ from dbn.config.inference import Binarization, RowValue
 from dbn.data.checks import Array, rows_of
 from dbn.data.objects import as_numbers
 from dbn.errors import InputError, naming_arguments
-from dbn.evaluation.evaluate import bounds_plus_log_z, copied, has_exact_values
+from dbn.evaluation.evaluate import copied
 from dbn.evaluation.examples import EvaluationData, evaluation_data
 from dbn.evaluation.external_rbm import read_model
 from dbn.evaluation.log_partitions import top_log_partition
+from dbn.evaluation.measure import bounds_plus_log_z, has_exact_values
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM

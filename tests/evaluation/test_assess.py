@@ -2,7 +2,6 @@
 
 import copy
 import math
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from torch import Tensor
 from dbn.config.evaluation import EvaluateConfig
 from dbn.errors import InputError
 from dbn.evaluation import log_partitions as layer_partitions
-from dbn.evaluation.evaluate import evaluate_stack
+from dbn.evaluation import measure as assessment
 from dbn.evaluation.examples import EvaluationData
 from dbn.evaluation.log_partitions import Estimate
+from dbn.evaluation.measure import evaluate_stack
 from dbn.evaluation.report import _interval, _with_error, evaluation_text
 from dbn.likelihood import exact
 from dbn.likelihood.pseudo_likelihood import pseudo_log_likelihood
@@ -27,7 +27,6 @@ from dbn.models.scaling import Scaling
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.models.units.gaussian import Gaussian
 
-assessment = import_module("dbn.evaluation.evaluate")  # the package has a function of that name
 B, G = "bernoulli", "gaussian"
 
 

@@ -7,8 +7,8 @@ from dbn.config.evaluation import EvaluateConfig
 def main(config: EvaluateConfig) -> None:
     """Load model and data, measure, write the tables as JSON and print them."""
     from dbn.evaluation.checkpoint import evaluation_checkpoint
-    from dbn.evaluation.evaluate import evaluate_stack
     from dbn.evaluation.external_rbm import read_model
+    from dbn.evaluation.measure import evaluate_stack
     from dbn.evaluation.report import evaluation_markdown, evaluation_text
     from dbn.evaluation.sources import load_evaluation_data
     from dbn.runs.card import write_likelihood
