@@ -23,9 +23,8 @@ from dbn.errors import InputError
 from dbn.registry import table
 
 InitName = Annotated[str, Choice("dbn.initializers:INITIALIZERS", strict=False)]
-PseudoRows = Annotated[
-    float | str, Rule("a number of at least 0", lambda rows: rows >= 0, is_schedule=True, may_end_at_0=True)
-]
+WHOLE = Rule("a whole number", lambda rows: rows >= 0 and rows == int(rows), is_schedule=True, may_end_at_0=True)
+PseudoRows = Annotated[float | str, WHOLE]
 Factor = Rule("constant, cosine or a factor above 0", lambda factor: factor > 0, is_schedule=True, may_end_at_0=True)
 
 

@@ -189,6 +189,8 @@ def _heading(study: Study, found: Results) -> str:
         said.append(f"Learning rate: {rates}.")
     if counts := sorted({records[0]["valid_labels"] for records in found.values()}):
         said.append(f"Validation labels, for tuning and early stopping: {', '.join(f'{n:,}' for n in counts)}.")
+    if training.pseudo_labels is not None:
+        said.append(f"Rows an epoch that each network labels itself: {'; '.join(map(str, training.pseudo_labels))}.")
     said.append(_stacks_sentence(study))
     if len(found) < len(study.cell_arms):
         said.append(f"In progress: {len(found)} of {len(study.cell_arms)} arms in cells are finished.")

@@ -12,6 +12,7 @@ from tiny import CLASSES, splits, stack
 from torch import Tensor, nn
 
 from dbn.config.finetuning import Finetuning
+from dbn.config.study import StudyTraining
 from dbn.data.cut import splits_from_arrays
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
@@ -199,7 +200,8 @@ def test_a_network_that_labels_itself_learns_from_rows_that_nobody_labeled() -> 
     [
         ({"pseudo_labels": 20, "task": "regress"}, "--pseudo-labels needs classes: leave it out with --task regress"),
         ({"pseudo_confidence": 0.9}, "--pseudo-confidence needs --pseudo-labels: say how many rows, or leave it out"),
-        ({"pseudo_labels": "0:-3"}, "--pseudo-labels must be a number of at least 0, not '0:-3'"),
+        ({"pseudo_labels": "0:-3"}, "--pseudo-labels must be a whole number, not '0:-3'"),
+        ({"pseudo_labels": 0.5}, "--pseudo-labels must be a whole number, not 0.5"),
         ({"pseudo_labels": f"0:{ROWS + 1}"}, f"--pseudo-labels 0:{ROWS + 1} is more than the {ROWS} training rows"),
         (
             {"pseudo_labels": 20, "labels": None},
@@ -235,6 +237,15 @@ def test_a_checkpoint_of_other_rows_is_refused(pseudo: dict[str, Tensor], senten
     state = fit.state() | {"pseudo": pseudo}
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}|{re.escape(sentence)}"):
         fit.load_state(state)
+
+
+def test_a_study_has_its_own_number_of_them_for_each_number_of_labels() -> None:
+    training = StudyTraining(labels=(6, 12), pseudo_labels=("0,5@2", 8), seeds=1)
+    assert [training.at(n).pseudo_labels for n in (6, 12)] == ["0,5@2", 8]
+    assert [training.at(6).pseudo_rows(epoch, 3) for epoch in (1, 2, 3)] == [0, 5, 5]
+    assert [StudyTraining(labels=(6, 12), pseudo_labels="0:6").at(n).pseudo_rows(2, 3) for n in (6, 12)] == [2, 2]
+    with pytest.raises(InputError, match=r"^--pseudo-labels takes one value or one for each of --labels"):
+        StudyTraining(labels=(6, 12), pseudo_labels=(3, 4, 5))
 
 
 def test_runs_without_them_keep_their_checkpoints_and_records() -> None:
