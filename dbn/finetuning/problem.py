@@ -86,8 +86,8 @@ class Problem:
             return
         if self.labels == rows:
             raise InputError(
-                f"--pseudo-labels needs training rows beside the labeled ones, but all {rows:,} are labeled: say "
-                "--labels for fewer, or leave it out"
+                f"--pseudo-labels needs training rows without a label in use, but all {rows:,} have one: put rows "
+                "without label into the same file, say --labels for fewer, or leave it out"
             )
         if max(Schedule.read(written).values) > rows:
             raise InputError(f"--pseudo-labels {written} is more than the {rows:,} training rows")

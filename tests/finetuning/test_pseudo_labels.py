@@ -205,8 +205,8 @@ def test_a_network_that_labels_itself_learns_from_rows_that_nobody_labeled() -> 
         ({"pseudo_labels": f"0:{ROWS + 1}"}, f"--pseudo-labels 0:{ROWS + 1} is more than the {ROWS} training rows"),
         (
             {"pseudo_labels": 20, "labels": None},
-            f"--pseudo-labels needs training rows beside the labeled ones, but all {ROWS} are labeled: say --labels "
-            "for fewer, or leave it out",
+            f"--pseudo-labels needs training rows without a label in use, but all {ROWS} have one: put rows without "
+            "label into the same file, say --labels for fewer, or leave it out",
         ),
         (
             {"pseudo_labels": 20, "init": ("batch_norm",)},
