@@ -177,7 +177,7 @@ def dropout_masks() -> Tensor:
     fit = Trainer(problem(input_dropout=0.5), parse_arm("xavier_uniform"), 0.1, 0)
     seen: list[Tensor] = []
     fit.learner[0].register_forward_hook(lambda _, given, made: seen.append(made != 0))
-    fit._step(next(fit._batches(1)), 1, 0)
+    fit._step(next(fit.batches(1)), 1, 0)
     return seen[0]
 
 

@@ -217,7 +217,7 @@ def test_a_step_of_fine_tuning_moves_nothing(options: dict[str, Any], monkeypatc
     with pretended(monkeypatch):
         monkeypatch.setattr(Problem, "labeled", lambda self, seed: (self.splits.train, self.splits.valid))
         made = Trainer(problem, parse_arm(config.init[0]), 0.1, 0)
-        batches = list(made._batches(1))
+        batches = list(made.batches(1))
         assert transfers(lambda number: made._step(batches[number], 1, number)) == []
         assert made.loss.device == made.noise.wanted == META
 

@@ -106,7 +106,7 @@ def finetune_epoch(setting: Setting) -> Runner:
 def finetune_step(setting: Setting) -> Runner:
     """The steps of an epoch alone, in an order that is there already."""
     made = fit(setting)
-    work = over(made._batches(1), lambda *batch: made._step(*batch), setting.device)
+    work = over(made.batches(1), lambda *batch: made._step(*batch), setting.device)
     return Runner(work, setting.steps, made)
 
 

@@ -4,11 +4,13 @@ They are autograd's, bit for bit: the same operations in the same order. A test 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dbn.finetuning.dropout import SeededDropout
+from dbn.finetuning.stacked import StackedDropout, StackedLinear
 from dbn.models import matmul
 
 _aten = torch.ops.aten
@@ -22,8 +24,11 @@ SLOPES: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     nn.GELU: lambda slope, x, y: _aten.gelu_backward(slope, x),
     nn.SiLU: lambda slope, x, y: _aten.silu_backward(slope, x),
     SeededDropout: lambda slope, x, mask: slope * mask,
+    StackedDropout: lambda slope, x, mask: slope * mask,
 }
 """∂L/∂x of a module y = f(x), from ∂L/∂y, x and y, or the mask: what autograd calls. Without a line, autograd is."""
+
+LINEAR = nn.Linear, StackedLinear
 
 
 def is_known(network: nn.Sequential) -> bool:
@@ -35,15 +40,16 @@ def is_known(network: nn.Sequential) -> bool:
 def set_gradients(network: nn.Sequential, x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
     """Replace the gradient of every parameter by that of loss(network(x)), None for what is frozen; return the loss.
 
-    x: (B, V), float32 on a CPU. The network is in training mode, and its Linear layers have a bias. A layer that learns
-    has only such layers after it. `loss` goes from outputs, (B, C), to a number, and is followed by autograd.
+    x: (B, V), float32 on a CPU; or (F, B, V) for stacked layers. The network is in training mode, and its Linear layers
+    have a bias. A layer that learns has only such layers after it. `loss` goes from outputs, (B, C), to a number, or
+    from (F, B, C) to (F,), of which the sum counts, and is followed by autograd.
     """
     seen: list[tuple[nn.Module, Tensor, Tensor]] = []
     for module in network:
         if isinstance(module, nn.Linear):
             y = matmul.product(x, module.weight).add_(module.bias)
             seen.append((module, x, y))
-        elif isinstance(module, SeededDropout):
+        elif isinstance(module, SeededDropout | StackedDropout):
             mask = module.mask(x)
             seen.append((module, x, mask))
             y = x * mask
@@ -53,15 +59,15 @@ def set_gradients(network: nn.Sequential, x: Tensor, loss: Callable[[Tensor], Te
         x = y
     with torch.enable_grad():
         value = loss(x.requires_grad_())
-        (slope,) = torch.autograd.grad(value, x)
-    learns = [isinstance(module, nn.Linear) and module.weight.requires_grad for module in network]
+        (slope,) = torch.autograd.grad(value if value.ndim == 0 else value.sum(), x)
+    learns = [isinstance(module, LINEAR) and module.weight.requires_grad for module in network]
     first = learns.index(True)
     for parameter in network[:first].parameters():
         parameter.grad = None
     for module, x, y in reversed(seen[first + 1 :]):
-        if isinstance(module, nn.Linear):
+        if isinstance(module, LINEAR):
             _set(module, x, slope)
-            slope = matmul.product(slope, module.weight.T)
+            slope = _below(module, slope)
         else:
             slope = SLOPES[type(module)](slope, x, y)
     module, x, _ = seen[first]
@@ -69,5 +75,12 @@ def set_gradients(network: nn.Sequential, x: Tensor, loss: Callable[[Tensor], Te
     return value.detach()
 
 
-def _set(layer: nn.Module, x: Tensor, slope: Tensor) -> None:
-    layer.weight.grad, layer.bias.grad = matmul.product(slope.T, x.T), slope.sum(0)
+def _set(layer: Any, x: Tensor, slope: Tensor) -> None:
+    if isinstance(layer, StackedLinear):
+        layer.set_gradients(x, slope)
+    else:
+        layer.weight.grad, layer.bias.grad = matmul.product(slope.T, x.T), slope.sum(0)
+
+
+def _below(layer: Any, slope: Tensor) -> Tensor:
+    return layer.below(slope) if isinstance(layer, StackedLinear) else matmul.product(slope, layer.weight.T)

@@ -3,10 +3,9 @@
 Arms differ in their initial weights, and in their activation where asked.
 """
 
-import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -47,6 +46,20 @@ def parameters_by_layer(network: nn.Sequential) -> list[list[nn.Parameter]]:
     return layers
 
 
+def optimizer_of(
+    problem: Problem, layers: Sequence[Sequence[nn.Parameter]], rates: Sequence[float]
+) -> torch.optim.Optimizer:
+    """That of the problem, for layers of these learning rates."""
+    return make_optimizer(
+        problem.config.optimizer,
+        *layers,
+        learning_rate=rates,
+        momentum=problem.config.momentum,
+        weight_decay=problem.config.weight_decay,
+        capturable=problem.device.type == "cuda",
+    )
+
+
 class Trainer:
     """Trains one network: an arm, a learning rate, a seed. Each of several ranks has its share of every batch.
 
@@ -82,16 +95,11 @@ class Trainer:
         self.shared: nn.Module = self.learner
         """`learner` with gradients averaged over ranks."""
         self.averaged = RunningAverage(self.network, config.average) if config.average else None
-        layers = parameters_by_layer(self.network)
-        factors = config.layer_rates if len(config.layer_rates) > 1 else config.layer_rates * len(layers)
-        self.optimizer = make_optimizer(
-            config.optimizer,
-            *layers,
-            learning_rate=[learning_rate * factor for factor in factors],
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            capturable=problem.device.type == "cuda",
-        )
+        self.layers = parameters_by_layer(self.network)
+        factors = config.layer_rates if len(config.layer_rates) > 1 else config.layer_rates * len(self.layers)
+        self.rates = [learning_rate * factor for factor in factors]
+        """Of each layer, before the schedule."""
+        self.optimizer = optimizer_of(problem, self.layers, self.rates)
         self.captured = captured_steps(self.noise, self.optimizer, [], "a step of fine-tuning")
         self.loss = torch.zeros((), dtype=torch.float32, device=problem.device)
         self.epoch = 0
@@ -136,16 +144,17 @@ class Trainer:
         while not self.done:
             run_epochs(
                 [self.epoch + 1],
-                self._batches,
+                self.batches,
                 self._counted_step,
-                self._after_epoch,
+                self.after_epoch,
                 device=self.problem.device,
                 done=self.position,
             )
             yield self.history[-1]
         self.captured.forget()
 
-    def _batches(self, epoch: int) -> Iterator[Tensor]:
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """The indices of every step of an epoch, which begins here."""
         freeze = self.problem.config.freeze_epochs
         self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
         if self.position == 0:
@@ -179,13 +188,17 @@ class Trainer:
     def _step(self, indices: Tensor, epoch: int, number: int) -> None:
         config, examples = self.problem.config, len(self.train_set)
         scale_rates(self.optimizer, config.rate_factor(epoch - 1 + number / self.steps))
-        self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, distributed.rank()))
+        self.seed_noise(epoch, number)
         n = batch_length(number, examples, config.batch_size)
         # What may differ between two steps beside tensors is the key.
         key = n, len(indices), [each.requires_grad for each in self.network.parameters()].count(True)
         self.captured(key, lambda indices: self._update(indices, n), indices)
         if self.averaged:
             self.averaged.updates += 1
+
+    def seed_noise(self, epoch: int, number: int) -> None:
+        """Before that step of that epoch."""
+        self.noise.manual_seed(stream_seed(self.seed, "noise", "finetune", epoch, number, distributed.rank()))
 
     def _update(self, indices: Tensor, n: int) -> None:
         """The part of a step on the device, by these examples of a batch of n."""
@@ -228,7 +241,8 @@ class Trainer:
                 layer.weight.renorm_(2, 0, bound)
 
     @torch.no_grad()
-    def _after_epoch(self, epoch: int, seconds: float) -> bool:
+    def after_epoch(self, epoch: int, seconds: float) -> bool:
+        """Validate, and keep the weights if they are the best so far; False, as `done` says when to stop."""
         begin = time.perf_counter()
         self.epoch, self.position = epoch, 0
         if self.averaged:  # the statistics of batch normalization are of the last weights, not of their average
@@ -247,7 +261,8 @@ class Trainer:
         self.diverged = not math.isfinite(record["train_loss"])
         if self.valid is None or self.best_epoch == 0 or _score(record) < _score(self.history[self.best_epoch - 1]):
             self.best_epoch = epoch
-            self.best_weights = copy.deepcopy(self.kept.state_dict())
+            # No deepcopy: the memory of weights that are trained together is one.
+            self.best_weights = {name: value.clone() for name, value in self.kept.state_dict().items()}
         synchronize(self.problem.device)
         record |= {"seconds": seconds, "measuring_seconds": time.perf_counter() - begin}
         self.history.append(record)
@@ -267,7 +282,7 @@ class Trainer:
             "loss": loss,
             "network": self.network.state_dict(),
             # Without its options, which are the configuration's; the rate is set in every step.
-            "optimizer": self.optimizer.state_dict()["state"],
+            "optimizer": {number: kept for number, kept in self.optimizer.state_dict()["state"].items() if kept},
             "averaged": self.averaged.state() if self.averaged else None,
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,

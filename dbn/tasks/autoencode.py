@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dbn.data.splits import Examples, Splits
 from dbn.errors import InputError
-from dbn.models.autoencoder import reconstruction_loss
+from dbn.models.autoencoder import LOSSES, reconstruction_loss
 from dbn.models.scaling import Scaling
 from dbn.tasks.base import Task, check_columns
 
@@ -85,6 +85,10 @@ class Autoencode(Task):
     def loss(self, outputs: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
         """As `Task.loss`."""
         return reconstruction_loss(outputs, targets, self.output) / (len(targets) if reduction == "mean" else 1)
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """As `Task.losses`."""
+        return LOSSES[self.output](outputs, targets, reduction="none").sum(1)
 
     def valued(self, outputs: Tensor) -> Tensor:
         """As `Task.valued`: divided, but not standardized."""

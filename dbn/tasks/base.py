@@ -95,6 +95,10 @@ class Task(ABC):
     def loss(self, outputs: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
         """What training minimizes: mean or sum over examples."""
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """`loss` of every example, (N,), whatever `fitted` has measured; without it no fits are trained together."""
+        raise NotImplementedError
+
     @abstractmethod
     def error(self, outputs: Tensor, y: Tensor) -> float:
         """Of validation examples: what selects epoch and learning rate, lower is better."""

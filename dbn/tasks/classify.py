@@ -48,6 +48,10 @@ class Classify(Task):
         """As `Task.loss`: cross-entropy, nats."""
         return F.cross_entropy(outputs, targets, reduction=reduction)
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """As `Task.losses`."""
+        return F.cross_entropy(outputs, targets, reduction="none")
+
     def error(self, outputs: Tensor, y: Tensor) -> float:
         """As `Task.error`: %."""
         return share_wrong(outputs, y)

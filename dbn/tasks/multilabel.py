@@ -64,6 +64,10 @@ class Multilabel(Task):
         whole = F.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
         return whole / len(targets) if reduction == "mean" else whole
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """As `Task.losses`."""
+        return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").sum(1)
+
     def error(self, outputs: Tensor, y: Tensor) -> float:
         """As `Task.error`."""
         return self.scores(outputs, y).error

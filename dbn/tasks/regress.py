@@ -94,6 +94,10 @@ class Regress(Task):
         """As `Task.loss`: half the squared error of standardized targets, summed over these."""
         return F.mse_loss(outputs, targets, reduction="sum") / (2 * (len(targets) if reduction == "mean" else 1))
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """As `Task.losses`."""
+        return F.mse_loss(outputs, targets, reduction="none").sum(1) / 2
+
     def answers(self, outputs: Tensor) -> Tensor:
         """(N,) for one target, (N, T) for several, float64, in the units of the data."""
         found = self._numbers(outputs)

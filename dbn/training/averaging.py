@@ -25,12 +25,16 @@ class RunningAverage(Generic[Model]):
         self.blend(model)
         self.updates += 1
 
+    @property
+    def weight(self) -> float:
+        """Of the parameters in the next update."""
+        return 1 - self.decay if self.updates else 1.0
+
     @torch.no_grad()
     def blend(self, model: Model) -> None:
         """The part of `update` on the device; `updates` is then to be raised."""
-        weight = 1 - self.decay if self.updates else 1.0
         for average, value in zip(self.module.parameters(), model.parameters(), strict=True):
-            average.lerp_(value, weight)
+            average.lerp_(value, self.weight)
         for kept, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
             kept.copy_(buffer)
 

@@ -82,7 +82,7 @@ def test_an_epoch_is_resumed_in_its_middle(monkeypatch: pytest.MonkeyPatch) -> N
     epochs = first.epochs()
     for _ in range(4):
         next(epochs)
-    batches = list(first._batches(5))
+    batches = list(first.batches(5))
     first._counted_step(batches[0], 5, 0)
     kept = copy.deepcopy(first.state())
     first._counted_step(batches[1], 5, 1)  # what was saved stays as it was
@@ -94,7 +94,7 @@ def test_nothing_that_differs_between_steps_is_a_number_of_the_host(monkeypatch:
     fit = made(True, monkeypatch, **SETTINGS["all at once"])
     numbers = []
     for epoch in (1, 2, 3):
-        for number, indices in list(enumerate(fit._batches(epoch)))[:2]:
+        for number, indices in list(enumerate(fit.batches(epoch)))[:2]:
             fit._step(indices, epoch, number)
             with Recording() as seen:
                 fit._update(indices, 10)
