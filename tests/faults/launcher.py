@@ -182,7 +182,7 @@ def child(request: dict[str, Any], folder: Path, notes: list[Path]) -> int:
     from disk import Disk
 
     from dbn.evaluation import checkpoint as evaluation
-    from dbn.finetuning import comparison
+    from dbn.finetuning import fits
     from dbn.pretraining import trainer as layer_training
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job comes with Ctrl-C ignored
@@ -200,7 +200,7 @@ def child(request: dict[str, Any], folder: Path, notes: list[Path]) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + request["memory"],) * 2)
     sys.argv = [f"{request['script']}.py", *request["words"]]
     if request["checkpoint_seconds"] is not None:
-        for module in (layer_training, comparison, evaluation):
+        for module in (layer_training, fits, evaluation):
             module.CHECKPOINT_SECONDS = request["checkpoint_seconds"]
     command = import_module(f"dbn.cli.commands.{request['script']}").COMMAND
     how, at = request["fault"] or ("kill", 0)

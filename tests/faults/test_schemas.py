@@ -23,7 +23,8 @@ from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import PretrainConfig, Pretraining
 from dbn.data.readers import read_table
 from dbn.errors import InputError
-from dbn.finetuning.comparison import Comparison, FitKey
+from dbn.finetuning.comparison import Comparison
+from dbn.finetuning.fits import FitKey
 from dbn.finetuning.loading import make_problem
 from dbn.finetuning.report import comparison_text
 from dbn.models import DBN, RBM, Scaling
@@ -321,11 +322,11 @@ def test_a_finished_fit_of_the_wrong_kind_is_refused_or_used(most: int, tmp_path
         comparison = Comparison(problem, run)
         comparison.train()
         (path,) = (run.path / "checkpoint").glob("*-tune.safetensors")
-        (arm,) = comparison.arms
+        (arm,) = comparison.fits.arms.values()
         key = FitKey(arm.name, 0.1, problem.seeds[0], "tune")
 
         def use() -> None:
-            found = comparison._finished(key, arm)
+            found = comparison.fits._finished(key)
             assert found is not None
             assert math.isfinite(found.seconds)
             assert isinstance(found.valid_error, int | float)

@@ -22,7 +22,7 @@ from dbn.config.common import to_dict
 from dbn.config.finetuning import Finetuning
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
-from dbn.finetuning import comparison as module
+from dbn.finetuning import fits as module
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.report import comparison_text, heading, notes, sentence, stuck_sentence, table
@@ -195,7 +195,7 @@ def test_an_arm_keeps_the_rate_of_least_mean_validation_error(
         record = {"valid_error": errors[key.learning_rate][key.seed - 5], "seconds": 1.0}
         return FitResult({}, 1, [record], diverged=False)
 
-    monkeypatch.setattr(Comparison, "_fit", made_up)
+    monkeypatch.setattr(module.Fits, "fit", made_up)
     chosen = Comparison(problem(), RunFolder(tmp_path)).train()
     assert [each.learning_rate for each in chosen] == [kept] * 3
     assert [outcome.valid_error for outcome in chosen[0].tuned] == errors[kept]
