@@ -51,6 +51,7 @@ NEWER = (
     "missing_steps",
     "pseudo_labels",
     "pseudo_confidence",
+    "together",
 )
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
 

@@ -73,6 +73,9 @@ class Finetuning(TrainingOptions):
     """Epochs without a better validation error before stopping (default: all epochs run and the best is kept)."""
     freeze_epochs: Natural | Literal["all"] = 0
     """Epochs in which only the output layer learns."""
+    together: Count | Literal["auto"] = 1
+    """Training runs at the same time as one network, at most: 1 for one after another, auto for as many as pay. The
+    results are the same but for rounding."""
     refit: bool = False
     """Train once more on training and validation examples together."""
     standardize: bool = False

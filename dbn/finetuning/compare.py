@@ -62,6 +62,7 @@ class FinetuningOptions(TypedDict, total=False):
     freeze_epochs: int | Literal["all"]
     precision: Literal["float32", "tf32", "bf16"]
     standardize: bool
+    together: int | Literal["auto"]
     refit: bool
     signals: int | list[int] | tuple[int, ...] | None
 

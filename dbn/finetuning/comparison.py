@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from dbn.data.splits import labels_of
 from dbn.finetuning.fits import FitKey, Fits
+from dbn.finetuning.grouping import grouped
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.recorder import SignalsByTime, finalize_events, write_codes
-from dbn.finetuning.results import TunedArm
+from dbn.finetuning.results import FitResult, TunedArm
+from dbn.initializers.arms import Arm
 from dbn.plotting.images import save_png
 from dbn.runs.classifier import save_classifier
 from dbn.runs.folder import RunFolder
@@ -32,27 +35,35 @@ class Comparison:
 
     def train(self, *, progress: bool | None = False) -> list[TunedArm]:
         """Every arm with its best learning rate: the least mean validation error, the smaller rate of equals."""
-        chosen = []
-        config, seeds = self.problem.config, self.problem.seeds
-        for arm in self.fits.arms.values():
-            fits = len(self.rates) * len(seeds)
-            with progress_bar(fits * config.epochs, arm.name, shown=progress) as bar:
-                tuned = {
-                    rate: [self.fits.fit(FitKey(arm.name, rate, seed, "tune"), config.epochs, bar) for seed in seeds]
-                    for rate in self.rates
-                }
+        groups = grouped(self.problem, self.fits.arms.values())
+        return [chosen for arms, at_once in groups for chosen in self._tuned(arms, at_once, progress)]
+
+    def _tuned(self, arms: Sequence[Arm], at_once: int, progress: bool | None) -> list[TunedArm]:
+        config, seeds, names = self.problem.config, self.problem.seeds, ", ".join(arm.name for arm in arms)
+        planned = {
+            FitKey(arm.name, rate, seed, "tune"): config.epochs for arm in arms for rate in self.rates for seed in seeds
+        }
+        with progress_bar(sum(planned.values()), names, shown=progress) as bar:
+            found = self.fits.train(planned, at_once, bar)
+
+        def of(arm: Arm, rate: float, stage: str = "tune") -> list[FitResult]:
+            return [found[FitKey(arm.name, rate, seed, stage)] for seed in seeds]
+
+        def total_error(arm: Arm, rate: float) -> float:
             # Rounded, since sums that are equal on paper differ by their last digits.
-            rate = min(self.rates, key=lambda rate: round(math.fsum(each.valid_error for each in tuned[rate]), 6))
-            final = tuned[rate]
-            if config.refit:
-                epochs = [result.best_epoch for result in final]
-                with progress_bar(sum(epochs), f"{arm.name}, refit", shown=progress) as bar:
-                    final = [
-                        self.fits.fit(FitKey(arm.name, rate, seed, "refit"), planned, bar)
-                        for seed, planned in zip(seeds, epochs, strict=True)
-                    ]
-            chosen.append(TunedArm(arm, rate, tuned[rate], final))
-        return chosen
+            return round(math.fsum(each.valid_error for each in of(arm, rate)), 6)
+
+        rates = [min(self.rates, key=partial(total_error, arm)) for arm in arms]
+        if config.refit:
+            refits = {
+                FitKey(arm.name, rate, seed, "refit"): tuned.best_epoch
+                for arm, rate in zip(arms, rates, strict=True)
+                for seed, tuned in zip(seeds, of(arm, rate), strict=True)
+            }
+            with progress_bar(sum(refits.values()), f"{names}, refit", shown=progress) as bar:
+                found |= self.fits.train(refits, at_once, bar)
+        last = "refit" if config.refit else "tune"
+        return [TunedArm(arm, rate, of(arm, rate), of(arm, rate, last)) for arm, rate in zip(arms, rates, strict=True)]
 
     def test(self, chosen: Sequence[TunedArm]) -> dict[str, list[Any]]:
         """Scores of every arm on the test set, one per seed; the test set is used here and nowhere else."""

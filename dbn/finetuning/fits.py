@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from dbn.errors import InputError
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.recorder import log_epoch, rewind_events, tag_prefix
 from dbn.finetuning.results import FitResult, check_fit_result
+from dbn.finetuning.together import train_together
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import Arm, parse_arm
 from dbn.models.mlp import meta_mlp
@@ -39,9 +40,9 @@ class FitKey(NamedTuple):
 
 
 class Fits:
-    """Trains, and resumes from its run folder: a finished fit is a file, the fit in progress a checkpoint.
+    """Trains, and resumes from its run folder: a finished fit is a file, those in progress are one checkpoint.
 
-    Without a folder nothing is written. All ranks call `fit`; rank 0 alone uses the folder.
+    Without a folder nothing is written. All ranks call `train`; rank 0 alone uses the folder.
 
     callback: called on rank 0 with each line of metrics.jsonl; an exception ends training after a checkpoint.
     """
@@ -53,7 +54,11 @@ class Fits:
         self.several_rates = len(problem.config.learning_rates) > 1
         self.is_kept = distributed.any_rank(self.run is not None)
         state = distributed.broadcast_state(self.run.load_checkpoint(problem.device) if self.run else None)
-        self.current: dict[str, Any] | None = state
+        try:
+            parts = [] if state is None else state.get("fits", [state])
+            self.current: dict[FitKey, Any] = {FitKey(*each["key"]): each["fit"] for each in parts}
+        except (LookupError, TypeError, AttributeError) as error:
+            raise self._foreign(None, error) from error
         if self.run:
             self.run.keep_metrics(self._is_kept, FIT_RECORD)
 
@@ -62,8 +67,7 @@ class Fits:
         if self._file(key).exists():
             return True
         try:
-            current = self.current or {"key": None}
-            done = int(current["fit"]["epoch"]) if current["key"] == list(key) else 0
+            done = int(self.current[key]["epoch"]) if key in self.current else 0
         except (LookupError, TypeError, ValueError) as error:
             raise self._foreign(None, error) from error
         return bool(record["epoch"] <= done)
@@ -72,55 +76,80 @@ class Fits:
         file = file or (self.run.checkpoint.path if self.run else Path("the checkpoint of rank 0"))
         return corrupt_file(file, f"it is not of this comparison{reason(error)}")
 
-    def fit(self, key: FitKey, planned: int, bar: Any) -> FitResult:
-        """One training run of at most so many epochs, read from its file if it is finished."""
-        done = self._finished(key)
-        if done is not None:
-            bar.update(planned)
-            return done
-        fit = Trainer(
-            self.problem, self.arms[key.arm], key.learning_rate, key.seed, planned if key.stage == "refit" else None
-        )
-        if self.current is not None and self.current.get("key") == list(key):
+    def train(self, planned: Mapping[FitKey, int], at_once: int, bar: Any) -> dict[FitKey, FitResult]:
+        """Runs of at most so many epochs, so many of them at the same time; those that are finished are read."""
+        keys, found = list(planned), dict[FitKey, FitResult]()
+        for start in range(0, len(keys), at_once):
+            group = keys[start : start + at_once]  # the same when resumed, whichever of them are finished
+            found |= self._group({key: planned[key] for key in group}, bar)
+        return found
+
+    def _group(self, planned: Mapping[FitKey, int], bar: Any) -> dict[FitKey, FitResult]:
+        finished = {key: self._finished(key) for key in planned}
+        fits = {key: self._trainer(key, planned[key]) for key, result in finished.items() if result is None}
+        bar.update(sum(planned[key] if key not in fits else fits[key].epoch for key in planned))
+        if fits:
+            self._train(fits, bar)
+            bar.update(sum(planned[key] - fit.epoch for key, fit in fits.items()))
+        results = {key: result or fits[key].result() for key, result in finished.items()}
+        for key in fits if self.run else ():
+            state = {name: getattr(results[key], name) for name in FitResult.__dataclass_fields__}
+            save_state(self._file(key), state)
+        return results
+
+    def _trainer(self, key: FitKey, planned: int) -> Trainer:
+        refit_epochs = planned if key.stage == "refit" else None
+        fit = Trainer(self.problem, self.arms[key.arm], key.learning_rate, key.seed, refit_epochs)
+        if (state := self.current.pop(key, None)) is not None:
             try:
-                fit.load_state(self.current["fit"])
+                fit.load_state(state)
             except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 raise self._foreign(None, error) from error
-            bar.update(fit.epoch)
-        files: list[Path] = []
+        return fit
+
+    def _train(self, fits: Mapping[FitKey, Trainer], bar: Any) -> None:
+        keys = {fit: key for key, fit in fits.items()}
+        logs = self._rewound(fits)
 
         def save() -> None:
-            state = {"key": list(key), "fit": fit.state()}
+            parts = [{"key": list(key), "fit": fit.state()} for key, fit in fits.items()]
             if self.run:
-                self.run.save_checkpoint(state, *files)
+                files = dict.fromkeys(log.file for log in logs.values() if log.file)
+                self.run.save_checkpoint(parts[0] if len(parts) == 1 else {"fits": parts}, *files)
 
-        folder = self.folder(key.arm, key.seed) if self.run else None
-        prefix = tag_prefix(key.learning_rate, key.stage, several=self.several_rates)
-        if folder:
-            rewind_events(folder, prefix, fit.epoch)
-        with (
-            self.run.checkpoint if self.run else nullcontext() as checkpoint,
-            EventLog(folder) if folder else nullcontext() as events,
-            checkpoint_control(save if self.is_kept else None, CHECKPOINT_SECONDS) as control,
-        ):
-            fit.after_step = lambda: control.after_step(fit.position)
-            for record in fit.epochs():
-                line = {**key._asdict(), **record}
-                if self.run and events:
-                    self.run.log(line)
-                    log_epoch(events, prefix, fit)
-                    files = [events.file] if events.file else []
-                shown = self.problem.task.shown(record.get("valid_error", math.nan))
-                bar.set_postfix({"seed": key.seed, "valid error": shown})
-                bar.update()
+        with ExitStack() as until_done:
+            checkpoint = until_done.enter_context(self.run.checkpoint) if self.run else None
+            for log in logs.values():
+                until_done.callback(log.close)
+            control = until_done.enter_context(checkpoint_control(save if self.is_kept else None, CHECKPOINT_SECONDS))
+            for trained in train_together(list(keys), control.after_step):
+                lines = [{**keys[fit]._asdict(), **fit.history[-1]} for fit in trained]
+                for fit, line in zip(trained, lines, strict=True):
+                    if self.run:
+                        self.run.log(line)
+                        log_epoch(logs[keys[fit]], self._prefix(keys[fit]), fit)
+                    shown = self.problem.task.shown(line.get("valid_error", math.nan))
+                    bar.set_postfix({"seed": fit.seed, "valid error": shown})
+                    bar.update()
                 # The end of a fit has a file of its own.
-                seconds = checkpoint.seconds_apart if checkpoint and not fit.done else math.inf
-                control.after_epoch(line, self.callback, seconds)
-        bar.update(planned - fit.epoch)
-        result = fit.result()
-        if self.run:
-            save_state(self._file(key), {name: getattr(result, name) for name in FitResult.__dataclass_fields__})
-        return result
+                are_done = all(fit.done for fit in keys)
+                seconds = checkpoint.seconds_apart if checkpoint and not are_done else math.inf
+                control.after_epoch(lines, self.callback, seconds)
+            if len(fits) > 1 and self.is_kept:
+                save()  # or a resumed run could train some of them without those that have their files
+
+    def _rewound(self, fits: Mapping[FitKey, Trainer]) -> dict[FitKey, EventLog]:
+        """The logs of fits that are resumed or new, one for each folder."""
+        if self.run is None:
+            return {}
+        folders = {key: self.folder(key.arm, key.seed) for key in fits}
+        for key, fit in fits.items():
+            rewind_events(folders[key], self._prefix(key), fit.epoch)
+        logs = {folder: EventLog(folder) for folder in folders.values()}
+        return {key: logs[folder] for key, folder in folders.items()}
+
+    def _prefix(self, key: FitKey) -> str:
+        return tag_prefix(key.learning_rate, key.stage, several=self.several_rates)
 
     def _finished(self, key: FitKey) -> FitResult | None:
         """What rank 0 finds in the file of that fit, if it is finished."""

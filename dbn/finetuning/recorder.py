@@ -21,7 +21,7 @@ from dbn.runs.folder import RunFolder
 from dbn.runs.projector import points_of, write_projector
 from dbn.runs.tensorboard import EventLog
 
-NOT_OF_A_FIT = ("init", "seeds", "signals")
+NOT_OF_A_FIT = ("init", "seeds", "signals", "together")
 """Options that do not describe a single fit."""
 
 CHARTS = {"valid_error": "validation error", "train_loss": "training loss", "valid_loss": "validation loss"}

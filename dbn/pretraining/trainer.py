@@ -173,7 +173,7 @@ class LayerTrainer:
                 record = self._record(carried + seconds, recorder, last=epoch == epochs)
                 bar.set_postfix(shown_in_bar(record))
                 bar.update()
-                control.after_epoch(record, callback)
+                control.after_epoch([record], callback)
                 began, carried = time.monotonic(), 0.0
                 return False
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from signal import SIGTERM
 from typing import Any, final
@@ -36,17 +36,15 @@ class CheckpointControl:
         if distributed.size() == 1 or position % distributed.SYNC_EVERY == 0:
             self._save_if(bool(self.asked()) or time.monotonic() - self.saved > self.seconds)
 
-    def after_epoch(self, record: Mapping[str, Any], callback: Callback | None, seconds: float = -math.inf) -> None:
-        """Call back with the epoch's line of metrics.jsonl, on rank 0; save if it raises or `seconds` have passed."""
+    def after_epoch(
+        self, records: Iterable[Mapping[str, Any]], callback: Callback | None, seconds: float = -math.inf
+    ) -> None:
+        """Call back with the epoch's lines of metrics.jsonl, on rank 0; save if it raises or `seconds` have passed."""
         is_due = True
         try:
             if callback and distributed.is_main():
-                callback(
-                    {
-                        name: None if value in (math.inf, -math.inf) or value != value else value
-                        for name, value in record.items()
-                    }
-                )
+                for record in records:
+                    callback({name: _finite(value) for name, value in record.items()})
             is_due = time.monotonic() - self.saved > seconds
         finally:
             self._save_if(is_due)
@@ -58,6 +56,10 @@ class CheckpointControl:
         self.saved = time.monotonic()
         if distributed.any_rank(bool(self.asked())):
             raise Stopped(self.asked() or SIGTERM)
+
+
+def _finite(value: Any) -> Any:
+    return None if value in (math.inf, -math.inf) or value != value else value
 
 
 @contextmanager

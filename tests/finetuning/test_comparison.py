@@ -4,9 +4,10 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import fields, replace
+from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -154,7 +155,7 @@ def test_tensorboard_has_a_run_for_each_arm_and_seed(finished: Path) -> None:
     assert (row["labels"], row["batch_size"], row["momentum"]) == (CONFIG.labels, CONFIG.batch_size, 0.9)
     assert (row["hidden_dropout"], row.get("max_norm"), row["layer_rates"]) == (0.0, None, "(1.0,)")
     given = {each.name for each in fields(CONFIG) if getattr(CONFIG, each.name) is not None}
-    assert given - {"init", "seeds", "signals"} < set(row)
+    assert given - {"init", "seeds", "signals", "together"} < set(row)
 
 
 def hparams(folder: Path) -> tuple[tuple[str, Any], ...]:
@@ -191,11 +192,12 @@ def test_the_test_set_is_touched_at_the_end_only(monkeypatch: pytest.MonkeyPatch
 def test_an_arm_keeps_the_rate_of_least_mean_validation_error(
     errors: dict[float, list[float]], kept: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def made_up(self: Any, key: module.FitKey, *_: Any) -> FitResult:
-        record = {"valid_error": errors[key.learning_rate][key.seed - 5], "seconds": 1.0}
-        return FitResult({}, 1, [record], diverged=False)
+    def made_up(self: Any, keys: Iterable[module.FitKey], *_: Any) -> dict[module.FitKey, FitResult]:
+        found = {key: errors[key.learning_rate][key.seed - 5] for key in keys}
+        records = {key: [{"valid_error": error, "seconds": 1.0}] for key, error in found.items()}
+        return {key: FitResult({}, 1, history, diverged=False) for key, history in records.items()}
 
-    monkeypatch.setattr(module.Fits, "fit", made_up)
+    monkeypatch.setattr(module.Fits, "train", made_up)
     chosen = Comparison(problem(), RunFolder(tmp_path)).train()
     assert [each.learning_rate for each in chosen] == [kept] * 3
     assert [outcome.valid_error for outcome in chosen[0].tuned] == errors[kept]
@@ -275,16 +277,20 @@ INTERRUPTIONS = [(call, moment) for call in (1, 2, 4, 8, 11) for moment in ("che
 def test_an_interruption_leaves_no_trace(
     moment: str, call: int, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    interrupted(tmp_path / "run", problem(**LONG), moment, call, monkeypatch)
+    same_run(tmp_path / "run", uninterrupted)
+
+
+def interrupted(path: Path, made: Problem, moment: str, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with as many checkpoints as there are steps that is killed in that call, and resumed."""
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", -1.0)
     owner, name = {
         "checkpointed": (RunFolder, "save_checkpoint"),
         "logged": (RunFolder, "log"),
         "finished": (module, "save_state"),
     }[moment]
-    path = tmp_path / "run"
-    kill_after(owner, name, call, lambda: compare(path, problem(**LONG)))
-    compare(path, problem(**LONG), resume=True)
-    same_run(path, uninterrupted)
+    kill_after(owner, name, call, lambda: compare(path, made))
+    compare(path, made, resume=True)
 
 
 def same_run(path: Path, whole: Path) -> None:
@@ -299,6 +305,55 @@ def same_run(path: Path, whole: Path) -> None:
         assert hparams(path / folder) == hparams(whole / folder)
     for file in whole.rglob("classifier.safetensors"):
         assert (path / file.relative_to(whole)).read_bytes() == file.read_bytes()
+
+
+TOGETHER: dict[str, Any] = LONG | {"init": ("he_normal", "xavier_uniform:relu", "dbn"), "patience": 1, "epochs": 4}
+"""Two arms in one group, and fits that leave it."""
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("together") / "run"
+    compare(path, problem(**TOGETHER, together="auto"))
+    return path
+
+
+TOGETHER_INTERRUPTED = [
+    *((call, moment) for call in (1, 4, 20) for moment in ("checkpointed", "logged")),
+    *((call, "finished") for call in (1, 3, 9, 12, 15)),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "moment"),
+    [
+        pytest.param(*each, marks=() if each in ((4, "checkpointed"), (3, "finished")) else pytest.mark.slow)
+        for each in TOGETHER_INTERRUPTED
+    ],
+)
+def test_an_interruption_of_fits_together_leaves_no_trace(
+    moment: str, call: int, together: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    interrupted(tmp_path / "run", problem(**TOGETHER, together="auto"), moment, call, monkeypatch)
+    same_run(tmp_path / "run", together)
+
+
+def test_fits_together_find_what_they_find_alone(together: Path, tmp_path: Path) -> None:
+    compare(tmp_path / "run", problem(**TOGETHER))
+    alone, found = metrics(tmp_path / "run"), metrics(together)
+    key = itemgetter("arm", "stage", "learning_rate", "seed", "epoch")
+    assert found != sorted(found, key=key)  # epoch by epoch
+    for record, own in zip(sorted(found, key=key), sorted(alone, key=key), strict=True):
+        assert key(record) == key(own)
+        losses, expected = (
+            {name: math.nan if value is None else value for name, value in each.items() if "loss" in name}
+            for each in (record, own)
+        )
+        assert losses == pytest.approx(expected, rel=1e-3, nan_ok=True)
+    arms, expected = (result_of(path)["arms"] for path in (together, tmp_path / "run"))
+    for name, arm in expected.items():
+        for figure in ("learning_rate", "best_epoch", "test_error", "valid_error", "diverged"):
+            assert arms[name][figure] == arm[figure]
 
 
 def test_no_epoch_is_shown_twice_while_a_resumed_run_is_under_way(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from dbn.config.finetuning import Finetuning
 from dbn.data.cut import splits_from_arrays
+from dbn.finetuning import grouping
 from dbn.finetuning import trainer as trainers
 from dbn.finetuning.backward import set_gradients
 from dbn.finetuning.dropout import SeededDropout, with_dropout
+from dbn.finetuning.grouping import grouped
 from dbn.finetuning.loading import make_problem
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.stacked import StackedDropout, StackedLinear
@@ -25,6 +27,7 @@ from dbn.models.mlp import ACTIVATIONS, mlp
 from dbn.models.scaling import Scaling
 from dbn.rng import stream
 from dbn.tasks import TASKS
+from dbn.tasks.base import Task
 
 ARMS = ("dbn", "xavier_uniform:sigmoid")
 RATES = (0.03, 0.3)
@@ -253,3 +256,54 @@ def test_replayed_steps_are_the_steps(
     draws = name == "everything"
     assert any(each.replayed for each in recorders) != draws
     assert ("the dropout of every seed has a generator of its own" in caplog.text) == draws
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [(["dbn"], 1), (["xavier_uniform:sigmoid"], 1), (["he_normal"], 1)]),
+        ({"together": 3}, [(["dbn", "xavier_uniform:sigmoid"], 3), (["he_normal"], 3)]),
+        # 36 · 7 + 7 + 7 · 5 + 5 + 5 · 3 + 3 parameters, and at most 10⁸ in all.
+        ({"together": "auto"}, [(["dbn", "xavier_uniform:sigmoid"], 10**8 // 317), (["he_normal"], 10**8 // 317)]),
+        (
+            {"together": 3, "init": ("he_normal", "batch_norm:relu", "lsuv")},
+            [(["he_normal"], 3), (["batch_norm:relu"], 1), (["lsuv"], 3)],
+        ),
+    ],
+)
+def test_neighboring_arms_of_equal_networks_are_a_group(options: dict[str, Any], expected: list[Any]) -> None:
+    made = problem(**{"init": (*ARMS, "he_normal")} | options)
+    groups = grouped(made, map(parse_arm, made.config.init))
+    assert [([arm.name for arm in arms], at_once) for arms, at_once in groups] == expected
+
+
+@pytest.mark.parametrize(("hidden", "batch_size", "at_once"), [(7, 10, 10**8 // 283), (6000, 42, 1), (6000, 41, 416)])
+def test_on_a_cpu_auto_leaves_large_fits_alone(hidden: int, batch_size: int, at_once: int) -> None:
+    config = replace(CONFIG, init=("he_normal",), together="auto", batch_size=batch_size)
+    made = Problem(SPLITS, Scaling(), (hidden,), (), config)
+    ((_, found),) = grouped(made, [parse_arm("he_normal")])
+    assert found == at_once
+
+
+class Mixing(torch.optim.SGD):
+    """An optimizer that may mix the parameters of fits."""
+
+
+@pytest.mark.parametrize("why", ["several processes", "optimizer", "single examples", "other layers"])
+def test_what_cannot_train_together_trains_alone_and_says_so_once(
+    why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    grouping._log.cache_clear()
+    made = problem(together=4, init=("batch_norm:relu",) if why == "other layers" else ARMS)
+    if why == "several processes":
+        monkeypatch.setattr(grouping.distributed, "size", lambda: 2)
+    if why == "optimizer":
+        monkeypatch.setitem(grouping.OPTIMIZERS, "sgd", Mixing)
+    if why == "single examples":
+        monkeypatch.setattr(type(made.task), "losses", Task.losses)
+    for _ in range(2):
+        assert [at_once for _, at_once in grouped(made, map(parse_arm, made.config.init))] == [1] * len(
+            made.config.init
+        )
+    (record,) = caplog.records
+    assert why in record.getMessage()

@@ -25,11 +25,11 @@ def test_one_is_due_after_so_many_seconds(monkeypatch: pytest.MonkeyPatch) -> No
             control.after_step(1)
         assert saved == [11, 22]
         clock.now = 31
-        control.after_epoch({}, None)  # in any case
+        control.after_epoch([{}], None)  # in any case
         for clock.now in (33, 33.5, 35):
-            control.after_epoch({}, None, seconds=2.0)
+            control.after_epoch([{}], None, seconds=2.0)
         clock.now = 1e9
-        control.after_epoch({}, None, seconds=math.inf)
+        control.after_epoch([{}], None, seconds=math.inf)
     assert saved == [11, 22, 31, 33.5]
 
 
@@ -54,7 +54,7 @@ def test_a_callback_that_raises_leaves_a_checkpoint() -> None:
 
     record = {"epoch": 1, "arm": "dbn", "loss": math.nan, "error": math.inf, "seconds": 0.5}
     with pytest.raises(ZeroDivisionError), checkpoint_control(lambda: saved.append(1), 1e9) as control:
-        control.after_epoch(record, fail, seconds=math.inf)
+        control.after_epoch([record], fail, seconds=math.inf)
     assert saved == [1]
     assert given == [{"epoch": 1, "arm": "dbn", "loss": None, "error": None, "seconds": 0.5}]
 
@@ -64,7 +64,7 @@ def test_where_nothing_is_kept_signals_are_not_deferred() -> None:
     try:
         with pytest.raises(KeyboardInterrupt), checkpoint_control(None, 0.0) as control:  # noqa: PT012
             control.after_step(1)
-            control.after_epoch({}, None)
+            control.after_epoch([{}], None)
             os.kill(os.getpid(), signal.SIGINT)
             raise AssertionError("the signal came too late")
     finally:
