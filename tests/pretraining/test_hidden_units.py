@@ -21,6 +21,7 @@ from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
+from dbn.initializers.arms import parse_arm
 from dbn.models.dbn import DBN
 from dbn.models.rbm import RBM
 from dbn.models.units import Gaussian
@@ -185,7 +186,7 @@ def test_a_mixed_stack_is_fine_tuned(tmp_path: Path) -> None:
     config = Finetuning(init=("dbn", "dbn:tanh", "he_normal"), labels=24, seeds=1, epochs=2, batch_size=10)
     problem = Problem(splits(), stack.scaling, (7, 6, 5), (stack,), config)
     comparison = Comparison(problem, None)
-    start = problem.network(comparison.arms[0], 0)
+    start = problem.network(parse_arm("dbn"), 0)
     first = stack.layers[0]
     weight, bias, _ = first.hidden.as_linear(first.weight)
     assert start[0].weight.equal(weight)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -34,7 +34,7 @@ from dbn.config.study import StudyConfig, StudyTraining
 from dbn.data.datasets import load_splits
 from dbn.data.splits import labels_of
 from dbn.errors import InputError
-from dbn.finetuning import comparison as comparison_room
+from dbn.finetuning import fits as fits_room
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import FitResult
@@ -187,10 +187,11 @@ def test_the_tuning_seeds_choose_the_rate(
 ) -> None:
     errors = {0.03: [1.0, 9.0, 9.0], 0.3: [2.0, 2.0, 9.0], 1.0: [3.0, 3.0, 3.0]}
 
-    def made_up(self: Any, key: Any, *_: Any, **__: Any) -> FitResult:
-        return FitResult({}, 1, [{"valid_error": errors[key.learning_rate][key.seed - 5]}], diverged=False)
+    def made_up(self: Any, keys: Iterable[Any], *_: Any) -> dict[Any, FitResult]:
+        found = {key: errors[key.learning_rate][key.seed - 5] for key in keys}
+        return {key: FitResult({}, 1, [{"valid_error": error}], diverged=False) for key, error in found.items()}
 
-    monkeypatch.setattr(Comparison, "_fit", made_up)
+    monkeypatch.setattr(fits_room.Fits, "train", made_up)
     study = Study(config(folder, tmp_path, training={"tuning_seeds": tuning_seeds}))
     _, chosen = study._chosen(study.problem(study.cell_arms[0]), RunFolder(tmp_path))
     assert chosen.learning_rate == kept
@@ -396,8 +397,8 @@ def kill_at(owner: Any, name: str, call: int, work: Callable[[], object]) -> Non
         *(
             pytest.param(owner, name, call, marks=pytest.mark.slow)
             for owner, name, call in (
-                (comparison_room, "save_state", 1),
-                (comparison_room, "save_state", 5),
+                (fits_room, "save_state", 1),
+                (fits_room, "save_state", 5),
                 (RunFolder, "log", 11),
                 (RunFolder, "write_json", 1),  # the versions in the first arm's folder
                 (RunFolder, "write_json", 2),  # its signals
@@ -416,12 +417,33 @@ def test_an_interruption_leaves_no_trace(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(comparison_room, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(fits_room, "CHECKPOINT_SECONDS", -1.0)
     kill_at(owner, name, call, lambda: run_study(small(folder, tmp_path), figures=False))
     again = small(folder, tmp_path, resume=True)
     again.check()
     run_study(again, figures=False)
     same_study(again, uninterrupted)
+
+
+@pytest.mark.parametrize("call", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_fits_together_give_the_results_of_one_by_one_and_resume(
+    call: int, uninterrupted: Study, folder: Path, tmp_path: Path
+) -> None:
+    def grouped(name: str, **options: Any) -> Study:
+        training = SMALL | {"together": "auto"}
+        return Study(config(folder, tmp_path / name, depths=(2,), training=training, **options))
+
+    whole = grouped("whole")
+    run_study(whole, figures=False)
+    kill_at(fits_room, "save_state", call, lambda: run_study(grouped("killed"), figures=False))
+    again = grouped("killed", resume=True)
+    run_study(again, figures=False)
+    same_study(again, whole)
+    names = ("arm", "seed", "learning_rate", "test_error", "valid_error", "best_epoch")
+    found, expected = (
+        [[line[name] for name in names] for line in lines(each.config.run)] for each in (whole, uninterrupted)
+    )
+    assert found == expected
 
 
 def test_two_workers_give_the_results_of_one(uninterrupted: Study, folder: Path, tmp_path: Path) -> None:
