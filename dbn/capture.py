@@ -7,8 +7,8 @@ graph repeats the same kernels on the same memory, so a step is captured, or man
 * what differs between steps comes in tensors: its inputs, which are copied to where the graph reads them, and what the
   objects named as `held` keep in attributes, whose new values are copied back to where the graph found the old ones;
 * all else that lasts (parameters, gradients, state of the optimizer) is changed in place;
-* random numbers come from one generator, whose seed and place are read at each replay and moved on by it: a step draws
-  the same, replayed or not, whether the host seeds it before or lets it run on.
+* random numbers come from the generators named, whose seeds and places are read at each replay and moved on by it: a
+  step draws the same, replayed or not, whether the host seeds them before or lets them run on.
 
 `DBN_CUDA_GRAPHS=1` in the environment switches it on: no GPU has run it yet. Elsewhere than on CUDA nothing here does
 anything.
@@ -20,7 +20,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, Self, final
 
 import torch
 from torch import Tensor
@@ -49,10 +49,10 @@ class Recorder(Protocol):
 
 @final
 class CudaRecorder:
-    """CUDA graphs that share their memory, and draw from one generator."""
+    """CUDA graphs that share their memory, and draw from these generators."""
 
-    def __init__(self, device: torch.device, generator: torch.Generator) -> None:
-        self.device, self.generator = device, generator
+    def __init__(self, device: torch.device, *generators: torch.Generator) -> None:
+        self.device, self.generators = device, generators
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
@@ -79,8 +79,9 @@ class CudaRecorder:
         """A graph's `replay`."""
         with torch.cuda.device(self.device):
             current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
-            before = self.generator.get_state()
-            graph.register_generator_state(self.generator)
+            before = [each.get_state() for each in self.generators]
+            for each in self.generators:
+                graph.register_generator_state(each)
             try:
                 # Other threads may work meanwhile: write a checkpoint, read rows.
                 with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
@@ -88,17 +89,18 @@ class CudaRecorder:
             except RuntimeError:
                 # torch leaves both as they were within the capture when that cannot be ended.
                 torch.cuda.set_stream(current)
-                fresh = torch.Generator(self.device)
-                fresh.set_state(before)
-                self.generator.graphsafe_set_state(fresh.graphsafe_get_state())
+                for each, state in zip(self.generators, before, strict=True):
+                    fresh = torch.Generator(self.device)
+                    fresh.set_state(state)
+                    each.graphsafe_set_state(fresh.graphsafe_get_state())
                 raise
         return graph.replay
 
 
-def graph_recorder(generator: torch.Generator) -> Recorder | None:
-    """That of the generator's device; None where there are no graphs, or they are not asked for."""
-    wanted = os.environ.get("DBN_CUDA_GRAPHS") == "1"
-    return CudaRecorder(generator.device, generator) if wanted and generator.device.type == "cuda" else None
+def graph_recorder(*generators: torch.Generator) -> Recorder | None:
+    """That of the generators' device; None where there are no graphs, or they are not asked for."""
+    wanted, device = os.environ.get("DBN_CUDA_GRAPHS") == "1", generators[0].device
+    return CudaRecorder(device, *generators) if wanted and device.type == "cuda" else None
 
 
 class _Graph(NamedTuple):
@@ -129,9 +131,9 @@ class CapturedSteps:
             self.give_up(f"{' and '.join(others)} may keep more than tensors")
 
     @classmethod
-    def of(cls, generator: torch.Generator, held: Iterable[object], name: str) -> "CapturedSteps":
-        """For steps that draw from the generator, on its device: captured where graphs are asked for there."""
-        return cls(graph_recorder(generator), held, name)
+    def of(cls, generator: torch.Generator, held: Iterable[object], name: str, *more: torch.Generator) -> Self:
+        """For steps that draw from the generators, on their device: captured where graphs are asked for there."""
+        return cls(graph_recorder(generator, *more), held, name)
 
     def __call__(self, key: Hashable, step: Step, *inputs: Tensor | None) -> None:
         """`step(*inputs)`. All calls with one key do the same work, on inputs of the same shapes."""

@@ -61,8 +61,8 @@ class Recording(TorchDispatchMode):
 class CpuRecorder:
     """Counts what it does."""
 
-    def __init__(self, generator: torch.Generator | None = None) -> None:
-        self.generator = generator or torch.Generator()
+    def __init__(self, *generators: torch.Generator) -> None:
+        self.generators = generators or (torch.Generator(),)
         self.rehearsed = self.captured = self.replayed = 0
         self.recordings: list[Recording] = []
 
@@ -74,10 +74,11 @@ class CpuRecorder:
 
     def capture(self, work: Callable[[], object]) -> Callable[[], object]:
         self.captured += 1
-        state = self.generator.get_state()
+        states = [each.get_state() for each in self.generators]
         with Recording() as recording:
             work()
-        self.generator.set_state(state)
+        for each, state in zip(self.generators, states, strict=True):
+            each.set_state(state)
         if recording.asked:
             raise RuntimeError(f"the host asks for a value in {recording.asked[0]}")
         with torch.no_grad():

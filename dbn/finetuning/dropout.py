@@ -4,6 +4,7 @@ Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), "Dropout: a si
 overfitting".
 """
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -34,14 +35,21 @@ class SeededDropout(nn.Module):
 
     def mask(self, x: Tensor) -> Tensor:
         """m/keep, a new draw of the shape and type of x."""
-        keep = 1 - self.rate
-        # Drawn in float32 whatever x is: bfloat16 would round the probability.
-        mask = bernoulli_(torch.full(x.shape, keep, dtype=torch.float32, device=x.device), self.generator)
-        return mask.div_(keep).to(x.dtype)
+        return masks(self.rate, x, [self.generator])[0]
 
     def extra_repr(self) -> str:
         """The rate, as printed."""
         return f"rate={self.rate}"
+
+
+def masks(rate: float, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """m/keep of each generator: (S, …), of the shape and type of x."""
+    keep = 1 - rate
+    # Drawn in float32 whatever x is: bfloat16 would round the probability.
+    drawn = torch.full((len(generators), *x.shape), keep, dtype=torch.float32, device=x.device)
+    for mask, generator in zip(drawn.unbind(), generators, strict=True):
+        bernoulli_(mask, generator)
+    return drawn.div_(keep).to(x.dtype)
 
 
 def with_dropout(network: nn.Sequential, inputs: float, hidden: float, generator: torch.Generator) -> nn.Sequential:

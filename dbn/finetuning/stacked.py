@@ -6,6 +6,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from dbn.finetuning.dropout import masks
+
 
 @final
 class StackedLinear(nn.Module):
@@ -51,12 +53,13 @@ def _of_all(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
 
 @final
 class StackedDropout(nn.Module):
-    """The masks that each fit alone would draw: one for all fits of a seed, `of_seed`; fit f is of seed `place[f]`."""
+    """The masks that each fit alone would draw: those of the fit's seed, `of_seeds[place[f]]`."""
 
-    def __init__(self, of_seed: Sequence[Any], place: Tensor) -> None:
+    def __init__(self, of_seeds: Sequence[Any], place: Tensor) -> None:
         super().__init__()
-        self.of_seed, self.place = of_seed, place
+        self.rate, self.generators = of_seeds[0].rate, [each.generator for each in of_seeds]
+        self.place = place
 
     def mask(self, x: Tensor) -> Tensor:
         """m/keep, of the shape and type of x, (F, B, V)."""
-        return torch.stack([each.mask(x[0]) for each in self.of_seed])[self.place]
+        return masks(self.rate, x[0], self.generators)[self.place]

@@ -109,18 +109,13 @@ class _Group:
         for fit in self.fits:
             for parameter in fit.network.parameters():  # one state, of both optimizers
                 self.optimizer.state[parameter] = fit.optimizer.state[parameter]
-        self.captured = captured_steps(self.first.noise, self.optimizer, [], "a step of fits that train together")
-        if self._draws and self.captured.recorder is not None:
-            self.captured.give_up("the dropout of every seed has a generator of its own")
-
-    @property
-    def _draws(self) -> bool:
-        return any(isinstance(module, StackedDropout) for module in self.network)
+        noise = [fit.noise for fit in self.of_seeds]
+        self.captured = captured_steps(noise[0], self.optimizer, [], "a step of fits that train together", *noise[1:])
 
     def _step(self, indices: Tensor, epoch: int, number: int) -> None:
         config, fit = self.problem.config, self.first
         scale_rates(self.optimizer, config.rate_factor(epoch - 1 + number / fit.steps))
-        for each in self.of_seeds if self._draws else ():
+        for each in self.of_seeds:
             each.seed_noise(epoch, number)
         self.captured(indices.shape[1], self._update, indices)
         for each in self.fits:

@@ -486,7 +486,9 @@ def test_pretrained_weights_keep_their_fields_under_dropout(monkeypatch: pytest.
     mean = torch.zeros(3)
     for bits in product((0.0, 1.0), repeat=5):
         mask = torch.tensor(bits)
-        monkeypatch.setattr("dbn.finetuning.dropout.bernoulli_", lambda probability, _, mask=mask: mask.clone())
+        monkeypatch.setattr(
+            "dbn.finetuning.dropout.bernoulli_", lambda probability, _, mask=mask: probability.copy_(mask)
+        )
         field = learner[:2](x)  # dropout, Linear
         torch.testing.assert_close(field, (weight / keep) @ (mask * x) + bias)
         mean += keep ** mask.sum() * FIRST ** (5 - mask.sum()) * field.detach()
