@@ -409,6 +409,37 @@ def finetuning(device: "torch.device", seed: int) -> list[Line]:
     return [Line(what, "ok", f"{figure}; ratio {step / replayed:.2f}")]
 
 
+def together(device: "torch.device", seed: int) -> list[Line]:
+    """Runs of fine-tuning that train together end where each ends alone; how much less time a study takes by them."""
+    from dbn.benchmarks.graphs import graphs
+    from dbn.benchmarks.running import Setting
+    from dbn.benchmarks.same_bytes import FINETUNED, SIZES
+    from dbn.benchmarks.together import both_ways
+
+    on_gpu, lines = device.type == "cuda", []
+    ways = {"eager": False, "captured": True} if on_gpu else {"eager": False}
+    small = Setting((SIZES[0], 1), 50, 11, network=(SIZES[1], 10), device=device.type)
+    for name, options in FINETUNED.items():
+        limit = NEAR.get(options.get("precision", ""), 0.005)
+        for how, captured in ways.items() if on_gpu or "precision" not in options else ():
+            with graphs(captured):
+                apart = both_ways(small, 2, (0.03, 0.1), 5, **options).apart
+            result = "ok" if apart <= limit else "FAILED"
+            lines.append(Line(f"together as alone: {name}, {how}", result, f"{apart:.1e} ≤ {limit:g}"))
+    study = Setting((784, 1), 50, 20, device=device.type) if on_gpu else Setting((20, 1), 50, 5, network=(10,))
+    for precision in ("float32", "bf16") if on_gpu else ("float32",):
+        for how, captured in ways.items():
+            dropout = {"input_dropout": 0.2, "hidden_dropout": 0.5}
+            with graphs(captured):
+                found = both_ways(study, 10, (0.01, 0.03, 0.1), 5, precision=precision, **dropout)
+            figure = (
+                f"an epoch of 30 runs {1000 * found.together:,.0f} ms, one by one {1000 * found.alone:,.0f}; "
+                f"ratio {found.alone / found.together:.1f} (aim 8)"
+            )
+            lines.append(Line(f"study at 1,000 labels, {precision}, {how}", "ok", figure))
+    return lines
+
+
 CHECKS: list[Callable[["torch.device", int], list[Line]]] = [
     same_bytes,
     as_on_the_cpu,
@@ -417,6 +448,7 @@ CHECKS: list[Callable[["torch.device", int], list[Line]]] = [
     killed_and_resumed,
     annealing,
     finetuning,
+    together,
     times,
 ]
 

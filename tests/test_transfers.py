@@ -25,6 +25,7 @@ from dbn.config.pretraining import Pretraining
 from dbn.data.splits import Examples
 from dbn.errors import InputError
 from dbn.finetuning.problem import Problem
+from dbn.finetuning.together import _Group
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
 from dbn.likelihood.ais import temperature_schedule
@@ -220,6 +221,19 @@ def test_a_step_of_fine_tuning_moves_nothing(options: dict[str, Any], monkeypatc
         batches = list(made.batches(1))
         assert transfers(lambda number: made._step(batches[number], 1, number)) == []
         assert made.loss.device == made.noise.wanted == META
+
+
+def test_a_step_of_fits_together_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = {"input_dropout": 0.2, "hidden_dropout": 0.5, "average": 0.9, "max_norm": 1.0, "weight_decay": 0.01}
+    config = Finetuning(init=("xavier_uniform",), labels=30, valid_labels=9, batch_size=10, **everything)
+    problem = on_meta(Problem(splits(), Scaling(), (7, 5), (stack(),), config))
+    with pretended(monkeypatch):
+        monkeypatch.setattr(Problem, "labeled", lambda self, seed: (self.splits.train, self.splits.valid))
+        fits = [Trainer(problem, parse_arm("xavier_uniform"), rate, seed) for rate in (0.1, 0.3) for seed in (0, 1)]
+        group = _Group(fits, lambda position: None)
+        batches = list(group._batches(1))
+        assert transfers(lambda number: group._step(batches[number], 1, number)) == []
+        assert group.loss.device == META
 
 
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian", "spin"])

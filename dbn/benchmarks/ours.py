@@ -81,6 +81,11 @@ def as_wide(make: Callable[..., Callable[[Setting], Runner]]) -> Callable[[Setti
 
 def fit(setting: Setting, seed: int = 0, **options: Any) -> Trainer:
     """Fine-tuning as `scripts/finetune.py` does it with its default options and these, for ever."""
+    return Trainer(noise_problem(setting, seed, **options), parse_arm("xavier_uniform"), 0.1, seed)
+
+
+def noise_problem(setting: Setting, seed: int = 0, **options: Any) -> Problem:
+    """Classes of random bytes."""
     device, random = setting.device, torch.Generator(setting.device).manual_seed(seed)
 
     def noise(rows: int) -> Examples:
@@ -92,8 +97,7 @@ def fit(setting: Setting, seed: int = 0, **options: Any) -> Trainer:
     # So many epochs that the learning rate does not fall to nothing while it is timed.
     plain = {"labels": n, "valid_labels": CLASSES, "batch_size": setting.batch_size, "epochs": 10**6}
     config = Finetuning(init=("xavier_uniform",), **plain | options)
-    problem = Problem(splits, Scaling(255.0).to(device), setting.network, (), config)
-    return Trainer(problem, parse_arm("xavier_uniform"), 0.1, seed)
+    return Problem(splits, Scaling(255.0).to(device), setting.network, (), config)
 
 
 def finetune_epoch(setting: Setting) -> Runner:

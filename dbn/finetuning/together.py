@@ -57,11 +57,12 @@ class _Group:
         seeds = list(dict.fromkeys(fit.seed for fit in fits))
         self.of_seeds = [next(fit for fit in fits if fit.seed == seed) for seed in seeds]
         """A fit of each seed: all of one seed have the same examples, order and dropout masks."""
-        self.place = torch.tensor([seeds.index(fit.seed) for fit in fits], device=self.problem.device)
+        numbers = [seeds.index(fit.seed) for fit in fits]
+        self.place = torch.tensor(numbers, device=self.problem.device)
         """The seed of each fit, as its number among these."""
         self.x = _of_all([fit.train_set.tensor for fit in self.of_seeds])
         self.y = _of_all([labels_of(fit.train_set) for fit in self.of_seeds])
-        for fit, number in zip(fits, self.place.tolist(), strict=True):
+        for fit, number in zip(fits, numbers, strict=True):
             fit.train_set = Examples(self.x[number], self.y[number])
         self.loss = torch.stack([fit.loss for fit in fits])
         for fit, loss in zip(fits, self.loss, strict=True):

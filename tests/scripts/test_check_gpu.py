@@ -67,6 +67,17 @@ def test_chains_fine_tuning_and_resumed_runs_are_rehearsed(monkeypatch: pytest.M
     assert len(ended) == 2 * len(same_bytes.STOPS)
 
 
+def test_runs_together_are_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = ("dropout, max-norm, average", "bf16")  # the latter for GPUs alone
+    monkeypatch.setattr(same_bytes, "FINETUNED", {name: same_bytes.FINETUNED[name] for name in few})
+    alike, study = check_gpu.together(torch.device("cpu"), 0)
+    assert (alike.what, alike.result) == ("together as alone: dropout, max-norm, average, eager", "ok")
+    assert float(alike.figure.split()[0]) > 0
+    assert float(study.figure.partition("ratio ")[2].split()[0]) > 1
+    monkeypatch.setattr(check_gpu, "NEAR", {"": 0.0})
+    assert check_gpu.together(torch.device("cpu"), 0)[0].result == "FAILED"
+
+
 def test_other_bytes_and_steps_that_are_not_captured_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     count = iter("112")
 
