@@ -17,8 +17,8 @@ from dbn.training.sgd import SGD
 
 LOGGER = logging.getLogger(__name__)
 
-LARGEST_ON_CPU = 10**7
-"""Batch size × parameters of a fit, up to which a CPU trains several together in less time, as measured."""
+LARGEST_ON_CPU = 5 * 10**6
+"""Batch size × parameters of a fit, up to which a CPU trains several in less time together: see docs/speed.md."""
 PARAMETERS = 10**8
 """Of all fits of a group, with --together auto: about 2 GB with gradients, momentum and the best weights."""
 SEPARABLE = SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.NAdam, optim.Adagrad

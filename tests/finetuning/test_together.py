@@ -274,7 +274,7 @@ def test_neighboring_arms_of_equal_networks_are_a_group(options: dict[str, Any],
     assert [([arm.name for arm in arms], at_once) for arms, at_once in groups] == expected
 
 
-@pytest.mark.parametrize(("hidden", "batch_size", "at_once"), [(7, 10, 10**8 // 283), (6000, 42, 1), (6000, 41, 416)])
+@pytest.mark.parametrize(("hidden", "batch_size", "at_once"), [(7, 10, 10**8 // 283), (6000, 21, 1), (6000, 20, 416)])
 def test_on_a_cpu_auto_leaves_large_fits_alone(hidden: int, batch_size: int, at_once: int) -> None:
     config = replace(CONFIG, init=("he_normal",), together="auto", batch_size=batch_size)
     made = Problem(SPLITS, Scaling(), (hidden,), (), config)
