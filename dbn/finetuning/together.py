@@ -85,12 +85,15 @@ class _Group:
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         """Indices (seeds, B) of every step."""
-        batches = {fit.seed: fit.batches(epoch) for fit in self.fits}
+        for fit in self.fits:
+            fit.freeze(epoch)
+        if self.first.position == 0:
+            self.loss.zero_()
         learning = [each.requires_grad for each in self.first.network.parameters()].count(True)
         if learning != self.learning:
             self.learning = learning
             self._stack()
-        return map(torch.stack, zip(*batches.values(), strict=True))
+        return map(torch.stack, zip(*(fit.order(epoch) for fit in self.of_seeds), strict=True))
 
     def _stack(self) -> None:
         self.network = nn.Sequential()

@@ -154,14 +154,22 @@ class Trainer:
         self.captured.forget()
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
-        """The indices of every step of an epoch, which begins here."""
-        freeze = self.problem.config.freeze_epochs
-        self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
+        """`order` of an epoch, which begins or goes on here."""
+        self.freeze(epoch)
         if self.position == 0:
             self.loss.zero_()
             self._label(epoch)
         self.learner.train()
         self.shared = distributed.averaging(self.learner)
+        return self.order(epoch)
+
+    def freeze(self, epoch: int) -> None:
+        """Let those layers learn that do in that epoch."""
+        freeze = self.problem.config.freeze_epochs
+        self.network[:-1].requires_grad_(freeze != "all" and epoch > freeze)
+
+    def order(self, epoch: int) -> Iterator[Tensor]:
+        """The indices of every step, the same for all fits of a seed."""
         n, size = len(self.train_set), self.problem.config.batch_size
         return shuffled_batches(n, size, self.seed, "finetune", epoch, device=self.problem.device)
 
