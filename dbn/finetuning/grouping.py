@@ -57,6 +57,8 @@ def _why_alone(problem: Problem, arm: Arm) -> str:
     """Why runs of the arm are trained one by one, or ""."""
     if distributed.size() > 1:
         return "several processes share each"
+    if problem.config.pseudo_labels is not None:
+        return "with --pseudo-labels each has examples of its own"
     if OPTIMIZERS[problem.config.optimizer] not in SEPARABLE:
         return f"the optimizer {problem.config.optimizer} may mix their parameters"
     if type(problem.task).losses is Task.losses:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from dbn.data.splits import Examples, labels_of
 from dbn.finetuning.backward import set_gradients
 from dbn.finetuning.dropout import SeededDropout
+from dbn.finetuning.optimizer import optimizer_of
 from dbn.finetuning.stacked import StackedDropout, StackedLinear
-from dbn.finetuning.trainer import Trainer, optimizer_of
+from dbn.finetuning.trainer import Trainer
 from dbn.training.capture import captured_steps
 from dbn.training.device import tf32_products
 from dbn.training.loop import run_epochs
@@ -63,7 +64,7 @@ class _Group:
         self.x = _of_all([fit.train_set.tensor for fit in self.of_seeds])
         self.y = _of_all([labels_of(fit.train_set) for fit in self.of_seeds])
         for fit, number in zip(fits, numbers, strict=True):
-            fit.train_set = Examples(self.x[number], self.y[number])
+            fit.labeled = fit.train_set = Examples(self.x[number], self.y[number])
         self.loss = torch.stack([fit.loss for fit in fits])
         for fit, loss in zip(fits, self.loss, strict=True):
             fit.loss = loss
@@ -107,9 +108,9 @@ class _Group:
         is_frozen = self.problem.config.freeze_epochs != 0
         by_rate: dict[tuple[float, int], list[nn.Parameter]] = {}
         for fit in self.fits:
-            for number, (layer, rate) in enumerate(zip(fit.layers, fit.rates, strict=True)):
+            for number, (layer, rate) in enumerate(fit.layers):
                 by_rate.setdefault((rate, number * is_frozen), []).extend(layer)
-        self.optimizer = optimizer_of(self.problem, list(by_rate.values()), [rate for rate, _ in by_rate])
+        self.optimizer = optimizer_of(self.problem, [(layer, rate) for (rate, _), layer in by_rate.items()])
         for fit in self.fits:
             for parameter in fit.network.parameters():  # one state, of both optimizers
                 self.optimizer.state[parameter] = fit.optimizer.state[parameter]

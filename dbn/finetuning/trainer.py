@@ -5,7 +5,7 @@ Arms differ in their initial weights, and in their activation where asked.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,6 +17,7 @@ from dbn.data.splits import Examples, labels_of
 from dbn.finetuning import pseudo_labels
 from dbn.finetuning.backward import is_known, set_gradients
 from dbn.finetuning.dropout import with_dropout
+from dbn.finetuning.optimizer import optimizer_of, rated_layers
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.results import FitResult, Signals, check_fit_result
 from dbn.initializers.arms import Arm
@@ -30,34 +31,10 @@ from dbn.training.averaging import RunningAverage
 from dbn.training.capture import captured_steps
 from dbn.training.device import matmul_dtype, synchronize, tf32_products
 from dbn.training.loop import batch_length, run_epochs, shuffled_batches
-from dbn.training.optimizers import make_optimizer, restore_optimizer, scale_rates
+from dbn.training.optimizers import restore_optimizer, scale_rates
 
 ROWS_AT_ONCE = 2000
 """Examples per batch of the statistics of an averaged network."""
-
-
-def parameters_by_layer(network: nn.Sequential) -> list[list[nn.Parameter]]:
-    """From the input up: of each Linear and of what follows it before the next."""
-    layers: list[list[nn.Parameter]] = []
-    for module in network:
-        if isinstance(module, nn.Linear):
-            layers.append([])
-        layers[-1] += module.parameters()
-    return layers
-
-
-def optimizer_of(
-    problem: Problem, layers: Sequence[Sequence[nn.Parameter]], rates: Sequence[float]
-) -> torch.optim.Optimizer:
-    """That of the problem, for layers of these learning rates."""
-    return make_optimizer(
-        problem.config.optimizer,
-        *layers,
-        learning_rate=rates,
-        momentum=problem.config.momentum,
-        weight_decay=problem.config.weight_decay,
-        capturable=problem.device.type == "cuda",
-    )
 
 
 class Trainer:
@@ -95,11 +72,8 @@ class Trainer:
         self.shared: nn.Module = self.learner
         """`learner` with gradients averaged over ranks."""
         self.averaged = RunningAverage(self.network, config.average) if config.average else None
-        self.layers = parameters_by_layer(self.network)
-        factors = config.layer_rates if len(config.layer_rates) > 1 else config.layer_rates * len(self.layers)
-        self.rates = [learning_rate * factor for factor in factors]
-        """Of each layer, before the schedule."""
-        self.optimizer = optimizer_of(problem, self.layers, self.rates)
+        self.layers = rated_layers(self.network, learning_rate, config.layer_rates)
+        self.optimizer = optimizer_of(problem, self.layers)
         self.captured = captured_steps(self.noise, self.optimizer, [], "a step of fine-tuning")
         self.loss = torch.zeros((), dtype=torch.float32, device=problem.device)
         self.epoch = 0

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from dbn.config.finetuning import Finetuning
 from dbn.data.splits import Examples
-from dbn.finetuning import trainer as trainers
+from dbn.finetuning import optimizer as optimizers
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm
@@ -43,8 +43,8 @@ def made(captured: bool, patch: pytest.MonkeyPatch, device: str = "cpu", **optio
     problem = Problem(on(device), Scaling().to(device), (7, 5), (stack(),), config)
     with patch.context() as patches:
         if captured:  # the CPU is treated as CUDA is
-            make = trainers.make_optimizer
-            patches.setattr(trainers, "make_optimizer", lambda *a, **k: make(*a, **(k | {"capturable": True})))
+            make = optimizers.make_optimizer
+            patches.setattr(optimizers, "make_optimizer", lambda *a, **k: make(*a, **(k | {"capturable": True})))
             patches.setattr("dbn.capture.graph_recorder", CpuRecorder)
         return Trainer(problem, parse_arm(config.init[0]), 0.1, CONFIG.seed)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dbn.config.finetuning import Finetuning
 from dbn.data.cut import splits_from_arrays
 from dbn.finetuning import grouping
-from dbn.finetuning import trainer as trainers
+from dbn.finetuning import optimizer as optimizers
 from dbn.finetuning.backward import set_gradients
 from dbn.finetuning.dropout import SeededDropout, with_dropout
 from dbn.finetuning.grouping import grouped
@@ -240,8 +240,8 @@ def test_fits_that_are_behind_catch_up_first() -> None:
 def test_replayed_steps_are_the_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = problem(**SETTINGS[name][0])
     plain = together(fits(made))
-    make = trainers.make_optimizer
-    monkeypatch.setattr(trainers, "make_optimizer", lambda *a, **k: make(*a, **(k | {"capturable": True})))
+    make = optimizers.make_optimizer
+    monkeypatch.setattr(optimizers, "make_optimizer", lambda *a, **k: make(*a, **(k | {"capturable": True})))
     recorders: list[CpuRecorder] = []
 
     def recorder(*generators: torch.Generator) -> CpuRecorder:
@@ -286,12 +286,15 @@ class Mixing(torch.optim.SGD):
     """An optimizer that may mix the parameters of fits."""
 
 
-@pytest.mark.parametrize("why", ["several processes", "optimizer", "single examples", "other layers"])
+@pytest.mark.parametrize(
+    "why", ["several processes", "--pseudo-labels", "optimizer", "single examples", "other layers"]
+)
 def test_what_cannot_train_together_trains_alone_and_says_so_once(
     why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     grouping._log.cache_clear()
-    made = problem(together=4, init=("batch_norm:relu",) if why == "other layers" else ARMS)
+    options = {"other layers": {"init": ("batch_norm:relu",)}, "--pseudo-labels": {"pseudo_labels": 20}}
+    made = problem(together=4, **options.get(why, {}))
     if why == "several processes":
         monkeypatch.setattr(grouping.distributed, "size", lambda: 2)
     if why == "optimizer":
