@@ -74,8 +74,8 @@ class Finetuning(TrainingOptions):
     freeze_epochs: Natural | Literal["all"] = 0
     """Epochs in which only the output layer learns."""
     together: Count | Literal["auto"] = 1
-    """Training runs at the same time as one network, at most: 1 for one after another, auto for as many as pay. The
-    results are the same but for rounding."""
+    """Runs of networks of one shape that train at the same time: so many at most, or auto for as many as pay. Results
+    differ by rounding alone."""
     refit: bool = False
     """Train once more on training and validation examples together."""
     standardize: bool = False

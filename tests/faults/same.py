@@ -23,6 +23,11 @@ KINDS = {
         "--pretrained before --init dbn he_normal --labels 24 --seeds 1 --epochs 3 --batch-size 10 --average 0.5 "
         "--learning-rate 0.1 0.2 --refit --hidden-dropout 0.2 --run run",
     ),
+    "together": (
+        "finetune",
+        "--pretrained before --init dbn xavier_uniform:sigmoid --labels 24 --seeds 2 --epochs 4 --batch-size 10 "
+        "--patience 1 --average 0.5 --learning-rate 0.1 0.2 --refit --hidden-dropout 0.2 --together auto --run run",
+    ),
     "adam": (
         "finetune",
         "--dataset tiny.npz --hidden 6 --init batch_norm --labels 24 --seeds 1 --epochs 3 --optimizer adam "
