@@ -19,8 +19,9 @@ LOGGER = logging.getLogger(__name__)
 
 LARGEST_ON_CPU = 5 * 10**6
 """Batch size × parameters of a fit, up to which a CPU trains several in less time together: see docs/speed.md."""
-PARAMETERS = 10**8
-"""Of all fits of a group, with --together auto: about 2 GB with gradients, momentum and the best weights."""
+MOST, PARAMETERS = 200, 10**8
+"""With --together auto, fits of a group, each with a file of curves that is open, and parameters of all of them: about
+2 GB with gradients, momentum and the best weights."""
 SEPARABLE = SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.NAdam, optim.Adagrad
 """Optimizers that treat every number by itself, so that one of them can serve several fits."""
 
@@ -50,7 +51,7 @@ def _fits_at_once(problem: Problem, arm: Arm) -> int:
     parameters = sum((inputs + 1) * outputs for inputs, outputs in pairwise(problem.sizes))
     if problem.device.type == "cpu" and config.batch_size * parameters > LARGEST_ON_CPU:
         return 1
-    return max(1, PARAMETERS // parameters)
+    return max(1, min(MOST, PARAMETERS // parameters))
 
 
 def _why_alone(problem: Problem, arm: Arm) -> str:
