@@ -93,6 +93,7 @@ def evaluate(
     standard error takes a row for one observation, whatever its weight.
     progress: show bars, in a notebook too; None shows them where standard error is a terminal.
 
+    >>> import torch
     >>> from dbn.models import Bernoulli
     >>> rbm = RBM(Bernoulli(4), Bernoulli(3))
     >>> _ = torch.nn.init.zeros_(rbm.weight)
