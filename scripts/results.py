@@ -88,7 +88,7 @@ def _flat(record: Row) -> Iterator[Row]:
     if "arms" not in record and "seeds" in record:
         yield from (about | {"arm": SVM, "diverged": False} | each for each in record["seeds"])
     elif "arms" not in record:
-        yield record
+        yield {"diverged": False} | record
 
 
 def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
