@@ -93,7 +93,7 @@ class Neighbors:
 
 def best(problem: Any, seed: int, near: Neighbors, config: SpreadingConfig) -> dict[str, float]:
     """The number of neighbors and alpha with the least validation error (ties: the first), and their test error."""
-    from dbn.data.splits import labels_of
+    from dbn.data.examples import labels_of
 
     train, valid = problem.labeled(seed)
     (labeled, y), (valid_rows, y_valid) = (

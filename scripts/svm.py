@@ -75,7 +75,7 @@ def best(problem: Any, seed: int, config: SvmConfig, bar: Any) -> dict[str, floa
     """The C and gamma with the least validation error (ties: the smaller), and the test error under them."""
     from sklearn.svm import SVC
 
-    from dbn.data.splits import labels_of
+    from dbn.data.examples import labels_of
 
     train, valid = problem.labeled(seed)
     x, x_valid, x_test = (problem.scaling(part.x) for part in (train, valid, problem.test))

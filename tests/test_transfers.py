@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import Pretraining
-from dbn.data.splits import Examples
+from dbn.data.examples import Examples
 from dbn.errors import InputError
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.together import _Group

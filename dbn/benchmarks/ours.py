@@ -9,7 +9,8 @@ import torch
 
 from dbn.benchmarks.running import CHAINS, CLASSES, PER_STEP, Runner, Setting, clocked, over
 from dbn.config import Finetuning, Pretraining
-from dbn.data.splits import Examples, Splits
+from dbn.data.examples import Examples
+from dbn.data.splits import Splits
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer
 from dbn.initializers.arms import parse_arm

@@ -9,7 +9,7 @@ from dbn.registry import Registry, lazy_exports
 if TYPE_CHECKING:
     from dbn.data.cut import splits_from_arrays as splits_from_arrays
     from dbn.data.datasets import load_splits as load_splits
-    from dbn.data.splits import Examples as Examples
+    from dbn.data.examples import Examples as Examples
     from dbn.data.splits import Splits as Splits
     from dbn.data.splits import unsplit as unsplit
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from dbn.columns import Kinds
+from dbn.data.examples import Examples, is_labeled
 from dbn.data.labels import coded
 from dbn.data.marks import NO_LABEL, has_minus_one, marked, without_labels
-from dbn.data.splits import Divisor, Examples, Reader, Splits, is_labeled, unsplit
+from dbn.data.splits import Divisor, Reader, Splits, unsplit
 from dbn.errors import InputError
 from dbn.rng import permutation, stream
 

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from dbn.data.examples import Examples, labels_of
 from dbn.data.portable_rng import Draws
 from dbn.data.shapes import SIDE, Labeled, convex_or_not, rectangles
-from dbn.data.splits import Examples, Splits, labels_of
+from dbn.data.splits import Splits
 from dbn.data.torchvision_datasets import DIGITS, load_named
 from dbn.errors import InputError
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from dbn.data.splits import Examples, Splits, is_labeled
+from dbn.data.examples import Examples, is_labeled
+from dbn.data.splits import Splits
 from dbn.errors import InputError, listed
 
 NO_LABEL = "-1"

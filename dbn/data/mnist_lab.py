@@ -7,7 +7,8 @@ deeper one defines five layers and joins the first three, so that 512 hidden uni
 from dataclasses import replace
 from pathlib import Path
 
-from dbn.data.splits import Examples, Splits
+from dbn.data.examples import Examples
+from dbn.data.splits import Splits
 from dbn.data.torchvision_datasets import load_named
 
 OUTPUTS = 512

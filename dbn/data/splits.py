@@ -16,10 +16,11 @@ from dbn.arrays import TOP, observed_ends
 from dbn.columns import Column, Kinds
 from dbn.data.checks import check_alike, has_channels_last, image_shape_of, rows_of
 from dbn.data.coding import coded_table
+from dbn.data.examples import Examples, labels_of
 from dbn.data.labels import coded
 from dbn.data.objects import as_table
-from dbn.data.rows import Rows, in_memory, pieces, select
-from dbn.data.table import Place, Table, place_among
+from dbn.data.rows import Rows, pieces
+from dbn.data.table import Table
 from dbn.data.weights import weights_of
 from dbn.errors import InputError
 
@@ -28,72 +29,6 @@ LAST = "Images have their channels last, and were brought to channels first."
 Divisor = float | Literal["max"] | None
 Reader = Callable[[Mapping[str, NDArray], Mapping[str, int]], tuple[tuple[str, ...], dict[str, NDArray]]]
 """Of labels by part, as `coded`: names, and by part classes (N,), int64, or targets (N, T), float64."""
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """`x` (N, V) uint8 as stored, or float32; `y` (N,) int64 class indices, or (N, T) float64 targets, where there are.
-
-    A row without a label has y = −1, or NaN among its targets: it serves pre-training alone. Targets stay on the CPU,
-    since not every device has their precision. `x` is a tensor, or `Rows` where it is large: some
-    rows of an array, or rows on the disk.
-    """
-
-    x: Tensor | Rows
-    y: Tensor | None
-    weights: Tensor | None = None
-    """(N,) float64 on the CPU: how much each row counts; None where all count alike."""
-    place: Place | None = None
-    """In the source, whichever rows were chosen from it."""
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, rows: Tensor | slice) -> "Examples":
-        """Some of the rows, by index or mask, in memory."""
-        return self._chosen(self.x[rows], rows)
-
-    def _chosen(self, x: Tensor | Rows, rows: Tensor | slice) -> "Examples":
-        y, weights = None if self.y is None else self.y[rows], self.weights
-        if weights is not None:
-            weights = weights[rows.cpu() if isinstance(rows, Tensor) else rows]
-        return Examples(x, y, weights, place_among(self.place, rows, len(self)))
-
-    def where(self, row: int, column: int, name: str = "") -> str:
-        """The place of a value in the source, which the sentence may call `name` already."""
-        place = self.place(row, column) if self.place else f"row {row}, column {column} (counted from 0)"
-        if name and place.startswith((f"{name}, ", f"{name}: ")):
-            return place[len(name) + 2 :].removeprefix("x, ")
-        return place
-
-    @property
-    def n_labeled(self) -> int:
-        """How many have a label."""
-        return 0 if self.y is None else int(is_labeled(self.y).sum())
-
-    def labeled(self) -> "Examples":
-        """The examples with a label; InputError where no example has any."""
-        there = is_labeled(labels_of(self))
-        return self if there.all() else self[there]
-
-    def with_columns(self, order: Sequence[int]) -> "Examples":
-        """The same examples with their columns in another order."""
-        x = self.x.with_columns(order) if isinstance(self.x, Rows) else self.x[:, list(order)]
-        return replace(self, x=x, place=place_among(self.place, slice(None), len(self), order))
-
-    def select(self, mask: Tensor) -> "Examples":
-        """The rows of a mask (N,); many of them are not copied."""
-        return self._chosen(select(self.x, mask), mask)
-
-    @property
-    def tensor(self) -> Tensor:
-        """All rows in memory."""
-        return in_memory(self.x)
-
-    def to(self, device: torch.device | str) -> "Examples":
-        """The same examples on `device`."""
-        stays = self.y is None or self.y.is_floating_point()
-        return replace(self, x=self.x.to(device), y=self.y if self.y is None or stays else self.y.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,15 +284,3 @@ def with_divisor(splits: Splits, divisor: Divisor = None) -> Splits:
     if divisor == "max" and greatest <= 0:
         raise InputError(f"{splits.name}: the greatest training value is {greatest:g}, so --divisor max is none")
     return replace(splits, divisor=float(number), divisor_given=True)
-
-
-def labels_of(examples: Examples) -> Tensor:
-    """The labels, (N,), or targets, (N, T); InputError where there are none."""
-    if examples.y is None:
-        raise InputError("these examples have no labels")
-    return examples.y
-
-
-def is_labeled(y: Tensor) -> Tensor:
-    """(N,): the rows that have a label, or all targets."""
-    return ~y.isnan().any(1) if y.is_floating_point() else y >= 0

@@ -18,9 +18,10 @@ from dbn.config.evaluation import EvaluateConfig
 from dbn.data.binarize import Binarize, binarize
 from dbn.data.checks import Array
 from dbn.data.cut import of_some_weight
+from dbn.data.examples import Examples
 from dbn.data.objects import as_labels, without_weights
 from dbn.data.rows import Rows
-from dbn.data.splits import Examples, Splits, unsplit
+from dbn.data.splits import Splits, unsplit
 from dbn.data.table import place_among
 from dbn.data.weights import checked_weights
 from dbn.errors import InputError, listed

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from dbn.data.splits import labels_of
+from dbn.data.examples import labels_of
 from dbn.finetuning.fits import FitKey, Fits
 from dbn.finetuning.grouping import grouped
 from dbn.finetuning.problem import Problem

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from dbn.config.finetuning import Finetuning
 from dbn.config.schedules import Schedule
 from dbn.data.cut import draw_labels
-from dbn.data.splits import Examples, Splits, labels_of
+from dbn.data.examples import Examples, labels_of
+from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.initializers.arms import Arm, parse_arm, parse_initializer, parse_scheme
 from dbn.initializers.schemes import Initializer

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from dbn.data.splits import Examples, labels_of
+from dbn.data.examples import Examples, labels_of
 from dbn.rng import permutation
 from dbn.tasks.metrics import predict
 

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from dbn.data.splits import Examples, labels_of
+from dbn.data.examples import Examples, labels_of
 from dbn.finetuning.backward import set_gradients
 from dbn.finetuning.dropout import SeededDropout
 from dbn.finetuning.optimizer import optimizer_of

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from dbn.data.splits import Examples, labels_of
+from dbn.data.examples import Examples, labels_of
 from dbn.finetuning import pseudo_labels
 from dbn.finetuning.backward import is_known, set_gradients
 from dbn.finetuning.dropout import with_dropout

@@ -17,8 +17,9 @@ from dbn.config.label_model import LabelTraining, rate_of_up_down
 from dbn.config.validation import several
 from dbn.data.checks import Array
 from dbn.data.cut import splits_from_arrays
+from dbn.data.examples import Examples, labels_of
 from dbn.data.rows import in_memory
-from dbn.data.splits import Divisor, Examples, Splits, labels_of
+from dbn.data.splits import Divisor, Splits
 from dbn.errors import InputError, naming_arguments
 from dbn.models.dbn import DBN
 from dbn.models.label_model import LabelModel, label_rbm

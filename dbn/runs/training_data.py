@@ -9,7 +9,8 @@ from typing import Any
 from dbn.columns import read_kinds
 from dbn.config.common import OLDER, DataConfig
 from dbn.data.datasets import load_splits
-from dbn.data.splits import Examples, Splits
+from dbn.data.examples import Examples
+from dbn.data.splits import Splits
 from dbn.errors import InputError, parsing
 from dbn.models.dbn import DBN
 from dbn.models.impute import as_given, filled_values, holes_of

@@ -7,7 +7,8 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor
 
-from dbn.data.splits import Examples, Splits
+from dbn.data.examples import Examples
+from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.models.autoencoder import LOSSES, reconstruction_loss
 from dbn.models.scaling import Scaling

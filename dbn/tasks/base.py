@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Self
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dbn.data.examples import Examples
 from dbn.data.labels import coded
-from dbn.data.splits import Examples, Splits
+from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.models.scaling import Scaling
 from dbn.storage.schema import TEXT, Schema

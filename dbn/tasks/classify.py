@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dbn.data.splits import Examples, Splits, labels_of
+from dbn.data.examples import Examples, labels_of
+from dbn.data.splits import Splits
 from dbn.errors import listed
 from dbn.plotting.confusion import confusion_image
 from dbn.storage.schema import TEXT, Schema

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from dbn.data.splits import Splits, is_labeled
+from dbn.data.examples import is_labeled
+from dbn.data.splits import Splits
 from dbn.errors import InputError, listed
 
 

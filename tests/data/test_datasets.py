@@ -10,7 +10,8 @@ import torch
 from dbn.data.binarize import binarize
 from dbn.data.cut import draw_labels, splits_from_arrays
 from dbn.data.datasets import load_splits
-from dbn.data.splits import Examples, Splits
+from dbn.data.examples import Examples
+from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.models.scaling import Scaling
 from dbn.models.units import Bernoulli

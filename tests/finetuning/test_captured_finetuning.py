@@ -11,7 +11,7 @@ from tiny import splits, stack
 from torch.utils._pytree import tree_leaves
 
 from dbn.config.finetuning import Finetuning
-from dbn.data.splits import Examples
+from dbn.data.examples import Examples
 from dbn.finetuning import optimizer as optimizers
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer

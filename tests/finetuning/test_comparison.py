@@ -21,7 +21,7 @@ from tiny import result as result_of
 
 from dbn.config.common import to_dict
 from dbn.config.finetuning import Finetuning
-from dbn.data.splits import labels_of
+from dbn.data.examples import labels_of
 from dbn.errors import InputError
 from dbn.finetuning import fits as module
 from dbn.finetuning.comparison import Comparison

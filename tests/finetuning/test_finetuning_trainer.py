@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from dbn.config.finetuning import Finetuning
 from dbn.data.cut import splits_from_arrays
-from dbn.data.splits import Splits, labels_of
+from dbn.data.examples import labels_of
+from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.finetuning.dropout import SeededDropout, with_dropout
 from dbn.finetuning.problem import Problem

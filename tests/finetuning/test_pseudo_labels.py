@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dbn.config.finetuning import Finetuning
 from dbn.config.study import StudyTraining
 from dbn.data.cut import splits_from_arrays
-from dbn.data.splits import labels_of
+from dbn.data.examples import labels_of
 from dbn.errors import InputError
 from dbn.finetuning import pseudo_labels
 from dbn.finetuning.problem import Problem

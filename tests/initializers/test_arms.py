@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from dbn.config.common import to_dict
 from dbn.config.finetuning import Finetuning
-from dbn.data.splits import labels_of
+from dbn.data.examples import labels_of
 from dbn.errors import InputError
 from dbn.finetuning.comparison import Comparison
 from dbn.finetuning.problem import Problem

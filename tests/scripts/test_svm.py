@@ -12,7 +12,7 @@ from tiny import save_pictures
 from dbn.cli.command_line import run_script
 from dbn.config.finetuning import Finetuning
 from dbn.data.datasets import load_splits
-from dbn.data.splits import labels_of
+from dbn.data.examples import labels_of
 from dbn.finetuning.problem import Problem
 from dbn.models.scaling import Scaling
 

@@ -32,7 +32,7 @@ from dbn.config.finetuning import Finetuning
 from dbn.config.pretraining import PretrainConfig, Pretraining
 from dbn.config.study import StudyConfig, StudyTraining
 from dbn.data.datasets import load_splits
-from dbn.data.splits import labels_of
+from dbn.data.examples import labels_of
 from dbn.errors import InputError
 from dbn.finetuning import fits as fits_room
 from dbn.finetuning.comparison import Comparison

@@ -21,7 +21,8 @@ from dbn.cli.options import build, options_of, read_tokens
 from dbn.config.finetuning import Finetuning
 from dbn.config.study import StudyConfig, StudyTraining
 from dbn.data.cut import splits_from_arrays
-from dbn.data.splits import Splits, is_labeled, labels_of
+from dbn.data.examples import is_labeled, labels_of
+from dbn.data.splits import Splits
 from dbn.errors import InputError
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer

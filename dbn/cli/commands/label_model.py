@@ -11,7 +11,7 @@ from dbn.config.label_model import LabelModelConfig
 def main(config: LabelModelConfig) -> None:
     """Load the data, train, print the validation scores and where the model is."""
     from dbn.config.defaults import told
-    from dbn.data.splits import labels_of
+    from dbn.data.examples import labels_of
     from dbn.pretraining.label_model import LabeledRows, begin_labels
     from dbn.pretraining.pretrain import describe_table
     from dbn.runs.resume import cut_as_begun
