@@ -3,8 +3,6 @@
 import csv
 import gzip
 import io
-import math
-import re
 import zlib
 from array import array
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
@@ -14,18 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dbn.columns import if_mark
+from dbn.data.readers.cells import Cells, bad_cell, is_number, numbers_or_text
 from dbn.data.table import Table, beside, label_places, table_of, weight_places
-from dbn.errors import InputError, MissingValue, shortened
+from dbn.errors import InputError, shortened
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
-TRUTH = {word: value for value, name in enumerate(("false", "true")) for word in (name, name.title(), name.upper())}
 LONGEST_LINE = 1 << 26
-DECIMAL = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
-THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")
-"""A number with a comma that may stand for thousands as well."""
 
 
 def read_csv(
@@ -50,7 +43,7 @@ def read_csv(
         with ExitStack() as opened:
             text = _open(path, opened)
             delimiter = _delimiter(text, name, path, delimiter)
-            read = _Cells(name, decimal, empty=empty)
+            read = Cells(name, decimal, empty=empty)
             return _read(text, name, label_column, needs_label, delimiter, read, weight_column, as_they_are=cells)
     except UnicodeError as error:
         raise InputError(f"{name} is not UTF-8 text: save it with that encoding") from error
@@ -110,7 +103,7 @@ def _read(
     label_column: str | Sequence[str] | None,
     needs_label: bool,
     delimiter: str,
-    cell_values: "_Cells",
+    cell_values: Cells,
     weight_column: str | None,
     *,
     as_they_are: bool,
@@ -141,7 +134,7 @@ def _read(
             try:
                 numbers.fromlist(cell_values(line, cells))
             except ValueError:
-                raise _bad_cell(name, line, header, last_first, cells, cell_values, labels=bool(places)) from None
+                raise bad_cell(name, line, header, last_first, cells, cell_values, labels=bool(places)) from None
     except csv.Error as error:
         why = str(error).partition(" - ")[0]  # then comes advice to programmers
         raise InputError(f"{name}, line {reader.line_num} cannot be read ({why}): save the table again") from error
@@ -151,7 +144,7 @@ def _read(
     columns = tuple(column for index, column in enumerate(header) if index not in last_first)
     x: Any = np.array(values, object) if as_they_are else np.frombuffer(numbers, np.float32)
     x = x.reshape(len(lines), len(columns))
-    y = {} if not places else {"y": beside([_labels(column) for column in labels])}
+    y = {} if not places else {"y": beside([numbers_or_text(column) for column in labels])}
     targets = tuple(header[place] for place in places)
     return table_of(
         name,
@@ -185,7 +178,7 @@ def _check_header(name: str, header: list[str]) -> None:
                 f"{name}: two columns of the header line are called {shortened(column)} (is the header line missing?)"
             )
     counted = [str(number) for number in range(len(header) + 1)]
-    if all(map(_is_number, header)) and header not in (counted[:-1], counted[1:]):
+    if all(map(is_number, header)) and header not in (counted[:-1], counted[1:]):
         raise InputError(f"{name}: the first line holds only numbers, but a header line is needed")
 
 
@@ -202,117 +195,3 @@ def _full_lines(name: str, reader: Iterator[list[str]], width: int) -> Iterator[
         if len(cells) != width:
             raise InputError(f"{name}, line {line} has {len(cells)} cells but the header line has {width}")
         yield line, cells
-
-
-class _Cells:
-    """Cells as numbers: True and False are 1 and 0, and decimal commas are read where they can be nothing else."""
-
-    def __init__(self, name: str, decimal: str | None, *, empty: bool = False) -> None:
-        """empty: whether a cell without a value is NaN."""
-        self.name, self.decimal, self.empty = name, decimal, empty
-        self.point: tuple[int, str] | None = None
-        self.comma: tuple[int, str] | None = None
-        self.is_certain = decimal is not None
-
-    def __call__(self, line: int, cells: list[str]) -> list[float]:
-        """The numbers of a row; ValueError where a cell is none."""
-        joined = "".join(cells)
-        if self.point is None and "." in joined:
-            self.point = line, next(cell for cell in cells if "." in cell)
-        if "_" not in joined:
-            try:
-                return list(map(float, cells))
-            except ValueError:
-                pass
-        return [self.number(line, cell) for cell in cells]
-
-    def number(self, line: int, cell: str) -> float:
-        """Python's own reading of a number, but for its 1_000; or of a decimal comma, or a word for 1 or 0."""
-        if "," in cell and self.decimal != "point" and DECIMAL.fullmatch(cell):
-            self.is_certain = self.is_certain or not THOUSANDS.fullmatch(cell)
-            self.comma = self.comma or (line, cell)
-            return float(cell.replace(",", "."))
-        if cell in TRUTH:
-            return float(TRUTH[cell])
-        return math.nan if self.empty and not cell.strip() else _number(cell)
-
-    def cell(self, line: int, cell: str) -> Any:
-        """A number, True or False, or the text itself; None where there is none."""
-        cell = cell.strip()
-        if not cell:
-            return None
-        if cell in TRUTH:
-            return bool(TRUTH[cell])
-        try:
-            return self.number(line, cell)
-        except ValueError:
-            return cell
-
-    def is_number(self, line: int, cell: str) -> bool:
-        """Whether `number` reads it."""
-        try:
-            self.number(line, cell)
-        except ValueError:
-            return False
-        return True
-
-    def check(self) -> None:
-        """InputError where commas may be those of thousands, or stand beside decimal points."""
-        if self.comma is None and not (self.decimal == "comma" and self.point):
-            return
-        if self.point:
-            line, cell = self.point
-            other = "where --decimal comma is given"
-            if self.comma:
-                other = (
-                    f"and line {self.comma[0]} {self.comma[1]!r}" if self.comma[0] != line else f"and {self.comma[1]!r}"
-                )
-            raise InputError(
-                f"{self.name}, line {line} has {shortened(cell)} {other}: use one decimal mark, and none for thousands"
-            )
-        if not self.is_certain and self.comma:
-            line, cell = self.comma
-            raise InputError(
-                f"{self.name}, line {line}: {cell!r} may be {cell.replace(',', '.')} or {cell.replace(',', '')}, say "
-                "--decimal comma, or save numbers without commas for thousands"
-            )
-
-
-def _number(cell: str) -> float:
-    if "_" in cell:
-        raise ValueError(cell)
-    return float(cell)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        _number(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _labels(labels: list[str | None]) -> NDArray:
-    """Numbers where all labels that are there are such, NaN for those that are not; else text and None."""
-    there = {label for label in labels if label is not None}
-    if not all(map(_is_number, there)):
-        return np.array(labels, object)
-    numbers = {label: float(label) for label in there}
-    return np.array([float("nan") if label is None else numbers[label] for label in labels])
-
-
-def _bad_cell(
-    name: str, line: int, header: list[str], places: list[int], cells: list[str], values: _Cells, *, labels: bool
-) -> InputError:
-    """The sentence for the first of `cells` (without those of `places`) that is not a number."""
-    names = [column for index, column in enumerate(header) if index not in places]
-    column, cell = next(pair for pair in zip(names, cells, strict=True) if not values.is_number(line, pair[1]))
-    if not cell.strip():
-        return MissingValue(
-            f"{name}, line {line}, column {column!r}: the cell is empty: fill it in, or leave the row or the column out"
-        )
-    advice = "" if labels else " (if these are the labels, name the column with --label-column)"
-    return InputError(
-        f"{name}, line {line}, column {column!r}: {cell[:40]!r} is not a number: write one, such as a code, or leave "
-        f"the row or the column out{advice}{if_mark(cell)}"
-    )
