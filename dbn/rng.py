@@ -43,7 +43,14 @@ def fixed_subset(n: int, most: int) -> torch.Tensor:
 
 
 def bernoulli_(probability: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """1 with the given probability, else 0, independently for each element; overwrites `probability`.
+    """`bernoulli`, written over the probability."""
+    return bernoulli(probability, generator, probability)
+
+
+def bernoulli(
+    probability: torch.Tensor, generator: torch.Generator | None = None, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """1 with the given probability, else 0, independently for each element, in `out` if it is given.
 
     torch's uniform floats take 32 bits each of a generator that is sequential on a CPU. There each element has 16 bits
     b, and all elements of a call one fraction f: b + f is uniform from −2¹⁵ to 2¹⁵, so that
@@ -57,21 +64,29 @@ def bernoulli_(probability: torch.Tensor, generator: torch.Generator | None = No
     Other types than float32 are drawn from uniform doubles there, to 2⁻⁵³ and independently, and NaN is an InputError.
     In float32 NaN gives 0: to look for it would cost a pass over every state of training.
     """
-    if probability.device.type != "cpu":
-        single = torch.promote_types(probability.dtype, torch.float32)  # 16 bits are too coarse
-        uniform = torch.empty_like(probability, dtype=single).uniform_(generator=generator)
-        return torch.lt(uniform, probability, out=probability)
-    if probability.dtype != torch.float32:
+    if probability.device.type == "cpu" and probability.dtype != torch.float32:
         try:
-            return probability.copy_(torch.bernoulli(probability.double(), generator=generator))
+            drawn = torch.bernoulli(probability.double(), generator=generator)
         except RuntimeError as error:
             if not probability.isnan().any():
                 raise
             raise InputError("a probability to draw with is NaN: check the weights and the states given") from error
-    bits, bound = _random_bits(probability.numel(), generator)
+        return drawn.to(probability.dtype) if out is None else out.copy_(drawn)
+    bits, bound = _numbers(probability, generator)
+    if bound is None:
+        return torch.lt(bits, probability, out=torch.empty_like(probability) if out is None else out)
     # No transfer to a Python number, as on other devices.
-    threshold = probability.mul_(-(2.0**16)).add_(bound, alpha=2.0**-9)
-    return torch.ge(bits.view(probability.shape), threshold, out=probability)
+    threshold = torch.mul(probability, -(2.0**16), out=out).add_(bound, alpha=2.0**-9)
+    return torch.ge(bits, threshold, out=threshold)
+
+
+def _numbers(like: torch.Tensor, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What is drawn for such probabilities: uniform numbers, or the bits and the bound of `_random_bits`."""
+    if like.device.type != "cpu":
+        single = torch.promote_types(like.dtype, torch.float32)  # 16 bits are too coarse
+        return torch.empty_like(like, dtype=single).uniform_(generator=generator), None
+    bits, bound = _random_bits(like.numel(), generator)
+    return bits.view(like.shape), bound
 
 
 def _random_bits(n: int, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:

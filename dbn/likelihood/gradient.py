@@ -49,6 +49,27 @@ class GlobalBatch(NamedTuple):
     """Sum of the weights of these examples, where they have such."""
 
 
+class Side(NamedTuple):
+    """Data or negatives."""
+
+    h: Tensor
+    v: Tensor
+    """(R, H) and (R, V), whose product Σ_r h_r v_rᵀ is the statistic of the weight."""
+    hidden: dict[str, Tensor]
+    """E[T(h) | v] of the rows by name, each (B, H), times the weights of the rows."""
+    visible: dict[str, Tensor]
+    """T(v) of the rows by name, each (B, V), times these weights."""
+    n: Count
+    """What sums over rows are divided by."""
+
+    @classmethod
+    def of_rows(cls, rbm: RBM, v: Tensor, hidden: dict[str, Tensor], n: Count, weights: Tensor | None) -> Self:
+        """Of rows v (B, V) with their E[T(h) | v] and weights (B,), if any."""
+        hidden = weighted_rows(hidden, weights)
+        # The statistic of a bias is x itself, so its expectation is E[h | v].
+        return cls(hidden["bias"], v, hidden, weighted_rows(rbm.visible.statistics(v), weights), n)
+
+
 @final
 class Offsets:
     """μ (V,) and λ (H,) of the centered gradient: moving averages of batch means. InputError unless 0 ≤ slide ≤ 1.
@@ -130,23 +151,18 @@ def set_gradient(
     data, negatives = rbm.visible.values(data), rbm.visible.values(negatives)
     n = len(data) if whole is None else whole.data
     n_negatives: Count = len(negatives) if whole is None else whole.negatives
-    if data_hidden is None:
-        data_hidden = rbm.hidden.expected_statistics(rbm.hidden_field(data) if hidden_field is None else hidden_field)
-    data_hidden = weighted_rows(data_hidden, weights)
-    fields = rbm.hidden_field(negatives) if negative_field is None else negative_field
-    own = weights if paired else None
-    negative_hidden = weighted_rows(rbm.hidden.expected_statistics(fields), own)
     total: Count = n
     if weights is not None:
         total = weights.sum() if whole is None or whole.weight is None else whole.weight
         n_negatives = n if paired else n_negatives * (n / total)
-
-    # The statistic of a bias is x itself, so its expectation is E[h | v].
-    set_weight_gradient(rbm, (data_hidden["bias"], data, n), (negative_hidden["bias"], negatives, n_negatives))
-    hidden_mean = set_unit_gradient(rbm.hidden, (data_hidden, n), (negative_hidden, n_negatives))
-    of_data = weighted_rows(rbm.visible.statistics(data), weights)
-    of_negatives = weighted_rows(rbm.visible.statistics(negatives), own)
-    means = Means(set_unit_gradient(rbm.visible, (of_data, n), (of_negatives, n_negatives)), hidden_mean)
+    if data_hidden is None:
+        data_hidden = rbm.hidden.expected_statistics(rbm.hidden_field(data) if hidden_field is None else hidden_field)
+    fields = rbm.hidden_field(negatives) if negative_field is None else negative_field
+    means = set_difference(
+        rbm,
+        Side.of_rows(rbm, data, data_hidden, n, weights),
+        Side.of_rows(rbm, negatives, rbm.hidden.expected_statistics(fields), n_negatives, weights if paired else None),
+    )
     if whole is not None:
         whole.all_reduce_sum(*means)
     if weights is not None:
@@ -164,18 +180,19 @@ def weighted_rows(statistics: dict[str, Tensor], weights: Tensor | None) -> dict
     return {name: weighted(each, weights) for name, each in statistics.items()}
 
 
-def set_weight_gradient(rbm: RBM, data: tuple[Tensor, Tensor, Count], negatives: tuple[Tensor, Tensor, Count]) -> None:
-    """The `.grad` of the weight. Each side: E[h | v], v, and the number to divide by."""
-    (h_data, v_data, n_data), (h_negatives, v_negatives, n_negatives) = data, negatives
-    # One product of both, so that rounding is of their small difference, not of two large numbers.
+def set_difference(rbm: RBM, data: Side, negatives: Side) -> Means:
+    """The `.grad` of every parameter, the statistics of the negatives less those of the data; the means of the data."""
     dtype = rbm.product_dtype
-    h = torch.cat([in_type(h_negatives / n_negatives, dtype), in_type(h_data / -n_data, dtype)])
-    v = torch.cat([in_type(v_negatives, dtype), in_type(v_data, dtype)])
+    # One product of both, so that rounding is of their small difference, not of two large numbers.
+    h = torch.cat([in_type(negatives.h / negatives.n, dtype), in_type(data.h / -data.n, dtype)])
+    v = torch.cat([in_type(negatives.v, dtype), in_type(data.v, dtype)])
     gradient = gradient_of(rbm.weight)
     if gradient.dtype == dtype and gradient.data_ptr() % ALIGNED == 0:
         product(h.T, v.T, out=gradient)
     else:
         gradient.copy_(product(h.T, v.T))
+    hidden = set_unit_gradient(rbm.hidden, (data.hidden, data.n), (negatives.hidden, negatives.n))
+    return Means(set_unit_gradient(rbm.visible, (data.visible, data.n), (negatives.visible, negatives.n)), hidden)
 
 
 def set_unit_gradient(
@@ -185,8 +202,9 @@ def set_unit_gradient(
 
     Each side: its statistics, and the number to divide by.
     """
-    means = {name: statistic.sum(0).div_(data[1]) for name, statistic in data[0].items()}
-    difference = {name: negatives[0][name].sum(0).div_(negatives[1]).sub_(mean) for name, mean in means.items()}
+    (of_data, n), (of_negatives, n_negatives) = data, negatives
+    means = {name: each.sum(0).div_(n) for name, each in of_data.items()}
+    difference = {name: of_negatives[name].sum(0).div_(n_negatives).sub_(mean) for name, mean in means.items()}
     for name, gradient in units.parameter_gradient(difference).items():
         gradient_of(attrgetter(name)(units)).copy_(gradient)
     return means["bias"]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dbn.likelihood.gradient import Count, Means, Offsets, center, set_unit_gradient, set_weight_gradient, weighted_rows
+from dbn.likelihood.gradient import Count, Means, Offsets, Side, center, set_difference
 from dbn.models.label_model import class_fields, class_scores
 from dbn.models.rbm import RBM
 from dbn.models.values import mean_of, weighted
@@ -80,10 +80,8 @@ def set_label_gradient(
     own = row_weights if paired and weights.generative else None
     if row_weights is not None and own is None:
         n = n / mass
-    negative_hidden = weighted_rows(rbm.hidden.expected_statistics(rbm.hidden_field(negatives)), own)
-    set_weight_gradient(rbm, (h, v, 1), (negative_hidden["bias"], negatives, n))
-    set_unit_gradient(rbm.hidden, (hidden, 1), (negative_hidden, n))
-    set_unit_gradient(rbm.visible, (visible, 1), (weighted_rows(rbm.visible.statistics(negatives), own), n))
+    expected = rbm.hidden.expected_statistics(rbm.hidden_field(negatives))
+    set_difference(rbm, Side(h, v, hidden, visible, 1), Side.of_rows(rbm, negatives, expected, n, own))
     posterior = posterior if row_weights is None else posterior / mass
     hidden_mean = torch.einsum("bc,bch->h", posterior, statistics["bias"])
     means = Means(torch.cat([mean_of(x, row_weights), posterior.sum(0)]), hidden_mean)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from dbn.arrays import Array, as_values, floats
 from dbn.models.units.base import Units
 from dbn.models.values import to_fractions
-from dbn.rng import bernoulli_
+from dbn.rng import bernoulli, bernoulli_
 
 LINEAR_IN_DOUBLE = 40
 """log(1 + eˣ) is x above it, to the precision of a double; torch's own threshold, 20, is single precision's."""
@@ -59,7 +59,7 @@ class Bernoulli(Units):
         self, field: Array, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         mean = self.mean(field)
-        return bernoulli_(mean.detach().clone(), generator), {"bias": mean}
+        return bernoulli(mean.detach(), generator), {"bias": mean}
 
     def divergence(self, x: Array, x_hat: Array) -> Tensor:
         """Σ_i x log(x/x̂) + (1−x) log((1−x)/(1−x̂)), x̂ kept one rounding step away from 0 and 1."""
