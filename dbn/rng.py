@@ -10,6 +10,7 @@ from hashlib import blake2b
 
 import torch
 
+from dbn.compiled import drawn_before, is_tracing
 from dbn.errors import InputError
 
 
@@ -72,21 +73,19 @@ def bernoulli(
                 raise
             raise InputError("a probability to draw with is NaN: check the weights and the states given") from error
         return drawn.to(probability.dtype) if out is None else out.copy_(drawn)
-    bits, bound = _numbers(probability, generator)
-    if bound is None:
-        return torch.lt(bits, probability, out=torch.empty_like(probability) if out is None else out)
+    if probability.device.type != "cpu":
+        single = torch.promote_types(probability.dtype, torch.float32)  # 16 bits are too coarse
+        uniform = torch.empty_like(probability, dtype=single).uniform_(generator=generator)
+        return torch.lt(uniform, probability, out=torch.empty_like(probability) if out is None else out)
+    shape, n = probability.shape, probability.numel()
+    if is_tracing():
+        forms = probability.new_empty(n, dtype=torch.int16), probability.new_empty((), dtype=torch.int64)
+        bits, bound = drawn_before(lambda: _random_bits(n, generator), *forms)
+    else:
+        bits, bound = _random_bits(n, generator)
     # No transfer to a Python number, as on other devices.
     threshold = torch.mul(probability, -(2.0**16), out=out).add_(bound, alpha=2.0**-9)
-    return torch.ge(bits, threshold, out=threshold)
-
-
-def _numbers(like: torch.Tensor, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What is drawn for such probabilities: uniform numbers, or the bits and the bound of `_random_bits`."""
-    if like.device.type != "cpu":
-        single = torch.promote_types(like.dtype, torch.float32)  # 16 bits are too coarse
-        return torch.empty_like(like, dtype=single).uniform_(generator=generator), None
-    bits, bound = _random_bits(like.numel(), generator)
-    return bits.view(like.shape), bound
+    return torch.ge(bits.view(shape), threshold, out=threshold)
 
 
 def _random_bits(n: int, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:

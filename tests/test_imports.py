@@ -14,7 +14,7 @@ FILES = sorted((ROOT / "dbn").rglob("*.py"))
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 SOURCES = [*MODULES.values(), *sorted((ROOT / "scripts").rglob("*.py"))]
 
-ANY_MAY = "arrays capture columns errors registry rng statistics templates text_tables"
+ANY_MAY = "arrays capture columns compiled errors registry rng statistics templates text_tables"
 """The modules at the top, which every package may import."""
 PACKAGES = {
     "models": "",
@@ -50,6 +50,7 @@ TOP = {
 LIBRARIES = {
     "arrays": "torch numpy narwhals",
     "capture": "torch",
+    "compiled": "torch",
     "benchmarks": "torch numpy sklearn rbms learnergy threadpoolctl",
     "cli": "torch tqdm yaml shtab",
     "data": "torch numpy torchvision narwhals pyarrow scipy safetensors sklearn PIL",

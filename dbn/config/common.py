@@ -52,6 +52,7 @@ NEWER = (
     "pseudo_labels",
     "pseudo_confidence",
     "together",
+    "compile",
 )
 """Options that older runs of the same format lack: written only where they differ from their defaults."""
 

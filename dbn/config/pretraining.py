@@ -108,6 +108,9 @@ class Pretraining(TrainingOptions):
     missing (absent)."""
     missing_steps: Count | None = None
     """gibbs: steps by which the holes of a row are filled in (default: 10)."""
+    compile: bool = False
+    """Compile what a step does between its products: fewer passes over memory, other last bits, and half a minute for a
+    layer before its first step where torch has nothing in its cache."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
     """Gray levels: as probabilities (none), cut at 0.5, drawn in every epoch (sample), or drawn once (fixed)."""
     tied: bool = False
@@ -147,6 +150,8 @@ class Pretraining(TrainingOptions):
             raise InputError(f"--binarize {self.binarize} does not go with --visible {self.visible}: leave it out")
         if self.likelihood_every and self.visible == "bernoulli" and self.binarize == "none":
             raise InputError("--likelihood-every needs --binarize: gray levels have no likelihood under binary units")
+        if self.compile and self.estimator == "pt":
+            raise InputError("--compile does not go with --estimator pt, which is not compiled: leave it out")
         self._check_missing()
         for name in ("chains", "temperatures"):
             if getattr(self, name) is not None:

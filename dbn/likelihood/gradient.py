@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dbn.arrays import in_type, without_gradients
+from dbn.compiled import is_tracing
 from dbn.errors import InputError
 from dbn.models import RBM, Units
 from dbn.models.matmul import product
@@ -187,7 +188,7 @@ def set_difference(rbm: RBM, data: Side, negatives: Side) -> Means:
     h = torch.cat([in_type(negatives.h / negatives.n, dtype), in_type(data.h / -data.n, dtype)])
     v = torch.cat([in_type(negatives.v, dtype), in_type(data.v, dtype)])
     gradient = gradient_of(rbm.weight)
-    if gradient.dtype == dtype and gradient.data_ptr() % ALIGNED == 0:
+    if not is_tracing() and gradient.dtype == dtype and gradient.data_ptr() % ALIGNED == 0:
         product(h.T, v.T, out=gradient)
     else:
         gradient.copy_(product(h.T, v.T))

@@ -15,6 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from dbn.compiled import is_tracing
+
 LEAST = 2**22
 """The fewest multiplications that pay for oneDNN's more expensive call, some ten microseconds."""
 
@@ -35,8 +37,13 @@ def product(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
     onednn = _onednn_linear() if eligible and torch.backends.mkldnn.enabled and not _is_followed(x, weight) else None
     if onednn is None:
         return x @ weight.T if out is None else torch.mm(x, weight.T, out=out)
-    found = onednn(x.contiguous(), weight)
+    found = (_TRACED if is_tracing() else onednn)(x.contiguous(), weight)
     return found if out is None else out.copy_(found)
+
+
+def find_fastest() -> None:
+    """Find out which products pay for oneDNN: before a trace (`dbn.compiled`), where nothing has values."""
+    _onednn_linear()
 
 
 def _is_followed(*tensors: Tensor) -> bool:
@@ -101,3 +108,16 @@ def _onednn_linear() -> Callable[[Tensor, Tensor], Tensor] | None:
         return linear if torch.equal(linear(x, weight), x @ weight.T) else None
     except (AttributeError, RuntimeError, TypeError):
         return None
+
+
+def _known_linear(x: Tensor, weight: Tensor) -> Tensor:
+    onednn = _onednn_linear()
+    return x @ weight.T if onednn is None else onednn(x, weight)
+
+
+_LIBRARY = torch.library.Library("dbn", "DEF")
+_LIBRARY.define("onednn_linear(Tensor x, Tensor weight) -> Tensor")
+_LIBRARY.impl("onednn_linear", _known_linear, "CPU")
+torch.library.register_fake("dbn::onednn_linear", lambda x, weight: x.new_empty(len(x), len(weight)), lib=_LIBRARY)
+_TRACED = torch.ops.dbn.onednn_linear.default
+"""The product of oneDNN as an operation that a compiler does not look into: inductor fails on torch's own."""

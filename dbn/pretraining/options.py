@@ -32,6 +32,7 @@ class PretrainingOptions(TypedDict, total=False):
     max_norm: float | None
     average: float | None
     precision: Literal["float32", "tf32", "bf16"]
+    compile: bool
     visible: str
     column_kinds: Mapping[str, str] | Sequence[str]
     hidden_units: str | Sequence[str]

@@ -5,14 +5,17 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dbn.capture import CapturedSteps
+from dbn.compiled import CompiledCalls
 from dbn.config.pretraining import Pretraining
 from dbn.likelihood.gradient import GlobalBatch, Means, Offsets, set_gradient
+from dbn.models.matmul import find_fastest
 from dbn.models.rbm import RBM, Harmonium
 from dbn.pretraining.diagnostics import Diagnostics
 from dbn.pretraining.distributed_chains import make_chains
@@ -99,7 +102,7 @@ class LayerTrainer:
         self.averaged = RunningAverage(rbm, config.average) if config.average else None
         self.monitor = LayerMonitor(self.kept, below, data, config)
         self.noise = torch.Generator(self.device)
-        self.captured = self._captured()
+        self.captured, self.compiled = self._captured(), self._compiled()
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
@@ -206,6 +209,15 @@ class LayerTrainer:
         held = [self.chains, self.offsets, *self.penalties.values()]
         return captured_steps(self.noise, self.optimizer, held, f"a step of layer {self.layer}")
 
+    def _compiled(self) -> CompiledCalls:
+        """What sets the gradients; to be made again likewise."""
+        held = [self.rbm, self.chains, *self.penalties.values(), *([self.offsets] if self.offsets else [])]
+        calls = CompiledCalls(held, wanted=self.config.compile)
+        if calls.wanted and self.flat:
+            calls.give_up("several processes share them")
+        find_fastest()
+        return calls
+
     @torch.no_grad()
     def step(self, indices: Tensor, epoch: int, number: int) -> None:
         """One update by batch `number` of the epoch."""
@@ -232,15 +244,20 @@ class LayerTrainer:
 
     def _update(self, number: int, x: Tensor, weights: Tensor | None, known: Tensor | None) -> None:
         """The part of a step on the device, without numbers of the host that differ between steps."""
-        with self.rbm.products_in(self.precision), tf32_products(self.config.precision == "tf32"):
-            means = self.set_gradient(x, number, weights, known)
-        for penalty in self.penalties.values():
-            penalty.before_step(self.rbm, means)
+        with tf32_products(self.config.precision == "tf32"):
+            self.compiled(self.chains.steps, partial(self._set_all_gradients, number), x, weights, known)
         self.optimizer.step()
         for penalty in self.penalties.values():
             penalty.after_step(self.rbm)
         if self.averaged:
             self.averaged.blend(self.rbm)
+
+    def _set_all_gradients(self, number: int, x: Tensor, weights: Tensor | None, known: Tensor | None) -> None:
+        """That of the likelihood and of the penalties."""
+        with self.rbm.products_in(self.precision):
+            means = self.set_gradient(x, number, weights, known)
+        for penalty in self.penalties.values():
+            penalty.before_step(self.rbm, means)
 
     def set_gradient(self, x: Tensor, number: int, weights: Tensor | None, known: Tensor | None = None) -> Means:
         """Write the gradient for batch `number`, x (B, V), into `.grad`; see `dbn.likelihood.gradient`.
