@@ -26,6 +26,7 @@ LOGGER = logging.getLogger(__name__)
 OPTIONS: dict[str, Any] = {
     "compile_threads": 1,  # else torch keeps a pool of processes
     "max_autotune": False,
+    "size_asserts": False,  # each form has a function of its own
     "triton.cudagraphs": False,  # whole steps are captured instead, see `dbn.capture`
 }
 """Of `torch._inductor.config`."""
@@ -87,21 +88,29 @@ class _Traced(TorchFunctionMode):
 
 
 Place = tuple[int, str, str]
-"""Of a tensor: the number of an object, the attribute that is a dictionary or "", and the name there."""
+"""Of a tensor: the number of an object or a module's dictionary, the attribute that is a dictionary or "", the name."""
 
 
 class _Kept:
-    """The tensors that objects and modules keep, in attributes and in dictionaries there."""
+    """Parameters and buffers of modules, and the tensors of other objects, in attributes and in dictionaries there."""
 
     def __init__(self, held: Iterable[object]) -> None:
-        self.parts = [
-            vars(part) for each in held for part in (each.modules() if isinstance(each, nn.Module) else [each])
-        ]
+        self.parts: list[dict[str, Any]] = []
+        for each in held:
+            if isinstance(each, nn.Module):
+                self.parts += [kind for part in each.modules() for kind in (part._parameters, part._buffers) if kind]
+            else:
+                self.parts.append(vars(each))
 
     def holder(self, place: Place) -> dict[str, Any]:
         number, dictionary, _ = place
         found: dict[str, Any] = self.parts[number][dictionary] if dictionary else self.parts[number]
         return found
+
+    def holders(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        for number, part in enumerate(self.parts):
+            yield number, "", part
+            yield from ((number, name, value) for name, value in part.items() if type(value) is dict)
 
     def tensors(self) -> dict[Place, Tensor]:
         return {
@@ -110,11 +119,6 @@ class _Kept:
             for name, value in holder.items()
             if isinstance(value, Tensor)
         }
-
-    def holders(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        for number, part in enumerate(self.parts):
-            yield number, "", part
-            yield from ((number, name, value) for name, value in part.items() if type(value) is dict)
 
     def replace(self, tensors: Iterable[tuple[Place, Tensor]]) -> None:
         for place, tensor in tensors:

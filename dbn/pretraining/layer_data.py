@@ -132,12 +132,27 @@ class LayerData:
 
     def batch(self, indices: Tensor) -> Tensor:
         """The visible states of these examples, (B, V) float32, 0 where `known_of` says that they are missing."""
+        return self.states(self.rows(indices))
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """What `states` makes the visible states of these examples, in a step that may be compiled."""
         if self.prepared is None:
             raise RuntimeError("prepare() comes before batch()")
         if self._read is not None and self._read[0] is indices:
             rows = self._read[1]
         else:
             rows = self.prepared.index_select(0, indices)  # a sixth of the time of prepared[indices]
+        return rows if self._is_scaled_late else self._scaled(rows)
+
+    def states(self, rows: Tensor) -> Tensor:
+        """The visible states, (B, V) float32, of what `rows` gave."""
+        return self._scaled(rows) if self._is_scaled_late else rows
+
+    @property
+    def _is_scaled_late(self) -> bool:
+        return not isinstance(self.scaling.codes, tuple)  # whose layout a trace cannot read
+
+    def _scaled(self, rows: Tensor) -> Tensor:
         if self.prepared is self.raw:
             rows = self.scaling(rows)
             if self.missing:

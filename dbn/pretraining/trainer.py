@@ -211,7 +211,13 @@ class LayerTrainer:
 
     def _compiled(self) -> CompiledCalls:
         """What sets the gradients; to be made again likewise."""
-        held = [self.rbm, self.chains, *self.penalties.values(), *([self.offsets] if self.offsets else [])]
+        held = [
+            self.rbm,
+            self.data.scaling,
+            self.chains,
+            *self.penalties.values(),
+            *([self.offsets] if self.offsets else []),
+        ]
         calls = CompiledCalls(held, wanted=self.config.compile)
         if calls.wanted and self.flat:
             calls.give_up("several processes share them")
@@ -239,23 +245,23 @@ class LayerTrainer:
             self.update_ratio = (self.rbm.weight - before).abs().mean() / before.abs().mean()
 
     def _batch(self, indices: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Visible states (B, V) of these examples, their weights, and which units are observed."""
-        return self.data.batch(indices), self.data.weights_of(indices), self.data.known_of(indices)
+        """The rows of these examples, their weights, and which units are observed."""
+        return self.data.rows(indices), self.data.weights_of(indices), self.data.known_of(indices)
 
-    def _update(self, number: int, x: Tensor, weights: Tensor | None, known: Tensor | None) -> None:
+    def _update(self, number: int, rows: Tensor, weights: Tensor | None, known: Tensor | None) -> None:
         """The part of a step on the device, without numbers of the host that differ between steps."""
         with tf32_products(self.config.precision == "tf32"):
-            self.compiled(self.chains.steps, partial(self._set_all_gradients, number), x, weights, known)
+            self.compiled(self.chains.steps, partial(self._set_all_gradients, number), rows, weights, known)
         self.optimizer.step()
         for penalty in self.penalties.values():
             penalty.after_step(self.rbm)
         if self.averaged:
             self.averaged.blend(self.rbm)
 
-    def _set_all_gradients(self, number: int, x: Tensor, weights: Tensor | None, known: Tensor | None) -> None:
+    def _set_all_gradients(self, number: int, rows: Tensor, weights: Tensor | None, known: Tensor | None) -> None:
         """That of the likelihood and of the penalties."""
         with self.rbm.products_in(self.precision):
-            means = self.set_gradient(x, number, weights, known)
+            means = self.set_gradient(self.data.states(rows), number, weights, known)
         for penalty in self.penalties.values():
             penalty.before_step(self.rbm, means)
 
