@@ -260,6 +260,9 @@ def by_inductor(graph: torch.fx.GraphModule, tensors: list[Tensor]) -> Callable[
     """The graph compiled for such tensors."""
     # Not torch.compile, which takes 20 microseconds a call to find what it has compiled.
     import torch._inductor
+    from torch._inductor import config
 
-    compiled: Callable[..., Sequence[Any]] = torch._inductor.compile(graph, list(tensors), options=OPTIONS)
+    # Where torch knows of it: nothing is chosen by the clock that bits depend on.
+    options = OPTIONS | ({"deterministic": True} if hasattr(config, "deterministic") else {})
+    compiled: Callable[..., Sequence[Any]] = torch._inductor.compile(graph, list(tensors), options=options)
     return compiled

@@ -50,6 +50,10 @@ FIGURES: dict[str, tuple[tuple[int, int], int, int, dict[str, Any], float | None
     "4096-4096, batch 1,000": ((4096, 4096), 1000, 30, {}, 1.8),
 }
 """Sizes, batch, steps, options, and the ratio to the replayed products that is aimed at."""
+COMPILED = ("pcd", "penalties", "bf16")
+"""The settings that are compiled too."""
+COMPILED_AIMS = {"float32": 1.1, "bf16": 1.8}
+"""The ratio to the replayed products that is aimed at for the largest of these sizes, by precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +161,34 @@ def same_bytes(device: "torch.device", seed: int) -> list[Line]:
         how = "captured twice, eager once" if captured else "not captured"
         fails = not same or (device.type == "cuda" and not captured and name != "adagrad")
         lines.append(Line(f"same bytes: {name}", "FAILED" if fails else "ok", how))
+    return lines
+
+
+def compiled_steps(device: "torch.device", seed: int) -> list[Line]:
+    """Compiled and captured, training ends twice in the same bytes, and its first gradient is that of an eager step."""
+    from dbn.benchmarks.graphs import graphs
+    from dbn.likelihood.gradient import gradient_of
+
+    lines = []
+    for name in COMPILED:
+        options = SETTINGS[name] | {"rows": (500, WIDTH)}  # all batches alike: each length is compiled by itself
+        if options.get("precision") and device.type == "cpu":
+            continue
+        with graphs(True):
+            twice = [layer(device, seed, compile=True, **options) for _ in range(2)]
+            same = len({train(made) for made in twice}) == 1
+        done = all(made.compiled.wanted for made in twice)
+        gradients = []
+        for wanted in (False, True):
+            made = layer(device, seed, compile=wanted, **options)
+            made.step(next(made.batches(1)), 1, 0)
+            gradients.append(gradient_of(made.rbm.weight))
+        error = float((gradients[1] - gradients[0]).norm() / gradients[0].norm())
+        limit = NEAR.get(options.get("precision", ""), 1e-4)
+        figure = (
+            f"compiled twice; first gradient {error:.1e} ≤ {limit:g} from the eager one" if done else "not compiled"
+        )
+        lines.append(Line(f"compiled: {name}", "ok" if same and done and error <= limit else "FAILED", figure))
     return lines
 
 
@@ -293,12 +325,29 @@ def products(sizes: tuple[int, int], batch: int, precision: str) -> tuple[float,
     return tuple(found)
 
 
+def step_time(device: "torch.device", seed: int, steps: int, *, captured: bool, **options: Any) -> float:
+    """Microseconds of a step in whole epochs."""
+    from dbn.benchmarks.graphs import graphs
+    from dbn.benchmarks.running import clocked
+
+    with graphs(captured):
+        made = layer(device, seed, **options)
+        epochs = iter(range(1, 51))
+
+        def epoch() -> None:
+            number = next(epochs)
+            for place, indices in enumerate(made.batches(number)):
+                made.step(indices, number, place)
+
+        return microseconds(clocked(epoch, "cuda"), steps, repeats=3 if captured else 1)
+
+
 def times(device: "torch.device", seed: int) -> list[Line]:
     """Microseconds of a step in whole epochs, over the products replayed as a graph."""
     import torch
 
     from dbn.benchmarks.graphs import graphs
-    from dbn.benchmarks.running import Runner, clocked, over
+    from dbn.benchmarks.running import Runner, over
     from dbn.benchmarks.timing import kernels
 
     if device.type != "cuda":
@@ -307,40 +356,47 @@ def times(device: "torch.device", seed: int) -> list[Line]:
     for name, (sizes, batch, steps, options, aim) in FIGURES.items():
         precisions = ("float32",) if options else ("float32", "tf32", "bf16")
         for precision in precisions:
-            given = {
-                "hidden": sizes[1:],
-                "batch_size": batch,
-                "precision": precision,
-                "rows": (batch * steps, sizes[0]),
-            }
-            found: dict[bool, float] = {}
-            for wanted in (False, True):
-                with graphs(wanted):
-                    torch.cuda.reset_peak_memory_stats()
-                    made = layer(device, seed, **given | {"epochs": (50,)} | options)
-                    epochs = iter(range(1, 51))
-
-                    def epoch(made: "LayerTrainer" = made, epochs: Iterator[int] = epochs) -> None:
-                        number = next(epochs)
-                        for place, indices in enumerate(made.batches(number)):
-                            made.step(indices, number, place)
-
-                    found[wanted] = microseconds(clocked(epoch, "cuda"), steps, repeats=3 if wanted else 1)
+            given = {"hidden": sizes[1:], "batch_size": batch, "precision": precision, "epochs": (50,)} | options
+            rows = (batch * steps, sizes[0])
+            eager = step_time(device, seed, steps, captured=False, rows=rows, **given)
+            torch.cuda.reset_peak_memory_stats()
+            captured = step_time(device, seed, steps, captured=True, rows=rows, **given)
             peak = torch.cuda.max_memory_allocated() / 2**20
             with graphs(False):
-                few = layer(device, seed, **given | {"rows": (batch * 5, sizes[0])} | options)
+                few = layer(device, seed, **given | {"rows": (batch * 5, sizes[0])})
                 launched = kernels(Runner(over(few.batches(1), few.step, "cuda"), 5, few), "cuda")
             one_by_one, replayed = products(sizes, batch, precision)
-            ratio = found[True] / replayed
-            plain = found[True] if name == "784-500, batch 100" and precision == "float32" else plain
+            ratio = captured / replayed
+            plain = captured if name == "784-500, batch 100" and precision == "float32" else plain
             figure = (
-                f"{found[True]:,.0f} µs, eager {found[False]:,.0f}; products {replayed:,.0f}, eager {one_by_one:,.0f}; "
+                f"{captured:,.0f} µs, eager {eager:,.0f}; products {replayed:,.0f}, eager {one_by_one:,.0f}; "
                 f"ratio {ratio:.2f}"
-                + (f" (aim {aim})" if aim else f", over CD-1 {found[True] / plain:.2f}")
+                + (f" (aim {aim})" if aim else f", over CD-1 {captured / plain:.2f}")
                 + f"; {launched['kernels_per_step']:.0f} kernels of {launched['kernel_us_per_step']:,.0f} µs"
                 + f"; {peak:,.0f} MiB"
             )
             lines.append(Line(f"{name}, {precision}", "ok", figure))
+    return lines
+
+
+def compiled_times(device: "torch.device", seed: int) -> list[Line]:
+    """Microseconds of captured steps of the largest and of the usual size, compiled and not, over the products."""
+    if device.type != "cuda":
+        return [Line("times of a compiled step", "skipped", "they need a GPU")]
+    lines = []
+    for name in ("784-500, batch 100", "4096-4096, batch 1,000"):
+        sizes, batch, steps, *_ = FIGURES[name]
+        for precision, aim in COMPILED_AIMS.items():
+            given = {"hidden": sizes[1:], "batch_size": batch, "precision": precision, "epochs": (50,)}
+            rows = (batch * steps, sizes[0])
+            plain, compiled = (
+                step_time(device, seed, steps, captured=True, rows=rows, compile=wanted, **given)
+                for wanted in (False, True)
+            )
+            replayed = products(sizes, batch, precision)[1]
+            figure = f"{compiled:,.0f} µs, not compiled {plain:,.0f}; ratio {compiled / replayed:.2f}"
+            figure += f" (aim {aim}), not compiled {plain / replayed:.2f}" if sizes[0] == 4096 else ""
+            lines.append(Line(f"compiled: {name}, {precision}", "ok", figure))
     return lines
 
 
@@ -442,6 +498,7 @@ def together(device: "torch.device", seed: int) -> list[Line]:
 
 CHECKS: list[Callable[["torch.device", int], list[Line]]] = [
     same_bytes,
+    compiled_steps,
     as_on_the_cpu,
     learns,
     chains_and_finetuning,
@@ -450,6 +507,7 @@ CHECKS: list[Callable[["torch.device", int], list[Line]]] = [
     finetuning,
     together,
     times,
+    compiled_times,
 ]
 
 

@@ -33,6 +33,7 @@ def layer_trainer(setting: Setting, device: torch.device | str | None = None, **
     unless another is given."""
     device = device or setting.device
     options = {"epochs": (10,)} | options | {"batch_size": setting.batch_size, "precision": setting.precision}
+    options = {"compile": setting.compile and options.get("estimator") != "pt"} | options
     config = Pretraining(hidden=setting.sizes[1:], **options)
     codes: Any = make_units(config.visible, 0).codes
     shape = setting.examples, setting.sizes[0] // (codes or 1)

@@ -32,6 +32,8 @@ class Setting:
     """Hidden units of the network that is fine-tuned, on data as wide as the visible layer."""
     device: str = "cpu"
     """cpu or cuda."""
+    compile: bool = False
+    """Whether the steps of pre-training are compiled, but for parallel tempering."""
 
     @property
     def visible(self) -> int:

@@ -52,6 +52,19 @@ def test_a_rehearsal_goes_through_what_needs_no_gpu(
     assert "skipped" in found["fine-tuning, batch 100"]
 
 
+@pytest.mark.usefixtures("small")
+def test_compiled_steps_are_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbn.compiled.by_inductor", lambda graph, tensors: graph)
+    monkeypatch.setattr(check_gpu, "COMPILED", ("cd", "average"))
+    monkeypatch.setattr("dbn.compiled._said", set())
+    lines = [*check_gpu.compiled_steps(torch.device("cpu"), 0), *check_gpu.compiled_times(torch.device("cpu"), 0)]
+    assert [(line.what, line.result) for line in lines] == [
+        ("compiled: cd", "ok"), ("compiled: average", "ok"), ("times of a compiled step", "skipped")
+    ]  # fmt: skip
+    monkeypatch.delattr("dbn.compiled.by_inductor")
+    assert {line.result for line in check_gpu.compiled_steps(torch.device("cpu"), 0)} == {"FAILED"}
+
+
 def test_chains_fine_tuning_and_resumed_runs_are_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
     stopped = Stopped.__init__

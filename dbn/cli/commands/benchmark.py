@@ -25,6 +25,8 @@ class BenchmarkConfig(MeasurementConfig):
     of 500-500-2000: much longer."""
     precision: tuple[Literal["float32", "bf16"], ...] | None = None
     """Precisions of matrix products (default: float32, and bf16 where the processor has it)."""
+    compile: bool = False
+    """Compile the steps of pre-training, but for parallel tempering, as `pretrain --compile` does."""
     visible: Count = 784
     """Visible units."""
     hidden: Count = 500
@@ -59,7 +61,9 @@ def main(config: BenchmarkConfig) -> None:
     cases = cases_on_gpu() if on_gpu else CASES
     precisions, notes = available(config.precision, device)
     names = config.cases or tuple(name for name, case in cases.items() if case.standard)
-    base = Setting((config.visible, config.hidden), config.batch_size, config.steps, device=device)
+    base = Setting(
+        (config.visible, config.hidden), config.batch_size, config.steps, device=device, compile=config.compile
+    )
     todo = [(base, plan(names, precisions, cases))]
     if config.full:
         at_all_sizes = plan(config.cases or [name for name in GRID if name in cases], precisions, cases)
