@@ -7,14 +7,23 @@ from typing import Any
 
 import pytest
 import torch
-from test_captured import CPU, SETTINGS, Counting, assert_equal, made, train
+from test_captured import CPU, SETTINGS, SMALL, Counting, assert_equal, made, train
 from torch import Tensor
 from torch.testing import assert_close
 
 from dbn import compiled
 from dbn.compiled import CompiledCalls
+from dbn.config.label_model import LabelTraining
+from dbn.config.pretraining import Pretraining
 from dbn.errors import InputError
+from dbn.models.label_model import label_rbm
+from dbn.models.scaling import Scaling
+from dbn.models.units.bernoulli import Bernoulli
 from dbn.pretraining import trainer as trainers
+from dbn.pretraining.label_trainer import LabelTrainer
+from dbn.pretraining.layer_data import Unlabeled
+from dbn.pretraining.stack import new_rbm
+from dbn.pretraining.trainer import LayerTrainer
 from dbn.training.device import matmul_dtype
 
 try:
@@ -57,6 +66,34 @@ def test_what_is_compiled_is_the_step(name: str, monkeypatch: pytest.MonkeyPatch
     plain, other = (made(False, monkeypatch, compile=how, **EVERY[name]) for how in (False, True))
     assert_equal(train(other), train(plain))
     assert other.compiled.wanted
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("estimator", ["cd", "pcd", "class-pcd"])
+def test_labels(estimator: str) -> None:
+    x = torch.rand(120, 20, generator=torch.Generator().manual_seed(1))
+    y = torch.eye(3).repeat(40, 1)
+    y[::5] = 0
+    data = Unlabeled(torch.cat([x, y], 1), None, Scaling(1.0))
+    layers = []
+    for how in (False, True):
+        config = LabelTraining(**SMALL, gradient="hybrid", estimator=estimator, compile=how)
+        layers.append(LabelTrainer(label_rbm("bernoulli", 20, Bernoulli(9), 3), data, config, 3))
+    assert_equal(train(layers[1]), train(layers[0]))
+    assert layers[1].compiled.wanted
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_table_whose_columns_are_of_several_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(60, 3, generator=torch.Generator().manual_seed(1))
+    x[:, 2] = (3 * x[:, 2]).floor()
+    layers = []
+    for how in (False, True):
+        config = Pretraining(**SMALL, visible="2 bernoulli + 3 categorical(states=3)", compile=how)
+        rbm = new_rbm(5, 1, config)
+        layers.append(LayerTrainer(rbm, [], Unlabeled(x, None, Scaling(1.0, codes=(0, 0, 3))), config))
+    assert_equal(train(layers[1]), train(layers[0]))
+    assert layers[1].compiled.wanted
 
 
 def test_without_a_compiler_all_is_as_ever(monkeypatch: pytest.MonkeyPatch, said: Callable[[], list[str]]) -> None:
