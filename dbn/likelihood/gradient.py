@@ -214,7 +214,10 @@ def set_unit_gradient(
 def center(rbm: RBM, mu: Tensor, lam: Tensor) -> None:
     """Replace the gradient by M·Mᵀ times it. The product λμᵀ of the offsets cancels; two of rank one remain."""
     weight, visible, hidden = gradient_of(rbm.weight), gradient_of(rbm.visible.bias), gradient_of(rbm.hidden.bias)
-    weight.addmm_(torch.stack([lam, hidden], 1), torch.stack([visible, mu]), alpha=-1)
+    if is_tracing():  # one pass with what precedes, which a product is not
+        weight.sub_(lam[:, None] * visible + hidden[:, None] * mu)
+    else:
+        weight.addmm_(torch.stack([lam, hidden], 1), torch.stack([visible, mu]), alpha=-1)
     visible.addmv_(weight.T, lam, alpha=-1)
     hidden.addmv_(weight, mu, alpha=-1)
 

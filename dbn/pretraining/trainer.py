@@ -103,6 +103,8 @@ class LayerTrainer:
         self.monitor = LayerMonitor(self.kept, below, data, config)
         self.noise = torch.Generator(self.device)
         self.captured, self.compiled = self._captured(), self._compiled()
+        self.has_stepped = False
+        """Whether everything is there that is first made in a step: only then is one compiled."""
         self.steps = -(-len(self.data) // config.batch_size)
         """Updates in an epoch."""
         self.update_ratio = torch.zeros((), dtype=torch.float32, device="cpu")
@@ -251,7 +253,11 @@ class LayerTrainer:
     def _update(self, number: int, rows: Tensor, weights: Tensor | None, known: Tensor | None) -> None:
         """The part of a step on the device, without numbers of the host that differ between steps."""
         with tf32_products(self.config.precision == "tf32"):
-            self.compiled(self.chains.steps, partial(self._set_all_gradients, number), rows, weights, known)
+            if self.has_stepped:
+                self.compiled(self.chains.steps, partial(self._set_all_gradients, number), rows, weights, known)
+            else:
+                self._set_all_gradients(number, rows, weights, known)
+        self.has_stepped = True
         self.optimizer.step()
         for penalty in self.penalties.values():
             penalty.after_step(self.rbm)
@@ -373,7 +379,7 @@ class LayerTrainer:
             raise ValueError(f"epoch {state['epoch']}, step {state['position']} is not of this layer")
         self.captured.forget()
         self.epoch, self.position, self.seconds = state["epoch"], state["position"], state["seconds"]
-        self.update_ratio = state["update_ratio"]
+        self.update_ratio, self.has_stepped = state["update_ratio"], state["epoch"] + state["position"] > 0
         self.rbm.load_state_dict(state["rbms"][-1])
         restore_optimizer(self.optimizer, state["optimizer"])
         self.chains.load_state(chains)

@@ -64,7 +64,11 @@ def said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
 @pytest.mark.parametrize("name", EVERY)
 def test_what_is_compiled_is_the_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, other = (made(False, monkeypatch, compile=how, **EVERY[name]) for how in (False, True))
-    assert_equal(train(other), train(plain))
+    found, wanted = train(other), train(plain)
+    if plain.offsets is None:
+        assert_equal(found, wanted)
+    else:  # two products of rank one are no product there
+        assert_close(found, wanted, rtol=1e-4, atol=1e-4, equal_nan=True, check_dtype=False)
     assert other.compiled.wanted
 
 
@@ -79,7 +83,7 @@ def test_labels(estimator: str) -> None:
     for how in (False, True):
         config = LabelTraining(**SMALL, gradient="hybrid", estimator=estimator, compile=how)
         layers.append(LabelTrainer(label_rbm("bernoulli", 20, Bernoulli(9), 3), data, config, 3))
-    assert_equal(train(layers[1]), train(layers[0]))
+    assert_close(train(layers[1]), train(layers[0]), rtol=1e-4, atol=1e-4, check_dtype=False)
     assert layers[1].compiled.wanted
 
 
