@@ -115,7 +115,7 @@ def _known_linear(x: Tensor, weight: Tensor) -> Tensor:
     return x @ weight.T if onednn is None else onednn(x, weight)
 
 
-_LIBRARY = torch.library.Library("dbn", "DEF")
+_LIBRARY = torch.library.Library("dbn", "FRAGMENT")
 _LIBRARY.define("onednn_linear(Tensor x, Tensor weight) -> Tensor")
 _LIBRARY.impl("onednn_linear", _known_linear, "CPU")
 torch.library.register_fake("dbn::onednn_linear", lambda x, weight: x.new_empty(len(x), len(weight)), lib=_LIBRARY)
