@@ -109,7 +109,7 @@ class Pretraining(TrainingOptions):
     missing_steps: Count | None = None
     """gibbs: steps by which the holes of a row are filled in (default: 10)."""
     compile: bool = False
-    """Compile what a step does between its products: fewer passes over memory, other last bits, and some seconds for each
+    """Compile what a step does between its products: fewer passes over memory, other last bits, and seconds for each
     layer before its second step."""
     binarize: Literal["none", "threshold", "sample", "fixed"] = "none"
     """Gray levels: as probabilities (none), cut at 0.5, drawn in every epoch (sample), or drawn once (fixed)."""
