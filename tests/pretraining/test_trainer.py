@@ -134,13 +134,13 @@ def test_centered_training_follows_the_centered_gradient() -> None:
     torch.testing.assert_close(made.offsets.visible, mean)
     before = {name: p.detach().clone() for name, p in made.rbm.named_parameters()}
     x = {}
-    batch = made.data.batch
+    states = made.data.states
 
-    def remember(indices: Tensor) -> Tensor:
-        x["batch"] = batch(indices)
+    def remember(rows: Tensor) -> Tensor:
+        x["batch"] = states(rows)
         return x["batch"]
 
-    made.data.batch = remember  # type: ignore[method-assign]
+    made.data.states = remember  # type: ignore[method-assign]
     made.step(next(made.batches(1)), 1, 0)
     step = {name: p.detach() - before[name] for name, p in made.rbm.named_parameters()}
     # Of the step itself: ΔW is centred, so what it takes off the biases is fixed by the offsets.
