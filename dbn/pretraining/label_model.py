@@ -28,6 +28,7 @@ from dbn.models.scaling import Scaling
 from dbn.models.units.naming import make_units
 from dbn.pretraining.label_trainer import LabelTrainer
 from dbn.pretraining.layer_data import ROWS_AT_ONCE, Unlabeled
+from dbn.pretraining.layer_run import train_layer
 from dbn.pretraining.options import PretrainingOptions
 from dbn.pretraining.penalties import penalties
 from dbn.pretraining.pretrain import checked_arguments, for_table, unlabeled, weights_on
@@ -238,7 +239,7 @@ class LabeledRows:
                     trainer.load_state(state)
                 except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
                     raise corrupt_file(run.checkpoint.path, f"it is not of this run{reason(error)}") from error
-            trainer.train(run, progress=progress, callback=report)
+            train_layer(trainer, run, progress=progress, callback=report)
 
         if layer == 1:
             train(LabelTrainer(rbm, self.data, config, self.n_classes))

@@ -14,6 +14,7 @@ from dbn.models.rbm import RBM
 from dbn.models.units.naming import make_units
 from dbn.pretraining.divergence import Diverged
 from dbn.pretraining.layer_data import Unlabeled
+from dbn.pretraining.layer_run import train_layer
 from dbn.pretraining.recorder import begin_logs, end_logs
 from dbn.pretraining.trainer import LayerTrainer
 from dbn.runs.card import write_model_card
@@ -89,7 +90,7 @@ def pretrain_stack(
             raise corrupt_file(file, f"it is not of this run{reason(error)}") from error
         if state is None or layer >= state["layer"]:
             try:
-                trainer.train(run, progress=progress, callback=report)
+                train_layer(trainer, run, progress=progress, callback=report)
             except Diverged as error:
                 kept = _keep_last_good(data, config, run)
                 distributed.barrier()  # a rank that ends would end the others

@@ -1,10 +1,7 @@
 """Training of one layer of a stack."""
 
 import copy
-import logging
-import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,25 +20,15 @@ from dbn.pretraining.divergence import Diverged, divergence, other_remedy
 from dbn.pretraining.layer_data import LayerData, Unlabeled
 from dbn.pretraining.monitor import LayerMonitor
 from dbn.pretraining.penalties import penalties
-from dbn.pretraining.recorder import LayerRecorder, shown_in_bar
 from dbn.rng import stream, stream_seed
-from dbn.runs.folder import RunFolder
-from dbn.runs.formats import LAYER_RECORD
-from dbn.sampling.chains import fix_gauge
 from dbn.storage.schema import NATURAL, check
 from dbn.storage.tensors import check_bounded, check_structure
 from dbn.training import distributed
 from dbn.training.averaging import RunningAverage
 from dbn.training.capture import captured_steps
-from dbn.training.checkpoint_control import Callback, checkpoint_control
 from dbn.training.device import matmul_dtype, tf32_products
-from dbn.training.loop import batch_length, progress_bar, run_epochs, shuffled_batches
+from dbn.training.loop import batch_length, shuffled_batches
 from dbn.training.optimizers import make_optimizer, restore_optimizer, set_option
-
-LOGGER = logging.getLogger(__name__)
-
-CHECKPOINT_SECONDS = 60.0
-"""Between checkpoints within an epoch; every epoch ends with one."""
 
 
 class LayerTrainer:
@@ -140,55 +127,6 @@ class LayerTrainer:
     def _gibbs_steps(self, epoch: int) -> int:
         return round(self.setting.gibbs_steps.at(epoch, self.setting.epochs))
 
-    def train(self, run: RunFolder | None, *, progress: bool | None, callback: Callback | None = None) -> None:
-        """All remaining epochs; rank 0 calls back after each with its line of metrics.jsonl."""
-        epochs = self.setting.epochs
-        for record in run.metrics(LAYER_RECORD) if run else []:
-            if record["layer"] == self.layer:
-                self.watch.warnings(record)
-        carried = self.seconds
-        began = time.monotonic() - carried
-
-        def save() -> None:
-            if self.position:
-                self.check_sound(self.epoch + 1)
-                self.seconds = time.monotonic() - began
-            state = self.state()
-            if run and recorder:
-                run.save_checkpoint(state, *recorder.files)
-
-        is_kept = distributed.any_rank(run is not None)
-        with (
-            run.checkpoint if run else nullcontext(),
-            LayerRecorder(run, self.layer) if run else nullcontext() as recorder,
-            progress_bar(epochs, f"layer {self.layer}", shown=progress, initial=self.epoch) as bar,
-            checkpoint_control(save if is_kept else None, CHECKPOINT_SECONDS) as control,
-        ):
-
-            def step(indices: Tensor, epoch: int, number: int) -> None:
-                self.step(indices, epoch, number)
-                self.position = number + 1
-                control.after_step(self.position)
-
-            def after_epoch(epoch: int, seconds: float) -> bool:
-                nonlocal began, carried
-                fix_gauge(self.rbm, self.kept, self.chains)
-                self.check_sound(epoch)
-                self.epoch, self.position, self.seconds = epoch, 0, 0.0
-                record = self._record(carried + seconds, recorder, last=epoch == epochs)
-                bar.set_postfix(shown_in_bar(record))
-                bar.update()
-                control.after_epoch([record], callback)
-                began, carried = time.monotonic(), 0.0
-                return False
-
-            left = range(self.epoch + 1, epochs + 1)
-            run_epochs(left, self.batches, step, after_epoch, device=self.device, done=self.position)
-        self.captured.forget()
-        self.rbm.load_state_dict(self.kept.state_dict())
-        self.rbm.zero_grad()
-        distributed.broadcast_tensors(self.rbm.parameters())
-
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Batches of the indices of an epoch's examples; what is drawn once per epoch is drawn here."""
         distributed.broadcast_tensors(self.rbm.parameters())
@@ -200,7 +138,7 @@ class LayerTrainer:
         order = shuffled_batches(n, self.config.batch_size, seed, self.layer, epoch, device=device)
         return self.data.ahead(order, self.position)
 
-    def _learning_rate(self, epoch: int, number: int) -> float:
+    def learning_rate(self, epoch: int, number: int) -> float:
         """Of this update, by schedule and warm-up."""
         warmup = self.config.warmup_epochs
         risen = (epoch - 1 + (number + 1) / self.steps) / warmup if epoch <= warmup else 1.0
@@ -229,7 +167,7 @@ class LayerTrainer:
     @torch.no_grad()
     def step(self, indices: Tensor, epoch: int, number: int) -> None:
         """One update by batch `number` of the epoch."""
-        set_option(self.optimizer, lr=self._learning_rate(epoch, number))
+        set_option(self.optimizer, lr=self.learning_rate(epoch, number))
         self.noise.manual_seed(stream_seed(self.config.seed, "noise", self.layer, epoch, number, distributed.rank()))
         before = self.rbm.weight.clone() if number == self.steps - 1 else None
         if self.captured.recorder is None:
@@ -304,35 +242,6 @@ class LayerTrainer:
             distributed.all_reduce_sum(total)
         return GlobalBatch(n, self.config.chains or n, self.flat.all_reduce_sum, total)
 
-    def _record(self, seconds: float, recorder: LayerRecorder | None, *, last: bool) -> dict[str, float]:
-        """Measure what is due, log and return it: rank 0 alone, but for the metrics of chains."""
-        begin = time.perf_counter()
-        rate = self._learning_rate(self.epoch, self.steps - 1)
-        record: dict[str, float] = {"layer": self.layer, "epoch": self.epoch, "learning_rate": rate}
-        if last or self.epoch % self.config.measure_every == 0:
-            if distributed.is_main():
-                record |= self.monitor.metrics(self.epoch) | {"update_ratio": self.update_ratio.item()}
-            record |= self.chains.metrics()
-        if not distributed.is_main():
-            return record
-        every = self.config.likelihood_every
-        if every and (last or self.epoch % every == 0):
-            record |= self.monitor.likelihood(self.epoch)
-        if recorder and (last or self.epoch % self.config.picture_every == 0):
-            self.monitor.draw(recorder, self.epoch)
-        record |= {
-            "seconds": seconds,
-            "measuring_seconds": time.perf_counter() - begin,
-            "examples_per_second": len(self.data) / seconds,
-        }
-        for warning in self.watch.warnings(record):
-            LOGGER.warning("layer %d, epoch %d: %s", self.layer, self.epoch, warning)
-            if recorder:
-                recorder.text("warnings", warning, self.epoch)
-        if recorder:
-            recorder.log(record)
-        return record
-
     @torch.no_grad()
     def check_sound(self, epoch: int) -> None:
         """Raises `Diverged` when parameters or reconstructions are non-finite or too large, or Z is infinite."""
@@ -340,7 +249,7 @@ class LayerTrainer:
         x = self._visible(self.data.batch(few))
         why = divergence(self.rbm, self.kept, x)
         if distributed.any_rank(bool(why)):
-            remedy = f"lower {self.rate_option}, which is {self._learning_rate(epoch, self.steps - 1):g} there"
+            remedy = f"lower {self.rate_option}, which is {self.learning_rate(epoch, self.steps - 1):g} there"
             other = other_remedy(self.rbm.visible, self.layer, *self.data.moments(), float(x.max()))
             why = why or "as another rank found"
             raise Diverged(f"layer {self.layer} diverged in epoch {epoch}, {why}: {other}{remedy}")

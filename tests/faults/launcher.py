@@ -183,7 +183,7 @@ def child(request: dict[str, Any], folder: Path, notes: list[Path]) -> int:
 
     from dbn.evaluation import checkpoint as evaluation
     from dbn.finetuning import fits
-    from dbn.pretraining import trainer as layer_training
+    from dbn.pretraining import layer_run as layer_training
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job comes with Ctrl-C ignored
     for number, note in enumerate(notes[:2], start=1):

@@ -132,7 +132,7 @@ def test_a_tied_layer_takes_the_precision_of_the_data(monkeypatch: pytest.Monkey
                 parameter.add_(0.1 * (number + 1)) if self.layer == 1 else None
         started.append({name: value.clone() for name, value in self.rbm.state_dict().items()})
 
-    monkeypatch.setattr(LayerTrainer, "train", start)
+    monkeypatch.setattr("dbn.pretraining.stack.train_layer", start)
     config = Pretraining(hidden=(5, 10), visible="gaussian", hidden_units=("bernoulli", "gaussian"), tied=True)
     stack_of(config, x=REAL)
     lower, upper = started

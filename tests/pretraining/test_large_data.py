@@ -189,7 +189,7 @@ def test_a_run_on_the_disk_resumes_within_an_epoch(tmp_path: Path, monkeypatch: 
             raise KeyboardInterrupt
         step(*given)
 
-    monkeypatch.setattr("dbn.pretraining.trainer.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("dbn.pretraining.layer_run.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(LayerTrainer, "step", counted)
     with pytest.raises(KeyboardInterrupt):
         pretrain(x, run=tmp_path / "stopped", **OPTIONS)

@@ -20,6 +20,7 @@ from dbn.likelihood.gradient import set_gradient
 from dbn.models.rbm import RBM
 from dbn.models.units.bernoulli import Bernoulli
 from dbn.pretraining.layer_data import Unlabeled
+from dbn.pretraining.layer_run import train_layer
 from dbn.pretraining.pretrain import unlabeled
 from dbn.pretraining.stack import new_rbm, pretrain_stack
 from dbn.pretraining.trainer import LayerTrainer
@@ -78,7 +79,7 @@ def test_the_average_is_kept_and_matches_its_recursion() -> None:
         weights.append(made.rbm.weight.detach().double().clone())
 
     made.step = watch  # type: ignore[method-assign]
-    made.train(None, progress=False)
+    train_layer(made, None, progress=False)
     average = weights[0]
     for weight in weights[1:]:
         average = 0.7 * average + 0.3 * weight

@@ -17,7 +17,7 @@ from dbn.config.schedules import Schedule
 from dbn.errors import InputError
 from dbn.models.label_model import LabelModel
 from dbn.models.units.base import Units
-from dbn.pretraining import up_down
+from dbn.pretraining import label_trainer, up_down
 from tests import tiny
 from tests.enumeration import support
 
@@ -92,7 +92,7 @@ def test_the_bound_rises_by_wake_and_sleep(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_rate_of_0_leaves_everything_as_it_was(stack: dbn.DBN, monkeypatch: pytest.MonkeyPatch) -> None:
     x, _ = tiny.pictures()
     before = train(stack)
-    monkeypatch.setattr(up_down.UpDownTrainer, "_learning_rate", lambda *_: 0.0)
+    monkeypatch.setattr(up_down.UpDownTrainer, "learning_rate", lambda *_: 0.0)
     after = train(stack, up_down=2, up_down_steps=2)
     assert len(after.generative_rbms) == 2
     assert after.log_proba(x).equal(before.log_proba(x))
@@ -166,10 +166,11 @@ def test_the_default_rate_is_that_of_the_slowest_units(monkeypatch: pytest.Monke
     """Which may be those of the data, below features of states."""
     x, y = tiny.pictures()
     below = dbn.pretrain(x, hidden=[9, 7], visible="gaussian", epochs=1, batch_size=50)
-    rates = []
-    monkeypatch.setattr(up_down.UpDownTrainer, "train", lambda self, *_, **__: rates.append(self.setting.learning_rate))
+    seen = []
+    monkeypatch.setattr("dbn.pretraining.label_model.train_layer", lambda trainer, *_, **__: seen.append(trainer))
     dbn.train_label_model(x, y, stack=below, **QUICK | {"epochs": 1, "batch_size": 50}, up_down=1)
-    assert [str(each) for each in rates] == [str(Schedule.read("0.01:0"))]
+    assert [type(each) for each in seen] == [label_trainer.LabelTrainer, up_down.UpDownTrainer]
+    assert str(seen[1].setting.learning_rate) == str(Schedule.read("0.01:0"))
 
 
 def test_rows_without_a_label_are_used_too(stack: dbn.DBN) -> None:

@@ -24,7 +24,7 @@ from dbn.config.study import StudyConfig, StudyTraining
 from dbn.data.cut import splits_from_arrays
 from dbn.errors import InputError
 from dbn.models.dbn import DBN
-from dbn.pretraining import trainer as layer_training
+from dbn.pretraining import layer_run as layer_training
 from dbn.pretraining.pretrain import unlabeled
 from dbn.pretraining.stack import is_complete, pretrain_stack, train_longer
 from dbn.runs import checkpoint as checkpoints

@@ -28,6 +28,7 @@ from dbn.likelihood.gradient import set_gradient
 from dbn.models.mlp import linear_layers
 from dbn.models.rbm import RBM
 from dbn.models.units.bernoulli import Bernoulli
+from dbn.pretraining.layer_run import train_layer
 from dbn.sampling.contrastive_divergence import DataChains
 from dbn.sampling.parallel_tempering import TemperedChains
 from dbn.training.optimizers import make_optimizer
@@ -113,7 +114,7 @@ def test_an_epoch_is_that_of_pretraining() -> None:
     made.run()
     torch.manual_seed(0)
     other = layer_trainer(TINY, epochs=(1,))
-    other.train(None, progress=False)
+    train_layer(other, None, progress=False)
     torch.testing.assert_close(made.state.rbm.weight, other.rbm.weight, rtol=0, atol=0)
 
 

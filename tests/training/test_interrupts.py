@@ -18,7 +18,7 @@ from dbn.finetuning import comparison
 from dbn.finetuning.problem import Problem
 from dbn.finetuning.trainer import Trainer
 from dbn.models.scaling import Scaling
-from dbn.pretraining import trainer as layer_training
+from dbn.pretraining import layer_run as layer_training
 from dbn.pretraining.pretrain import unlabeled
 from dbn.pretraining.stack import pretrain_stack
 from dbn.pretraining.trainer import LayerTrainer
