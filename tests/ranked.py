@@ -74,6 +74,7 @@ FINETUNING: dict[str, dict[str, Any]] = {
     "frozen at first": {"freeze_epochs": 2, "average": 0.8},
     "frozen": {"freeze_epochs": "all", "optimizer": "rmsprop"},
     "restrained": {"max_norm": 1.0, "layer_rates": (0.1, 0.3, 1.0), "weight_decay": 0.01},
+    "pseudo-labels": {"pseudo_labels": "0,21@2"},
 }
 COMPARED = Finetuning(init=("dbn", "he_normal"), labels=24, valid_labels=9, seeds=2, epochs=2, refit=True)
 STACKED = Pretraining(hidden=(7, 5), epochs=(2,), batch_size=40, estimator="pcd", chains=CHAINS, binarize="sample")
