@@ -21,7 +21,7 @@ KINDS = {
     "finetune": (
         "finetune",
         "--pretrained before --init dbn he_normal --labels 24 --seeds 1 --epochs 3 --batch-size 10 --average 0.5 "
-        "--learning-rate 0.1 0.2 --refit --hidden-dropout 0.2 --run run",
+        "--learning-rate 0.1 0.2 --refit --pseudo-labels 0,20@2 --hidden-dropout 0.2 --run run",
     ),
     "together": (
         "finetune",
