@@ -56,10 +56,18 @@ class Checkpoint:
             make_folder(path.parent)
             atomic_write(path, data)
         except OSError as error:
-            self._error = io_error(path, "written", error)
+            self._error = self._lost() or io_error(path, "written", error)
         except InputError as error:
-            self._error = error
+            self._error = self._lost() or error
         self._written = time.thread_time() - begin
+
+    def _lost(self) -> InputError | None:
+        """What explains a failure where the folder went away while this was being written."""
+        try:
+            check_owned(self.path)
+        except InputError as error:
+            return error
+        return None
 
     @property
     def seconds_apart(self) -> float:

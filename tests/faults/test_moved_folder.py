@@ -15,6 +15,7 @@ from dbn.config.pretraining import Pretraining
 from dbn.errors import InputError
 from dbn.pretraining.pretrain import unlabeled
 from dbn.pretraining.stack import pretrain_stack
+from dbn.runs import checkpoint
 from dbn.runs.folder import RunFolder
 from dbn.runs.lock import LOCK, acquire, release
 from dbn.runs.projector import write_projector
@@ -80,6 +81,18 @@ def test_a_run_without_its_folder_says_so_and_ends(how: Callable[[Path], None], 
         (tmp_path / "whole" / "config.yaml").write_bytes((tmp_path / "elsewhere" / "config.yaml").read_bytes())
         check_same(tmp_path / "elsewhere", tmp_path / "whole")
         assert steps(tmp_path / "elsewhere") == steps(tmp_path / "whole")
+
+
+def test_a_folder_that_goes_away_while_a_checkpoint_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    flushed = checkpoint.flush
+
+    def go_away(path: Path) -> None:
+        moved(tmp_path / "run")
+        flushed(path)
+
+    monkeypatch.setattr(checkpoint, "flush", go_away)
+    with pytest.raises(InputError, match=LOST):
+        pretrain(tmp_path / "run")
 
 
 def write_event(run: RunFolder) -> None:
