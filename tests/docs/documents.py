@@ -33,6 +33,7 @@ CONFIGS = {
     "estimators": "EstimatorsConfig",
     "results": "ResultsConfig",
     "svm": "SvmConfig",
+    "label_spreading": "SpreadingConfig",
     "regression": "RegressionConfig",
     "bernoulli_rbm": "BernoulliRbmConfig",
     "defaults": "DefaultsConfig",
