@@ -24,7 +24,7 @@ from dbn.registry import table
 
 InitName = Annotated[str, Choice("dbn.initializers:INITIALIZERS", strict=False)]
 WHOLE = Rule("a whole number", lambda rows: rows >= 0 and rows == int(rows), is_schedule=True, may_end_at_0=True)
-PseudoRows = Annotated[float | str, WHOLE]
+PseudoRows = Annotated[int | str, WHOLE]
 Factor = Rule("constant, cosine or a factor above 0", lambda factor: factor > 0, is_schedule=True, may_end_at_0=True)
 
 

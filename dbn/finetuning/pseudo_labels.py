@@ -31,7 +31,7 @@ def draw(problem: "Problem", network: nn.Sequential, y: Tensor, n: int, generato
     of no class more than its share of n in the labels y (L,). Without that bound a network that prefers a class teaches
     itself to give every row that class.
     """
-    most = (torch.bincount(y, minlength=problem.task.outputs) * (n / len(y))).ceil()
+    most = (torch.bincount(y, minlength=problem.task.outputs) * n + len(y) - 1) // len(y)  # rounded up
     rows = permutation(len(problem.splits.train), generator)[:n]
     logits = predict(network.eval(), problem.scaling, _at(problem, rows)).float()
     probability, order = logits.softmax(1).amax(1).sort(descending=True, stable=True)

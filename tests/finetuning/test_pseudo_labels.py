@@ -1,6 +1,5 @@
 """Rows that the network labels itself."""
 
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +54,7 @@ def test_rows_are_drawn_once_and_have_the_most_probable_class(n: int, y: list[in
     known = {row: made(Scaling()(DATA.train.x[row : row + 1])).softmax(1).squeeze(0) for row in rows}
     for row in sorted(rows, key=lambda row: -known[row].max().item()):
         label = int(known[row].argmax())
-        if counts[label] < math.ceil(n * y.count(label) / len(y)):
+        if counts[label] < -(-n * y.count(label) // len(y)):
             counts[label] += 1
             wanted.append((row, label))
     assert list(zip(drawn["rows"].tolist(), drawn["classes"].tolist(), strict=True)) == wanted
@@ -201,7 +200,7 @@ def test_a_network_that_labels_itself_learns_from_rows_that_nobody_labeled() -> 
         ({"pseudo_labels": 20, "task": "regress"}, "--pseudo-labels needs classes: leave it out with --task regress"),
         ({"pseudo_confidence": 0.9}, "--pseudo-confidence needs --pseudo-labels: say how many rows, or leave it out"),
         ({"pseudo_labels": "0:-3"}, "--pseudo-labels must be a whole number, not '0:-3'"),
-        ({"pseudo_labels": 0.5}, "--pseudo-labels must be a whole number, not 0.5"),
+        ({"pseudo_labels": "0.5"}, "--pseudo-labels must be a whole number, not '0.5'"),
         ({"pseudo_labels": f"0:{ROWS + 1}"}, f"--pseudo-labels 0:{ROWS + 1} is more than the {ROWS} training rows"),
         (
             {"pseudo_labels": 20, "labels": None},
@@ -246,6 +245,16 @@ def test_a_study_has_its_own_number_of_them_for_each_number_of_labels() -> None:
     assert [StudyTraining(labels=(6, 12), pseudo_labels="0:6").at(n).pseudo_rows(2, 3) for n in (6, 12)] == [2, 2]
     with pytest.raises(InputError, match=r"^--pseudo-labels takes one value or one for each of --labels"):
         StudyTraining(labels=(6, 12), pseudo_labels=(3, 4, 5))
+
+
+def test_a_share_is_rounded_up_exactly() -> None:
+    """7 of 14 of 114 rows are 57: in floating point 58."""
+    made, y = network(), torch.tensor([0] * 7 + [1] * 7)
+    with torch.no_grad():
+        made[-1].bias.copy_(torch.tensor([100.0, 0.0, 0.0]))  # every row is of class 0
+    assert len(splits(n=200).train) >= 114
+    data = Problem(splits(n=200), Scaling(), (7, 5), (STACK,), CONFIG)
+    assert len(pseudo_labels.draw(data, made, y, 114, generator())["rows"]) == 57
 
 
 def test_runs_without_them_keep_their_checkpoints_and_records() -> None:
