@@ -27,13 +27,13 @@ Pseudo = dict[str, Tensor]
 def draw(problem: "Problem", network: nn.Sequential, y: Tensor, n: int, generator: torch.Generator) -> Pseudo:
     """Classes for at most n training rows, each once, labeled or not; the surest first.
 
-    Of n rows k = argmax p(k | x) by the network, which is left in eval mode, where p(k | x) ≥ `pseudo_confidence`; but
+    Of n rows k = argmax p(k | x) by the network, which has no dropout inside, where p(k | x) ≥ `pseudo_confidence`; but
     of no class more than its share of n in the labels y (L,). Without that bound a network that prefers a class teaches
     itself to give every row that class.
     """
     most = (torch.bincount(y, minlength=problem.task.outputs) * n + len(y) - 1) // len(y)  # rounded up
     rows = permutation(len(problem.splits.train), generator)[:n]
-    logits = predict(network.eval(), problem.scaling, _at(problem, rows)).float()
+    logits = predict(network, problem.scaling, _at(problem, rows)).float()
     probability, order = logits.softmax(1).amax(1).sort(descending=True, stable=True)
     rows, classes = rows.to(order.device)[order], logits.argmax(1)[order]
     place = one_hot(classes, len(most)).cumsum(0).gather(1, classes[:, None]).squeeze(1)
